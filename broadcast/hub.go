@@ -1,0 +1,319 @@
+package broadcast
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Hub is a [Broadcaster] in this process's memory. The zero Hub works; its
+// fields are set before its first use. A Hub must not be copied after that.
+//
+// What a Hub in memory keeps dies with the process: a restarted one has another
+// epoch, and clients that come back are told of a gap. Two Hubs in memory behind
+// one load balancer have two epochs, so that each move of a client between them
+// is a gap, followed by what the other one keeps: several servers need a
+// [Journal] that they share.
+type Hub struct {
+	// Keep is how many messages are kept for each topic, for clients that
+	// resume and for slow readers. If zero, 256.
+	Keep int
+
+	// KeepBytes bounds the Topic, Type and Data of all messages kept together.
+	// Over it the oldest message goes, whichever topic's. If zero, 64 MiB. A
+	// message larger than that is refused.
+	KeepBytes int64
+
+	// TopicTTL is how long a topic is remembered that nobody subscribes or
+	// publishes to: how long a client may be away from a quiet topic and come
+	// back without a gap. If zero, 5 minutes.
+	TopicTTL time.Duration
+
+	// Journal is the log that this Hub shares with others; Run follows it. If
+	// nil, the Hub is in memory only.
+	Journal Journal
+
+	// Logger gets what goes wrong. If nil, slog.Default().
+	Logger *slog.Logger
+
+	// head is the sequence of the newest message that a Poll may return.
+	// Publishing stores it last, once all that has to be found is in place.
+	head atomic.Uint64
+
+	mu     sync.Mutex // guards what follows; held for moments, never over I/O or a call of Notify
+	epoch  uint64     // 0 until the first use, or until the journal's is known
+	kept   retention
+	subs   map[*subscription]struct{}
+	closed bool
+	gaps   uint64
+
+	waker    waker
+	follower follower
+}
+
+const (
+	defaultKeep      = 256
+	defaultKeepBytes = 64 << 20
+	defaultTopicTTL  = 5 * time.Minute
+	maxTopics        = 1000
+)
+
+func (h *Hub) keepBytes() int64 {
+	if h.KeepBytes == 0 {
+		return defaultKeepBytes
+	}
+	return h.KeepBytes
+}
+
+func (h *Hub) logger() *slog.Logger {
+	if h.Logger == nil {
+		return slog.Default()
+	}
+	return h.Logger
+}
+
+// check says which field makes the Hub impossible to use.
+func (h *Hub) check() error {
+	switch {
+	case h.Keep < 0:
+		return fmt.Errorf("broadcast: Hub.Keep is %d: it must not be negative", h.Keep)
+	case h.KeepBytes < 0:
+		return fmt.Errorf("broadcast: Hub.KeepBytes is %d: it must not be negative", h.KeepBytes)
+	case h.TopicTTL < 0:
+		return fmt.Errorf("broadcast: Hub.TopicTTL is %v: it must not be negative", h.TopicTTL)
+	}
+	return nil
+}
+
+// use begins each call: it draws the epoch of a Hub in memory and forgets what
+// has expired. The caller holds mu.
+func (h *Hub) use(now time.Time) error {
+	if h.closed {
+		return ErrClosed
+	}
+	if h.epoch == 0 && h.Journal == nil {
+		for h.epoch <= unknownEpoch {
+			h.epoch = rand.Uint64()
+		}
+	}
+	ttl := h.TopicTTL
+	if ttl == 0 {
+		ttl = defaultTopicTTL
+	}
+	h.kept.expire(now.Add(-ttl))
+	return nil
+}
+
+// Publish appends m to the log. In memory it takes a moment, whatever the number
+// of subscribers, and has an error only if m is invalid, ctx has ended or the
+// Hub is closed; each wraps [ErrNotPublished]. With a Journal it returns once
+// the engine has acknowledged the message, or when ctx ends.
+func (h *Hub) Publish(ctx context.Context, m Message) (ID, error) {
+	if err := h.publishable(ctx, &m); err != nil {
+		return ID{}, fmt.Errorf("%w: %w", ErrNotPublished, err)
+	}
+	if h.Journal != nil {
+		return h.append(ctx, m)
+	}
+	now := time.Now()
+	h.mu.Lock()
+	if err := h.use(now); err != nil {
+		h.mu.Unlock()
+		return ID{}, fmt.Errorf("%w: %w", ErrNotPublished, err)
+	}
+	m.ID = ID{h.epoch, h.head.Load() + 1}
+	n := h.insert(m, now)
+	h.mu.Unlock()
+	h.waker.wake(n)
+	return m.ID, nil
+}
+
+func (h *Hub) publishable(ctx context.Context, m *Message) error {
+	if err := h.check(); err != nil {
+		return err
+	}
+	if err := m.validate(); err != nil {
+		return err
+	}
+	if m.size() > h.keepBytes() {
+		return fmt.Errorf("the message has %d bytes, Hub.KeepBytes is %d", m.size(), h.keepBytes())
+	}
+	return ctx.Err()
+}
+
+// insert makes m, whose ID is the next one, the head of the log. The caller
+// holds mu, and calls waker.wake with what it returns once it has let go of it.
+func (h *Hub) insert(m Message, now time.Time) news {
+	keep := h.Keep
+	if keep == 0 {
+		keep = defaultKeep
+	}
+	t := h.kept.topic(m.Topic)
+	h.kept.add(t, m, keep, h.keepBytes())
+	h.kept.touch(t, now)
+	n := h.waker.announce(t)
+	h.head.Store(m.ID.seq)
+	return n
+}
+
+// Subscribe opens a subscription. An After that the Hub cannot place (another
+// epoch, the future, no longer kept) is not an error: the subscription begins
+// with a gap.
+func (h *Hub) Subscribe(ctx context.Context, opts SubscribeOptions) (Subscription, error) {
+	if err := h.check(); err != nil {
+		return nil, err
+	}
+	topics, err := distinct(opts.Topics)
+	if err != nil {
+		return nil, fmt.Errorf("broadcast: SubscribeOptions.Topics: %w", err)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("broadcast: %w", err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.use(time.Now()); err != nil {
+		return nil, err
+	}
+	s := newSubscription(h, topics, opts)
+	if h.subs == nil {
+		h.subs = make(map[*subscription]struct{})
+	}
+	h.subs[s] = struct{}{}
+	if !h.place(s) {
+		h.follower.ask(s)
+	} else if !s.gap {
+		s.position = ID{h.epoch, s.after}
+	}
+	if opts.After.IsZero() && opts.Last > 0 {
+		s.last(opts.Last)
+	}
+	return s, nil
+}
+
+// distinct validates topics and leaves out what is named twice.
+func distinct(topics []string) ([]string, error) {
+	if len(topics) == 0 {
+		return nil, errors.New("at least one topic is needed")
+	}
+	if len(topics) > maxTopics {
+		return nil, fmt.Errorf("%d topics, at most %d are allowed", len(topics), maxTopics)
+	}
+	if len(topics) == 1 {
+		return topics, validTopic(topics[0])
+	}
+	names := make([]string, 0, len(topics))
+	seen := make(map[string]bool, len(topics))
+	for _, name := range topics {
+		if err := validTopic(name); err != nil {
+			return nil, err
+		}
+		if !seen[name] {
+			seen[name] = true
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// place decides where a subscription goes on, and reports whether it could. The
+// caller holds mu.
+func (h *Hub) place(s *subscription) bool {
+	switch {
+	case h.placeable(s) && s.from.IsZero():
+		s.goOn(h.now(), false)
+	case h.placeable(s):
+		s.goOn(s.from.seq, false)
+	case h.Journal != nil:
+		return false // it may come from a server that is further on: only the engine knows
+	case s.from.epoch == h.epoch:
+		s.goOn(h.now(), true)
+	default:
+		s.goOn(0, true)
+	}
+	return true
+}
+
+// placeable reports whether this Hub knows by itself that the log has the
+// subscription's position.
+func (h *Hub) placeable(s *subscription) bool {
+	return h.epoch != 0 && (s.from.IsZero() || s.from.epoch == h.epoch && s.from.seq <= h.now())
+}
+
+// now is the newest sequence that this Hub knows of: its head, or what it
+// published or heard of while its journal's tail is still on the way there.
+func (h *Hub) now() uint64 { return max(h.head.Load(), h.follower.newest) }
+
+// Position returns where the log stands. To build a page that misses nothing:
+// take the Position, then read what the page shows, then let the page's stream
+// resume from the Position. It is never the zero ID; where the log's position is
+// not known yet (a Journal that has not answered) it is one that resumes as a
+// gap.
+func (h *Hub) Position(ctx context.Context) (ID, error) {
+	if err := ctx.Err(); err != nil {
+		return ID{}, fmt.Errorf("broadcast: %w", err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.use(time.Now()); err != nil {
+		return ID{}, err
+	}
+	if h.epoch == 0 {
+		return ID{epoch: unknownEpoch}, nil
+	}
+	return ID{h.epoch, h.now()}, nil
+}
+
+// Stats is a snapshot of a Hub.
+type Stats struct {
+	Topics        int    // topics remembered
+	Messages      int    // messages kept
+	Bytes         int64  // the size of their Topic, Type and Data
+	Subscriptions int    // open subscriptions
+	Gaps          uint64 // gaps told since the Hub's first use
+	Position      ID     // the head of the log as this Hub has it; zero if not known yet
+	Following     bool   // whether Run follows the Journal at the moment
+}
+
+// Stats returns a snapshot of the Hub.
+func (h *Hub) Stats() Stats {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return Stats{
+		Topics:        len(h.kept.topics),
+		Messages:      h.kept.messages,
+		Bytes:         h.kept.bytes,
+		Subscriptions: len(h.subs),
+		Gaps:          h.gaps,
+		Position:      MakeID(h.epoch, h.head.Load()),
+		Following:     h.follower.following,
+	}
+}
+
+// Close ends the Hub. Publish is refused from now on; subscriptions still return
+// what is kept for them, then [ErrClosed]. Run returns. The error is always nil.
+func (h *Hub) Close() error {
+	h.mu.Lock()
+	h.closed = true
+	subs := h.open()
+	h.follower.stop()
+	h.mu.Unlock()
+	for _, s := range subs {
+		s.Finish()
+	}
+	return nil
+}
+
+// open lists the subscriptions, for work on each that must not hold mu.
+func (h *Hub) open() []*subscription {
+	subs := make([]*subscription, 0, len(h.subs))
+	for s := range h.subs {
+		subs = append(subs, s)
+	}
+	return subs
+}

@@ -1,0 +1,399 @@
+package broadcast
+
+import (
+	"container/heap"
+	"errors"
+	"math"
+	"runtime/debug"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// link is a subscription's cursor on one topic. It is in one of these places:
+//
+//   - ready: it holds the next message to return;
+//   - awake: it may have news, and is to be looked at;
+//   - else it sleeps on its topic, and a message there brings it back by way of
+//     the subscription's woken list.
+//
+// A sleeping link may be found ready by other means meanwhile; asleep says that
+// it still is in its topic's list, or on the way from there.
+type link struct {
+	sub    *subscription
+	topic  *topic
+	index  uint64 // of the next entry to look for, in the topic's ring
+	held   *entry // the next to return: no longer at risk of being overrun
+	awake  bool   // in subscription.awake
+	asleep bool
+	woken  *link // the next in subscription.woken
+}
+
+// wake says that there is news for the link. Anyone may call it for a link they
+// took from its topic's sleepers.
+func (l *link) wake() {
+	s := l.sub
+	if s.closed.Load() {
+		return
+	}
+	for {
+		l.woken = s.woken.Load()
+		if s.woken.CompareAndSwap(l.woken, l) {
+			break
+		}
+	}
+	s.wake()
+}
+
+// subscription is a [Subscription] of a Hub: a position, and a link for each
+// topic. Where nothing else is said its fields belong to the goroutine that
+// polls.
+type subscription struct {
+	hub    *Hub
+	notify func()
+
+	links    []link
+	byTopic  map[*topic]*link // nil with one topic
+	ready    byNext
+	awake    []*link
+	position ID
+	epoch    uint64     // of the log that the links are on; 0: not placed yet
+	skip     uint64     // nothing up to here is returned: the client is ahead of the tail
+	backlog  []*Message // the Last messages, from before the position
+
+	woken  atomic.Pointer[link] // links that others have woken
+	armed  atomic.Bool          // the next wake calls notify
+	closed atomic.Bool
+	end    atomic.Uint64 // the last sequence to return; forever if there is none
+
+	// attention tells the next Poll to look at what stands below, which belongs
+	// to Hub.mu. It is set before the messages that this must precede.
+	attention atomic.Bool
+	from      ID     // SubscribeOptions.After
+	placed    bool   // the Hub knows where the subscription goes on:
+	after     uint64 // behind this sequence,
+	gap       bool   // after a gap in all topics
+}
+
+const forever = math.MaxUint64
+
+// newSubscription makes a subscription that is not placed. The caller holds
+// Hub.mu.
+func newSubscription(h *Hub, topics []string, opts SubscribeOptions) *subscription {
+	s := &subscription{hub: h, notify: opts.Notify, from: opts.After, position: opts.After}
+	if s.position.IsZero() {
+		s.position = ID{epoch: unknownEpoch}
+	}
+	s.end.Store(forever)
+	s.links = make([]link, len(topics))
+	if s.several() {
+		s.byTopic = make(map[*topic]*link, len(topics))
+	}
+	for i, name := range topics {
+		t := h.kept.topic(name)
+		h.kept.pin(t, s.several())
+		l := &s.links[i]
+		l.sub, l.topic = s, t
+		if s.several() {
+			s.byTopic[t] = l
+		}
+	}
+	return s
+}
+
+func (s *subscription) several() bool { return len(s.links) > 1 }
+
+// goOn places the subscription behind a sequence of the hub's epoch, after a gap
+// if so. The caller holds Hub.mu, and wakes it afterwards if it is polled already.
+func (s *subscription) goOn(after uint64, gap bool) {
+	s.placed, s.after, s.gap = true, after, gap
+	s.attention.Store(true)
+}
+
+// last sets the backlog to the newest n messages of each topic.
+func (s *subscription) last(n int) {
+	for i := range s.links {
+		t := s.links[i].topic
+		for index := t.next - min(uint64(n), t.kept()); index < t.next; index++ {
+			s.backlog = append(s.backlog, &t.ring.Load().at(index).Load().msg)
+		}
+	}
+	slices.SortFunc(s.backlog, func(a, b *Message) int {
+		return int(int64(a.ID.seq - b.ID.seq))
+	})
+}
+
+func (s *subscription) Position() ID { return s.position }
+
+func (s *subscription) Poll(buf []*Message) (int, error) {
+	if len(buf) == 0 {
+		return 0, errors.New("broadcast: Poll needs room for at least one message")
+	}
+	if len(s.backlog) > 0 {
+		n := copy(buf, s.backlog)
+		clear(s.backlog[:n])
+		s.backlog = s.backlog[n:]
+		return n, nil
+	}
+	for !s.closed.Load() {
+		// The head first: all that must be known before its message is returned
+		// is in place by then.
+		end, head := s.end.Load(), s.hub.head.Load()
+		if s.attention.Load() {
+			if n, err := s.attend(buf); err != nil {
+				return n, err
+			}
+			continue
+		}
+		limit := min(head, end)
+		n, lost := 0, false
+		if s.epoch != 0 {
+			n, lost = s.collect(buf, limit)
+		}
+		switch {
+		case n > 0:
+			s.position = buf[n-1].ID
+			return n, nil
+		case lost:
+			s.attention.Store(true)
+			continue
+		}
+		if s.epoch != 0 && s.position.seq < limit {
+			s.position.seq = limit
+		}
+		if end != forever && (s.epoch == 0 || head >= end) {
+			return 0, ErrClosed
+		}
+		if s.sleep(end) {
+			return 0, nil
+		}
+	}
+	return 0, ErrClosed
+}
+
+// collect fills buf with what the links have up to limit, merged by sequence.
+// It reports whether a link has lost something: whatever is in buf comes before
+// that.
+func (s *subscription) collect(buf []*Message, limit uint64) (n int, lost bool) {
+	if s.several() {
+		s.hub.waker.each(s, s.stir) // before the woken ones: it may be on the way there
+	}
+	for l := s.woken.Swap(nil); l != nil; {
+		next := l.woken
+		l.woken, l.asleep = nil, false
+		s.stir(l)
+		l = next
+	}
+	awake := s.awake[:0]
+	for _, l := range s.awake {
+		e, gone := l.look(limit)
+		lost = lost || gone
+		if e == nil {
+			awake = append(awake, l)
+			continue
+		}
+		l.awake, l.held = false, e
+		heap.Push(&s.ready, l)
+	}
+	clear(s.awake[len(awake):])
+	s.awake = awake
+	if lost {
+		return 0, true
+	}
+	for n < len(buf) && len(s.ready) > 0 && !lost {
+		l := s.ready[0]
+		if l.held.msg.ID.seq > limit {
+			break
+		}
+		buf[n] = &l.held.msg
+		n++
+		if l.held, lost = l.look(limit); l.held != nil {
+			heap.Fix(&s.ready, 0)
+			continue
+		}
+		heap.Pop(&s.ready)
+		s.stir(l)
+	}
+	if s.several() {
+		// Let them sleep at once: so Poll looks at no more links than there are
+		// messages, however long the subscription stays awake.
+		s.rest()
+	}
+	return n, lost
+}
+
+// stir puts a link among those to look at.
+func (s *subscription) stir(l *link) {
+	if l.held == nil && !l.awake {
+		l.awake = true
+		s.awake = append(s.awake, l)
+	}
+}
+
+// look returns the link's next entry up to limit and steps behind it, or nil if
+// there is none yet. It reports whether entries have been lost before that.
+func (l *link) look(limit uint64) (e *entry, lost bool) {
+	for {
+		r := l.topic.ring.Load()
+		if r == nil {
+			return nil, false
+		}
+		e := r.at(l.index).Load()
+		switch {
+		case e == nil || e.index < l.index:
+			return nil, l.topic.first.Load() > l.index
+		case e.index > l.index || e.msg.ID.epoch != l.sub.epoch:
+			return nil, true
+		case e.msg.ID.seq > limit:
+			return nil, false
+		}
+		l.index++
+		if e.msg.ID.seq > l.sub.skip {
+			return e, false
+		}
+	}
+}
+
+// rest lets links without news sleep on their topics.
+func (s *subscription) rest() {
+	awake := s.awake[:0]
+	for _, l := range s.awake {
+		if !l.asleep {
+			l.asleep = true
+			l.topic.sleep(l)
+		}
+		// A message that came before the link was in the list has woken nobody.
+		if l.hasNews() {
+			awake = append(awake, l)
+			continue
+		}
+		l.awake = false
+	}
+	clear(s.awake[len(awake):])
+	s.awake = awake
+}
+
+// hasNews reports whether look would find something now, without stepping.
+func (l *link) hasNews() bool {
+	index := l.index
+	e, lost := l.look(min(l.sub.hub.head.Load(), l.sub.end.Load()))
+	l.index = index
+	return e != nil || lost
+}
+
+// sleep arms Notify, and reports whether it did: not if there is something to
+// return after all.
+func (s *subscription) sleep(end uint64) bool {
+	if s.epoch != 0 {
+		if s.rest(); len(s.awake) > 0 {
+			return false
+		}
+	}
+	s.armed.Store(true)
+	// What came before that has called nobody.
+	if s.woken.Load() != nil || s.attention.Load() || s.end.Load() != end || s.closed.Load() {
+		s.armed.Store(false)
+		return false
+	}
+	return true
+}
+
+// attend takes over what the hub has found out about the subscription, under
+// its lock, so that nothing is evicted meanwhile. Where something was lost it
+// fills buf with what follows the loss.
+func (s *subscription) attend(buf []*Message) (int, error) {
+	h := s.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s.attention.Store(false)
+	if !s.placed {
+		return 0, nil
+	}
+	all := s.gap
+	s.gap = false
+	moved := s.epoch != h.epoch
+	if moved {
+		s.epoch, s.skip, s.ready = h.epoch, s.after, nil
+		if !all {
+			s.position = ID{h.epoch, s.after}
+		}
+	}
+	var topics []string
+	for i := range s.links {
+		l := &s.links[i]
+		t := l.topic
+		if moved {
+			l.held, l.index = nil, t.behind(s.after)
+		}
+		if moved && t.evicted > s.after || l.index < t.first.Load() && t.evicted > s.skip {
+			topics = append(topics, t.name)
+		}
+		l.index = max(l.index, t.first.Load())
+		s.stir(l)
+	}
+	if !all && topics == nil {
+		return 0, nil
+	}
+	if all {
+		topics = nil
+	}
+	h.gaps++
+	limit := min(h.head.Load(), s.end.Load())
+	n, _ := s.collect(buf, limit)
+	gap := &GapError{ID: ID{h.epoch, limit}, Topics: topics}
+	s.position = gap.ID
+	if n > 0 {
+		gap.ID.seq = buf[0].ID.seq - 1
+		s.position = buf[n-1].ID
+	}
+	return n, gap
+}
+
+// Finish lets the subscription end at what is the head now.
+func (s *subscription) Finish() {
+	s.end.CompareAndSwap(forever, s.hub.head.Load())
+	s.wake()
+}
+
+// wake calls Notify if the last Poll was empty and nobody has called it since.
+func (s *subscription) wake() {
+	if !s.armed.Swap(false) || s.notify == nil {
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			s.hub.logger().Error("broadcast: panic in a subscriber's Notify", "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	s.notify()
+}
+
+func (s *subscription) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	h, now := s.hub, time.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.subs, s)
+	delete(h.follower.waiting, s)
+	for i := range s.links {
+		h.kept.unpin(s.links[i].topic, s.several(), now)
+	}
+	return nil
+}
+
+// byNext is a heap of links by the sequence of what they hold.
+type byNext []*link
+
+func (b byNext) Len() int           { return len(b) }
+func (b byNext) Less(i, j int) bool { return b[i].held.msg.ID.seq < b[j].held.msg.ID.seq }
+func (b byNext) Swap(i, j int)      { b[i], b[j] = b[j], b[i] }
+func (b *byNext) Push(l any)        { *b = append(*b, l.(*link)) }
+func (b *byNext) Pop() any {
+	last := len(*b) - 1
+	l := (*b)[last]
+	(*b)[last] = nil
+	*b = (*b)[:last]
+	return l
+}
