@@ -1,0 +1,25 @@
+// Hello counts the seconds to whoever listens, on either transport.
+package main
+
+import (
+	"context"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/sse"
+	"github.com/fanfare-go/fanfare/ws"
+)
+
+func main() {
+	var hub broadcast.Hub
+	http.Handle("GET /events", &sse.Handler{Broadcaster: &hub, Topics: []string{"time"}})
+	http.Handle("GET /ws", &ws.Handler{Broadcaster: &hub, Topics: []string{"time"}})
+	go func() {
+		for now := range time.Tick(time.Second) {
+			hub.Publish(context.Background(), broadcast.Message{Topic: "time", Data: now.AppendFormat(nil, time.TimeOnly)})
+		}
+	}()
+	log.Fatal(http.ListenAndServe("localhost:8080", nil))
+}

@@ -1,0 +1,56 @@
+package delivery
+
+import (
+	"sync"
+	"time"
+)
+
+// Deadline is the write deadline of a connection: each write gets at least half
+// of the timeout, and the system is asked only when that runs short.
+type Deadline struct {
+	// Of is what has the deadline: a net.Conn or an http.ResponseController,
+	// which need not support it.
+	Of interface{ SetWriteDeadline(time.Time) error }
+
+	// Timeout is how long a write may take. If zero, for ever.
+	Timeout time.Duration
+
+	mu    sync.Mutex
+	at    time.Time
+	fixed bool
+}
+
+// Renew is called before each write.
+func (d *Deadline) Renew() {
+	if d.Timeout <= 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if now := time.Now(); !d.fixed && d.at.Sub(now) < d.Timeout/2 {
+		d.set(now.Add(d.Timeout))
+	}
+}
+
+// Fix lets all writes from now on, and one that is under way, share one last
+// timeout.
+func (d *Deadline) Fix() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.fixed && d.Timeout > 0 {
+		d.set(time.Now().Add(d.Timeout))
+	}
+	d.fixed = true
+}
+
+// LetGo leaves the connection alone from now on: somebody else has it.
+func (d *Deadline) LetGo() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fixed = true
+}
+
+func (d *Deadline) set(at time.Time) {
+	d.at = at
+	_ = d.Of.SetWriteDeadline(at) // who cannot has none
+}

@@ -1,0 +1,63 @@
+// Package delivery is what an SSE stream and a WebSocket stream have in common:
+// how a request becomes a subscription, and the one writer that carries a
+// subscription to its client.
+//
+// What differs between the transports is behind two small things: a [Codec]
+// makes bytes of a message, a [Conn] writes them.
+package delivery
+
+import (
+	"net"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+)
+
+// Control is what a stream tells its client beside messages.
+type Control struct {
+	Kind   string // one of the constants
+	ID     broadcast.ID
+	Topics []string // those that a gap is in; nil: all
+}
+
+// The kinds of Control.
+const (
+	Ready    = "ready"    // the stream begins behind ID
+	Gap      = "gap"      // messages were lost, it goes on behind ID
+	Position = "position" // everything up to ID has been sent
+)
+
+// Conn is one stream's connection. Only its stream's writer calls Write, Beat
+// and End, one at a time.
+type Conn interface {
+	// Write writes frames in one go. It has a deadline, and its error is final.
+	Write(frames net.Buffers) error
+
+	// Beat writes what keeps the connection alive where nothing is to be said.
+	Beat() error
+
+	// Closing sets the deadline for all that is still to be written. It may be
+	// called from anywhere, and cuts the connection if need be.
+	Closing()
+
+	// End is the last act of the writer.
+	End(why Reason)
+}
+
+// Reason is why a stream ended.
+type Reason struct {
+	Name string // for the log
+	Code int    // the WebSocket status code; 0: no close frame, the connection is cut
+	Text string // goes with Code
+	Owed bool   // first the client gets what is in the log when the stream is asked to end
+}
+
+// The reasons that both transports have.
+var (
+	Restart      = Reason{Name: "restart", Code: 1012, Text: "service restart", Owed: true}
+	Expired      = Reason{Name: "expired", Code: 3000, Text: "expired"}
+	RequestEnded = Reason{Name: "request ended", Code: 1001, Text: "going away"}
+	Unspeakable  = Reason{Name: "a gap that cannot be told", Code: 1013, Text: "messages were lost"}
+	Fault        = Reason{Name: "fault", Code: 1011}
+	Failed       = Reason{Name: "write failed"}
+	PeerGone     = Reason{Name: "peer gone"}
+)

@@ -1,0 +1,181 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/stream"
+)
+
+// Handler is what the handlers of both transports are configured with.
+type Handler struct {
+	Name         string // of the package, for errors
+	Broadcaster  broadcast.Broadcaster
+	Topics       []string
+	Grant        func(*http.Request) (*broadcast.Grant, error)
+	ErrorHandler func(http.ResponseWriter, *http.Request, error)
+	Logger       *slog.Logger
+	MaxAge       time.Duration // 0 or negative: none
+	Plain        bool          // refusals are told as they are
+}
+
+// State is what a handler keeps between requests. The zero value is ready.
+type State struct {
+	servers        Servers
+	warnOfDeadline sync.Once
+}
+
+// After returns the position that a request resumes from. The header comes
+// first: an EventSource repeats its first URL, with the query that was true then,
+// on every reconnect. What is no ID resumes as a gap.
+func After(r *http.Request) broadcast.ID {
+	text := r.Header.Get("Last-Event-ID")
+	if text == "" {
+		query := r.URL.Query()
+		for _, name := range []string{"lastEventId", "last_event_id", "lastEventID"} {
+			if text = query.Get(name); text != "" {
+				break
+			}
+		}
+	}
+	id, err := broadcast.ParseID(text)
+	if err != nil {
+		return lost
+	}
+	return id
+}
+
+// lost is a position that always resumes as a gap.
+var lost = broadcast.MakeID(1, 0)
+
+// Open asks who the client is, subscribes for it and takes the first look, so
+// that whatever can go wrong has gone wrong before anything is committed. The
+// caller then calls Start, or Abandon.
+func (h Handler) Open(r *http.Request, state *State, codec *Codec) (s *Stream, err error) {
+	if h.Broadcaster == nil {
+		return nil, fmt.Errorf("%s: Handler.Broadcaster is nil", h.Name)
+	}
+	s = newStream(r.Context(), h, codec)
+	defer func() {
+		if err != nil {
+			s.Abandon()
+		}
+	}()
+	if s.grant, err = h.grant(r.WithContext(s.ctx)); err != nil {
+		return nil, err
+	}
+	after := After(r)
+	s.sub, err = h.Broadcaster.Subscribe(s.ctx, broadcast.SubscribeOptions{
+		Topics: s.grant.Topics,
+		After:  after,
+		Last:   s.grant.Last,
+		Notify: s.notify,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: subscribing: %w", h.Name, err)
+	}
+	switch err := s.look(after.IsZero()); {
+	case errors.Is(err, errUnspeakable):
+		s.unspeakable = true
+	case err != nil:
+		return nil, fmt.Errorf("%s: beginning the stream: %w", h.Name, err)
+	}
+	if _, ok := r.Context().Deadline(); ok {
+		state.warnOfDeadline.Do(func() {
+			s.logger.Warn(h.Name+": the request's context has a deadline, which will end the stream; "+
+				"a timeout middleware is the usual cause: mount the handler outside of it", "path", r.URL.Path)
+		})
+	}
+	s.server = state.servers.Context(r)
+	return s, nil
+}
+
+func (h Handler) grant(r *http.Request) (g *broadcast.Grant, err error) {
+	if h.Grant == nil {
+		if len(h.Topics) == 0 {
+			return nil, fmt.Errorf("%s: Handler has neither Topics nor Grant", h.Name)
+		}
+		return &broadcast.Grant{Topics: h.Topics}, nil
+	}
+	err = guard("Handler.Grant", func() (err error) {
+		g, err = h.Grant(r)
+		return err
+	})
+	if p, ok := errors.AsType[*panicError](err); ok && p.value == http.ErrAbortHandler {
+		panic(http.ErrAbortHandler) // a way to end a request, which net/http knows
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case g == nil:
+		return nil, fmt.Errorf("%s: Handler.Grant returned neither a Grant nor an error", h.Name)
+	case len(g.Topics) == 0:
+		return nil, fmt.Errorf("%s: Handler.Grant returned a Grant without Topics", h.Name)
+	case !g.Expires.IsZero() && !time.Now().Before(g.Expires):
+		return nil, &broadcast.Refusal{Status: http.StatusUnauthorized, Err: errors.New("the Grant had expired already")}
+	}
+	return g, nil
+}
+
+// panicError is a panic in a function of the user's.
+type panicError struct {
+	where string
+	value any
+	stack []byte
+}
+
+func (p *panicError) Error() string {
+	return fmt.Sprintf("panic in %s: %v\n%s", p.where, p.value, p.stack)
+}
+
+// guard calls f, and makes an error of a panic in it.
+func guard(where string, f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &panicError{where, p, debug.Stack()}
+		}
+	}()
+	return f()
+}
+
+// Refuse answers a request that gets no stream, and logs it once.
+func (h Handler) Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	status, retryAfter := http.StatusInternalServerError, time.Duration(0)
+	if refusal, ok := errors.AsType[*broadcast.Refusal](err); ok {
+		status, retryAfter = refusal.Status, refusal.RetryAfter
+		switch {
+		case status == 0:
+			status = http.StatusForbidden
+		case status < 400 && status != http.StatusNoContent || status > 599:
+			err = fmt.Errorf("%s: %w: the status of a Refusal must be 204 or from 400 to 599", h.Name, err)
+			status = http.StatusInternalServerError
+		}
+	} else if errors.Is(err, broadcast.ErrClosed) {
+		status = http.StatusServiceUnavailable
+	}
+	level := slog.LevelInfo
+	if status == http.StatusInternalServerError {
+		level = slog.LevelError
+	}
+	h.logger().Log(context.WithoutCancel(r.Context()), level, h.Name+": refused a stream",
+		"path", r.URL.Path, "status", status, "reason", err)
+	if h.ErrorHandler != nil {
+		h.ErrorHandler(w, r, err)
+		return
+	}
+	stream.Refuse(w, r, status, retryAfter, h.Plain)
+}
+
+func (h Handler) logger() *slog.Logger {
+	if h.Logger == nil {
+		return slog.Default()
+	}
+	return h.Logger
+}

@@ -1,0 +1,50 @@
+// Package leak finds goroutines that a package's tests have left behind.
+package leak
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Main is for TestMain: it runs the tests, and fails them if goroutines of ours
+// are left once they have had time to end.
+func Main(m *testing.M) {
+	code := m.Run()
+	if code == 0 {
+		if left := wait(5 * time.Second); left != "" {
+			fmt.Fprintf(os.Stderr, "goroutines were left behind:\n\n%s\n", left)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// wait gives goroutines some time to end, and returns the stacks of the rest.
+func wait(d time.Duration) string {
+	for deadline := time.Now().Add(d); ; {
+		left := stacks()
+		if left == "" || time.Now().After(deadline) {
+			return left
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
+// stacks returns the stacks of all goroutines but this one and the testing
+// package's and the runtime's own.
+func stacks() string {
+	buf := make([]byte, 1<<20)
+	buf = buf[:runtime.Stack(buf, true)]
+	var left []string
+	for i, stack := range strings.Split(string(buf), "\n\n") {
+		if i == 0 || strings.Contains(stack, "testing.(*M).") || strings.Contains(stack, "os/signal.") {
+			continue
+		}
+		left = append(left, stack)
+	}
+	return strings.Join(left, "\n\n")
+}

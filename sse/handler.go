@@ -1,0 +1,254 @@
+package sse
+
+import (
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/delivery"
+)
+
+// Handler is an http.Handler that streams the messages of a Broadcaster as
+// Server-Sent Events. A client that reconnects goes on where it was cut, or is
+// told of a gap; the package documentation says how that looks on the wire.
+//
+// It answers GET, and HEAD with the header alone. Each stream ends with its
+// client, with its Grant, after Options.MaxAge, when the Broadcaster is closed,
+// and when the http.Server that it came in through begins to shut down: then it
+// first gets what is in the log.
+//
+// The fields are set before the first request. A Handler must not be copied after
+// that.
+type Handler struct {
+	// Broadcaster is where messages come from, and where other handlers may get
+	// theirs from too. It is needed.
+	Broadcaster broadcast.Broadcaster
+
+	// Topics is what each client gets, if Grant is nil.
+	Topics []string
+
+	// Grant decides what a client gets, each time it connects. The request and
+	// the values in its context are good only until Grant returns, for routers
+	// use them again; the context itself ends when the stream has ended, so that
+	//
+	//	context.AfterFunc(r.Context(), leave)
+	//
+	// is how one leaves a room. An error refuses the client: a
+	// *broadcast.Refusal with its status, any other with 500.
+	Grant func(*http.Request) (*broadcast.Grant, error)
+
+	// Encode makes the event of a message; false drops the message, for
+	// everyone. It is called once for each message, not for each stream, and
+	// must depend on its argument alone. ID and Retry are the handler's: what
+	// Encode sets there is ignored. If nil, the event has the message's Type and
+	// Data.
+	Encode func(*broadcast.Message) (Event, bool)
+
+	// ErrorHandler answers a request that gets no stream. If nil, the answer is
+	// a Refusal's status and that status' text, else 500, never the error's own
+	// words; but a refusal that may pass (429 and 5xx) is told to an EventSource
+	// as 200 with a time to reconnect after, since on any other status it gives
+	// up for good.
+	ErrorHandler func(http.ResponseWriter, *http.Request, error)
+
+	// Options are the times of the streams.
+	Options Options
+
+	// Logger gets refusals (Info), streams that end (Debug) and what goes wrong
+	// (Error). If nil, slog.Default().
+	Logger *slog.Logger
+
+	state        delivery.State
+	warnDeadline sync.Once
+	codecs       sync.Once
+	plain        delivery.Codec
+	enveloped    delivery.Codec
+}
+
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
+		return
+	}
+	if !acceptable(r) {
+		http.Error(w, http.StatusText(http.StatusNotAcceptable), http.StatusNotAcceptable)
+		return
+	}
+	options := h.Options.withDefaults()
+	handler := delivery.Handler{
+		Name: "sse", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant,
+		ErrorHandler: h.ErrorHandler, Logger: h.logger(), MaxAge: options.MaxAge,
+	}
+	response, err := newResponse(w, r, options)
+	if err != nil {
+		handler.Refuse(w, r, err)
+		return
+	}
+	stream, err := handler.Open(r, &h.state, h.codec(r))
+	if err != nil {
+		handler.Refuse(w, r, err)
+		return
+	}
+	if err := response.commit(options); err != nil {
+		h.warnDeadline.Do(func() {
+			h.logger().Warn("sse: the connection's deadlines cannot be reached: http.Server's timeouts will cut streams, "+
+				"and a client that does not read is not cut; give the wrapper an Unwrap method",
+				"wrapper", fmt.Sprintf("%T", w), "error", err)
+		})
+	}
+	if r.Method == http.MethodHead {
+		stream.Abandon()
+		return
+	}
+	stream.Start(response, prologue(r, options), options.Heartbeat)
+	<-stream.Done()
+}
+
+func (h *Handler) logger() *slog.Logger {
+	if h.Logger == nil {
+		return slog.Default()
+	}
+	return h.Logger
+}
+
+// acceptable reports whether the client's Accept admits an event stream: the
+// most specific range that matches decides (RFC 9110 12.5.1).
+func acceptable(r *http.Request) bool {
+	values := r.Header.Values("Accept")
+	if len(values) == 0 {
+		return true
+	}
+	ranges := map[string]bool{}
+	for value := range strings.SplitSeq(strings.Join(values, ","), ",") {
+		name, params, err := mime.ParseMediaType(value)
+		if err != nil {
+			continue
+		}
+		q, err := strconv.ParseFloat(params["q"], 64)
+		ranges[name] = err != nil || q > 0
+	}
+	for _, name := range []string{"text/event-stream", "text/*", "*/*"} {
+		if ok, stated := ranges[name]; stated {
+			return ok
+		}
+	}
+	return false
+}
+
+// prologue is what comes before everything. Its lines join the first block.
+func prologue(r *http.Request, o Options) []byte {
+	var b []byte
+	if r.URL.Query().Get("padding") == "true" {
+		b = append(b, ':')
+		b = append(b, strings.Repeat(" ", 2048)...)
+		b = append(b, '\n')
+	}
+	if o.Retry > 0 {
+		b = fmt.Appendf(b, "retry: %d\n", max(1, o.Retry.Milliseconds()))
+	}
+	return b
+}
+
+func (h *Handler) codec(r *http.Request) *delivery.Codec {
+	h.codecs.Do(func() {
+		for _, c := range []*delivery.Codec{&h.plain, &h.enveloped} {
+			c.Name, c.Logger = "sse", h.logger()
+		}
+		h.plain.Message, h.plain.Control = h.message, control
+		h.enveloped.Message, h.enveloped.Control = h.envelope, controlEnvelope
+	})
+	if r.URL.Query().Get("envelope") == "1" {
+		return &h.enveloped
+	}
+	return &h.plain
+}
+
+// event is what a message says, before it is put on the wire.
+func (h *Handler) event(m *broadcast.Message) (e Event, binary, ok bool, err error) {
+	if h.Encode == nil {
+		return Event{Type: m.Type, Data: m.Data}, m.Binary, true, nil
+	}
+	e, ok = h.Encode(m)
+	switch e.Type {
+	case "gap", "open", "error":
+		return e, false, false, fmt.Errorf("sse: Handler.Encode returned the Type %q, which is reserved", e.Type)
+	}
+	return e, false, ok, nil
+}
+
+func (h *Handler) message(m *broadcast.Message, bare bool) ([]byte, error) {
+	e, binary, ok, err := h.event(m)
+	if err != nil || !ok {
+		return nil, err
+	}
+	if binary {
+		e.Data = base64.StdEncoding.AppendEncode(nil, e.Data)
+		if e.Type == "" {
+			e.Type = "message"
+		}
+		e.Type += ";base64"
+	}
+	return block(e.Type, id(m, bare), e.Data)
+}
+
+func (h *Handler) envelope(m *broadcast.Message, bare bool) ([]byte, error) {
+	e, binary, ok, err := h.event(m)
+	if err != nil || !ok {
+		return nil, err
+	}
+	data, err := delivery.NewEnvelope(m, e.Type, e.Data, binary, bare)
+	if err != nil {
+		return nil, err
+	}
+	return block("", id(m, bare), data)
+}
+
+func id(m *broadcast.Message, bare bool) string {
+	if bare {
+		return ""
+	}
+	return m.ID.String()
+}
+
+// block is an event that fires, if its data is empty too.
+func block(typ, id string, data []byte) ([]byte, error) {
+	if data == nil {
+		data = []byte{}
+	}
+	return Event{Type: typ, ID: id, Data: data}.AppendText(nil)
+}
+
+// control tells a gap as an event with data: without, nothing would fire in a
+// browser and its last event ID would move in silence. A position has none, for
+// that is all that it is to do.
+func control(c delivery.Control) []byte {
+	if c.Kind == delivery.Gap {
+		data, err := delivery.ControlEnvelope(c)
+		if err != nil {
+			return nil
+		}
+		b, _ := block("gap", c.ID.String(), data)
+		return b
+	}
+	b, _ := Event{ID: c.ID.String()}.AppendText(nil)
+	if b == nil {
+		return []byte("\n") // a Broadcaster that has no position; an empty id would clear the client's
+	}
+	return b
+}
+
+func controlEnvelope(c delivery.Control) []byte {
+	data, err := delivery.ControlEnvelope(c)
+	if err != nil {
+		return nil
+	}
+	b, _ := block("", c.ID.String(), data)
+	return b
+}

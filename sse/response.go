@@ -1,0 +1,139 @@
+package sse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/fanfare-go/fanfare/internal/delivery"
+	"github.com/fanfare-go/fanfare/internal/tcp"
+)
+
+// ErrCannotFlush says that a stream cannot be written because no Flush can be
+// reached through the http.ResponseWriter.
+var ErrCannotFlush = errors.New("sse: the http.ResponseWriter cannot flush")
+
+// response is the http.ResponseWriter of a stream: each write is flushed, and has
+// a deadline. Writes come one at a time.
+type response struct {
+	w        http.ResponseWriter
+	control  *http.ResponseController
+	deadline delivery.Deadline
+	conn     net.Conn // under the request, if ConnContext has told
+	joined   []byte   // a buffer for what goes out in one write
+}
+
+// newResponse makes sure that the stream can be written, and sends nothing.
+func newResponse(w http.ResponseWriter, r *http.Request, o Options) (*response, error) {
+	if err := canFlush(w); err != nil {
+		return nil, err
+	}
+	control := http.NewResponseController(w)
+	return &response{
+		w:        w,
+		control:  control,
+		deadline: delivery.Deadline{Of: control, Timeout: o.WriteTimeout},
+		conn:     connOf(r.Context()),
+	}, nil
+}
+
+// canFlush walks the wrappers as http.ResponseController does.
+func canFlush(w http.ResponseWriter) error {
+	for {
+		switch t := w.(type) {
+		case interface{ FlushError() error }, http.Flusher:
+			return nil
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = t.Unwrap()
+		default:
+			return fmt.Errorf("%w: %T has no Flush, FlushError or Unwrap; "+
+				"give it an Unwrap method, or mount the stream outside of the middleware that it belongs to", ErrCannotFlush, w)
+		}
+	}
+}
+
+// commit sends the header. From here on the server's timeouts, which are meant
+// for responses with an end, no longer count. The error says that they do,
+// because they cannot be reached.
+func (s *response) commit(o Options) error {
+	header := s.w.Header()
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("Cache-Control", "no-store, no-transform")
+	header.Set("X-Accel-Buffering", "no")
+	header.Del("Content-Length")
+	if s.conn != nil && o.Heartbeat > 0 && o.WriteTimeout > 0 {
+		tcp.SetUserTimeout(s.conn, o.Heartbeat+o.WriteTimeout)
+	}
+	err := errors.Join(
+		s.control.SetReadDeadline(time.Time{}),
+		s.control.SetWriteDeadline(time.Time{}),
+	)
+	s.deadline.Renew()
+	s.w.WriteHeader(http.StatusOK)
+	return err
+}
+
+// Write writes and flushes frames in one go.
+func (s *response) Write(frames net.Buffers) error {
+	if len(frames) == 1 {
+		return s.write(frames[0])
+	}
+	for _, frame := range frames {
+		s.joined = append(s.joined, frame...)
+	}
+	err := s.write(s.joined)
+	if s.joined = s.joined[:0]; cap(s.joined) > 4096 {
+		s.joined = nil // an idle stream stays small
+	}
+	return err
+}
+
+func (s *response) write(b []byte) error {
+	s.deadline.Renew()
+	if _, err := s.w.Write(b); err != nil {
+		return fmt.Errorf("sse: writing: %w", err)
+	}
+	if err := s.control.Flush(); err != nil {
+		return fmt.Errorf("sse: flushing: %w", err)
+	}
+	return nil
+}
+
+// heartbeat is a comment without a blank line, on which some clients would fire
+// an event.
+var heartbeat = []byte(":\n")
+
+// Beat writes a heartbeat.
+func (s *response) Beat() error { return s.write(heartbeat) }
+
+// Closing gives all that is still to be written one deadline.
+func (s *response) Closing() { s.deadline.Fix() }
+
+// End is the writer's last act. After it the connection is net/http's again,
+// which may serve another request on it.
+func (s *response) End(delivery.Reason) {
+	s.deadline.LetGo()
+	if s.conn != nil {
+		tcp.SetUserTimeout(s.conn, 0)
+	}
+}
+
+type connKey struct{}
+
+// ConnContext is for http.Server.ConnContext. With it, streams find out sooner
+// that a client has vanished without a word (a phone that lost its network, a
+// laptop that was closed): on Linux the connection ends once what was sent has
+// been waiting for Heartbeat + WriteTimeout for an acknowledgement. Without it,
+// and elsewhere, that is up to the kernel, which on Linux tries for about a
+// quarter of an hour.
+func ConnContext(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+func connOf(ctx context.Context) net.Conn {
+	c, _ := ctx.Value(connKey{}).(net.Conn)
+	return c
+}

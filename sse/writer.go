@@ -1,0 +1,158 @@
+package sse
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/fanfare-go/fanfare/internal/delivery"
+)
+
+// ErrClosed is wrapped by the error of a Send after [Writer.Close].
+var ErrClosed = errors.New("sse: the stream is closed")
+
+// errMaxAge is why a stream's context ends that has lived long enough.
+var errMaxAge = errors.New("sse: the stream has reached its MaxAge")
+
+// Writer streams events that a handler of your own sends: the tokens of an
+// answer, the progress of a job. It sends heartbeats while nothing is said.
+//
+// Its methods are safe for concurrent use.
+type Writer struct {
+	response *response
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	beat     *time.Timer
+	age      *time.Timer
+
+	mu    sync.Mutex // held over writes, which have a deadline
+	buf   []byte
+	wrote bool  // since the last beat
+	err   error // why nothing is written any more
+}
+
+// NewWriter begins an event stream as the response to r, which may have any
+// method, and sends its header at once. If opts is nil, the defaults stand.
+//
+// The caller closes the Writer before its handler returns. On an error nothing
+// was sent, and the caller answers the request; [ErrCannotFlush] names the
+// wrapper that stands in the way.
+func NewWriter(w http.ResponseWriter, r *http.Request, opts *Options) (*Writer, error) {
+	var options Options
+	if opts != nil {
+		options = *opts
+	}
+	options = options.withDefaults()
+	response, err := newResponse(w, r, options)
+	if err != nil {
+		return nil, err
+	}
+	s := &Writer{response: response}
+	s.ctx, s.cancel = context.WithCancelCause(r.Context())
+	_ = response.commit(options) // without deadlines it streams as well
+	first := prologue(r, options)
+	if err := response.write(append(first, '\n')); err != nil {
+		s.fail(err)
+	}
+	if options.Heartbeat > 0 {
+		s.mu.Lock() // the timer may fire before it is known
+		s.beat = time.AfterFunc(options.Heartbeat, func() { s.heartbeat(options.Heartbeat) })
+		s.mu.Unlock()
+	}
+	if options.MaxAge > 0 {
+		s.age = time.AfterFunc(options.age(), func() { s.cancel(errMaxAge) })
+	}
+	return s, nil
+}
+
+// Context ends with the client, after Options.MaxAge, and when a write has
+// failed; context.Cause tells which. Events are of use as long as it has not
+// ended.
+func (s *Writer) Context() context.Context { return s.ctx }
+
+// Send sends events in one write and flushes them. If one of them is invalid,
+// none is sent ([ErrInvalidEvent]). Any other error is final, and ends the
+// Context.
+func (s *Writer) Send(events ...Event) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	s.buf = s.buf[:0]
+	for _, e := range events {
+		b, err := e.AppendText(s.buf)
+		if err != nil {
+			return err
+		}
+		s.buf = b
+	}
+	if len(s.buf) == 0 {
+		return nil
+	}
+	s.wrote = true
+	if err := s.response.write(s.buf); err != nil {
+		return s.fail(err)
+	}
+	return nil
+}
+
+// SendJSON sends v as JSON in an event of this type, which may be empty.
+func (s *Writer) SendJSON(typ string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("sse: %w", err)
+	}
+	return s.Send(Event{Type: typ, Data: data})
+}
+
+// heartbeat writes a comment if nothing else was written for the interval.
+func (s *Writer) heartbeat(interval time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return
+	}
+	if !s.wrote {
+		if err := s.response.Beat(); err != nil {
+			s.fail(err)
+			return
+		}
+	}
+	s.wrote = false
+	s.beat.Reset(interval)
+}
+
+// fail makes err the end of the stream. The caller holds mu, or is the only one.
+func (s *Writer) fail(err error) error {
+	s.err = err
+	s.cancel(err)
+	return err
+}
+
+// Close ends the stream. Nothing is written after it returns, so that the
+// handler may return: always defer it. It waits for a Send that is on its way,
+// at most WriteTimeout. It returns the error that ended the stream before, if
+// one did; it may be called again.
+func (s *Writer) Close() error {
+	s.response.Closing()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if errors.Is(s.err, ErrClosed) {
+		return nil
+	}
+	err := s.err
+	s.err = ErrClosed
+	s.cancel(ErrClosed)
+	for _, timer := range []*time.Timer{s.beat, s.age} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+	s.response.End(delivery.Reason{})
+	return err
+}

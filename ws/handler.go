@@ -1,0 +1,255 @@
+package ws
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/delivery"
+)
+
+// Frame is a message as it goes over a WebSocket.
+type Frame struct {
+	Type MessageType // if zero, Text
+	Data []byte      // must not change afterwards
+}
+
+// Handler is an http.Handler that streams the messages of a Broadcaster over
+// WebSockets. A client that reconnects with the last ID it saw goes on where it
+// was cut, or is told of a gap; the package documentation says how that looks on
+// the wire.
+//
+// Each stream ends with its client, with its Grant (3000), after Options.MaxAge,
+// when the Broadcaster is closed, and when the http.Server that it came in through
+// begins to shut down: then it first gets what is in the log, and is closed with
+// 1012.
+//
+// The fields are set before the first request. A Handler must not be copied after
+// that.
+type Handler struct {
+	// Broadcaster is where messages come from, and where other handlers may get
+	// theirs from too. It is needed.
+	Broadcaster broadcast.Broadcaster
+
+	// Topics is what each client gets, if Grant is nil.
+	Topics []string
+
+	// Grant decides what a client gets, each time it connects. The request and
+	// the values in its context are good only until Grant returns, for routers
+	// use them again; the context itself ends when the stream has ended, so that
+	//
+	//	context.AfterFunc(r.Context(), leave)
+	//
+	// is how one leaves a room. An error refuses the client: a
+	// *broadcast.Refusal with its status, any other with 500.
+	Grant func(*http.Request) (*broadcast.Grant, error)
+
+	// Encode makes the frame of a message; false drops the message, for
+	// everyone. It is called once for each message, not for each stream, and
+	// must depend on its argument alone. If nil, the frame is the envelope that
+	// the package documentation shows. [Raw] is one.
+	Encode func(*broadcast.Message) (Frame, bool)
+
+	// Control makes the frame of what a stream says itself: kind is "ready",
+	// "gap" or "position". False says that it is not told; a gap that is not
+	// told closes the stream with 1013. If nil, it is the envelope's with a nil
+	// Encode, else nothing is told.
+	Control func(kind string, id broadcast.ID) (Frame, bool)
+
+	// Receive is called once, when the connection stands, and returns what gets
+	// the client's messages. The request is good as long as in Grant. The
+	// function is called for one message after the other, in order and never
+	// twice at once; the bytes are its own to keep and to publish. While it runs,
+	// the connection is read on, up to MaxMessage bytes ahead. The Conn is for
+	// answers; it is the Handler that reads and closes it.
+	//
+	// An error closes the connection: a [*CloseError] with its code and reason,
+	// io.EOF with 1000, any other with 1011. If Receive is nil, a message from
+	// the client closes it with 1008.
+	Receive func(*http.Request, *Conn) func(MessageType, []byte) error
+
+	// ErrorHandler answers a request that gets no stream, if it is a WebSocket
+	// handshake. If nil, the answer is a Refusal's status and that status' text,
+	// else 500, never the error's own words.
+	ErrorHandler func(http.ResponseWriter, *http.Request, error)
+
+	// Options are what each connection is allowed.
+	Options Options
+
+	// Logger gets refusals (Info), streams that end (Debug) and what goes wrong
+	// (Error). If nil, slog.Default().
+	Logger *slog.Logger
+
+	state delivery.State
+	once  sync.Once
+	codec delivery.Codec
+}
+
+// Raw is an Encode for clients that want a message's Data and nothing else. They
+// cannot resume, and a client too slow to get everything is closed with 1013.
+func Raw(m *broadcast.Message) (Frame, bool) {
+	if m.Binary {
+		return Frame{Binary, m.Data}, true
+	}
+	return Frame{Text, m.Data}, true
+}
+
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	options := h.Options.withDefaults()
+	handler := delivery.Handler{
+		Name: "ws", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant,
+		ErrorHandler: h.ErrorHandler, Logger: h.logger(), MaxAge: options.MaxAge, Plain: true,
+	}
+	if err := check(w, r, options); err != nil {
+		h.logger().Info("ws: refused a handshake", "path", r.URL.Path, "reason", err)
+		answer(w, err)
+		return
+	}
+	h.once.Do(h.setUp)
+	stream, err := handler.Open(r, &h.state, &h.codec)
+	if err != nil {
+		handler.Refuse(w, r, err)
+		return
+	}
+	options.MaxAge = 0 // the stream ends itself, with what it owes
+	c, err := accept(r.Context(), w, r, options)
+	if err != nil {
+		stream.Abandon()
+		h.logger().Error("ws: the handshake failed", "path", r.URL.Path, "error", err)
+		return
+	}
+	in := newInbox(c, stream, h.logger(), options)
+	if h.Receive != nil {
+		err = in.guard(func() error {
+			in.receive = h.Receive(r.WithContext(stream.Context()), c)
+			return nil
+		})
+	}
+	stream.Start(&connection{c}, nil, options.PingInterval)
+	if err != nil {
+		in.fail(err)
+	}
+	in.read()
+	<-stream.Done()
+	in.wait()
+}
+
+func (h *Handler) logger() *slog.Logger {
+	if h.Logger == nil {
+		return slog.Default()
+	}
+	return h.Logger
+}
+
+func (h *Handler) setUp() {
+	h.codec.Name, h.codec.Logger = "ws", h.logger()
+	h.codec.Message, h.codec.Control = h.message, h.control
+}
+
+func (h *Handler) message(m *broadcast.Message, bare bool) ([]byte, error) {
+	if h.Encode == nil {
+		data, err := delivery.NewEnvelope(m, m.Type, m.Data, m.Binary, bare)
+		if err != nil {
+			return nil, err
+		}
+		return appendFrame(nil, opText, data, false), nil
+	}
+	frame, ok := h.Encode(m)
+	if !ok {
+		return nil, nil
+	}
+	return frame.encode()
+}
+
+func (h *Handler) control(c delivery.Control) []byte {
+	switch {
+	case h.Control != nil:
+		if frame, ok := h.Control(c.Kind, c.ID); ok {
+			b, err := frame.encode()
+			if err != nil {
+				h.logger().Error("ws: Handler.Control", "kind", c.Kind, "error", err)
+			}
+			return b
+		}
+	case h.Encode == nil && !c.ID.IsZero():
+		if data, err := delivery.ControlEnvelope(c); err == nil {
+			return appendFrame(nil, opText, data, false)
+		}
+	}
+	return nil
+}
+
+func (f Frame) encode() ([]byte, error) {
+	switch f.Type {
+	case 0, Text:
+		if !utf8.Valid(f.Data) {
+			return nil, errors.New("a Frame of Text is not UTF-8: make it Binary")
+		}
+		return appendFrame(nil, opText, f.Data, false), nil
+	case Binary:
+		return appendFrame(nil, opBinary, f.Data, false), nil
+	}
+	return nil, errors.New("the Type of a Frame is neither Text nor Binary")
+}
+
+// connection is a Conn as a stream's writer uses it.
+type connection struct{ *Conn }
+
+// Write writes frames of messages.
+func (c *connection) Write(frames net.Buffers) error {
+	return c.socket.send(context.Background(), frames)
+}
+
+// Beat has nothing to do: the Conn sends pings.
+func (c *connection) Beat() error { return nil }
+
+// Closing gives what is still to be written, and the peer's answer to the close
+// frame, one deadline.
+func (c *connection) Closing() {
+	c.socket.deadline.Fix()
+	timer := time.AfterFunc(c.timeout, func() { c.cut(net.ErrClosed) })
+	context.AfterFunc(c.ctx, func() { timer.Stop() })
+}
+
+// End writes the close frame. Whoever reads sees the peer's answer, or the
+// deadline.
+func (c *connection) End(why delivery.Reason) {
+	if why.Code == 0 {
+		if !c.socket.over.Load() {
+			c.cut(net.ErrClosed)
+		}
+		return
+	}
+	c.closing.Store(true)
+	_ = c.socket.close(&CloseError{StatusCode(why.Code), why.Text})
+}
+
+// peer makes the reason of a stream's end from what ended the reading.
+func peer(err error) delivery.Reason {
+	why := delivery.PeerGone
+	switch {
+	case errors.Is(err, errSilent):
+		why.Name = "peer silent"
+	case CloseStatus(err) != -1:
+		why.Name = err.Error()
+	}
+	return why
+}
+
+// reason makes the reason of a stream's end from an error of Receive's function.
+func reason(err error) delivery.Reason {
+	if closed, ok := errors.AsType[*CloseError](err); ok && closed.Code.sendable() {
+		return delivery.Reason{Name: "closed by Receive", Code: int(closed.Code), Text: closed.Reason}
+	}
+	if errors.Is(err, io.EOF) {
+		return delivery.Reason{Name: "closed by Receive", Code: int(StatusNormalClosure)}
+	}
+	return delivery.Fault
+}

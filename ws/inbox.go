@@ -1,0 +1,179 @@
+package ws
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/fanfare-go/fanfare/internal/delivery"
+)
+
+// inbox reads what a Handler's client sends, and hands it to Receive's function,
+// one message after the other. It reads on while the function runs, so that
+// control frames are answered, but only so far ahead.
+type inbox struct {
+	conn    *Conn
+	stream  *delivery.Stream
+	logger  *slog.Logger
+	receive func(MessageType, []byte) error
+	rate    rate
+	most    int64 // bytes that wait at most, but for one message
+
+	mu      sync.Mutex // guards what follows
+	waiting []received
+	bytes   int64
+	running chan struct{} // closed when the goroutine that hands over has ended; nil without one
+	room    chan struct{} // has a token when something was handed over
+}
+
+func newInbox(c *Conn, s *delivery.Stream, logger *slog.Logger, o Options) *inbox {
+	in := &inbox{conn: c, stream: s, logger: logger, most: o.MaxMessage, rate: rate{perSecond: o.MessageRate}, room: make(chan struct{}, 1)}
+	if in.most < 0 {
+		in.most = defaultMaxMessage
+	}
+	return in
+}
+
+// read reads until the connection has ended. Once the stream is to end it only
+// waits for that: it discards what comes.
+func (in *inbox) read() {
+	for {
+		typ, data, err := in.conn.Read(context.Background())
+		switch {
+		case err != nil:
+			in.stream.End(peer(err))
+			return
+		case in.conn.closing.Load():
+		case in.receive == nil:
+			in.stream.End(refusal("no message is expected"))
+		case !in.rate.allows(time.Now()):
+			in.stream.End(refusal("too many messages"))
+		default:
+			in.put(received{typ: typ, data: data})
+		}
+	}
+}
+
+func refusal(text string) delivery.Reason {
+	return delivery.Reason{Name: text, Code: int(StatusPolicyViolation), Text: text}
+}
+
+// size is what a waiting message counts: also an empty one takes room.
+func (r received) size() int64 { return int64(len(r.data)) + 64 }
+
+// put hands a message over, and waits for room if too much waits already.
+func (in *inbox) put(r received) {
+	in.mu.Lock()
+	for in.bytes > 0 && in.bytes+r.size() > in.most {
+		in.mu.Unlock()
+		select {
+		case <-in.room:
+		case <-in.conn.ctx.Done():
+			return
+		}
+		in.mu.Lock()
+	}
+	defer in.mu.Unlock()
+	in.waiting = append(in.waiting, r)
+	in.bytes += r.size()
+	if in.running == nil {
+		in.running = make(chan struct{})
+		go in.run()
+	}
+}
+
+// run hands over what waits. It ends when nothing does.
+func (in *inbox) run() {
+	for {
+		in.mu.Lock()
+		if len(in.waiting) == 0 {
+			in.waiting = nil
+			close(in.running)
+			in.running = nil
+			in.mu.Unlock()
+			return
+		}
+		r := in.waiting[0]
+		in.waiting[0] = received{}
+		in.waiting = in.waiting[1:]
+		in.mu.Unlock()
+
+		err := in.guard(func() error { return in.receive(r.typ, r.data) })
+		if err != nil {
+			in.fail(err)
+		}
+
+		in.mu.Lock()
+		if err != nil {
+			in.waiting = nil
+		}
+		in.bytes -= r.size()
+		if len(in.waiting) == 0 {
+			in.bytes = 0
+		}
+		in.mu.Unlock()
+		select {
+		case in.room <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// guard calls f, and makes an error of a panic in it.
+func (in *inbox) guard(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic in Receive: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return f()
+}
+
+// fail ends the stream with an error of Receive. Nothing more is handed over.
+func (in *inbox) fail(err error) {
+	why := reason(err)
+	if why == delivery.Fault {
+		in.logger.Error("ws: Handler.Receive", "error", err)
+	}
+	in.conn.closing.Store(true)
+	in.stream.End(why)
+}
+
+// wait waits until what had come has been handed over.
+func (in *inbox) wait() {
+	in.mu.Lock()
+	running := in.running
+	in.mu.Unlock()
+	if running != nil {
+		<-running
+	}
+}
+
+// rate is a bucket of as many messages as a second may have.
+type rate struct {
+	perSecond float64 // 0: no limit
+	left      float64
+	at        time.Time
+}
+
+func (r *rate) allows(now time.Time) bool {
+	if r.perSecond == 0 {
+		return true
+	}
+	most := math.Max(1, r.perSecond)
+	if r.at.IsZero() {
+		r.left = most
+	} else {
+		r.left = min(most, r.left+now.Sub(r.at).Seconds()*r.perSecond)
+	}
+	r.at = now
+	if r.left < 1 {
+		return false
+	}
+	r.left--
+	return true
+}

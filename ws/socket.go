@@ -1,0 +1,221 @@
+package ws
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/fanfare-go/fanfare/internal/delivery"
+)
+
+// socket is the connection under a WebSocket. The library above it reads and
+// checks frames; ours and its own are written here, where they share the
+// connection at frame boundaries. Nothing follows a close frame, or a write that
+// failed.
+type socket struct {
+	net.Conn
+	client   bool   // frames are masked
+	buffered []byte // what the HTTP server had read already
+	deadline delivery.Deadline
+
+	// turn is held by whoever writes. Control messages do not wait for it: who
+	// holds the turn writes them before letting go of it.
+	turn   chan struct{}
+	joined []byte       // what goes out in one write; its holder's
+	over   atomic.Bool  // a close frame went out, or a write failed
+	reads  atomic.Int64 // grows when a Read begins and when it ends: odd while one waits
+	failed atomic.Bool  // a Read has failed
+
+	mu   sync.Mutex // guards what waits for the turn
+	pong []byte     // the answer to the newest ping
+	ping bool
+}
+
+func newSocket(c net.Conn, timeout time.Duration, client bool) *socket {
+	return &socket{
+		Conn:     c,
+		client:   client,
+		deadline: delivery.Deadline{Of: c, Timeout: timeout},
+		turn:     make(chan struct{}, 1),
+	}
+}
+
+func (s *socket) Read(p []byte) (int, error) {
+	if len(s.buffered) > 0 {
+		n := copy(p, s.buffered)
+		if s.buffered = s.buffered[n:]; len(s.buffered) == 0 {
+			s.buffered = nil
+		}
+		return n, nil
+	}
+	s.reads.Add(1)
+	n, err := s.Conn.Read(p)
+	s.reads.Add(1)
+	if err != nil {
+		s.failed.Store(true)
+	}
+	return n, err
+}
+
+// Write is called by the library, with control messages. It is left only close
+// frames to write: it answers one, or refuses what the peer did.
+func (s *socket) Write(p []byte) (int, error) {
+	why, err := parseClose(p)
+	if err != nil {
+		return 0, err
+	}
+	if !utf8.ValidString(why.Reason) {
+		// The library echoes it as it came (RFC 6455 section 8.1 wants it failed).
+		why = &CloseError{StatusInvalidFramePayloadData, "the close reason is not UTF-8"}
+	}
+	if err := s.close(why); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// take waits for the turn, at most until ctx ends.
+func (s *socket) take(ctx context.Context) error {
+	select {
+	case s.turn <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case s.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (s *socket) tryTake() bool {
+	select {
+	case s.turn <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// letGo writes the control messages that wait, and lets go of the turn.
+func (s *socket) letGo() {
+	for {
+		if control := s.waiting(); control != nil {
+			_ = s.write(control)
+			continue
+		}
+		<-s.turn
+		// One may have come too late to be seen and too early to get the turn.
+		if !s.hasWaiting() || !s.tryTake() {
+			return
+		}
+	}
+}
+
+func (s *socket) hasWaiting() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pong != nil || s.ping
+}
+
+// waiting takes the next control message that waits, as a frame.
+func (s *socket) waiting() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.pong != nil:
+		frame := appendFrame(nil, opPong, s.pong, s.client)
+		s.pong = nil
+		return frame
+	case s.ping:
+		s.ping = false
+		return appendFrame(nil, opPing, nil, s.client)
+	}
+	return nil
+}
+
+// answer sends a pong, as soon as there is a turn. Of several pings only the
+// newest needs an answer (RFC 6455 section 5.5.3), so that a peer which pings and
+// does not read makes nothing pile up.
+func (s *socket) answer(ping []byte) {
+	s.mu.Lock()
+	s.pong = append(make([]byte, 0, len(ping)), ping...)
+	s.mu.Unlock()
+	if s.tryTake() {
+		s.letGo()
+	}
+}
+
+// probe sends a ping, as soon as there is a turn.
+func (s *socket) probe() {
+	s.mu.Lock()
+	s.ping = true
+	s.mu.Unlock()
+	if s.tryTake() {
+		s.letGo()
+	}
+}
+
+// send writes whole frames in one go.
+func (s *socket) send(ctx context.Context, frames net.Buffers) error {
+	if err := s.take(ctx); err != nil {
+		return err
+	}
+	defer s.letGo()
+	return s.write(frames...)
+}
+
+// write writes frames in the caller's turn. After an error the connection is
+// gone.
+func (s *socket) write(frames ...[]byte) error {
+	if s.over.Load() {
+		return net.ErrClosed
+	}
+	s.deadline.Renew()
+	err := s.writeAll(frames)
+	if err != nil {
+		s.over.Store(true)
+		s.Conn.Close()
+	}
+	return err
+}
+
+func (s *socket) writeAll(frames net.Buffers) (err error) {
+	switch s.Conn.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		if len(frames) > 1 {
+			_, err = frames.WriteTo(s.Conn) // writev
+			return err
+		}
+	}
+	if len(frames) == 1 {
+		_, err = s.Conn.Write(frames[0])
+		return err
+	}
+	// One record instead of many, under TLS.
+	for _, frame := range frames {
+		s.joined = append(s.joined, frame...)
+	}
+	_, err = s.Conn.Write(s.joined)
+	if s.joined = s.joined[:0]; cap(s.joined) > 4096 {
+		s.joined = nil // an idle connection stays small
+	}
+	return err
+}
+
+// close sends a close frame, once.
+func (s *socket) close(why *CloseError) error {
+	s.deadline.Fix()
+	s.turn <- struct{}{} // who has it has a deadline
+	defer s.letGo()
+	if s.over.Load() {
+		return nil
+	}
+	err := s.write(appendClose(nil, why, s.client))
+	s.over.Store(true)
+	return err
+}

@@ -1,0 +1,197 @@
+package ws
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// ErrCannotHijack says that a request cannot be upgraded because no Hijack can be
+// reached through the http.ResponseWriter.
+var ErrCannotHijack = errors.New("ws: the http.ResponseWriter cannot be hijacked")
+
+// HandshakeError is why no WebSocket came about: with the HTTP status that the
+// client was answered with, or that the server answered with.
+type HandshakeError struct {
+	Status int
+	Err    error
+}
+
+func (e *HandshakeError) Error() string {
+	return fmt.Sprintf("ws: handshake: %v (status %d)", e.Err, e.Status)
+}
+
+// Unwrap returns the reason.
+func (e *HandshakeError) Unwrap() error { return e.Err }
+
+// Upgrade makes a WebSocket of a request. On an error (a [*HandshakeError]) it
+// has answered the client; nothing is left to be done.
+//
+// If opts is nil, the defaults stand. The connection's life is the request's: it
+// is closed with 1001 when the request's context ends, which net/http does when
+// the handler returns.
+func Upgrade(w http.ResponseWriter, r *http.Request, opts *Options) (*Conn, error) {
+	var options Options
+	if opts != nil {
+		options = *opts
+	}
+	options = options.withDefaults()
+	if err := check(w, r, options); err != nil {
+		answer(w, err)
+		return nil, err
+	}
+	c, err := accept(r.Context(), w, r, options)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(r.Context(), func() { c.Close(StatusGoingAway, "going away") })
+	context.AfterFunc(c.ctx, func() { stop() })
+	return c, nil
+}
+
+// check finds out whether a request can be upgraded. It sends nothing.
+func check(w http.ResponseWriter, r *http.Request, o Options) error {
+	header := w.Header()
+	refuse := func(status int, format string, args ...any) error {
+		return &HandshakeError{status, fmt.Errorf(format, args...)}
+	}
+	switch keys := r.Header.Values("Sec-Websocket-Key"); {
+	case r.Method != http.MethodGet && r.Method != http.MethodConnect:
+		header.Set("Allow", http.MethodGet)
+		return refuse(http.StatusMethodNotAllowed, "the method is %s, not GET", r.Method)
+	case r.ProtoMajor > 1:
+		return refuse(http.StatusNotImplemented, "WebSockets over %s are not supported", r.Proto)
+	case !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket"):
+		header.Set("Connection", "Upgrade")
+		header.Set("Upgrade", "websocket")
+		return refuse(http.StatusUpgradeRequired, "the request does not ask for an upgrade to websocket")
+	case r.Header.Get("Sec-Websocket-Version") != "13":
+		header.Set("Sec-Websocket-Version", "13")
+		return refuse(http.StatusUpgradeRequired, "version %.20q of the protocol, not 13", r.Header.Get("Sec-Websocket-Version"))
+	case len(keys) != 1 || !validKey(keys[0]):
+		return refuse(http.StatusBadRequest, "Sec-WebSocket-Key is not 16 bytes in base64, once")
+	}
+	if err := checkOrigin(r, o); err != nil {
+		return refuse(http.StatusForbidden, "%w", err)
+	}
+	for at := w; ; {
+		switch t := at.(type) {
+		case http.Hijacker:
+			return nil
+		case interface{ Unwrap() http.ResponseWriter }:
+			at = t.Unwrap()
+		default:
+			return refuse(http.StatusInternalServerError, "%w: %T has no Hijack or Unwrap; "+
+				"give it an Unwrap method, or mount the WebSocket outside of the middleware that it belongs to", ErrCannotHijack, at)
+		}
+	}
+}
+
+func validKey(key string) bool {
+	b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(key))
+	return err == nil && len(b) == 16
+}
+
+// hasToken reports whether a header lists a token (RFC 9110 section 5.6.1).
+func hasToken(header http.Header, name, token string) bool {
+	for _, value := range header.Values(name) {
+		for t := range strings.SplitSeq(value, ",") {
+			if strings.EqualFold(strings.TrimSpace(t), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// checkOrigin keeps foreign pages out (RFC 6455 section 10.2): a browser sends
+// its user's cookies whoever opens the connection.
+func checkOrigin(r *http.Request, o Options) error {
+	if o.CheckOrigin != nil {
+		return o.CheckOrigin(r)
+	}
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		switch site := r.Header.Get("Sec-Fetch-Site"); site {
+		case "cross-site", "same-site":
+			return fmt.Errorf("a page of a foreign site (Sec-Fetch-Site: %s); allow it with Options.CheckOrigin", site)
+		}
+		return nil // no browser
+	}
+	if u, err := url.Parse(origin); err != nil || u.Host == "" || !strings.EqualFold(u.Host, r.Host) {
+		return fmt.Errorf("a page of the origin %.100q, while the host is %.100q; allow it with Options.CheckOrigin", origin, r.Host)
+	}
+	return nil
+}
+
+// answer tells the client why its request is not upgraded, in the status alone.
+func answer(w http.ResponseWriter, err error) {
+	status := http.StatusInternalServerError
+	if e, ok := errors.AsType[*HandshakeError](err); ok {
+		status = e.Status
+	}
+	http.Error(w, http.StatusText(status), status)
+}
+
+// accept does the handshake of a request that was checked, and takes the
+// connection over. ctx is what the connection's context comes from. On an error
+// the client has been answered.
+func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
+	h := &handshake{ResponseWriter: w, timeout: o.WriteTimeout}
+	library, err := websocket.Accept(h, r, &websocket.AcceptOptions{
+		Subprotocols:       o.Subprotocols,
+		InsecureSkipVerify: true, // the origin was checked
+		OnPingReceived: func(_ context.Context, payload []byte) bool {
+			h.socket.answer(payload)
+			return false
+		},
+	})
+	if err != nil {
+		return nil, &HandshakeError{http.StatusInternalServerError, err}
+	}
+	h.ResponseWriter = nil // a connection lives longer than its request
+	return newConn(ctx, library, h.socket, o), nil
+}
+
+// handshake is the http.ResponseWriter that the library hijacks: it puts the
+// socket between the two, with buffers as small as a control message.
+type handshake struct {
+	http.ResponseWriter
+	timeout time.Duration
+	socket  *socket
+}
+
+func (h *handshake) WriteHeader(status int) {
+	h.ResponseWriter.WriteHeader(status)
+	// Gin's writer only notes the status, and would send it after the hijacking.
+	if gin, ok := h.ResponseWriter.(interface{ WriteHeaderNow() }); ok {
+		gin.WriteHeaderNow()
+	}
+}
+
+// Hijack takes the connection from the server.
+func (h *handshake) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c, buffered, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	_ = c.SetDeadline(time.Time{})
+	h.socket = newSocket(c, h.timeout, false)
+	if n := buffered.Reader.Buffered(); n > 0 {
+		b, _ := buffered.Reader.Peek(n)
+		h.socket.buffered = append([]byte(nil), b...)
+	}
+	return h.socket, bufio.NewReadWriter(
+		bufio.NewReaderSize(h.socket, 512),
+		bufio.NewWriterSize(h.socket, 256),
+	), nil
+}
