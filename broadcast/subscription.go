@@ -313,12 +313,13 @@ func (s *subscription) attend(buf []*Message) (int, error) {
 	s.gap = false
 	moved := s.epoch != h.epoch
 	if moved {
-		s.epoch, s.skip, s.ready = h.epoch, s.after, nil
+		s.epoch, s.skip = h.epoch, s.after
 		if !all {
 			s.position = ID{h.epoch, s.after}
 		}
 	}
 	var topics []string
+	s.ready = s.ready[:0]
 	for i := range s.links {
 		l := &s.links[i]
 		t := l.topic
@@ -327,10 +328,14 @@ func (s *subscription) attend(buf []*Message) (int, error) {
 		}
 		if moved && t.evicted > s.after || l.index < t.first.Load() && t.evicted > s.skip {
 			topics = append(topics, t.name)
+			l.held = nil // it is gone from the ring too, and came before the loss that is told now
 		}
 		l.index = max(l.index, t.first.Load())
-		s.stir(l)
+		if s.stir(l); l.held != nil {
+			s.ready = append(s.ready, l)
+		}
 	}
+	heap.Init(&s.ready)
 	if !all && topics == nil {
 		return 0, nil
 	}

@@ -1,0 +1,156 @@
+// Chat is a chat with one room for each path, where everybody reads on the
+// transport of their choice: the same messages, with the same IDs, over a
+// WebSocket and over Server-Sent Events.
+//
+//	go run ./examples/chat
+package main
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/sse"
+	"github.com/fanfare-go/fanfare/ws"
+)
+
+func main() {
+	addr := flag.String("addr", "localhost:8080", "the address to listen on")
+	flag.Parse()
+	if err := run(*addr); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// run serves until the process is interrupted.
+func run(addr string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+
+	var hub broadcast.Hub
+	server := &http.Server{Handler: newChat(&hub), ConnContext: sse.ConnContext, ReadHeaderTimeout: 10 * time.Second}
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("Chat on http://%s/rooms/lobby\n", listener.Addr())
+	go func() {
+		<-ctx.Done()
+		// Shutdown also ends the streams, which get first what they are owed.
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = server.Shutdown(ctx)
+	}()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+//go:embed static
+var static embed.FS
+
+// newChat returns the chat's routes. Both handlers stand on the same hub: that is
+// all that connects them.
+func newChat(hub *broadcast.Hub) http.Handler {
+	files, err := fs.Sub(static, "static")
+	if err != nil {
+		panic(err) // the folder is embedded
+	}
+	r := chi.NewRouter()
+	r.Use(middleware.RequestID, middleware.Logger, middleware.Recoverer)
+	r.Get("/", http.RedirectHandler("/rooms/lobby", http.StatusFound).ServeHTTP)
+	r.Handle("/static/*", http.StripPrefix("/static/", http.FileServerFS(files)))
+	r.Get("/rooms/{room}", func(w http.ResponseWriter, r *http.Request) {
+		http.ServeFileFS(w, r, files, "index.html")
+	})
+
+	r.Method(http.MethodGet, "/rooms/{room}/events", &sse.Handler{Broadcaster: hub, Grant: grant})
+	r.Method(http.MethodGet, "/rooms/{room}/ws", &ws.Handler{
+		Broadcaster: hub,
+		Grant:       grant,
+		Options:     ws.Options{MaxMessage: 16 << 10, MessageRate: 20},
+		Receive: func(r *http.Request, c *ws.Conn) func(ws.MessageType, []byte) error {
+			room := topic(r) // the request is good only until Receive returns
+			return func(_ ws.MessageType, data []byte) error {
+				err := say(c.Context(), hub, room, "websocket", data)
+				if errors.Is(err, errSaid) {
+					return &ws.CloseError{Code: ws.StatusPolicyViolation, Reason: err.Error()}
+				}
+				return err
+			}
+		},
+	})
+	r.Post("/rooms/{room}/messages", func(w http.ResponseWriter, r *http.Request) {
+		var data json.RawMessage
+		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 16<<10)).Decode(&data)
+		if err == nil {
+			err = say(r.Context(), hub, topic(r), "eventsource", data)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	return r
+}
+
+// topic is where a room's messages go.
+func topic(r *http.Request) string { return "room/" + chi.URLParam(r, "room") }
+
+// grant lets everybody into every room, where they first get what was said last.
+func grant(r *http.Request) (*broadcast.Grant, error) {
+	if room := chi.URLParam(r, "room"); len(room) > 50 || !utf8.ValidString(room) {
+		return nil, &broadcast.Refusal{Status: http.StatusNotFound}
+	}
+	return &broadcast.Grant{Topics: []string{topic(r)}, Last: 20}, nil
+}
+
+// said is what somebody says, and what everybody gets to see of it.
+type said struct {
+	Name string    `json:"name"`
+	Text string    `json:"text"`
+	Via  string    `json:"via"`
+	At   time.Time `json:"at"`
+}
+
+var errSaid = errors.New("a message needs a name of at most 40 characters and a text of at most 2000")
+
+// say publishes what a client has sent.
+func say(ctx context.Context, hub *broadcast.Hub, topic, via string, data []byte) error {
+	var s said
+	if err := json.Unmarshal(data, &s); err != nil {
+		return fmt.Errorf("%w: %v", errSaid, err)
+	}
+	s.Name, s.Text = strings.TrimSpace(s.Name), strings.TrimSpace(s.Text)
+	if n := utf8.RuneCountInString(s.Name); n == 0 || n > 40 {
+		return errSaid
+	}
+	if n := utf8.RuneCountInString(s.Text); n == 0 || n > 2000 {
+		return errSaid
+	}
+	s.Via, s.At = via, time.Now().UTC()
+	data, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	_, err = hub.Publish(ctx, broadcast.Message{Topic: topic, Type: "chat", Data: data})
+	return err
+}
