@@ -13,24 +13,24 @@ type StatusCode int
 // are registered by libraries and applications, 4000 to 4999 are free for private
 // use.
 const (
-	StatusNormalClosure           StatusCode = 1000
+	StatusNormalClosure           StatusCode = 1000 // all is done
 	StatusGoingAway               StatusCode = 1001 // a server goes down, or a browser leaves the page
-	StatusProtocolError           StatusCode = 1002
-	StatusUnsupportedData         StatusCode = 1003
+	StatusProtocolError           StatusCode = 1002 // what came is not the WebSocket protocol
+	StatusUnsupportedData         StatusCode = 1003 // text where only binary is taken, or the other way
 	StatusNoStatusReceived        StatusCode = 1005 // never sent: the close frame had none
 	StatusAbnormalClosure         StatusCode = 1006 // never sent: there was no close frame
 	StatusInvalidFramePayloadData StatusCode = 1007 // text that is not UTF-8
-	StatusPolicyViolation         StatusCode = 1008
-	StatusMessageTooBig           StatusCode = 1009
-	StatusMandatoryExtension      StatusCode = 1010
-	StatusInternalError           StatusCode = 1011
+	StatusPolicyViolation         StatusCode = 1008 // what came is not wanted, and nothing else fits
+	StatusMessageTooBig           StatusCode = 1009 // more than the receiver takes
+	StatusMandatoryExtension      StatusCode = 1010 // sent by clients: the server lacks an extension
+	StatusInternalError           StatusCode = 1011 // the server failed
 	StatusServiceRestart          StatusCode = 1012 // come back, soon
 	StatusTryAgainLater           StatusCode = 1013 // come back, not too soon
-	StatusBadGateway              StatusCode = 1014
-	StatusTLSHandshake            StatusCode = 1015 // never sent
-	StatusUnauthorized            StatusCode = 3000
-	StatusForbidden               StatusCode = 3003
-	StatusTimeout                 StatusCode = 3008
+	StatusBadGateway              StatusCode = 1014 // sent by proxies: what the server answered is invalid
+	StatusTLSHandshake            StatusCode = 1015 // never sent: TLS failed
+	StatusUnauthorized            StatusCode = 3000 // credentials are missing, or have expired
+	StatusForbidden               StatusCode = 3003 // the client may not have this
+	StatusTimeout                 StatusCode = 3008 // the peer took too long
 )
 
 // sendable reports whether a close frame may carry the code (RFC 6455 section
@@ -47,8 +47,8 @@ func (c StatusCode) sendable() bool {
 // that it was sent for what it did. StatusNoStatusReceived stands for a close
 // frame without one.
 type CloseError struct {
-	Code   StatusCode
-	Reason string // UTF-8, at most 123 bytes on the wire
+	Code   StatusCode // as the close frame has it
+	Reason string     // UTF-8, at most 123 bytes on the wire
 }
 
 func (e *CloseError) Error() string {

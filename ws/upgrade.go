@@ -22,8 +22,8 @@ var ErrCannotHijack = errors.New("ws: the http.ResponseWriter cannot be hijacked
 // HandshakeError is why no WebSocket came about: with the HTTP status that the
 // client was answered with, or that the server answered with.
 type HandshakeError struct {
-	Status int
-	Err    error
+	Status int   // of the HTTP response
+	Err    error // the reason, which the client is not told
 }
 
 func (e *HandshakeError) Error() string {
