@@ -70,7 +70,7 @@ func check(w http.ResponseWriter, r *http.Request, o Options) error {
 		return refuse(http.StatusMethodNotAllowed, "the method is %s, not GET", r.Method)
 	case r.ProtoMajor > 1:
 		return refuse(http.StatusNotImplemented, "WebSockets over %s are not supported", r.Proto)
-	case !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket"):
+	case !r.ProtoAtLeast(1, 1) || !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket"):
 		header.Set("Connection", "Upgrade")
 		header.Set("Upgrade", "websocket")
 		return refuse(http.StatusUpgradeRequired, "the request does not ask for an upgrade to websocket")

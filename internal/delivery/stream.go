@@ -132,18 +132,20 @@ func (s *Stream) look(fresh bool) error {
 		}
 	}
 	k := 0
+	var gap *broadcast.GapError
 	for k < n && !behind(b.messages[k].ID, begin) {
 		s.add(b, b.messages[k], true)
-		if k++; k == n {
-			if n, err = s.sub.Poll(b.messages[:]); err != nil {
-				return err
-			}
-			k = 0
+		if k++; k < n {
+			continue
 		}
+		if n, err = s.sub.Poll(b.messages[:]); err != nil && !errors.As(err, &gap) {
+			return err
+		}
+		k = 0
 	}
 	s.tell(b, Control{Kind: Ready, ID: begin})
 	copy(b.messages[:], b.messages[k:n])
-	return s.compose(b, n-k, nil)
+	return s.compose(b, n-k, gap)
 }
 
 func behind(id, position broadcast.ID) bool {
@@ -243,18 +245,12 @@ func (s *Stream) Start(conn Conn, prologue []byte, interval time.Duration) {
 	if interval > 0 {
 		s.beatEvery(interval)
 	}
-	b := s.opening
-	s.opening = nil
 	if prologue != nil {
-		b.frames = append(net.Buffers{prologue}, b.frames...)
+		s.opening.frames = append(net.Buffers{prologue}, s.opening.frames...)
 	}
 	if s.unspeakable {
 		s.End(Unspeakable)
 	}
-	s.write(b)
-	s.codec.batches.put(b)
-	// Going on is for a goroutine of its own: it may take as long as the client
-	// takes to catch up.
 	go s.run()
 }
 
@@ -336,8 +332,14 @@ func (s *Stream) run() {
 
 // drain writes until nothing is left. It reports false once the stream is over.
 func (s *Stream) drain() bool {
-	b := s.codec.batches.get()
+	b := s.opening
+	if s.opening = nil; b == nil {
+		b = s.codec.batches.get()
+	}
 	defer s.codec.batches.put(b)
+	if !s.write(b) {
+		return false
+	}
 	for {
 		// Before the poll: what was in the log when the end was asked for is
 		// still owed.
