@@ -230,11 +230,7 @@ func block(typ, id string, data []byte) ([]byte, error) {
 // that is all that it is to do.
 func control(c delivery.Control) []byte {
 	if c.Kind == delivery.Gap {
-		data, err := delivery.ControlEnvelope(c)
-		if err != nil {
-			return nil
-		}
-		b, _ := block("gap", c.ID.String(), data)
+		b, _ := block("gap", c.ID.String(), delivery.ControlEnvelope(c))
 		return b
 	}
 	b, _ := Event{ID: c.ID.String()}.AppendText(nil)
@@ -245,10 +241,6 @@ func control(c delivery.Control) []byte {
 }
 
 func controlEnvelope(c delivery.Control) []byte {
-	data, err := delivery.ControlEnvelope(c)
-	if err != nil {
-		return nil
-	}
-	b, _ := block("", c.ID.String(), data)
+	b, _ := block("", c.ID.String(), delivery.ControlEnvelope(c))
 	return b
 }

@@ -179,9 +179,7 @@ func (h *Handler) control(c delivery.Control) []byte {
 			return b
 		}
 	case h.Encode == nil && !c.ID.IsZero():
-		if data, err := delivery.ControlEnvelope(c); err == nil {
-			return appendFrame(nil, opText, data, false)
-		}
+		return appendFrame(nil, opText, delivery.ControlEnvelope(c), false)
 	}
 	return nil
 }

@@ -1,73 +1,104 @@
 package delivery
 
 import (
-	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"unicode/utf8"
 
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// Envelope is a message in JSON: what a WebSocket carries by default, and the
-// data of an SSE stream that was asked for envelopes.
-type Envelope struct {
-	ID       string `json:"id,omitempty"`
-	Topic    string `json:"topic"`
-	Type     string `json:"type,omitempty"`
-	Data     string `json:"data"`
-	Encoding string `json:"encoding,omitempty"`
-}
-
-// NewEnvelope returns the envelope of a message with this type and data; without
-// the ID if bare.
+// NewEnvelope returns a message with this type and data in JSON: what a WebSocket
+// carries by default, and the data of an SSE stream that was asked for envelopes.
+// If bare, it has no ID.
 func NewEnvelope(m *broadcast.Message, typ string, data []byte, binary, bare bool) ([]byte, error) {
-	e := Envelope{Topic: m.Topic, Type: typ}
-	if !bare {
-		e.ID = m.ID.String()
-	}
-	switch {
-	case binary:
-		e.Data, e.Encoding = base64.StdEncoding.EncodeToString(data), "base64"
-	case utf8.Valid(data):
-		e.Data = string(data)
-	default:
+	if !binary && !utf8.Valid(data) {
 		return nil, errors.New("the data is not UTF-8: set Message.Binary")
 	}
-	return appendJSON(e)
+	b := make([]byte, 0, len(m.Topic)+len(typ)+len(data)+len(data)/8+96)
+	b = append(b, '{')
+	if !bare {
+		b = append(b, `"id":"`...)
+		b, _ = m.ID.AppendText(b)
+		b = append(b, `",`...)
+	}
+	b = append(b, `"topic":`...)
+	b = appendString(b, m.Topic)
+	if typ != "" {
+		b = append(b, `,"type":`...)
+		b = appendString(b, typ)
+	}
+	b = append(b, `,"data":`...)
+	if binary {
+		b = append(b, '"')
+		b = base64.StdEncoding.AppendEncode(b, data)
+		return append(b, `","encoding":"base64"}`...), nil
+	}
+	return append(appendString(b, data), '}'), nil
 }
 
-// ControlEnvelope is the JSON of a Control. It has no topic, so that no message
+// ControlEnvelope returns a Control in JSON. It has no topic, so that no message
 // can be taken for one.
-func ControlEnvelope(c Control) ([]byte, error) {
-	return appendJSON(struct {
-		Ready    string   `json:"ready,omitempty"`
-		Gap      string   `json:"gap,omitempty"`
-		Position string   `json:"position,omitempty"`
-		Topics   []string `json:"topics,omitempty"`
-	}{
-		Ready:    c.text(Ready),
-		Gap:      c.text(Gap),
-		Position: c.text(Position),
-		Topics:   c.Topics,
-	})
+func ControlEnvelope(c Control) []byte {
+	b := append([]byte(nil), `{"`...)
+	b = append(b, c.Kind...)
+	b = append(b, `":"`...)
+	b, _ = c.ID.AppendText(b)
+	b = append(b, '"')
+	for i, topic := range c.Topics {
+		if i == 0 {
+			b = append(b, `,"topics":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = appendString(b, topic)
+	}
+	if len(c.Topics) > 0 {
+		b = append(b, ']')
+	}
+	return append(b, '}')
 }
 
-func (c Control) text(kind string) string {
-	if c.Kind != kind {
-		return ""
+// appendString appends text in UTF-8 as a string in JSON (RFC 8259 section 7).
+// What is not UTF-8 becomes U+FFFD.
+func appendString[T string | []byte](b []byte, text T) []byte {
+	const hex = "0123456789abcdef"
+	b = append(b, '"')
+	from := 0 // what comes before it has been appended
+	for i := 0; i < len(text); {
+		c := text[i]
+		if c >= utf8.RuneSelf {
+			r, size := decodeRune(text[i:])
+			if r == utf8.RuneError && size == 1 {
+				b = append(append(b, text[from:i]...), "\uFFFD"...)
+				from = i + 1
+			}
+			i += size
+			continue
+		}
+		i++
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		b = append(b, text[from:i-1]...)
+		from = i
+		switch c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\n':
+			b = append(b, `\n`...)
+		case '\r':
+			b = append(b, `\r`...)
+		case '\t':
+			b = append(b, `\t`...)
+		default:
+			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&0xf])
+		}
 	}
-	return c.ID.String()
+	return append(append(b, text[from:]...), '"')
 }
 
-// appendJSON leaves <, > and & as they are: this goes into no HTML page.
-func appendJSON(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+func decodeRune[T string | []byte](text T) (rune, int) {
+	// The conversion is of no more than one rune, and stays on the stack.
+	return utf8.DecodeRuneInString(string(text[:min(len(text), utf8.UTFMax)]))
 }

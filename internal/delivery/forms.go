@@ -12,13 +12,18 @@ import (
 // the message, which would keep it as long as the message is kept. The zero
 // value is ready.
 type Forms struct {
-	slots atomic.Pointer[[formSlots]atomic.Pointer[form]] // by sequence, modulo
+	recent atomic.Pointer[recent] // of the epoch that is current
 
-	mu     sync.Mutex // guards what follows and what slots holds
+	mu    sync.Mutex // held to change what is kept
+	bytes int        // what the kept forms take
+}
+
+// recent are the forms of the newest messages of an epoch.
+type recent struct {
 	epoch  uint64
-	newest uint64 // the highest sequence that has come
-	low    uint64 // what lies before it is not kept, for size
-	bytes  int
+	newest atomic.Uint64                   // the highest sequence that has come
+	oldest atomic.Uint64                   // nothing before it is kept
+	slots  [formSlots]atomic.Pointer[form] // by sequence, modulo
 }
 
 const (
@@ -26,19 +31,26 @@ const (
 	formBytes = 16 << 20
 )
 
+func (r *recent) slot(seq uint64) *atomic.Pointer[form] { return &r.slots[seq%formSlots] }
+
 // form is a message in the bytes that go over the wire; nil if none do.
 type form struct {
 	id     broadcast.ID
+	mu     sync.Mutex // held to encode
 	done   atomic.Bool
-	mu     sync.Mutex
 	frame  []byte
-	size   int // counted in Forms.bytes
-	warned atomic.Bool
+	size   int         // what it counts in Forms.bytes
+	warned atomic.Bool // a Filter's panic over this message has been logged
 }
 
-// get returns the form of m, encoded now if it is not kept.
+// get returns the form of m: the one that is kept, or else encoded now, and kept
+// if m is recent.
 func (f *Forms) get(m *broadcast.Message, encode func(*broadcast.Message) []byte) *form {
-	p := f.find(m.ID)
+	p, kept := f.find(m.ID)
+	if !kept {
+		p = &form{id: m.ID, frame: encode(m)}
+		return p
+	}
 	if p.done.Load() {
 		return p
 	}
@@ -52,54 +64,60 @@ func (f *Forms) get(m *broadcast.Message, encode func(*broadcast.Message) []byte
 	return p
 }
 
-// find returns the form for an ID: the one that is kept, or a new one, which is
-// kept unless newer messages have its place.
-func (f *Forms) find(id broadcast.ID) *form {
-	if slots := f.slots.Load(); slots != nil {
-		if p := slots[id.Seq()%formSlots].Load(); p != nil && p.id == id {
-			return p
+// find returns the form kept for an ID, a new one if there was none. It reports
+// false, without waiting for anybody, if the message is too old to be kept: many
+// clients may be far behind.
+func (f *Forms) find(id broadcast.ID) (p *form, kept bool) {
+	if r := f.recent.Load(); r != nil && r.epoch == id.Epoch() {
+		if p := r.slot(id.Seq()).Load(); p != nil && p.id == id {
+			return p, true
+		}
+		if id.Seq() < r.oldest.Load() {
+			return nil, false
 		}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	slots := f.slots.Load()
-	if slots == nil || f.epoch != id.Epoch() {
-		slots = new([formSlots]atomic.Pointer[form])
-		f.slots.Store(slots)
-		f.epoch, f.newest, f.low, f.bytes = id.Epoch(), 0, 0, 0
+	r := f.recent.Load()
+	if r == nil || r.epoch != id.Epoch() {
+		r = &recent{epoch: id.Epoch()}
+		f.recent.Store(r)
+		f.bytes = 0
 	}
-	slot := &slots[id.Seq()%formSlots]
+	slot := r.slot(id.Seq())
 	old := slot.Load()
-	if old != nil && old.id == id {
-		return old
-	}
-	p := &form{id: id}
-	if id.Seq() < f.low || id.Seq()+formSlots <= f.newest {
-		return p
-	}
-	if old != nil {
+	switch {
+	case old != nil && old.id == id:
+		return old, true
+	case id.Seq() < r.oldest.Load():
+		return nil, false
+	case old != nil:
 		f.bytes -= old.size
 	}
+	p = &form{id: id}
 	slot.Store(p)
-	f.newest = max(f.newest, id.Seq())
-	f.low = max(f.low, f.newest-min(f.newest, formSlots-1))
-	return p
+	if newest := r.newest.Load(); id.Seq() > newest {
+		r.newest.Store(id.Seq())
+		r.oldest.Store(max(r.oldest.Load(), id.Seq()-min(id.Seq(), formSlots-1)))
+	}
+	return p, true
 }
 
 // count adds what p takes, and lets go of the oldest if that is too much.
 func (f *Forms) count(p *form) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	slots := f.slots.Load()
-	if slots[p.id.Seq()%formSlots].Load() != p {
-		return
+	r := f.recent.Load()
+	if r.slot(p.id.Seq()).Load() != p {
+		return // not kept any more
 	}
 	p.size = len(p.frame)
-	for f.bytes += p.size; f.bytes > formBytes && f.low < f.newest; f.low++ {
-		slot := &slots[f.low%formSlots]
-		if old := slot.Load(); old != nil && old.id.Seq() == f.low {
+	f.bytes += p.size
+	for seq := r.oldest.Load(); f.bytes > formBytes && seq < r.newest.Load(); seq++ {
+		if old := r.slot(seq).Load(); old != nil && old.id.Seq() == seq {
 			f.bytes -= old.size
-			slot.Store(nil)
+			r.slot(seq).Store(nil)
 		}
+		r.oldest.Store(seq + 1)
 	}
 }

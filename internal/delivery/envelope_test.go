@@ -1,0 +1,87 @@
+package delivery_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/delivery"
+)
+
+func TestNewEnvelope(t *testing.T) {
+	id := broadcast.MakeID(0x1f, 0x2a)
+	for _, test := range []struct {
+		name string
+		m    broadcast.Message
+		bare bool
+		want string
+	}{
+		{"a message", broadcast.Message{ID: id, Topic: "prices", Type: "tick", Data: []byte(`{"usd":42}`)}, false,
+			`{"id":"1f-2a","topic":"prices","type":"tick","data":"{\"usd\":42}"}`},
+		{"no type where it is empty", broadcast.Message{ID: id, Topic: "a", Data: []byte("x")}, false,
+			`{"id":"1f-2a","topic":"a","data":"x"}`},
+		{"no ID if bare", broadcast.Message{ID: id, Topic: "a", Data: []byte("x")}, true,
+			`{"topic":"a","data":"x"}`},
+		{"binary", broadcast.Message{ID: id, Topic: "a", Data: []byte{0xff, 0}, Binary: true}, false,
+			`{"id":"1f-2a","topic":"a","data":"/wA=","encoding":"base64"}`},
+		{"no data", broadcast.Message{ID: id, Topic: "a"}, false,
+			`{"id":"1f-2a","topic":"a","data":""}`},
+		{"escaped is what has to be, and nothing else", broadcast.Message{ID: id, Topic: `<"\>`, Data: []byte("&<>\b\f\n\r\t\x00\x1f\x7f\u2028é")}, false,
+			`{"id":"1f-2a","topic":"<\"\\>","data":"&<>\u0008\u000c\n\r\t\u0000\u001f` + "\x7f\u2028é" + `"}`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := delivery.NewEnvelope(&test.m, test.m.Type, test.m.Data, test.m.Binary, test.bare)
+			require.NoError(t, err)
+			assert.Equal(t, test.want, string(got))
+		})
+	}
+	_, err := delivery.NewEnvelope(&broadcast.Message{Topic: "a"}, "", []byte{0xff}, false, false)
+	assert.Error(t, err, "data that is not UTF-8")
+}
+
+func TestControlEnvelope(t *testing.T) {
+	id := broadcast.MakeID(0x1f, 0x2a)
+	assert.Equal(t, `{"ready":"1f-2a"}`, string(delivery.ControlEnvelope(delivery.Control{Kind: delivery.Ready, ID: id})))
+	assert.Equal(t, `{"position":"1f-2a"}`, string(delivery.ControlEnvelope(delivery.Control{Kind: delivery.Position, ID: id})))
+	assert.Equal(t, `{"gap":"1f-2a","topics":["a","\"b\""]}`,
+		string(delivery.ControlEnvelope(delivery.Control{Kind: delivery.Gap, ID: id, Topics: []string{"a", `"b"`}})))
+}
+
+// FuzzNewEnvelope reads back with encoding/json what was written without it.
+func FuzzNewEnvelope(f *testing.F) {
+	f.Add("prices", "tick", []byte(`{"usd":42}`), false)
+	f.Add("a\x00b", "\u2028\\\"", []byte{0xff, 0xfe}, true)
+	f.Add("\xed\xa0\x80", "", []byte("\x1f\x7f"), false)
+	f.Fuzz(func(t *testing.T, topic, typ string, data []byte, binary bool) {
+		m := broadcast.Message{ID: broadcast.MakeID(2, 3), Topic: topic}
+		got, err := delivery.NewEnvelope(&m, typ, data, binary, false)
+		if err != nil {
+			if binary || utf8.Valid(data) {
+				t.Fatal(err)
+			}
+			return
+		}
+		var back struct{ ID, Topic, Type, Data, Encoding string }
+		if err := json.Unmarshal(got, &back); err != nil {
+			t.Fatalf("%v: %s", err, got)
+		}
+		want := string(data)
+		if binary {
+			want = base64.StdEncoding.EncodeToString(data)
+		}
+		if back.ID != "2-3" || back.Data != want || binary != (back.Encoding == "base64") {
+			t.Fatalf("%+v from %s", back, got)
+		}
+		if utf8.ValidString(topic) && back.Topic != topic || utf8.ValidString(typ) && back.Type != typ {
+			t.Fatalf("%+v from %s", back, got)
+		}
+		if !utf8.Valid(got) {
+			t.Fatalf("not UTF-8: %q", got)
+		}
+	})
+}
