@@ -38,6 +38,9 @@ import "context"
 //     log: past messages of other topics too.
 //   - position in a batch: Position is as of the last Poll: never past a
 //     message that has not been returned, and never the log's head meanwhile.
+//   - position when not woken: A Poll may come at any time, whether or not
+//     Notify was called, and Position is never past a message that a later
+//     Poll returns.
 //   - position and after: Position never lies before After, and is never the
 //     zero ID.
 //   - notify not before an empty poll: Notify is not called before the first
@@ -72,8 +75,9 @@ import "context"
 //     all that is kept.
 //   - future: An ID ahead of the log is a gap, and what is published from then
 //     on follows.
-//   - last: With a zero After and Last, the newest Last kept messages of each
-//     topic come first, in order, and then what follows.
+//   - last: With a zero After and Last, the newest Last messages that are kept
+//     of each topic come first, in order, then what follows, with nothing
+//     missing in between.
 //   - last and position: Position is behind the Last messages from the start:
 //     a client that is cut among them and resumes does not get them again.
 //   - last and after: Last has no effect on a subscription that resumes.

@@ -175,8 +175,13 @@ func (s *subscription) Poll(buf []*Message) (int, error) {
 // It reports whether a link has lost something: whatever is in buf comes before
 // that.
 func (s *subscription) collect(buf []*Message, limit uint64) (n int, lost bool) {
+	// A link may have news that nobody has woken it for yet. With one topic that is
+	// quickly seen; else the waker knows, and is asked before the woken ones, since
+	// a link may just be on its way there.
 	if s.several() {
-		s.hub.waker.each(s, s.stir) // before the woken ones: it may be on the way there
+		s.hub.waker.each(s, s.stir)
+	} else {
+		s.stir(&s.links[0])
 	}
 	for l := s.woken.Swap(nil); l != nil; {
 		next := l.woken

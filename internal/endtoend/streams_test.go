@@ -152,7 +152,7 @@ type seen struct {
 
 func newClient(r *run, i int) *client {
 	c := &client{run: r, socket: i%2 == 0, ended: map[string]bool{}, seen: map[string][]seen{}}
-	for _, topic := range rand.Perm(topics)[:1+rand.N(3)] {
+	for _, topic := range rand.Perm(topics)[:1+rand.N(2)] {
 		c.topics = append(c.topics, "topic "+strconv.Itoa(topic))
 	}
 	return c
@@ -303,8 +303,12 @@ func (c *client) check(t *testing.T) {
 				continue
 			}
 			at := slices.Index(due, s.seq)
-			require.GreaterOrEqual(t, at, 0, "message %d on %s was seen twice, out of order, or never published (%s)", s.seq, topic, strings.Join(c.topics, ", "))
-			require.True(t, at == 0 || gap, "%d messages on %s are missing before %d and no gap was told", at, topic, s.seq)
+			if at < 0 {
+				require.Fail(t, "not due", "message %d on %s was seen twice, out of order, or never published (%s)", s.seq, topic, strings.Join(c.topics, ", "))
+			}
+			if at > 0 && !gap {
+				require.Fail(t, "not told", "%d messages on %s are missing before %d and no gap was told", at, topic, s.seq)
+			}
 			due, gap = due[at+1:], false
 		}
 		require.Empty(t, due, "messages on %s are missing at the end", topic)
