@@ -10,6 +10,7 @@ import (
 
 // follower is what a Hub knows of its Journal. It belongs to Hub.mu.
 type follower struct {
+	entered   int                        // how many epochs the tail has entered
 	newest    uint64                     // the newest sequence of this epoch that exists, as far as this Hub was told
 	waiting   map[*subscription]struct{} // those that only the engine can place
 	asked     chan struct{}              // has a token while somebody waits; nil while Run does not run
@@ -113,8 +114,9 @@ func (h *Hub) Run(ctx context.Context) error {
 	}()
 
 	for failures := 0; ; failures++ {
+		began := time.Now()
 		took, err := h.follow(ctx)
-		if took {
+		if took || time.Since(began) > maxBackoff {
 			failures = 0
 		}
 		h.mu.Lock()
@@ -285,7 +287,11 @@ func (h *Hub) enter(id ID) []*subscription {
 		if s.placed {
 			s.goOn(0, true)
 		}
+		if s.end.Load() != forever {
+			s.end.Store(id.seq) // what it was owed was in the old one
+		}
 	}
+	h.follower.entered++
 	h.epoch, h.follower.newest = id.epoch, id.seq
 	h.head.Store(id.seq)
 	h.follower.call()
@@ -306,14 +312,14 @@ func (h *Hub) judge(ctx context.Context) {
 			return
 		}
 		h.mu.Lock()
-		waiting := h.follower.waiting
+		waiting, entered := h.follower.waiting, h.follower.entered
 		h.follower.waiting = nil
 		h.mu.Unlock()
 
 		_, newest, err := h.Journal.Bounds(ctx)
 		if err == nil {
 			failures = 0
-			h.settle(waiting, newest)
+			h.settle(waiting, newest, entered)
 			continue
 		}
 		// While the engine does not answer they stay as they are: no message, no
@@ -328,8 +334,9 @@ func (h *Hub) judge(ctx context.Context) {
 	}
 }
 
-// settle places those who waited by what the engine says is its newest.
-func (h *Hub) settle(waiting map[*subscription]struct{}, newest ID) {
+// settle places those who waited by what the engine says is its newest; it was
+// asked when the tail had entered so many epochs.
+func (h *Hub) settle(waiting map[*subscription]struct{}, newest ID, entered int) {
 	var placed []*subscription
 	h.mu.Lock()
 	if newest.epoch == h.epoch {
@@ -339,10 +346,15 @@ func (h *Hub) settle(waiting map[*subscription]struct{}, newest ID) {
 		switch {
 		case s.closed.Load():
 			continue
+		case entered != h.follower.entered:
+			h.follower.ask(s) // the answer may be about the epoch before
+			continue
 		case h.epoch == 0, s.from.epoch == newest.epoch && s.from.seq <= newest.seq && h.epoch != newest.epoch:
 			// It stays until the tail has got there, which calls again.
 			h.follower.wait(s)
 			continue
+		case s.from.IsZero():
+			s.goOn(h.now(), true) // nobody knows what has been published since it subscribed
 		case h.placeable(s):
 			h.place(s)
 		case s.from.epoch == newest.epoch:

@@ -185,13 +185,20 @@ func (h *Hub) Subscribe(ctx context.Context, opts SubscribeOptions) (Subscriptio
 		h.subs = make(map[*subscription]struct{})
 	}
 	h.subs[s] = struct{}{}
-	if !h.place(s) {
-		h.follower.ask(s)
-	} else if !s.gap {
-		s.position = ID{h.epoch, s.after}
-	}
-	if opts.After.IsZero() && opts.Last > 0 {
+	last := opts.After.IsZero() && opts.Last > 0
+	switch {
+	case last && h.epoch != 0:
+		// What comes next here, so that nothing falls between.
+		s.goOn(h.head.Load(), false)
 		s.last(opts.Last)
+	case !h.place(s):
+		if last {
+			s.from = s.position // which is not known: it gets all that is kept, after a gap
+		}
+		h.follower.ask(s)
+	}
+	if s.placed && !s.gap {
+		s.position = ID{h.epoch, s.after}
 	}
 	return s, nil
 }

@@ -129,7 +129,7 @@ func (s *subscription) Poll(buf []*Message) (int, error) {
 	if len(buf) == 0 {
 		return 0, errors.New("broadcast: Poll needs room for at least one message")
 	}
-	if len(s.backlog) > 0 {
+	if len(s.backlog) > 0 && !s.closed.Load() {
 		n := copy(buf, s.backlog)
 		clear(s.backlog[:n])
 		s.backlog = s.backlog[n:]
@@ -350,7 +350,7 @@ func (s *subscription) attend(buf []*Message) (int, error) {
 	h.gaps++
 	limit := min(h.head.Load(), s.end.Load())
 	n, _ := s.collect(buf, limit)
-	gap := &GapError{ID: ID{h.epoch, limit}, Topics: topics}
+	gap := &GapError{ID: ID{h.epoch, max(limit, s.skip)}, Topics: topics}
 	s.position = gap.ID
 	if n > 0 {
 		gap.ID.seq = buf[0].ID.seq - 1
@@ -361,7 +361,9 @@ func (s *subscription) attend(buf []*Message) (int, error) {
 
 // Finish lets the subscription end at what is the head now.
 func (s *subscription) Finish() {
+	s.hub.mu.Lock()
 	s.end.CompareAndSwap(forever, s.hub.head.Load())
+	s.hub.mu.Unlock()
 	s.wake()
 }
 
