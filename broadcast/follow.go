@@ -10,7 +10,7 @@ import (
 
 // follower is what a Hub knows of its Journal. It belongs to Hub.mu.
 type follower struct {
-	entered   int                        // how many epochs the tail has entered
+	entered   int                        // how many epochs this Hub has entered, the first one included
 	newest    uint64                     // the newest sequence of this epoch that exists, as far as this Hub was told
 	waiting   map[*subscription]struct{} // those that only the engine can place
 	asked     chan struct{}              // has a token while somebody waits; nil while Run does not run
@@ -205,6 +205,7 @@ func (h *Hub) catchUp(ctx context.Context) (ID, error) {
 			from = max(from, newest.seq-warm)
 		}
 		h.epoch = newest.epoch
+		h.follower.entered++
 		h.follower.newest = newest.seq
 		h.kept.lose(from)
 		h.head.Store(from)
@@ -335,7 +336,7 @@ func (h *Hub) judge(ctx context.Context) {
 }
 
 // settle places those who waited by what the engine says is its newest; it was
-// asked when the tail had entered so many epochs.
+// asked when the Hub had entered so many epochs.
 func (h *Hub) settle(waiting map[*subscription]struct{}, newest ID, entered int) {
 	var placed []*subscription
 	h.mu.Lock()

@@ -40,9 +40,6 @@ const wokenByPublisher = 16
 // announce says that a message is about to become the head. Only subscriptions
 // of several topics care.
 func (w *waker) announce(t *topic) news {
-	if t.shared == 0 {
-		return news{t, false}
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.underway == nil {

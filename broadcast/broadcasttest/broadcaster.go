@@ -1,0 +1,285 @@
+package broadcasttest
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+)
+
+// Config is what [TestBroadcaster] tests.
+type Config struct {
+	// Open returns a new Broadcaster for one case, to which nobody else
+	// publishes and which knows already where its log stands. What it opens it
+	// closes with t.Cleanup. A Broadcaster may have a method Close() error, which
+	// ends it; then this is tested, too.
+	Open func(*testing.T) broadcast.Broadcaster
+
+	// Keep is how many messages the Broadcaster keeps for each topic, at least
+	// 8. The suite publishes a few times as many, so small is fast.
+	Keep int
+
+	// Restart ends a Broadcaster that Open returned and returns the one that a
+	// restarted server would have: with what was kept, or with nothing. If nil,
+	// the cases about this are skipped.
+	Restart func(*testing.T, broadcast.Broadcaster) broadcast.Broadcaster
+}
+
+// TestBroadcaster checks that what c opens keeps the rules of
+// [broadcast.Broadcaster]. The cases have the names of the rules and run in their
+// order, each with a Broadcaster of its own.
+func TestBroadcaster(t *testing.T, c Config) {
+	require.NotNil(t, c.Open, "Config.Open")
+	require.GreaterOrEqual(t, c.Keep, 8, "Config.Keep")
+	for _, test := range broadcasterCases {
+		t.Run(test.name, func(t *testing.T) {
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Log("the rule:", test.rule)
+				}
+			})
+			test.run(t, c)
+		})
+	}
+}
+
+// broadcasterCase checks one rule. The names and rules are also the list in the
+// documentation of broadcast.Broadcaster.
+type broadcasterCase struct {
+	name, rule string
+	run        func(*testing.T, Config)
+}
+
+var broadcasterCases = []broadcasterCase{
+	{
+		"publish",
+		"A message comes with the ID that Publish returned and with all its fields; an ID that the publisher set is ignored.",
+		testPublish,
+	},
+	{
+		"order",
+		"Messages come exactly once and in the order of their IDs, over all topics of a subscription.",
+		testOrder,
+	},
+	{
+		"between topics",
+		"A Poll between two publishes on two topics skips neither message.",
+		testBetweenTopics,
+	},
+	{
+		"several publishers",
+		"With several publishers at once, all subscriptions get the same messages in the same order.",
+		testSeveralPublishers,
+	},
+	{
+		"one log",
+		"What one subscription has returned, the next Poll of any other on the topic finds.",
+		testOneLog,
+	},
+	{
+		"same message",
+		"A message is the same *Message for every subscription.",
+		testSameMessage,
+	},
+	{
+		"exact topics",
+		"Topics are exact names: nothing in them stands for others, and all that is valid can be used.",
+		testExactTopics,
+	},
+	{
+		"duplicate topics",
+		"A topic that SubscribeOptions names twice delivers once.",
+		testDuplicateTopics,
+	},
+	{
+		"small buffers",
+		"Whatever the size of its buffer, Poll returns everything, each message once.",
+		testSmallBuffers,
+	},
+	{
+		"empty poll",
+		"Only a Poll without a message and without an error says that nothing is left; one that returns fewer than fit does not.",
+		testEmptyPoll,
+	},
+	{
+		"from now on",
+		"With a zero After nothing comes whose Publish had returned before Subscribe.",
+		testFromNowOn,
+	},
+	{
+		"resume",
+		"Behind an ID comes exactly what followed it.",
+		testResume,
+	},
+	{
+		"resume other topics",
+		"A resume on other topics gets what was published there after the position.",
+		testResumeOtherTopics,
+	},
+	{
+		"resume where a stream began",
+		"A subscription's Position resumes it exactly even before its first Poll.",
+		testResumeBeginning,
+	},
+	{
+		"cut",
+		"A client that is cut between any two writes and resumes behind the last place it was told misses nothing and gets nothing twice.",
+		testCut,
+	},
+	{
+		"position when drained",
+		"After an empty Poll, Position is the head of the log: past messages of other topics too.",
+		testPositionDrained,
+	},
+	{
+		"position in a batch",
+		"Position is as of the last Poll: never past a message that has not been returned, and never the log's head meanwhile.",
+		testPositionInBatch,
+	},
+	{
+		"position when not woken",
+		"A Poll may come at any time, whether or not Notify was called, and Position is never past a message that a later Poll returns.",
+		testPositionUnwoken,
+	},
+	{
+		"position and after",
+		"Position never lies before After, and is never the zero ID.",
+		testPositionAndAfter,
+	},
+	{
+		"notify not before an empty poll",
+		"Notify is not called before the first empty Poll.",
+		testNotifyUnarmed,
+	},
+	{
+		"notify",
+		"After an empty Poll, Notify is called at least once when there is something to return.",
+		testNotify,
+	},
+	{
+		"no lost wake-up",
+		"A message published between an empty Poll and the sleep that follows it calls Notify.",
+		testNoLostWakeUp,
+	},
+	{
+		"notify holds no lock",
+		"While Notify runs, Poll, Position and Close can be called and return.",
+		testNotifyHoldsNoLock,
+	},
+	{
+		"notify during close",
+		"Close may run at the same time as Notify; at most one call comes after it.",
+		testNotifyDuringClose,
+	},
+	{
+		"close",
+		"Close may be called at any time, also during a Poll and more than once; Poll after it returns ErrClosed.",
+		testClose,
+	},
+	{
+		"slow subscriber",
+		"Publish never waits for a subscriber, even one that never polls.",
+		testSlowSubscriber,
+	},
+	{
+		"overrun",
+		"A subscription that is overrun gets ErrGap together with all that is kept; GapError.ID is just before the first of it.",
+		testOverrun,
+	},
+	{
+		"overrun of one topic",
+		"A loss in one topic does not lose what is kept of the others.",
+		testOverrunOfOneTopic,
+	},
+	{
+		"overrun again",
+		"Each loss is told once, before the message that follows it, and each Poll that tells one makes progress.",
+		testOverrunAgain,
+	},
+	{
+		"overrun in motion",
+		"While messages rush by a slow subscription, none is missing without a gap and no gap is told without a loss.",
+		testOverrunInMotion,
+	},
+	{
+		"gap once",
+		"A gap is told once for each subscription, and again to one that resumes from before it.",
+		testGapOnce,
+	},
+	{
+		"resume too old",
+		"A resume from before what is kept gets a gap and then all that is kept, unless it gets all that followed.",
+		testResumeTooOld,
+	},
+	{
+		"other epoch",
+		"An ID of another epoch is a gap, followed by all that is kept.",
+		testOtherEpoch,
+	},
+	{
+		"unknown position",
+		"An ID of the reserved epoch 1 is a gap, followed by all that is kept.",
+		testUnknownPosition,
+	},
+	{
+		"future",
+		"An ID ahead of the log is a gap, and what is published from then on follows.",
+		testFuture,
+	},
+	{
+		"last",
+		"With a zero After and Last, the newest Last messages that are kept of each topic come first, in order, then what follows, with nothing missing in between.",
+		testLast,
+	},
+	{
+		"last and position",
+		"Position is behind the Last messages from the start: a client that is cut among them and resumes does not get them again.",
+		testLastAndPosition,
+	},
+	{
+		"last and after",
+		"Last has no effect on a subscription that resumes.",
+		testLastAndAfter,
+	},
+	{
+		"invalid message",
+		"A message that could not be written to a client is refused with ErrNotPublished, and never comes.",
+		testInvalidMessage,
+	},
+	{
+		"invalid topics",
+		"Subscribe refuses no topic, more than 1,000, and any that is invalid.",
+		testInvalidTopics,
+	},
+	{
+		"ended context",
+		"With a context that has ended, Publish returns its error and ErrNotPublished, and Subscribe its error.",
+		testEndedContext,
+	},
+	{
+		"context of the call",
+		"The context of Subscribe bounds the call only.",
+		testContextOfTheCall,
+	},
+	{
+		"end of the broadcaster",
+		"A Broadcaster's Close, if it has one, leaves subscriptions what is kept for them, then ErrClosed with a call of Notify; Publish and Subscribe are refused.",
+		testEndOfBroadcaster,
+	},
+	{
+		"end of a subscription",
+		"A Subscription's Finish, if it has one, leaves what is in the log by then, then ErrClosed with a call of Notify.",
+		testEndOfSubscription,
+	},
+	{
+		"restart",
+		"After a restart a resume gets exactly what followed its ID, or is told of a gap.",
+		testRestart,
+	},
+	{
+		"no ID twice",
+		"After a restart no ID is given again.",
+		testNoIDTwice,
+	},
+}

@@ -1,0 +1,40 @@
+package broadcasttest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/broadcast/broadcasttest"
+)
+
+// Two servers share a journal. A client moves from one to the other with its ID,
+// and is told of a gap when the engine has been made anew.
+func ExampleJournal() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var journal broadcasttest.Journal
+	one := &broadcast.Hub{Journal: &journal}
+	two := &broadcast.Hub{Journal: journal.Node()}
+	go one.Run(ctx)
+	go two.Run(ctx)
+
+	seen, _ := one.Publish(ctx, broadcast.Message{Topic: "news", Data: []byte("seen before")})
+	one.Publish(ctx, broadcast.Message{Topic: "news", Data: []byte("missed")})
+	for m, err := range broadcast.Messages(ctx, two, broadcast.SubscribeOptions{Topics: []string{"news"}, After: seen}) {
+		switch {
+		case errors.Is(err, broadcast.ErrGap):
+			fmt.Println("messages were lost")
+			return
+		case err != nil:
+			fmt.Println(err)
+			return
+		}
+		fmt.Printf("%s\n", m.Data)
+		journal.Recreate()
+	}
+	// Output:
+	// missed
+	// messages were lost
+}

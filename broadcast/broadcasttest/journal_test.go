@@ -1,0 +1,291 @@
+package broadcasttest_test
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/broadcast/broadcasttest"
+)
+
+// add appends a message for each text.
+func add(t *testing.T, j *broadcasttest.Journal, texts ...string) []broadcast.ID {
+	t.Helper()
+	var ms []broadcast.Message
+	for _, text := range texts {
+		ms = append(ms, broadcast.Message{Topic: "t", Data: []byte(text)})
+	}
+	ids, err := j.Append(t.Context(), ms...)
+	require.NoError(t, err)
+	require.Len(t, ids, len(ms))
+	return ids
+}
+
+// tail collects what a running Tail yields, in a bubble.
+type tail struct {
+	t    *testing.T
+	came []string
+	last broadcast.ID
+	end  error // what it yielded last
+}
+
+func follow(t *testing.T, j *broadcasttest.Journal, after broadcast.ID) *tail {
+	f := &tail{t: t}
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	go func() {
+		for m, err := range j.Tail(ctx, after) {
+			switch {
+			case errors.Is(err, broadcast.ErrGap):
+				f.came = append(f.came, "gap")
+			case err != nil:
+				f.end = err
+				f.came = append(f.came, "end")
+				continue
+			default:
+				f.came = append(f.came, string(m.Data))
+			}
+			f.last = m.ID
+		}
+	}()
+	return f
+}
+
+// yields checks what came since the last time.
+func (f *tail) yields(want ...string) {
+	f.t.Helper()
+	synctest.Wait()
+	require.Equal(f.t, append([]string{}, want...), append([]string{}, f.came...))
+	f.came = nil
+}
+
+func bounds(t *testing.T, j *broadcasttest.Journal) (oldest, newest broadcast.ID) {
+	t.Helper()
+	oldest, newest, err := j.Bounds(t.Context())
+	require.NoError(t, err)
+	return oldest, newest
+}
+
+func TestJournalEmpty(t *testing.T) {
+	var j broadcasttest.Journal
+	oldest, newest := bounds(t, &j)
+	require.Zero(t, newest.Seq())
+	require.EqualValues(t, 1, oldest.Seq())
+	require.Equal(t, newest.Epoch(), oldest.Epoch())
+	require.Equal(t, broadcast.MakeID(newest.Epoch(), 1), add(t, &j, "first")[0])
+	var other broadcasttest.Journal
+	_, elsewhere := bounds(t, &other)
+	require.NotEqual(t, newest.Epoch(), elsewhere.Epoch())
+}
+
+func TestJournalTrim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var j broadcasttest.Journal
+		ids := add(t, &j, "0", "1", "2", "3")
+		live := follow(t, &j, broadcast.ID{})
+		live.yields("0", "1", "2", "3")
+		j.Trim(2)
+		live.yields()
+		oldest, newest := bounds(t, &j)
+		require.Equal(t, ids[2], oldest)
+		require.Equal(t, ids[3], newest)
+		old := follow(t, &j, ids[0])
+		old.yields("gap", "2", "3")
+		follow(t, &j, ids[1]).yields("2", "3")
+		follow(t, &j, broadcast.ID{}).yields("2", "3")
+
+		j.Trim(100)
+		oldest, newest = bounds(t, &j)
+		require.Equal(t, ids[3], newest)
+		require.Equal(t, newest.Seq()+1, oldest.Seq())
+		gone := follow(t, &j, ids[2])
+		gone.yields("gap")
+		require.Equal(t, ids[3], gone.last, "the gap is told at once, with the last that was lost")
+		follow(t, &j, ids[3]).yields()
+		add(t, &j, "4")
+		for _, f := range []*tail{live, old, gone} {
+			f.yields("4")
+		}
+	})
+}
+
+func TestJournalFail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		away := errors.New("away")
+		var j broadcasttest.Journal
+		node := j.Node()
+		ids := add(t, &j, "0")
+		mine, others := follow(t, &j, broadcast.ID{}), follow(t, node, broadcast.ID{})
+		mine.yields("0")
+		others.yields("0")
+
+		j.Fail(away)
+		mine.yields("end")
+		require.ErrorIs(t, mine.end, away)
+		_, err := j.Append(t.Context(), broadcast.Message{Topic: "t"})
+		require.ErrorIs(t, err, away)
+		_, _, err = j.Bounds(t.Context())
+		require.ErrorIs(t, err, away)
+		follow(t, &j, ids[0]).yields("end")
+		add(t, node, "1") // it is this node that is cut off
+		others.yields("1")
+
+		j.Fail(nil)
+		follow(t, &j, ids[0]).yields("1")
+		short := follow(t, &j, broadcast.ID{})
+		short.yields("0", "1")
+		j.Fail(away)
+		j.Fail(nil)
+		short.yields("end")
+	})
+}
+
+func TestJournalHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var j broadcasttest.Journal
+		node := j.Node()
+		held, free := follow(t, &j, broadcast.ID{}), follow(t, node, broadcast.ID{})
+		held.yields()
+		j.Hold()
+		ids := add(t, &j, "0", "1")
+		held.yields()
+		free.yields("0", "1")
+		_, newest := bounds(t, &j)
+		require.Equal(t, ids[1], newest)
+		late := follow(t, &j, ids[0])
+		j.Trim(1)
+		time.Sleep(time.Hour)
+		late.yields()
+		held.yields()
+		j.Release()
+		held.yields("gap", "1")
+		late.yields("1")
+
+		j.Hold()
+		j.Recreate()
+		free.yields("gap")
+		held.yields()
+		j.Restart()
+		held.yields("end")
+		free.yields("end")
+		held = follow(t, &j, ids[1])
+		held.yields()
+		j.Release()
+		held.yields("gap")
+	})
+}
+
+func TestJournalLoseTail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var j broadcasttest.Journal
+		ids := add(t, &j, "0", "1", "2", "3", "4")
+		live := follow(t, &j, ids[2])
+		live.yields("3", "4")
+		j.Trim(1)
+		j.LoseTail(2)
+		oldest, newest := bounds(t, &j)
+		require.EqualValues(t, 2, oldest.Seq())
+		require.EqualValues(t, 3, newest.Seq())
+		require.NotEqual(t, ids[0].Epoch(), newest.Epoch())
+		live.yields("gap", "1", "2")
+		require.Equal(t, newest, live.last)
+		again := add(t, &j, "new")[0]
+		require.NotContains(t, ids, again)
+		require.EqualValues(t, 4, again.Seq())
+		live.yields("new")
+		follow(t, &j, ids[4]).yields("gap", "1", "2", "new")
+		follow(t, &j, oldest).yields("2", "new")
+
+		j.LoseTail(100)
+		live.yields("gap")
+		_, newest = bounds(t, &j)
+		require.Zero(t, newest.Seq())
+		add(t, &j, "newer")
+		live.yields("newer")
+	})
+}
+
+func TestJournalRecreate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var j broadcasttest.Journal
+		old := add(t, &j, "0", "1")
+		live, node := follow(t, &j, broadcast.ID{}), follow(t, j.Node(), old[0])
+		live.yields("0", "1")
+		node.yields("1")
+		j.Recreate()
+		oldest, newest := bounds(t, &j)
+		require.Zero(t, newest.Seq())
+		require.EqualValues(t, 1, oldest.Seq())
+		require.NotEqual(t, old[0].Epoch(), newest.Epoch())
+		for _, f := range []*tail{live, node, follow(t, &j, old[1])} {
+			f.yields("gap")
+			require.Equal(t, newest, f.last)
+		}
+		add(t, &j, "2")
+		live.yields("2")
+		node.yields("2")
+	})
+}
+
+func TestJournalRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var j broadcasttest.Journal
+		ids := add(t, &j, "0", "1")
+		live, node := follow(t, &j, broadcast.ID{}), follow(t, j.Node(), broadcast.ID{})
+		live.yields("0", "1")
+		node.yields("0", "1")
+		j.Restart()
+		live.yields("end")
+		node.yields("end")
+		require.Error(t, live.end)
+		follow(t, &j, ids[0]).yields("1")
+		_, newest := bounds(t, &j)
+		require.Equal(t, ids[1], newest)
+	})
+}
+
+func TestJournalForeignEntries(t *testing.T) {
+	var j broadcasttest.Journal
+	ids, err := j.Append(t.Context(),
+		broadcast.Message{Type: "foreign", Data: []byte("not ours")},
+		broadcast.Message{Topic: "a\nb", Type: "gap"},
+	)
+	require.NoError(t, err)
+	next, stop := iter.Pull2(j.Tail(t.Context(), broadcast.ID{}))
+	defer stop()
+	m, err, _ := next()
+	require.NoError(t, err)
+	require.Equal(t, broadcast.Message{ID: ids[0]}, m, "the ID alone")
+	m, err, _ = next()
+	require.NoError(t, err)
+	require.Equal(t, broadcast.Message{ID: ids[1], Topic: "a\nb", Type: "gap"}, m)
+}
+
+func TestJournalKeepsItsOwnCopy(t *testing.T) {
+	var j broadcasttest.Journal
+	data := []byte("data")
+	_, err := j.Append(t.Context(), broadcast.Message{Topic: "t", Data: data})
+	require.NoError(t, err)
+	data[0] = 'x'
+	for range 2 {
+		for m, err := range j.Tail(t.Context(), broadcast.ID{}) {
+			require.NoError(t, err)
+			require.Equal(t, "data", string(m.Data))
+			m.Data[0] = 'y'
+			break
+		}
+	}
+}
+
+func TestJournalNegativeCounts(t *testing.T) {
+	var j broadcasttest.Journal
+	require.Panics(t, func() { j.Trim(-1) })
+	require.Panics(t, func() { j.LoseTail(-1) })
+	add(t, &j, "it goes on")
+}

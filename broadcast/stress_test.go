@@ -1,0 +1,555 @@
+package broadcast_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+)
+
+// The tests in this file let publishers, streams and those who close streams
+// run against each other, and look afterwards at what each client was written:
+// everything on its topics, once and in order, or a gap where something is
+// missing. Nobody may be left asleep.
+//
+// A stream here is driven as a WebSocket's is: its writer is a goroutine that
+// exists only while there is something to write.
+var stressFor = flag.Duration("stress.for", 0, "how long each stress test goes on; if zero, 250ms, and 50ms with -short")
+
+// patience is how long a test waits for what comes at once unless it is lost.
+const patience = time.Minute
+
+func stressTime() time.Duration {
+	switch {
+	case *stressFor > 0:
+		return *stressFor
+	case testing.Short():
+		return 50 * time.Millisecond
+	}
+	return 250 * time.Millisecond
+}
+
+// scene is a crowd.
+type scene struct {
+	name      string
+	keep      int
+	keepBytes int64
+	topics    int
+	readers   int
+	each      int  // how many topics a reader has,
+	plain     int  // but for so many of them, who have one
+	closes    int  // one message in so many is followed by the end of somebody's subscription; 0: 64
+	gaps      bool // whether readers may be overrun
+	reason    string
+}
+
+func TestStress(t *testing.T) {
+	for _, sc := range []scene{
+		{name: "one topic each", keep: 1 << 16, topics: 3, readers: 60, each: 1,
+			reason: "a link of a subscription's own; most are woken by the waker"},
+		{name: "the same two topics", keep: 1 << 16, topics: 2, readers: 60, each: 2,
+			reason: "the order across topics hangs on wake-ups that are still under way"},
+		{name: "some of several topics", keep: 1 << 16, topics: 7, readers: 50, each: 3,
+			reason: "topics shared by different crowds"},
+		{name: "fifty topics", keep: 1 << 16, topics: 50, readers: 24, each: 50,
+			reason: "more links than news under way, and the other way round"},
+		{name: "one of several topics among many of one", keep: 1 << 16, topics: 2, readers: 41, plain: 40, each: 2, closes: 8,
+			reason: "a topic becomes and ceases to be one of several for somebody while its news are under way"},
+		{name: "closed all the time", keep: 1 << 16, topics: 6, readers: 12, each: 4, closes: 2,
+			reason: "a subscription may be closed in the middle of a Poll, and is woken no more"},
+		{name: "overrun, one topic each", keep: 2, topics: 2, readers: 40, each: 1, gaps: true,
+			reason: "the slot that is read is the one that is written"},
+		{name: "overrun, several topics", keep: 3, topics: 5, readers: 40, each: 4, gaps: true,
+			reason: "some topics lose what others still hold"},
+		{name: "overrun by bytes", keep: 1 << 16, keepBytes: 400, topics: 6, readers: 40, each: 3, gaps: true,
+			reason: "a message on one topic evicts another's last one, and leaves a ring empty"},
+	} {
+		t.Run(sc.name, func(t *testing.T) {
+			for began := time.Now(); time.Since(began) < stressTime() && !t.Failed(); {
+				newStage(t, sc).run(t)
+			}
+		})
+	}
+}
+
+// stage is a Hub, its readers, and what was published.
+type stage struct {
+	scene
+	t       *testing.T
+	ctx     context.Context
+	hub     *broadcast.Hub
+	names   []string
+	readers []*stressReader
+	arrived chan *stressReader // each reader, once it has the last message of the round on each of its topics
+
+	mu  sync.Mutex
+	log []int // the number of each message's topic, by sequence; -1 where there is none
+}
+
+func newStage(t *testing.T, sc scene) *stage {
+	s := &stage{scene: sc, t: t, hub: &broadcast.Hub{Keep: sc.keep, KeepBytes: sc.keepBytes}}
+	s.arrived = make(chan *stressReader, sc.readers)
+	for i := range sc.topics {
+		s.names = append(s.names, fmt.Sprintf("topic %d", i))
+	}
+	return s
+}
+
+// open lets the readers in, each with topics of its own.
+func (s *stage) open(cuts bool) {
+	for i := range s.scene.readers {
+		r := &stressReader{stage: s, number: i, cuts: cuts, rng: rand.New(rand.NewPCG(rand.Uint64(), 0)), ended: make(chan struct{}), has: make([]bool, s.topics)}
+		each := s.each
+		if i < s.plain {
+			each = 1
+		}
+		for _, topic := range r.rng.Perm(s.topics)[:each] {
+			r.has[topic] = true
+			r.topics = append(r.topics, s.names[topic])
+		}
+		s.readers = append(s.readers, r)
+		w := r.open()
+		r.begin = r.position
+		w.word.Store(wordIdle)
+		w.notify()
+	}
+}
+
+// run is a number of rounds. Each ends with a message on every topic, and lasts
+// until each reader has those of its topics: by then they sleep, and the next
+// round's first messages meet them at it.
+func (s *stage) run(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	s.ctx = ctx
+	s.open(true)
+	for range 12 {
+		var publishers sync.WaitGroup
+		for range 3 {
+			rng := rand.New(rand.NewPCG(rand.Uint64(), 0))
+			publishers.Go(func() {
+				for range rng.IntN(40) {
+					s.publish(rng.IntN(s.topics), "")
+					s.disturb(rng)
+				}
+			})
+		}
+		publishers.Wait()
+		for half := range 2 {
+			publishers.Go(func() {
+				for topic := half; topic < s.topics; topic += 2 {
+					s.publish(topic, "last")
+				}
+			})
+		}
+		publishers.Wait()
+		for range s.readers {
+			select {
+			case <-s.arrived:
+			case <-ctx.Done():
+				require.Fail(t, "a reader sleeps on", "%v", s.readers)
+			}
+		}
+	}
+	for _, r := range s.readers {
+		// The order matters: a wire that is opened behind this finds stop set.
+		r.stop.Store(true)
+		r.wire.Load().notify()
+		s.wait(t, r)
+	}
+	s.verify(t)
+	assert.Zero(t, s.hub.Stats().Subscriptions)
+	assert.NoError(t, s.hub.Close())
+}
+
+func (s *stage) publish(topic int, kind string) bool {
+	id, err := s.hub.Publish(s.ctx, broadcast.Message{Topic: s.names[topic], Type: kind, Data: []byte("data")})
+	if err != nil {
+		assert.ErrorIs(s.t, err, broadcast.ErrClosed)
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for int(id.Seq()) >= len(s.log) {
+		s.log = append(s.log, -1)
+	}
+	s.log[id.Seq()] = topic
+	return true
+}
+
+// disturb does to some reader what may come from outside at any time: it is
+// polled without need, as a heartbeat does, or its subscription is closed.
+func (s *stage) disturb(rng *rand.Rand) {
+	r := s.readers[rng.IntN(len(s.readers))]
+	if rng.IntN(4) == 0 {
+		r = s.readers[len(s.readers)-1]
+	}
+	w := r.wire.Load()
+	if rng.IntN(cmp.Or(s.closes, 64)) == 0 {
+		assert.NoError(s.t, w.sub.Close())
+		w.notify()
+	}
+	switch rng.IntN(8) {
+	case 0:
+		w.notify()
+	case 1:
+		runtime.Gosched()
+	}
+}
+
+func (s *stage) wait(t *testing.T, r *stressReader) {
+	select {
+	case <-r.ended:
+	case <-s.ctx.Done():
+		require.Fail(t, "a reader does not end", "%v", r)
+	}
+}
+
+// wire is one connection of a reader. Its word says what its writer is at.
+type wire struct {
+	reader *stressReader
+	sub    broadcast.Subscription
+	word   atomic.Int32
+}
+
+const (
+	wordIdle     = iota // there is no writer
+	wordWriting         // there is one, and it knows of everything
+	wordNotified        // there is one, and it has to look once more
+)
+
+func (w *wire) notify() {
+	if w.word.Swap(wordNotified) == wordIdle {
+		go w.reader.write(w)
+	}
+}
+
+// stressReader is a client: it comes back whenever it was cut.
+type stressReader struct {
+	stage  *stage
+	number int
+	topics []string
+	has    []bool // by the topic's number
+	cuts   bool
+	begin  broadcast.ID
+
+	wire  atomic.Pointer[wire] // the one that is open
+	stop  atomic.Bool
+	ended chan struct{}
+
+	// What follows belongs to the writer; there is never more than one.
+	rng      *rand.Rand
+	position broadcast.ID // what the client would come back with
+	record   []written
+	last     int // messages of the round's end
+}
+
+// written is something that was written to the client.
+type written struct {
+	what writtenKind
+	seq  uint64 // of the message or the position; for a gap, of the place where it goes on
+
+	// Of a gap:
+	topics []string
+	head   uint64 // nothing behind this can have been lost by then
+}
+
+type writtenKind int
+
+const (
+	wroteMessage writtenKind = iota
+	wrotePosition
+	wroteGap
+)
+
+func (r *stressReader) String() string {
+	w := r.wire.Load()
+	return fmt.Sprintf("reader %d of %v: word %d, subscription at %v\n", r.number, r.topics, w.word.Load(), w.sub.Position())
+}
+
+// open connects, behind what the client knows. It returns nil once the Hub is
+// closed.
+func (r *stressReader) open() *wire {
+	w := &wire{reader: r}
+	w.word.Store(wordWriting)
+	yields := r.rng.IntN(3)
+	sub, err := r.stage.hub.Subscribe(r.stage.t.Context(), broadcast.SubscribeOptions{Topics: r.topics, After: r.position, Notify: func() {
+		for range yields {
+			runtime.Gosched() // those behind in the list are woken later
+		}
+		w.notify()
+	}})
+	if err != nil {
+		assert.ErrorIs(r.stage.t, err, broadcast.ErrClosed)
+		return nil
+	}
+	w.sub = sub
+	if r.position.IsZero() {
+		r.position = sub.Position()
+	}
+	r.wire.Store(w)
+	return w
+}
+
+// write is the writer: it polls until nothing is left, and ends if nobody has
+// called meanwhile.
+func (r *stressReader) write(w *wire) {
+	buf := make([]*broadcast.Message, 1+r.rng.IntN(32))
+	for {
+		w.word.Store(wordWriting)
+		for more := true; more; {
+			if w, more = r.poll(w, buf); w == nil {
+				close(r.ended)
+				return
+			}
+		}
+		if r.stop.Load() {
+			// The word stays as it is: nobody starts another writer.
+			assert.NoError(r.stage.t, w.sub.Close())
+			close(r.ended)
+			return
+		}
+		if w.word.CompareAndSwap(wordWriting, wordIdle) {
+			return
+		}
+	}
+}
+
+// poll polls once and writes what there is, unless the client is cut in the
+// middle. It returns the wire to go on with, nil at the end of all, and whether
+// there may be more.
+func (r *stressReader) poll(w *wire, buf []*broadcast.Message) (*wire, bool) {
+	n, err := w.sub.Poll(buf)
+	var lost *broadcast.GapError
+	switch {
+	case errors.Is(err, broadcast.ErrClosed):
+		if next := r.open(); next != nil {
+			return next, true
+		}
+		r.record = append(r.record, written{what: wrotePosition, seq: w.sub.Position().Seq()})
+		return nil, false
+	case errors.As(err, &lost):
+		r.position = lost.ID
+		r.record = append(r.record, written{what: wroteGap, seq: lost.ID.Seq(), topics: lost.Topics, head: r.stage.hub.Stats().Position.Seq()})
+	case err != nil:
+		assert.NoError(r.stage.t, err)
+	}
+	for _, m := range buf[:n] {
+		if r.cuts && r.rng.IntN(200) == 0 {
+			assert.NoError(r.stage.t, w.sub.Close())
+			return r.open(), true
+		}
+		r.position = m.ID
+		r.record = append(r.record, written{what: wroteMessage, seq: m.ID.Seq()})
+		if m.Type != "last" {
+			continue
+		}
+		if r.last++; r.last == len(r.topics) {
+			r.last = 0
+			r.stage.arrived <- r
+		}
+	}
+	if n == 0 && err == nil {
+		// Polled to the end, and all of it written: now the position may be told.
+		r.position = w.sub.Position()
+		r.record = append(r.record, written{what: wrotePosition, seq: r.position.Seq()})
+		return w, false
+	}
+	return w, true
+}
+
+// verify compares what the clients were written with what was published.
+func (s *stage) verify(t *testing.T) {
+	require.NotContains(t, s.log[1:], -1, "sequences rise by one")
+	for _, r := range s.readers {
+		r.verify(t, s.log)
+	}
+}
+
+func (r *stressReader) verify(t *testing.T, log []int) {
+	got := make([]bool, len(log))
+	for _, w := range r.record {
+		if w.what == wroteMessage {
+			got[w.seq] = true
+		}
+	}
+	told := make([]bool, len(log)) // the client knows that these may be lost
+	at := r.begin.Seq()
+	for i, w := range r.record {
+		fail := func(what string, seq uint64) {
+			around := r.record[max(0, i-5):min(len(r.record), i+3)]
+			require.Fail(t, what, "reader %d of %v, written %+v at %d: %d; around it %+v", r.number, r.topics, w, at, seq, around)
+		}
+		switch {
+		case w.what == wroteMessage && (!r.has[log[w.seq]] || w.seq <= at), w.seq < at:
+			fail("out of order", w.seq)
+		case w.what == wroteGap && !r.stage.gaps:
+			fail("a gap where nothing can be lost", w.seq)
+		case w.what == wroteGap:
+			r.believe(t, w, at, log, got, told)
+		}
+		for seq := at + 1; seq <= w.seq; seq++ {
+			switch {
+			case !r.has[log[seq]] || told[seq]:
+			case !got[seq]:
+				fail("lost in silence", seq)
+			case w.what != wroteMessage || seq != w.seq:
+				fail("taken past a message that comes later", seq)
+			}
+		}
+		at = w.seq
+	}
+}
+
+// believe takes over what a gap says, and checks that each topic it names has
+// lost something.
+func (r *stressReader) believe(t *testing.T, w written, at uint64, log []int, got, told []bool) {
+	named := w.topics
+	if named == nil {
+		named = r.topics
+	}
+	for _, name := range named {
+		require.Contains(t, r.topics, name)
+		lost := false
+		for seq := at + 1; seq <= w.head; seq++ {
+			if r.stage.names[log[seq]] == name && !got[seq] {
+				told[seq], lost = true, true
+			}
+		}
+		require.True(t, lost, "reader %d: a gap in %s, which lost nothing behind %d", r.number, name, at)
+	}
+}
+
+// A Hub that is closed while everybody is at work still owes what it has: each
+// reader gets all of it, and then the end.
+func TestStressHubClose(t *testing.T) {
+	for _, sc := range []scene{
+		{name: "one topic each", keep: 1 << 16, topics: 3, readers: 60, each: 1, reason: "the end finds them in all states"},
+		{name: "several topics", keep: 1 << 16, topics: 6, readers: 40, each: 4, reason: "the end lies between messages of different topics"},
+		{name: "overrun", keep: 2, topics: 3, readers: 40, each: 2, gaps: true, reason: "the end may be lost as well"},
+	} {
+		t.Run(sc.name, func(t *testing.T) {
+			for began := time.Now(); time.Since(began) < stressTime() && !t.Failed(); {
+				closeUnderLoad(t, newStage(t, sc))
+			}
+		})
+	}
+}
+
+func closeUnderLoad(t *testing.T, s *stage) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	s.ctx = ctx
+	s.open(false)
+	var publishers sync.WaitGroup
+	var published atomic.Int32
+	enough := make(chan struct{})
+	for range 3 {
+		rng := rand.New(rand.NewPCG(rand.Uint64(), 0))
+		publishers.Go(func() {
+			for s.publish(rng.IntN(s.topics), "") {
+				if published.Add(1) == 500 {
+					close(enough)
+				}
+			}
+		})
+	}
+	<-enough
+	assert.NoError(t, s.hub.Close())
+	publishers.Wait()
+	for _, r := range s.readers {
+		s.wait(t, r)
+		assert.EqualValues(t, len(s.log)-1, r.record[len(r.record)-1].seq, "the last thing that is told is the head")
+	}
+	s.verify(t)
+}
+
+// While a message's wake-ups are on their way, a subscription may be polled for
+// any other reason. It must not be taken past the message.
+func TestPollAheadOfItsWakeUp(t *testing.T) {
+	both := []string{"a", "b"}
+	for _, tt := range []struct {
+		name   string
+		topics []string
+		before int // subscriptions that are woken first
+		want   []string
+		reason string
+	}{
+		{"one topic, publisher", []string{"a"}, 0, []string{"a"}, "the publisher itself is still waking the first few"},
+		{"one topic, waker", []string{"a"}, 16, []string{"a"}, "the others are left to another goroutine"},
+		{"several topics, publisher", both, 0, both, "else what is newer on b would come before what is older on a"},
+		{"several topics, waker", both, 16, both, "the same, while Publish has returned already"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			var hub broadcast.Hub
+			buf := make([]*broadcast.Message, 8)
+			sleeper := func(topics []string, notify func()) broadcast.Subscription {
+				sub, err := hub.Subscribe(ctx, broadcast.SubscribeOptions{Topics: topics, Notify: notify})
+				require.NoError(t, err)
+				n, err := sub.Poll(buf)
+				require.NoError(t, err)
+				require.Zero(t, n)
+				return sub
+			}
+			for range tt.before {
+				sleeper([]string{"a"}, nil)
+			}
+			reached, release, woken := make(chan struct{}), make(chan struct{}), make(chan struct{})
+			sleeper([]string{"a"}, func() {
+				close(reached)
+				<-release
+			})
+			sub := sleeper(tt.topics, nil)
+			sleeper([]string{"a"}, func() { close(woken) })
+
+			go func() {
+				_, err := hub.Publish(ctx, broadcast.Message{Topic: "a"})
+				assert.NoError(t, err)
+			}()
+			await(t, ctx, reached, "the one in front to be woken")
+			_, err := hub.Publish(ctx, broadcast.Message{Topic: "b"})
+			require.NoError(t, err)
+
+			n, err := sub.Poll(buf)
+			require.NoError(t, err)
+			got := []string{}
+			for _, m := range buf[:n] {
+				got = append(got, m.Topic)
+			}
+			assert.Equal(t, tt.want, got, tt.reason)
+			assert.EqualValues(t, len(tt.want), sub.Position().Seq(), "the position is that of the last message")
+
+			close(release)
+			await(t, ctx, woken, "the last one to be woken")
+			n, err = sub.Poll(buf)
+			assert.NoError(t, err)
+			assert.Empty(t, buf[:n], "nothing comes twice")
+			assert.EqualValues(t, 2, sub.Position().Seq())
+		})
+	}
+}
+
+func await(t *testing.T, ctx context.Context, c <-chan struct{}, what string) {
+	select {
+	case <-c:
+	case <-ctx.Done():
+		require.Fail(t, "waited in vain", "for %s", what)
+	}
+}
+
+// String is for the records that a failing test prints.
+func (k writtenKind) String() string { return []string{"message", "position", "gap"}[k] }
