@@ -1,0 +1,232 @@
+package ws_test
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/internal/memnet"
+	"github.com/fanfare-go/fanfare/ws"
+)
+
+// network is a server in memory, in a synctest bubble.
+type network struct {
+	t        *testing.T
+	listener *memnet.Listener
+	server   *http.Server
+	client   *http.Client
+}
+
+// serve runs test with a server of h, in a bubble of its own.
+func serve(t *testing.T, h http.Handler, test func(t *testing.T, n *network)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		n := &network{t: t, listener: memnet.Listen(), server: &http.Server{Handler: h, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}}
+		n.client = &http.Client{Transport: &http.Transport{DialContext: n.listener.DialContext}}
+		go n.server.Serve(n.listener)
+		defer func() {
+			n.client.CloseIdleConnections()
+			n.server.Close()
+		}()
+		test(t, n)
+	})
+}
+
+// dial connects with this package's client.
+func (n *network) dial(target string, o ws.Options) *ws.Conn {
+	n.t.Helper()
+	c, err := ws.Dial(n.t.Context(), "ws://memory"+target, &ws.DialOptions{Client: n.client, Options: o})
+	require.NoError(n.t, err)
+	n.t.Cleanup(func() { c.CloseNow() })
+	return c
+}
+
+// peer is a client that says exactly what it is told to, byte for byte.
+type peer struct {
+	t *testing.T
+	net.Conn
+	r *bufio.Reader
+}
+
+// raw connects a peer, whose handshake is done; more goes out right behind it.
+func (n *network) raw(target, more string) *peer {
+	n.t.Helper()
+	conn, err := n.listener.DialContext(n.t.Context(), "", "")
+	require.NoError(n.t, err)
+	n.t.Cleanup(func() { conn.Close() })
+	p := &peer{n.t, conn, bufio.NewReader(conn)}
+	p.write("GET " + target + " HTTP/1.1\r\nHost: memory\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" + more)
+	response, err := http.ReadResponse(p.r, nil)
+	require.NoError(n.t, err)
+	require.Equal(n.t, http.StatusSwitchingProtocols, response.StatusCode)
+	require.Equal(n.t, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", response.Header.Get("Sec-WebSocket-Accept"), "the example of RFC 6455 section 1.3")
+	return p
+}
+
+func (p *peer) write(s string) {
+	p.t.Helper()
+	_, err := io.WriteString(p.Conn, s)
+	require.NoError(p.t, err)
+}
+
+// frame is a frame as it is on the wire.
+type frame struct {
+	first   byte // FIN, RSV and opcode
+	payload string
+}
+
+func (f frame) String() string { return fmt.Sprintf("%#x %.60q", f.first, f.payload) }
+
+const (
+	fin   = 0x80
+	text  = 0x1
+	bin   = 0x2
+	clos  = 0x8
+	ping  = 0x9
+	pong  = 0xa
+	cont  = 0x0
+	rsv1  = 0x40
+	limit = 2 * time.Minute // of waiting for a frame, in fake time
+)
+
+// masked is a frame as a client has to send it.
+func masked(first byte, payload string) string {
+	b := []byte(payload)
+	key := []byte{1, 2, 3, 4}
+	for i := range b {
+		b[i] ^= key[i%4]
+	}
+	return header(first, 0x80, len(b)) + string(key) + string(b)
+}
+
+func unmasked(first byte, payload string) string {
+	return header(first, 0, len(payload)) + payload
+}
+
+func header(first, mask byte, size int) string {
+	b := []byte{first}
+	switch {
+	case size < 126:
+		b = append(b, mask|byte(size))
+	case size < 1<<16:
+		b = binary.BigEndian.AppendUint16(append(b, mask|126), uint16(size))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, mask|127), uint64(size))
+	}
+	return string(b)
+}
+
+// closing is a close frame's payload.
+func closing(code ws.StatusCode, reason string) string {
+	return string(binary.BigEndian.AppendUint16(nil, uint16(code))) + reason
+}
+
+var errMasked = errors.New("the server masks its frames")
+
+func readFrame(r *bufio.Reader) (f frame, err error) {
+	var h [2]byte
+	if _, err := io.ReadFull(r, h[:]); err != nil {
+		return frame{}, err
+	}
+	if h[1]&0x80 != 0 {
+		return frame{}, errMasked
+	}
+	size := uint64(h[1])
+	switch size {
+	case 126:
+		var n uint16
+		err = binary.Read(r, binary.BigEndian, &n)
+		size = uint64(n)
+	case 127:
+		err = binary.Read(r, binary.BigEndian, &size)
+	}
+	if err != nil {
+		return frame{}, err
+	}
+	payload := make([]byte, size)
+	_, err = io.ReadFull(r, payload)
+	return frame{h[0], string(payload)}, err
+}
+
+// next returns the next frame.
+func (p *peer) next() frame {
+	p.t.Helper()
+	p.SetReadDeadline(time.Now().Add(limit))
+	f, err := readFrame(p.r)
+	require.NoError(p.t, err)
+	return f
+}
+
+// says wants text messages, one after the other.
+func (p *peer) says(want ...string) {
+	p.t.Helper()
+	for _, w := range want {
+		require.Equal(p.t, frame{fin | text, w}, p.next())
+	}
+}
+
+// closes wants a close frame, and the end of the connection when it has been
+// answered.
+func (p *peer) closes(code ws.StatusCode) (reason string) {
+	p.t.Helper()
+	f := p.next()
+	require.Equal(p.t, byte(fin|clos), f.first, "%v", f)
+	require.GreaterOrEqual(p.t, len(f.payload), 2)
+	require.Equal(p.t, code, ws.StatusCode(binary.BigEndian.Uint16([]byte(f.payload))), "%q", f.payload)
+	io.WriteString(p.Conn, masked(fin|clos, f.payload[:2])) // the server may have gone
+	p.ends()
+	return f.payload[2:]
+}
+
+// ends wants the end of the connection, with nothing before it.
+func (p *peer) ends() {
+	p.t.Helper()
+	p.SetReadDeadline(time.Now().Add(limit))
+	b, err := io.ReadAll(p.r)
+	require.NoError(p.t, err)
+	require.Empty(p.t, string(b))
+}
+
+// silent wants nothing to come for a while.
+func (p *peer) silent(d time.Duration) {
+	p.t.Helper()
+	p.SetReadDeadline(time.Now().Add(d))
+	f, err := readFrame(p.r)
+	require.ErrorIs(p.t, err, os.ErrDeadlineExceeded, "%v", f)
+}
+
+// logged is a Logger, and what it got.
+type logged struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func (l *logged) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
