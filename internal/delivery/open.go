@@ -58,11 +58,11 @@ var lost = broadcast.MakeID(1, 0)
 // Open asks who the client is, subscribes for it and takes the first look, so
 // that whatever can go wrong has gone wrong before anything is committed. The
 // caller then calls Start, or Abandon.
-func (h Handler) Open(r *http.Request, state *State, codec *Codec) (s *Stream, err error) {
+func (h Handler) Open(r *http.Request, state *State, codec *Codec) (_ *Stream, err error) {
 	if h.Broadcaster == nil {
 		return nil, fmt.Errorf("%s: Handler.Broadcaster is nil", h.Name)
 	}
-	s = newStream(r.Context(), h, codec)
+	s := newStream(r.Context(), h, codec)
 	defer func() {
 		if err != nil {
 			s.Abandon()
