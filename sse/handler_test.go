@@ -154,7 +154,7 @@ func TestGrant(t *testing.T) {
 			return &broadcast.Grant{
 				Topics:  []string{"a"},
 				Last:    1,
-				Expires: time.Now().Add(time.Minute),
+				Expires: time.Now().Add(50 * time.Second),
 				Filter: func(m *broadcast.Message) bool {
 					if string(m.Data) == "poison" {
 						panic("in Filter")
