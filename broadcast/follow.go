@@ -241,7 +241,7 @@ func (h *Hub) take(m Message, loss bool) {
 		told = h.lose(m.ID.seq - 1)
 	}
 	h.follower.newest = max(h.follower.newest, m.ID.seq)
-	var arrived news
+	var arrived *topic
 	if !loss {
 		if foreign := m.validate(); foreign == nil {
 			arrived = h.insert(m, now)
@@ -256,7 +256,7 @@ func (h *Hub) take(m Message, loss bool) {
 	for _, s := range told {
 		s.wake()
 	}
-	if arrived.topic != nil {
+	if arrived != nil {
 		h.waker.wake(arrived)
 	}
 }

@@ -127,9 +127,9 @@ func (h *Hub) Publish(ctx context.Context, m Message) (ID, error) {
 		return ID{}, fmt.Errorf("%w: %w", ErrNotPublished, err)
 	}
 	m.ID = ID{h.epoch, h.head.Load() + 1}
-	n := h.insert(m, now)
+	t := h.insert(m, now)
 	h.mu.Unlock()
-	h.waker.wake(n)
+	h.waker.wake(t)
 	return m.ID, nil
 }
 
@@ -147,8 +147,8 @@ func (h *Hub) publishable(ctx context.Context, m *Message) error {
 }
 
 // insert makes m, whose ID is the next one, the head of the log. The caller
-// holds mu, and calls waker.wake with what it returns once it has let go of it.
-func (h *Hub) insert(m Message, now time.Time) news {
+// holds mu, and calls waker.wake with the topic once it has let go of it.
+func (h *Hub) insert(m Message, now time.Time) *topic {
 	keep := h.Keep
 	if keep == 0 {
 		keep = defaultKeep
@@ -156,9 +156,9 @@ func (h *Hub) insert(m Message, now time.Time) news {
 	t := h.kept.topic(m.Topic)
 	h.kept.add(t, m, keep, h.keepBytes())
 	h.kept.touch(t, now)
-	n := h.waker.announce(t)
+	h.waker.announce(t)
 	h.head.Store(m.ID.seq)
-	return n
+	return t
 }
 
 // Subscribe opens a subscription. An After that the Hub cannot place (another

@@ -2,7 +2,12 @@ package broadcast_test
 
 import (
 	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -16,49 +21,230 @@ func BenchmarkPublish(b *testing.B) {
 		b.Run(fmt.Sprintf("subscribers=%d", subscribers), func(b *testing.B) {
 			var hub broadcast.Hub
 			defer hub.Close()
-			buf := make([]*broadcast.Message, 1)
 			for range subscribers {
-				sub, err := hub.Subscribe(b.Context(), broadcast.SubscribeOptions{Topics: []string{"a"}, Notify: func() {}})
-				require.NoError(b, err)
-				_, err = sub.Poll(buf)
-				require.NoError(b, err)
+				benchDrain(b, benchSubscribe(b, &hub, []string{"a"}, func() {}), make([]*broadcast.Message, 1))
 			}
-			m := broadcast.Message{Topic: "a", Data: []byte("x")}
 			b.ReportAllocs()
 			for b.Loop() {
-				hub.Publish(b.Context(), m)
+				benchPublish(b, &hub, "a")
 			}
 		})
 	}
 }
 
-// BenchmarkDeliver publishes a message and polls it from each of the subscribers,
-// which go to sleep again: a publish, a wake-up and two polls for each delivery.
+// BenchmarkDeliver publishes a message to subscribers that are all asleep, waits
+// until the last has been woken, and polls each until it sleeps again. That is
+// ns/op; ns/publish is the call of Publish alone, with some of the wake-ups in it.
 func BenchmarkDeliver(b *testing.B) {
 	for _, subscribers := range []int{1, 1_000, 10_000} {
-		b.Run(fmt.Sprintf("subscribers=%d", subscribers), func(b *testing.B) {
-			var hub broadcast.Hub
-			defer hub.Close()
-			buf := make([]*broadcast.Message, 4)
-			subs := make([]broadcast.Subscription, subscribers)
-			for i := range subs {
-				var err error
-				subs[i], err = hub.Subscribe(b.Context(), broadcast.SubscribeOptions{Topics: []string{"a"}, Notify: func() {}})
-				require.NoError(b, err)
-			}
-			m := broadcast.Message{Topic: "a", Data: []byte("x")}
-			b.ReportAllocs()
-			for b.Loop() {
-				hub.Publish(b.Context(), m)
-				for _, sub := range subs {
-					for {
-						if n, _ := sub.Poll(buf); n == 0 {
-							break
+		for _, topics := range []int{1, 2} {
+			b.Run(fmt.Sprintf("subscribers=%d/topics=%d", subscribers, topics), func(b *testing.B) {
+				var hub broadcast.Hub
+				defer hub.Close()
+				var awake atomic.Int64
+				all := make(chan struct{}, 1)
+				buf := make([]*broadcast.Message, 4)
+				subs := make([]broadcast.Subscription, subscribers)
+				for i := range subs {
+					subs[i] = benchSubscribe(b, &hub, benchTopics(topics), func() {
+						if awake.Add(1)%int64(subscribers) == 0 {
+							all <- struct{}{}
+						}
+					})
+					benchDrain(b, subs[i], buf)
+				}
+				var publishing time.Duration
+				before := allocated()
+				for b.Loop() {
+					began := time.Now()
+					benchPublish(b, &hub, "topic 0")
+					publishing += time.Since(began)
+					<-all
+					for _, sub := range subs {
+						if got := benchDrain(b, sub, buf); got != 1 {
+							b.Fatalf("%d messages, want 1", got)
 						}
 					}
 				}
+				allocs := float64(allocated() - before)
+				n := float64(b.N)
+				b.ReportMetric(float64(publishing.Nanoseconds())/n, "ns/publish")
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/n/float64(subscribers), "ns/delivery")
+				b.ReportMetric(allocs/n, "allocs/publish")
+				b.ReportMetric(allocs/n/float64(subscribers), "allocs/delivery")
+			})
+		}
+	}
+}
+
+// BenchmarkPublishWhilePolled publishes while another goroutine polls one
+// subscription after the other without a pause, each until it sleeps. The mean
+// says little here: it is the one publish in a hundred that waits for others.
+func BenchmarkPublishWhilePolled(b *testing.B) {
+	for _, bm := range []struct {
+		name        string
+		subscribers int
+		topics      int
+		keep        int
+	}{
+		{"alone", 0, 1, 1 << 16},
+		{"subscribers=100/topics=1", 100, 1, 1 << 16},
+		{"subscribers=100/topics=10", 100, 10, 1 << 16},
+		{"subscribers=1000/topics=1", 1_000, 1, 1 << 16},
+		{"subscribers=1000/topics=10", 1_000, 10, 1 << 16},
+		{"subscribers=1000/topics=1/overrun", 1_000, 1, 64}, // only this takes the publisher's lock
+	} {
+		b.Run(bm.name, func(b *testing.B) {
+			hub := broadcast.Hub{Keep: bm.keep}
+			defer hub.Close()
+			var stop atomic.Bool
+			var poller sync.WaitGroup
+			names := benchTopics(bm.topics)
+			subs := make([]broadcast.Subscription, bm.subscribers)
+			for i := range subs {
+				subs[i] = benchSubscribe(b, &hub, names, func() {})
 			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*subscribers), "ns/delivery")
+			poller.Go(func() {
+				buf := make([]*broadcast.Message, 64)
+				for len(subs) > 0 && !stop.Load() {
+					for _, sub := range subs {
+						for n, err := 1, error(nil); n > 0 || err != nil; {
+							n, err = sub.Poll(buf)
+						}
+					}
+				}
+			})
+			took := make([]time.Duration, 0, 1<<20)
+			for b.Loop() {
+				began := time.Now()
+				benchPublish(b, &hub, names[len(took)%bm.topics])
+				took = append(took, time.Since(began))
+			}
+			stop.Store(true)
+			poller.Wait()
+			slices.Sort(took)
+			for _, p := range []struct {
+				name string
+				at   float64
+			}{{"p50-ns", .5}, {"p99-ns", .99}, {"p99.9-ns", .999}} {
+				b.ReportMetric(float64(took[int(float64(len(took))*p.at)].Nanoseconds()), p.name)
+			}
+			b.ReportMetric(float64(hub.Stats().Gaps), "gaps")
 		})
 	}
+}
+
+// BenchmarkPoll polls what has come in one burst, spread over the subscription's
+// topics. The publishing is not measured.
+func BenchmarkPoll(b *testing.B) {
+	const burst = 256
+	for _, topics := range []int{1, 10, 256} {
+		b.Run(fmt.Sprintf("topics=%d", topics), func(b *testing.B) {
+			var hub broadcast.Hub
+			defer hub.Close()
+			names, buf := benchTopics(topics), make([]*broadcast.Message, 64)
+			sub := benchSubscribe(b, &hub, names, func() {})
+			benchDrain(b, sub, buf)
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				for i := range burst {
+					benchPublish(b, &hub, names[i%topics])
+				}
+				b.StartTimer()
+				if got := benchDrain(b, sub, buf); got != burst {
+					b.Fatalf("%d messages, want %d", got, burst)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*burst), "ns/message")
+		})
+	}
+}
+
+// BenchmarkSleepAndWake publishes on one of a subscription's topics after the
+// other, and polls until it sleeps again: with 1,000 topics that must not cost
+// much more than with one.
+func BenchmarkSleepAndWake(b *testing.B) {
+	for _, topics := range []int{1, 2, 10, 100, 1_000} {
+		b.Run(fmt.Sprintf("topics=%d", topics), func(b *testing.B) {
+			var hub broadcast.Hub
+			defer hub.Close()
+			names, buf := benchTopics(topics), make([]*broadcast.Message, 4)
+			sub := benchSubscribe(b, &hub, names, func() {})
+			benchDrain(b, sub, buf)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				benchPublish(b, &hub, names[i%topics])
+				if got := benchDrain(b, sub, buf); got != 1 {
+					b.Fatalf("%d messages, want 1", got)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkSubscribe opens a subscription, polls it once and closes it: what a
+// client that reconnects costs before its first byte.
+func BenchmarkSubscribe(b *testing.B) {
+	for _, topics := range []int{1, 10, 1_000} {
+		b.Run(fmt.Sprintf("topics=%d", topics), func(b *testing.B) {
+			var hub broadcast.Hub
+			defer hub.Close()
+			names, buf := benchTopics(topics), make([]*broadcast.Message, 64)
+			for _, name := range names {
+				benchPublish(b, &hub, name)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				sub := benchSubscribe(b, &hub, names, func() {})
+				if _, err := sub.Poll(buf); err != nil {
+					b.Fatal(err)
+				}
+				sub.Close()
+			}
+		})
+	}
+}
+
+var benchData = make([]byte, 128)
+
+func benchPublish(b *testing.B, hub *broadcast.Hub, topic string) {
+	if _, err := hub.Publish(b.Context(), broadcast.Message{Topic: topic, Data: benchData}); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func benchSubscribe(b *testing.B, hub *broadcast.Hub, topics []string, notify func()) broadcast.Subscription {
+	sub, err := hub.Subscribe(b.Context(), broadcast.SubscribeOptions{Topics: topics, Notify: notify})
+	require.NoError(b, err)
+	return sub
+}
+
+func benchTopics(n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("topic %d", i)
+	}
+	return names
+}
+
+// benchDrain polls until sub sleeps, and returns how many messages there were.
+func benchDrain(b *testing.B, sub broadcast.Subscription, buf []*broadcast.Message) (messages int) {
+	for {
+		n, err := sub.Poll(buf)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if n == 0 {
+			return messages
+		}
+		messages += n
+	}
+}
+
+// allocated returns how many allocations there have been.
+func allocated() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.Mallocs
 }

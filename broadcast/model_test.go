@@ -628,10 +628,8 @@ func (w *world) cut(c *modelClient) {
 			w.fail("Close: %v", err)
 		}
 	}
-	if len(s.backlog) == 0 {
-		if n, err := s.sub.Poll(w.buf); n != 0 || !errors.Is(err, broadcast.ErrClosed) {
-			w.fail("Poll after Close: %d, %v", n, err)
-		}
+	if n, err := s.sub.Poll(w.buf); n != 0 || !errors.Is(err, broadcast.ErrClosed) {
+		w.fail("Poll after Close: %d, %v", n, err)
 	}
 	c.stream = nil
 }

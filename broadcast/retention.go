@@ -72,22 +72,16 @@ func (k *retention) evict(t *topic) {
 }
 
 // pin keeps a topic as long as a link is on it.
-func (k *retention) pin(t *topic, shared bool) {
+func (k *retention) pin(t *topic) {
 	t.links++
-	if shared {
-		t.shared++
-	}
 	if t.unused != nil {
 		k.unused.Remove(t.unused)
 		t.unused = nil
 	}
 }
 
-func (k *retention) unpin(t *topic, shared bool, now time.Time) {
+func (k *retention) unpin(t *topic, now time.Time) {
 	t.links--
-	if shared {
-		t.shared--
-	}
 	switch {
 	case t.links > 0:
 	case t.next == 0:

@@ -91,7 +91,7 @@ func newSubscription(h *Hub, topics []string, opts SubscribeOptions) *subscripti
 	}
 	for i, name := range topics {
 		t := h.kept.topic(name)
-		h.kept.pin(t, s.several())
+		h.kept.pin(t)
 		l := &s.links[i]
 		l.sub, l.topic = s, t
 		if s.several() {
@@ -149,6 +149,11 @@ func (s *subscription) Poll(buf []*Message) (int, error) {
 		n, lost := 0, false
 		if s.epoch != 0 {
 			n, lost = s.collect(buf, limit)
+		}
+		if s.closed.Load() {
+			// Nobody wakes a closed subscription's links, so that something older
+			// may be missing: the position stays before it.
+			return 0, ErrClosed
 		}
 		switch {
 		case n > 0:
@@ -350,6 +355,9 @@ func (s *subscription) attend(buf []*Message) (int, error) {
 	h.gaps++
 	limit := min(h.head.Load(), s.end.Load())
 	n, _ := s.collect(buf, limit)
+	if s.closed.Load() {
+		return 0, ErrClosed
+	}
 	gap := &GapError{ID: ID{h.epoch, max(limit, s.skip)}, Topics: topics}
 	s.position = gap.ID
 	if n > 0 {
@@ -390,7 +398,7 @@ func (s *subscription) Close() error {
 	delete(h.subs, s)
 	delete(h.follower.waiting, s)
 	for i := range s.links {
-		h.kept.unpin(s.links[i].topic, s.several(), now)
+		h.kept.unpin(s.links[i].topic, now)
 	}
 	return nil
 }

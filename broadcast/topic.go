@@ -33,7 +33,6 @@ type topic struct {
 	next    uint64               // index of the next entry to come
 	evicted uint64               // the highest sequence gone from it: a cursor before that has lost something
 	links   int                  // of open subscriptions; they pin the topic
-	shared  int                  // those of them whose subscription has other topics besides
 
 	unused *list.Element // among the topics without links; nil while it has one
 	used   time.Time     // when it was last published to, or lost its last link

@@ -5,12 +5,6 @@ import (
 	"sync/atomic"
 )
 
-// news is a message's arrival on a topic, whose sleeping links are to be woken.
-type news struct {
-	topic    *topic
-	underway bool // whether the waker counts it
-}
-
 // waker wakes the links that slept on a topic when a message comes. A publisher
 // wakes a few itself and leaves the rest to a goroutine that exists only while
 // there is someone to wake, so that publishing does not cost more with more
@@ -30,16 +24,17 @@ type waker struct {
 
 // call is the part of a topic's sleepers that the goroutine is to wake.
 type call struct {
-	news
+	topic    *topic
 	sleepers []*link
 	from     int
 }
 
 const wokenByPublisher = 16
 
-// announce says that a message is about to become the head. Only subscriptions
-// of several topics care.
-func (w *waker) announce(t *topic) news {
+// announce says that a message on the topic is about to become the head; wake
+// must follow. It counts also where nobody has the topic among several: somebody
+// may subscribe before the sleepers are taken.
+func (w *waker) announce(t *topic) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.underway == nil {
@@ -47,24 +42,23 @@ func (w *waker) announce(t *topic) news {
 	}
 	w.underway[t]++
 	w.count.Store(int32(len(w.underway)))
-	return news{t, true}
 }
 
 // wake wakes those who sleep on the topic. It is called without Hub.mu: it calls
 // what subscribers gave as Notify.
-func (w *waker) wake(n news) {
-	sleepers := n.topic.takeSleepers()
+func (w *waker) wake(t *topic) {
+	sleepers := t.takeSleepers()
 	few := min(len(sleepers), wokenByPublisher)
 	for _, l := range sleepers[:few] {
 		l.wake()
 	}
 	if few == len(sleepers) {
-		w.done(n, sleepers)
+		w.done(t, sleepers)
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.queue = append(w.queue, call{n, sleepers, few})
+	w.queue = append(w.queue, call{t, sleepers, few})
 	if !w.running {
 		w.running = true
 		go w.run()
@@ -86,19 +80,16 @@ func (w *waker) run() {
 		for _, l := range c.sleepers[c.from:] {
 			l.wake()
 		}
-		w.done(c.news, c.sleepers)
+		w.done(c.topic, c.sleepers)
 	}
 }
 
-func (w *waker) done(n news, sleepers []*link) {
-	n.topic.giveBack(sleepers)
-	if !n.underway {
-		return
-	}
+func (w *waker) done(t *topic, sleepers []*link) {
+	t.giveBack(sleepers)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.underway[n.topic]--; w.underway[n.topic] == 0 {
-		delete(w.underway, n.topic)
+	if w.underway[t]--; w.underway[t] == 0 {
+		delete(w.underway, t)
 	}
 	w.count.Store(int32(len(w.underway)))
 }
