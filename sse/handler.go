@@ -173,14 +173,17 @@ func (h *Handler) codec(r *http.Request) *delivery.Codec {
 // event is what a message says, before it is put on the wire.
 func (h *Handler) event(m *broadcast.Message) (e Event, binary, ok bool, err error) {
 	if h.Encode == nil {
-		return Event{Type: m.Type, Data: m.Data}, m.Binary, true, nil
+		e, binary, ok = Event{Type: m.Type, Data: m.Data}, m.Binary, true
+	} else {
+		e, ok = h.Encode(m)
 	}
-	e, ok = h.Encode(m)
 	switch e.Type {
-	case "gap", "open", "error":
-		return e, false, false, fmt.Errorf("sse: Handler.Encode returned the Type %q, which is reserved", e.Type)
+	case "gap", "open", "error": // which a Snapshot's messages may have as well
+		if ok {
+			err = fmt.Errorf("sse: the Type %q is reserved for what a stream says itself", e.Type)
+		}
 	}
-	return e, false, ok, nil
+	return e, binary, ok, err
 }
 
 func (h *Handler) message(m *broadcast.Message, bare bool) ([]byte, error) {

@@ -23,6 +23,7 @@ type response struct {
 	control  *http.ResponseController
 	deadline delivery.Deadline
 	conn     net.Conn // under the request, if ConnContext has told
+	shared   bool     // other streams go over the connection as well: HTTP/2
 	joined   []byte   // a buffer for what goes out in one write
 }
 
@@ -37,6 +38,7 @@ func newResponse(w http.ResponseWriter, r *http.Request, o Options) (*response, 
 		control:  control,
 		deadline: delivery.Deadline{Of: control, Timeout: o.WriteTimeout},
 		conn:     connOf(r.Context()),
+		shared:   r.ProtoMajor > 1,
 	}, nil
 }
 
@@ -99,6 +101,9 @@ func (s *response) write(b []byte) error {
 	if err := s.control.Flush(); err != nil {
 		return fmt.Errorf("sse: flushing: %w", err)
 	}
+	if s.shared {
+		s.deadline.Clear() // net/http resets a stream of HTTP/2 then, if it is idle too
+	}
 	return nil
 }
 
@@ -113,10 +118,10 @@ func (s *response) Beat() error { return s.write(heartbeat) }
 func (s *response) Closing() { s.deadline.Fix() }
 
 // End is the writer's last act. After it the connection is net/http's again,
-// which may serve another request on it.
+// which has the end of the response to write, and may serve another request on it.
 func (s *response) End(delivery.Reason) {
-	s.deadline.LetGo()
-	if s.conn != nil {
+	s.deadline.Fix() // what was set for the last write may have passed
+	if s.conn != nil && !s.shared {
 		tcp.SetUserTimeout(s.conn, 0)
 	}
 }

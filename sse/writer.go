@@ -70,8 +70,9 @@ func NewWriter(w http.ResponseWriter, r *http.Request, opts *Options) (*Writer, 
 }
 
 // Context ends with the client, after Options.MaxAge, and when a write has
-// failed; context.Cause tells which. Events are of use as long as it has not
-// ended.
+// failed. Events are of use as long as it has not ended. context.Cause tells why,
+// but net/http may take a failed write for its client's end first: what Send and
+// Close return is the write's own error.
 func (s *Writer) Context() context.Context { return s.ctx }
 
 // Send sends events in one write and flushes them. If one of them is invalid,

@@ -10,8 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -207,26 +205,4 @@ func (p *peer) silent(d time.Duration) {
 	p.SetReadDeadline(time.Now().Add(d))
 	f, err := readFrame(p.r)
 	require.ErrorIs(p.t, err, os.ErrDeadlineExceeded, "%v", f)
-}
-
-// logged is a Logger, and what it got.
-type logged struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-func (l *logged) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }

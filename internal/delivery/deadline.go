@@ -32,21 +32,25 @@ func (d *Deadline) Renew() {
 	}
 }
 
+// Clear is called after a write where the deadline counts while nothing is written
+// as well, as it does for a stream of HTTP/2.
+func (d *Deadline) Clear() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.Timeout > 0 && !d.fixed {
+		d.set(time.Time{})
+	}
+}
+
 // Fix lets all writes from now on, and one that is under way, share one last
-// timeout.
+// timeout. After it the deadline is left alone, also by a second Fix: somebody
+// else may have the connection by then.
 func (d *Deadline) Fix() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.fixed && d.Timeout > 0 {
 		d.set(time.Now().Add(d.Timeout))
 	}
-	d.fixed = true
-}
-
-// LetGo leaves the connection alone from now on: somebody else has it.
-func (d *Deadline) LetGo() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.fixed = true
 }
 

@@ -98,9 +98,21 @@ func (f *Forms) find(id broadcast.ID) (p *form, kept bool) {
 	slot.Store(p)
 	if newest := r.newest.Load(); id.Seq() > newest {
 		r.newest.Store(id.Seq())
-		r.oldest.Store(max(r.oldest.Load(), id.Seq()-min(id.Seq(), formSlots-1)))
+		oldest := id.Seq() - min(id.Seq(), formSlots-1)
+		for seq := r.oldest.Load(); seq < oldest && seq <= newest; seq++ {
+			f.drop(r, seq)
+		}
+		r.oldest.Store(max(r.oldest.Load(), oldest))
 	}
 	return p, true
+}
+
+// drop lets go of a form, if it is there. The caller holds mu.
+func (f *Forms) drop(r *recent, seq uint64) {
+	if old := r.slot(seq).Load(); old != nil && old.id.Seq() == seq {
+		f.bytes -= old.size
+		r.slot(seq).Store(nil)
+	}
 }
 
 // count adds what p takes, and lets go of the oldest if that is too much.
@@ -114,10 +126,7 @@ func (f *Forms) count(p *form) {
 	p.size = len(p.frame)
 	f.bytes += p.size
 	for seq := r.oldest.Load(); f.bytes > formBytes && seq < r.newest.Load(); seq++ {
-		if old := r.slot(seq).Load(); old != nil && old.id.Seq() == seq {
-			f.bytes -= old.size
-			r.slot(seq).Store(nil)
-		}
+		f.drop(r, seq)
 		r.oldest.Store(seq + 1)
 	}
 }

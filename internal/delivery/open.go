@@ -63,8 +63,9 @@ func (h Handler) Open(r *http.Request, state *State, codec *Codec) (_ *Stream, e
 		return nil, fmt.Errorf("%s: Handler.Broadcaster is nil", h.Name)
 	}
 	s := newStream(r.Context(), h, codec)
+	opened := false
 	defer func() {
-		if err != nil {
+		if !opened { // also after a panic
 			s.Abandon()
 		}
 	}()
@@ -94,6 +95,7 @@ func (h Handler) Open(r *http.Request, state *State, codec *Codec) (_ *Stream, e
 		})
 	}
 	s.server = state.servers.Context(r)
+	opened = true
 	return s, nil
 }
 
@@ -161,7 +163,10 @@ func (h Handler) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusServiceUnavailable
 	}
 	level := slog.LevelInfo
-	if status == http.StatusInternalServerError {
+	switch {
+	case r.Context().Err() != nil && errors.Is(err, context.Canceled):
+		level = slog.LevelDebug // the client has left, which is nobody's fault
+	case status == http.StatusInternalServerError:
 		level = slog.LevelError
 	}
 	h.logger().Log(context.WithoutCancel(r.Context()), level, h.Name+": refused a stream",

@@ -417,6 +417,11 @@ func (s *Stream) fail(why Reason, err error) {
 		s.logger.Error(s.name+": ended a stream", "error", err)
 	}
 	s.End(why)
+	if why == Failed {
+		// Whatever asked for the end first: net/http ends a request's context when
+		// a write of its response fails.
+		s.why.Store(&why)
+	}
 }
 
 // finish is the writer's last act. The word never becomes idle again, so that
