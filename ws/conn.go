@@ -81,6 +81,7 @@ func newConn(ctx context.Context, library *websocket.Conn, s *socket, o Options)
 	// Closing takes longer than the request: it ends with the connection alone.
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	library.SetReadLimit(c.limit)
+	s.broken = func(err error) { go c.cut(fmt.Errorf("ws: writing: %w", err)) }
 	if o.PingInterval > 0 && o.WriteTimeout > 0 {
 		tcp.SetUserTimeout(s.Conn, o.PingInterval+o.WriteTimeout)
 	}
@@ -309,9 +310,7 @@ func (c *Conn) Write(ctx context.Context, t MessageType, p []byte) error {
 		return fmt.Errorf("ws: writing: %w", net.ErrClosed)
 	}
 	if err := c.socket.write(frames...); err != nil {
-		err = fmt.Errorf("ws: writing: %w", err)
-		go c.cut(err) // which waits for a read to notice
-		return err
+		return fmt.Errorf("ws: writing: %w", err)
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ type socket struct {
 	client   bool   // frames are masked
 	buffered []byte // what the HTTP server had read already
 	deadline delivery.Deadline
+	broken   func(error) // told that a write has failed; must not wait for a Read
 
 	// turn is held by whoever writes. Control messages do not wait for it: who
 	// holds the turn writes them before letting go of it.
@@ -180,6 +181,9 @@ func (s *socket) write(frames ...[]byte) error {
 	if err != nil {
 		s.over.Store(true)
 		s.Conn.Close()
+		if s.broken != nil { // nobody to tell yet, in the handshake
+			s.broken(err)
+		}
 	}
 	return err
 }
