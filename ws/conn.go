@@ -53,9 +53,11 @@ type Conn struct {
 	pending chan received // a read whose caller did not wait for it; belongs to who holds reading
 	readErr error         // likewise: how reading ended
 
-	probed  int64 // keepalive: what socket.reads was at the last tick
-	pinged  bool  // and whether a ping went out then
-	closing atomic.Bool
+	probed  int64       // keepalive: what socket.reads was at the last tick
+	pinged  bool        // and whether a ping went out then
+	closing atomic.Bool // nothing more is to be written or handed over
+	closed  atomic.Bool // by Close or CloseNow
+	refused atomic.Bool // by refuse, which cuts it
 	cutting sync.Once
 }
 
@@ -239,10 +241,10 @@ func (c *Conn) ended(err error) error {
 	switch {
 	case isClose: // and it has been answered
 		err = &CloseError{StatusCode(closed.Code), closed.Reason}
+	case c.closed.Load():
+		err = fmt.Errorf("ws: reading: %w", net.ErrClosed)
 	case c.ctx.Err() != nil:
 		err = fmt.Errorf("ws: reading: %w", context.Cause(c.ctx))
-	case c.closing.Load():
-		err = fmt.Errorf("ws: reading: %w", net.ErrClosed)
 	case errors.Is(err, errNotUTF8):
 		return c.refuse(StatusInvalidFramePayloadData, err)
 	case errors.Is(err, websocket.ErrMessageTooBig):
@@ -257,13 +259,15 @@ func (c *Conn) ended(err error) error {
 }
 
 // refuse closes the connection because of what the peer sent, without waiting for
-// it. What it goes on to send is read for a while: closing a connection with
-// unread bytes would reset it, and the close frame might never be seen.
+// it. What it goes on to send is read for a while, whatever else closes the
+// connection meanwhile: with unread bytes it would be reset, and the close frame
+// might never be seen.
 func (c *Conn) refuse(code StatusCode, what error) error {
 	why := &CloseError{code, what.Error()}
 	c.closing.Store(true)
-	c.cancel(why)
+	c.refused.Store(true)
 	_ = c.socket.close(why) // the library may have sent one already; then this does nothing
+	c.cancel(why)
 	_ = c.socket.SetReadDeadline(time.Now().Add(c.timeout))
 	go func() {
 		_, _ = io.Copy(io.Discard, c.socket.Conn)
@@ -272,9 +276,13 @@ func (c *Conn) refuse(code StatusCode, what error) error {
 	return why
 }
 
-// cut ends the connection without a word more. The first reason stands.
+// cut ends the connection without a word more. The first reason stands, but for
+// what happens on the way once Close was called.
 func (c *Conn) cut(why error) {
 	c.cutting.Do(func() {
+		if c.closed.Load() {
+			why = net.ErrClosed
+		}
 		c.closing.Store(true)
 		c.cancel(why)
 		if c.beat != nil {
@@ -359,6 +367,7 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	if c.closing.Swap(true) {
 		return fmt.Errorf("ws: closing: %w", net.ErrClosed)
 	}
+	c.closed.Store(true)
 	timer := time.AfterFunc(c.timeout, func() { c.cut(net.ErrClosed) })
 	defer timer.Stop()
 	if err := c.socket.close(&CloseError{code, strings.ToValidUTF8(reason, "\uFFFD")}); err != nil {
@@ -367,8 +376,10 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	}
 	select {
 	case c.reading <- struct{}{}:
-		for c.readErr == nil {
-			_, _ = c.await(context.Background())
+		for {
+			if r, _ := c.await(context.Background()); r.err != nil {
+				break
+			}
 		}
 		<-c.reading
 	case <-c.ctx.Done():
@@ -378,8 +389,16 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	return nil
 }
 
-// CloseNow ends the connection without a close frame.
+// CloseNow ends the connection without a close frame. One that was closed for what
+// the peer sent has a moment more, WriteTimeout at most, in which the peer can see
+// why. The error is always nil.
 func (c *Conn) CloseNow() error {
+	if c.refused.Load() {
+		return nil
+	}
+	if !c.closing.Swap(true) {
+		c.closed.Store(true)
+	}
 	c.cut(net.ErrClosed)
 	return nil
 }

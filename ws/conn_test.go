@@ -255,6 +255,7 @@ func TestPongsDoNotWaitBehindTheReader(t *testing.T) {
 			<-c.Context().Done()
 		})
 		p := n.raw("/", "")
+		synctest.Wait()
 		// The server is stuck in a write. Its reader takes all pings; only the
 		// newest needs an answer.
 		for i := range 1000 {

@@ -199,7 +199,7 @@ func TestEndsOfStreams(t *testing.T) {
 		{"Hub.Close, idle", func(t *testing.T, n *network, hub *broadcast.Hub) { hub.Close() }, true},
 		{"Server.Shutdown", func(t *testing.T, n *network, hub *broadcast.Hub) { n.server.Shutdown(context.Background()) }, false},
 		{"Server.Shutdown, idle", func(t *testing.T, n *network, hub *broadcast.Hub) { n.server.Shutdown(context.Background()) }, true},
-		{"MaxAge", func(t *testing.T, n *network, hub *broadcast.Hub) { time.Sleep(100 * time.Second) }, true},
+		{"MaxAge", func(*testing.T, *network, *broadcast.Hub) {}, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			hub := &broadcast.Hub{Keep: 1000}
@@ -216,7 +216,6 @@ func TestEndsOfStreams(t *testing.T) {
 					}
 					test.end(t, n, hub)
 				}
-				synctest.Wait()
 				f := p.next()
 				for ; f.first == fin|text; f = p.next() {
 					require.Contains(t, f.payload, fmt.Sprintf(`"data":"%d"`, read))

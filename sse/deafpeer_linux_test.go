@@ -1,0 +1,74 @@
+package sse_test
+
+import (
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/sse"
+)
+
+// TestAClientThatVanishes has clients whose connection acknowledges nothing any
+// more and says nothing about it, as a phone's does that lost its network.
+func TestAClientThatVanishes(t *testing.T) {
+	const interval = 300 * time.Millisecond
+	for _, test := range []struct {
+		name   string
+		tells  bool
+		found  bool
+		reason string
+	}{
+		{"with ConnContext", true, true, "the kernel gives up what waits for an acknowledgement"},
+		{"without", false, false, "heartbeats fit in the socket's buffer for a quarter of an hour"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h := &sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"a"}, Logger: silent,
+				Options: sse.Options{Heartbeat: interval, WriteTimeout: interval}}
+			ended := make(chan struct{})
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				h.ServeHTTP(w, r)
+				close(ended)
+			}))
+			if test.tells {
+				server.Config.ConnContext = sse.ConnContext
+			}
+			server.Start()
+			defer server.Close()
+			conn, err := net.Dial("tcp", server.Listener.Addr().String())
+			require.NoError(t, err)
+			defer conn.Close()
+			_, err = conn.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
+			require.NoError(t, err)
+			_, err = conn.Read(make([]byte, 4096))
+			require.NoError(t, err)
+
+			raw, err := conn.(*net.TCPConn).SyscallConn()
+			require.NoError(t, err)
+			require.NoError(t, raw.Control(func(fd uintptr) {
+				const ret = 0x06 // of nothing: each packet is dropped
+				err = syscall.AttachLsf(int(fd), []syscall.SockFilter{{Code: ret}})
+			}))
+			if err != nil {
+				t.Skipf("this kernel lets no socket be deaf: %v", err)
+			}
+			began := time.Now()
+			patience := 20 * time.Second
+			if !test.found {
+				patience = 10 * interval // several times what it takes with it
+			}
+			select {
+			case <-ended:
+				t.Logf("found out after %v", time.Since(began).Round(time.Millisecond))
+				require.True(t, test.found, test.reason)
+			case <-time.After(patience):
+				require.False(t, test.found, test.reason)
+			}
+		})
+	}
+}
