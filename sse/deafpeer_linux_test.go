@@ -4,13 +4,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/deafpeer"
 	"github.com/fanfare-go/fanfare/sse"
 )
 
@@ -48,15 +48,7 @@ func TestAClientThatVanishes(t *testing.T) {
 			_, err = conn.Read(make([]byte, 4096))
 			require.NoError(t, err)
 
-			raw, err := conn.(*net.TCPConn).SyscallConn()
-			require.NoError(t, err)
-			require.NoError(t, raw.Control(func(fd uintptr) {
-				const ret = 0x06 // of nothing: each packet is dropped
-				err = syscall.AttachLsf(int(fd), []syscall.SockFilter{{Code: ret}})
-			}))
-			if err != nil {
-				t.Skipf("this kernel lets no socket be deaf: %v", err)
-			}
+			deafpeer.Deafen(t, conn)
 			began := time.Now()
 			patience := 20 * time.Second
 			if !test.found {

@@ -5,30 +5,15 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/deafpeer"
 	"github.com/fanfare-go/fanfare/ws"
 )
-
-// deafen lets a connection vanish as a phone does that lost its network: nothing
-// that comes is acknowledged any more, and nothing is said about it.
-func deafen(t *testing.T, c net.Conn) {
-	t.Helper()
-	raw, err := c.(*net.TCPConn).SyscallConn()
-	require.NoError(t, err)
-	require.NoError(t, raw.Control(func(fd uintptr) {
-		const ret = 0x06 // of nothing: each packet is dropped
-		err = syscall.AttachLsf(int(fd), []syscall.SockFilter{{Code: ret}})
-	}))
-	if err != nil {
-		t.Skipf("this kernel lets no socket be deaf: %v", err)
-	}
-}
 
 func TestAPeerThatVanishes(t *testing.T) {
 	const interval = 300 * time.Millisecond
@@ -62,7 +47,7 @@ func TestAPeerThatVanishes(t *testing.T) {
 			_, _, err = c.Read(t.Context())
 			require.NoError(t, err)
 
-			deafen(t, conn)
+			deafpeer.Deafen(t, conn)
 			began := time.Now()
 			ticks := time.NewTicker(20 * time.Millisecond)
 			defer ticks.Stop()
