@@ -117,7 +117,7 @@ func topic(r *http.Request) string { return "room/" + chi.URLParam(r, "room") }
 
 // grant lets everybody into every room, where they first get what was said last.
 func grant(r *http.Request) (*broadcast.Grant, error) {
-	if room := chi.URLParam(r, "room"); len(room) > 50 || !utf8.ValidString(room) {
+	if room := chi.URLParam(r, "room"); utf8.RuneCountInString(room) > 50 || !utf8.ValidString(room) {
 		return nil, &broadcast.Refusal{Status: http.StatusNotFound}
 	}
 	return &broadcast.Grant{Topics: []string{topic(r)}, Last: 20}, nil
