@@ -37,7 +37,7 @@ var errSilent = errors.New("ws: the peer is silent")
 //
 // All methods may be called concurrently. Control frames from the peer are
 // answered, and its silence is noticed, only while something reads: call Read in
-// a loop, or CloseRead once.
+// a loop, or ReadAhead or CloseRead once.
 type Conn struct {
 	socket      *socket
 	library     *websocket.Conn
@@ -51,7 +51,8 @@ type Conn struct {
 
 	reading chan struct{} // held by whoever reads
 	pending chan received // a read whose caller did not wait for it; belongs to who holds reading
-	readErr error         // likewise: how reading ended
+	ahead   *ahead        // likewise: what ReadAhead reads; nil without
+	readErr error         // how reading ended; belongs to who calls next
 
 	probed  int64       // keepalive: what socket.reads was at the last tick
 	pinged  bool        // and whether a ping went out then
@@ -59,12 +60,6 @@ type Conn struct {
 	closed  atomic.Bool // by Close or CloseNow
 	refused atomic.Bool // by refuse, which cuts it
 	cutting sync.Once
-}
-
-type received struct {
-	typ  MessageType
-	data []byte
-	err  error
 }
 
 // newConn takes over a connection whose handshake is done.
@@ -162,6 +157,9 @@ func (c *Conn) Read(ctx context.Context) (MessageType, []byte, error) {
 // await returns the next message, or the error of ctx; a read that ctx leaves
 // behind goes on for whoever comes next. The caller holds reading.
 func (c *Conn) await(ctx context.Context) (received, error) {
+	if c.ahead != nil {
+		return c.ahead.await(ctx)
+	}
 	if c.pending == nil {
 		if ctx.Done() == nil {
 			return c.next(), nil

@@ -21,21 +21,19 @@ type inbox struct {
 	logger  *slog.Logger
 	receive func(MessageType, []byte) error
 	rate    rate
-	most    int64 // bytes that wait at most, but for one message
+	queue   *queue
 
-	mu      sync.Mutex // guards what follows
-	waiting []received
-	bytes   int64
+	mu      sync.Mutex    // guards what follows
+	failed  bool          // nothing more is handed over
 	running chan struct{} // closed when the goroutine that hands over has ended; nil without one
-	room    chan struct{} // has a token when something was handed over
 }
 
 func newInbox(c *Conn, s *delivery.Stream, logger *slog.Logger, o Options) *inbox {
-	in := &inbox{conn: c, stream: s, logger: logger, most: o.MaxMessage, rate: rate{perSecond: o.MessageRate}, room: make(chan struct{}, 1)}
-	if in.most < 0 {
-		in.most = defaultMaxMessage
+	most := o.MaxMessage
+	if most < 0 {
+		most = defaultMaxMessage
 	}
-	return in
+	return &inbox{conn: c, stream: s, logger: logger, queue: newQueue(most), rate: rate{perSecond: o.MessageRate}}
 }
 
 // read reads until the connection has ended. Once the stream is to end it only
@@ -62,65 +60,44 @@ func refusal(text string) delivery.Reason {
 	return delivery.Reason{Name: text, Code: int(StatusPolicyViolation), Text: text}
 }
 
-// size is what a waiting message counts: also an empty one takes room.
-func (r received) size() int64 { return int64(len(r.data)) + 64 }
-
 // put hands a message over, and waits for room if too much waits already.
 func (in *inbox) put(r received) {
+	in.queue.put(r, in.conn.ctx.Done())
 	in.mu.Lock()
-	for in.bytes > 0 && in.bytes+r.size() > in.most {
-		in.mu.Unlock()
-		select {
-		case <-in.room:
-		case <-in.conn.ctx.Done():
-			return
-		}
-		in.mu.Lock()
-	}
 	defer in.mu.Unlock()
-	in.waiting = append(in.waiting, r)
-	in.bytes += r.size()
 	if in.running == nil {
 		in.running = make(chan struct{})
 		go in.run()
 	}
 }
 
-// run hands over what waits. It ends when nothing does.
+// run hands over what waits. It ends when nothing does, or with an error.
 func (in *inbox) run() {
 	for {
-		in.mu.Lock()
-		if len(in.waiting) == 0 {
-			in.waiting = nil
-			close(in.running)
-			in.running = nil
-			in.mu.Unlock()
+		r, ok := in.next()
+		if !ok {
 			return
 		}
-		r := in.waiting[0]
-		in.waiting[0] = received{}
-		in.waiting = in.waiting[1:]
-		in.mu.Unlock()
-
-		err := in.guard(func() error { return in.receive(r.typ, r.data) })
-		if err != nil {
+		if err := in.guard(func() error { return in.receive(r.typ, r.data) }); err != nil {
 			in.fail(err)
 		}
-
-		in.mu.Lock()
-		if err != nil {
-			in.waiting = nil
-		}
-		in.bytes -= r.size()
-		if len(in.waiting) == 0 {
-			in.bytes = 0
-		}
-		in.mu.Unlock()
-		select {
-		case in.room <- struct{}{}:
-		default:
-		}
+		in.queue.letGo(r)
 	}
+}
+
+// next takes what is to be handed over, or ends the running where there is
+// nothing.
+func (in *inbox) next() (r received, ok bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for r, ok = in.queue.take(); ok && in.failed; r, ok = in.queue.take() {
+		in.queue.letGo(r)
+	}
+	if !ok {
+		close(in.running)
+		in.running = nil
+	}
+	return r, ok
 }
 
 // guard calls f, and makes an error of a panic in it.
@@ -139,6 +116,9 @@ func (in *inbox) fail(err error) {
 	if why == delivery.Fault {
 		in.logger.Error("ws: Handler.Receive", "error", err)
 	}
+	in.mu.Lock()
+	in.failed = true
+	in.mu.Unlock()
 	in.conn.closing.Store(true)
 	in.stream.End(why)
 }
