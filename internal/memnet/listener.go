@@ -24,13 +24,21 @@ func Listen() *Listener {
 // one side writes waits until the other reads it.
 func (l *Listener) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
 	client, server := net.Pipe()
+	if err := l.Put(ctx, server); err != nil {
+		return nil, err
+	}
+	return client, nil
+}
+
+// Put lets Accept return a connection.
+func (l *Listener) Put(ctx context.Context, server net.Conn) error {
 	select {
 	case l.accepted <- server:
-		return client, nil
+		return nil
 	case <-l.closed:
-		return nil, net.ErrClosed
+		return net.ErrClosed
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
 }
 

@@ -20,7 +20,10 @@ func SetUserTimeout(c net.Conn, d time.Duration) {
 		}
 		c = t.NetConn()
 	}
-	if t, ok := c.(*net.TCPConn); ok {
+	switch t := c.(type) {
+	case *net.TCPConn:
 		setUserTimeout(t, d)
+	case interface{ SetUserTimeout(time.Duration) error }: // in memory, for tests
+		_ = t.SetUserTimeout(d)
 	}
 }

@@ -1,0 +1,28 @@
+package memnet
+
+import (
+	"context"
+	"net"
+)
+
+// Network makes connections.
+type Network interface {
+	// Pipe returns the two ends of a new connection.
+	Pipe() (client, server net.Conn)
+}
+
+type networkKey struct{}
+
+// WithNetwork returns a context for requests that are to be made over n.
+func WithNetwork(ctx context.Context, n Network) context.Context {
+	return context.WithValue(ctx, networkKey{}, n)
+}
+
+// NetworkOf returns the network that a request is to be made over, preset if
+// nobody has said.
+func NetworkOf(ctx context.Context, preset Network) Network {
+	if n, ok := ctx.Value(networkKey{}).(Network); ok {
+		return n
+	}
+	return preset
+}
