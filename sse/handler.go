@@ -12,6 +12,7 @@ import (
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/delivery"
+	"github.com/fanfare-go/fanfare/internal/stream"
 )
 
 // Handler is an http.Handler that streams the messages of a Broadcaster as
@@ -81,6 +82,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusNotAcceptable), http.StatusNotAcceptable)
 		return
 	}
+	if stream.Probed(w, r) {
+		return
+	}
 	options := h.Options.withDefaults()
 	handler := delivery.Handler{
 		Name: "sse", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant,
@@ -91,7 +95,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		handler.Refuse(w, r, err)
 		return
 	}
-	stream, err := handler.Open(r, &h.state, h.codec(r))
+	opened, err := handler.Open(r, &h.state, h.codec(r))
 	if err != nil {
 		handler.Refuse(w, r, err)
 		return
@@ -104,11 +108,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		})
 	}
 	if r.Method == http.MethodHead {
-		stream.Abandon()
+		opened.Abandon()
 		return
 	}
-	stream.Start(response, prologue(r, options), options.Heartbeat)
-	<-stream.Done()
+	opened.Start(response, prologue(r, options), options.Heartbeat)
+	<-opened.Done()
 }
 
 func (h *Handler) logger() *slog.Logger {

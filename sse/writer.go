@@ -10,10 +10,14 @@ import (
 	"time"
 
 	"github.com/fanfare-go/fanfare/internal/delivery"
+	"github.com/fanfare-go/fanfare/internal/stream"
 )
 
 // ErrClosed is wrapped by the error of a Send after [Writer.Close].
 var ErrClosed = errors.New("sse: the stream is closed")
+
+// errProbed is what a handler gets whose request ssetest.Diagnose has made.
+var errProbed = errors.New("sse: the request was a probe, which has been answered")
 
 // errMaxAge is why a stream's context ends that has lived long enough.
 var errMaxAge = errors.New("sse: the stream has reached its MaxAge")
@@ -42,6 +46,9 @@ type Writer struct {
 // was sent, and the caller answers the request; [ErrCannotFlush] names the
 // wrapper that stands in the way.
 func NewWriter(w http.ResponseWriter, r *http.Request, opts *Options) (*Writer, error) {
+	if stream.Probed(w, r) {
+		return nil, errProbed
+	}
 	var options Options
 	if opts != nil {
 		options = *opts

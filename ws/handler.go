@@ -13,6 +13,7 @@ import (
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/delivery"
+	"github.com/fanfare-go/fanfare/internal/stream"
 )
 
 // Frame is a message as it goes over a WebSocket.
@@ -102,6 +103,9 @@ func Raw(m *broadcast.Message) (Frame, bool) {
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if stream.Probed(w, r) {
+		return
+	}
 	options := h.Options.withDefaults()
 	handler := delivery.Handler{
 		Name: "ws", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant,
@@ -113,7 +117,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.once.Do(h.setUp)
-	stream, err := handler.Open(r, &h.state, &h.codec)
+	opened, err := handler.Open(r, &h.state, &h.codec)
 	if err != nil {
 		handler.Refuse(w, r, err)
 		return
@@ -121,23 +125,23 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	options.MaxAge = 0 // the stream ends itself, with what it owes
 	c, err := accept(r.Context(), w, r, options)
 	if err != nil {
-		stream.Abandon()
+		opened.Abandon()
 		h.logger().Error("ws: the handshake failed", "path", r.URL.Path, "error", err)
 		return
 	}
-	in := newInbox(c, stream, h.logger(), options)
+	in := newInbox(c, opened, h.logger(), options)
 	if h.Receive != nil {
 		err = in.guard(func() error {
-			in.receive = h.Receive(r.WithContext(stream.Context()), c)
+			in.receive = h.Receive(r.WithContext(opened.Context()), c)
 			return nil
 		})
 	}
-	stream.Start(&connection{c}, nil, options.PingInterval)
+	opened.Start(&connection{c}, nil, options.PingInterval)
 	if err != nil {
 		in.fail(err)
 	}
 	in.read()
-	<-stream.Done()
+	<-opened.Done()
 	in.wait()
 }
 

@@ -13,11 +13,16 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/fanfare-go/fanfare/internal/stream"
 )
 
 // ErrCannotHijack says that a request cannot be upgraded because no Hijack can be
 // reached through the http.ResponseWriter.
 var ErrCannotHijack = errors.New("ws: the http.ResponseWriter cannot be hijacked")
+
+// errProbed is what a handler gets whose request wstest.Diagnose has made.
+var errProbed = errors.New("ws: the request was a probe, which has been answered")
 
 // HandshakeError is why no WebSocket came about: with the HTTP status that the
 // client was answered with, or that the server answered with.
@@ -40,6 +45,9 @@ func (e *HandshakeError) Unwrap() error { return e.Err }
 // is closed with 1001 when the request's context ends, which net/http does when
 // the handler returns.
 func Upgrade(w http.ResponseWriter, r *http.Request, opts *Options) (*Conn, error) {
+	if stream.Probed(w, r) {
+		return nil, errProbed
+	}
 	var options Options
 	if opts != nil {
 		options = *opts
