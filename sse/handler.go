@@ -2,6 +2,7 @@ package sse
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
 	"mime"
@@ -45,8 +46,9 @@ type Handler struct {
 	Grant func(*http.Request) (*broadcast.Grant, error)
 
 	// Encode makes the event of a message; false drops the message, for
-	// everyone. It is called once for each message, not for each stream, and
-	// must depend on its argument alone. ID and Retry are the handler's: what
+	// everyone. It is called once for each form of a message (with an ID and
+	// without, plain and in an envelope), not for each stream, and again for old
+	// messages that are replayed; it must depend on its argument alone. ID and Retry are the handler's: what
 	// Encode sets there is ignored. If nil, the event has the message's Type and
 	// Data.
 	Encode func(*broadcast.Message) (Event, bool)
@@ -109,6 +111,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.Method == http.MethodHead {
 		opened.Abandon()
+		response.End(delivery.Reason{})
 		return
 	}
 	opened.Start(response, prologue(r, options), options.Heartbeat)
@@ -125,14 +128,14 @@ func (h *Handler) logger() *slog.Logger {
 // acceptable reports whether the client's Accept admits an event stream: the
 // most specific range that matches decides (RFC 9110 12.5.1).
 func acceptable(r *http.Request) bool {
-	values := r.Header.Values("Accept")
-	if len(values) == 0 {
+	list := strings.Join(r.Header.Values("Accept"), ",")
+	if strings.Trim(list, ", \t") == "" {
 		return true
 	}
 	ranges := map[string]bool{}
-	for value := range strings.SplitSeq(strings.Join(values, ","), ",") {
+	for value := range strings.SplitSeq(list, ",") {
 		name, params, err := mime.ParseMediaType(value)
-		if err != nil {
+		if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
 			continue
 		}
 		q, err := strconv.ParseFloat(params["q"], 64)

@@ -83,11 +83,11 @@ func TestWire(t *testing.T) {
 			want:  begin + "id: 1f-2a\ndata: 1\n\nevent: gap\nid: 1f-2a\ndata: {\"gap\":\"1f-2a\",\"topics\":[\"prices\"]}\n\nid: 1f-2b\ndata: 2\n\n"},
 
 		{name: "a heartbeat", why: "no blank line follows it: some clients fire on each",
-			idle: 31 * time.Second, want: begin + ":\n"},
+			idle: 16 * time.Second, want: begin + ":\n"},
 		{name: "a position", why: "it moved without a message for this client",
-			looks: []look{{}, {position: id(0x31)}}, idle: 46 * time.Second, want: begin + "id: 1f-31\n\n"},
+			looks: []look{{}, {position: id(0x31)}}, idle: 16 * time.Second, want: begin + "id: 1f-31\n\n"},
 		{name: "no position", why: "an empty id would clear the client's",
-			nowhere: true, idle: 31 * time.Second, want: "retry: 3000\n\n:\n"},
+			nowhere: true, idle: 16 * time.Second, want: "retry: 3000\n\n:\n"},
 		{name: "a gap without a position", why: "an empty id would clear the client's",
 			looks: []look{{err: &broadcast.GapError{}}}, want: "retry: 3000\nevent: gap\ndata: {\"gap\":\"\"}\n\n"},
 
@@ -114,7 +114,7 @@ func TestWire(t *testing.T) {
 			target: "?envelope=1", looks: gap([]string{"prices"}),
 			want: "retry: 3000\nid: 1f-2a\ndata: {\"gap\":\"1f-2a\",\"topics\":[\"prices\"]}\n\n"},
 		{name: "a position in an envelope", why: "as on a WebSocket",
-			target: "?envelope=1", looks: []look{{}, {position: id(0x31)}}, idle: 46 * time.Second,
+			target: "?envelope=1", looks: []look{{}, {position: id(0x31)}}, idle: 16 * time.Second,
 			want: beginEnvelope + "id: 1f-31\ndata: {\"position\":\"1f-31\"}\n\n"},
 		{name: "no position in an envelope", why: "an empty id would clear the client's",
 			target: "?envelope=1", nowhere: true, want: "retry: 3000\ndata: {\"ready\":\"\"}\n\n"},
@@ -866,7 +866,7 @@ func TestPoison(t *testing.T) {
 				two := publish(t, &hub, "a", "2")
 				synctest.Wait()
 				last := publish(t, &hub, "a", "poison")
-				time.Sleep(46 * time.Second)
+				time.Sleep(16 * time.Second)
 				for _, w := range recorders {
 					require.Equal(t, "retry: 3000\nid: "+begin+"\n\n"+tick(one, "1")+tick(two, "2")+"id: "+last+"\n\n", w.sent(), test.why)
 				}
@@ -1134,25 +1134,25 @@ func TestHeartbeat(t *testing.T) {
 		until     time.Duration
 		want      []string // what comes: "beat", "position" or "message", with the second
 	}{
-		{"silence", "the beginning counts for the first interval", 0, nil, 61 * time.Second,
-			[]string{"beat 30s", "beat 45s", "beat 1m0s"}},
-		{"messages", "an interval in which bytes went out needs no heartbeat", 0,
-			map[time.Duration]string{20 * time.Second: "a", 40 * time.Second: "a"}, 61 * time.Second,
-			[]string{"message 20s", "message 40s", "beat 1m0s"}},
+		{"silence", "a proxy would cut it", 0, nil, 46 * time.Second,
+			[]string{"beat 15s", "beat 30s", "beat 45s"}},
+		{"messages", "a heartbeat comes when nothing else came for as long", 0,
+			map[time.Duration]string{10 * time.Second: "a", 20 * time.Second: "a"}, 51 * time.Second,
+			[]string{"message 10s", "message 20s", "beat 35s", "beat 50s"}},
 		{"other topics", "the position moves, and a position is a heartbeat", 0,
-			map[time.Duration]string{20 * time.Second: "other", 21 * time.Second: "other"}, 61 * time.Second,
-			[]string{"position 30s", "beat 1m0s"}},
+			map[time.Duration]string{20 * time.Second: "other", 21 * time.Second: "other"}, 46 * time.Second,
+			[]string{"beat 15s", "position 30s", "beat 45s"}},
 		{"other topics all the time", "the position is never old", 0,
-			map[time.Duration]string{1 * time.Second: "other", 31 * time.Second: "other", 61 * time.Second: "other"}, 100 * time.Second,
-			[]string{"position 30s", "position 1m0s", "position 1m30s"}},
+			map[time.Duration]string{1 * time.Second: "other", 16 * time.Second: "other", 31 * time.Second: "other"}, 61 * time.Second,
+			[]string{"position 15s", "position 30s", "position 45s", "beat 1m0s"}},
 		{"filtered", "bytes count, not messages", 0,
-			map[time.Duration]string{20 * time.Second: "filtered"}, 61 * time.Second,
-			[]string{"position 30s", "beat 1m0s"}},
+			map[time.Duration]string{10 * time.Second: "filtered"}, 31 * time.Second,
+			[]string{"position 15s", "beat 30s"}},
 		{"a message behind other topics", "it has told the position", 0,
-			map[time.Duration]string{20 * time.Second: "other", 21 * time.Second: "a"}, 46 * time.Second,
-			[]string{"message 21s", "beat 45s"}},
-		{"more often", "it is the handler's to choose", time.Second, nil, 4500 * time.Millisecond,
-			[]string{"beat 2s", "beat 3s", "beat 4s"}},
+			map[time.Duration]string{10 * time.Second: "other", 11 * time.Second: "a"}, 27 * time.Second,
+			[]string{"message 11s", "beat 26s"}},
+		{"more often", "it is the handler's to choose", time.Second, nil, 3500 * time.Millisecond,
+			[]string{"beat 1s", "beat 2s", "beat 3s"}},
 		{"none", "negative turns it off", -1, map[time.Duration]string{time.Hour: "other"}, 24 * time.Hour, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -1212,8 +1212,8 @@ func TestPositionWaitsForMessages(t *testing.T) {
 			last := publish(t, &hub, "other", "4")
 			time.Sleep(10500 * time.Millisecond)
 			letGo()
-			time.Sleep(4 * time.Second)
-			want += "id: " + last + "\n\n:\n"
+			time.Sleep(3500 * time.Millisecond)
+			want += "id: " + last + "\n\n:\n:\n"
 		})
 		require.Equal(t, "retry: 3000\nid: "+begin+"\n\n"+want, got)
 	})
@@ -1422,7 +1422,7 @@ func TestDeadlineIsWarnedOfOnce(t *testing.T) {
 			s.begins()
 			rest, err := s.rest()
 			require.NoError(t, err, "it is no failure")
-			require.Equal(t, ":\n:\n", rest)
+			require.Equal(t, ":\n:\n:\n", rest)
 		}
 		lines := log.with("deadline")
 		require.Len(t, lines, 1)
@@ -1520,6 +1520,7 @@ func TestClientThatNeverReads(t *testing.T) {
 			serve(t, h, func(t *testing.T, n *network) {
 				before := heap()
 				stuck := n.stuck("/")
+				synctest.Wait() // until its stream stands
 				began := time.Now()
 				s := n.get("/")
 				s.begins()
@@ -1717,7 +1718,7 @@ func TestResponseWriters(t *testing.T) {
 					id := publish(t, &hub, "a", "x")
 					s.says(tick(id, "x"))
 					time.Sleep(time.Minute)
-					require.Equal(t, ":\n:\n:\n", s.now())
+					require.Equal(t, ":\n:\n:\n:\n", s.now())
 					s.cancel()
 					synctest.Wait()
 				}
@@ -1760,7 +1761,7 @@ func TestOverHTTP2(t *testing.T) {
 		s.begins()
 		other.begins()
 		time.Sleep(10 * time.Minute)
-		require.Equal(t, strings.Repeat(":\n", 39), s.now())
+		require.Equal(t, strings.Repeat(":\n", 40), s.now())
 		id := publish(t, &hub, "a", "x")
 		s.says(tick(id, "x"))
 		other.cancel()

@@ -13,8 +13,9 @@ type Options struct {
 	Heartbeat time.Duration
 
 	// WriteTimeout is how long a client may take to accept one write before it
-	// is cut. Each write of at most 256 KiB (or one event, if that is larger)
-	// has between half of it and all of it. If zero, 10 s.
+	// is cut. Each write of at most 256 KiB (or one event, if that is larger, or
+	// what one Writer.Send sends) has between half of it and all of it. A request
+	// whose body does not come is given up after it, too. If zero, 10 s.
 	WriteTimeout time.Duration
 
 	// Retry is how long a client is told to wait before it reconnects. If zero,
@@ -26,6 +27,8 @@ type Options struct {
 	// client reconnects. If zero, there is no limit.
 	MaxAge time.Duration
 }
+
+const defaultWriteTimeout = 10 * time.Second
 
 // or returns d, the default if it is zero, or 0 if it is turned off.
 func or(d, preset time.Duration) time.Duration {
@@ -42,7 +45,7 @@ func or(d, preset time.Duration) time.Duration {
 func (o Options) withDefaults() Options {
 	return Options{
 		Heartbeat:    or(o.Heartbeat, 15*time.Second),
-		WriteTimeout: or(o.WriteTimeout, 10*time.Second),
+		WriteTimeout: or(o.WriteTimeout, defaultWriteTimeout),
 		Retry:        or(o.Retry, 3*time.Second),
 		MaxAge:       or(o.MaxAge, 0),
 	}

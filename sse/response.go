@@ -25,6 +25,12 @@ type response struct {
 	conn     net.Conn // under the request, if ConnContext has told
 	shared   bool     // other streams go over the connection as well: HTTP/2
 	joined   []byte   // a buffer for what goes out in one write
+
+	// body is how long the rest of the request's body may take to come, which
+	// net/http reads before the first write, and again before the next request;
+	// 0: there is none.
+	body  time.Duration
+	begun bool // something was written
 }
 
 // newResponse makes sure that the stream can be written, and sends nothing.
@@ -33,12 +39,19 @@ func newResponse(w http.ResponseWriter, r *http.Request, o Options) (*response, 
 		return nil, err
 	}
 	control := http.NewResponseController(w)
+	var body time.Duration
+	if r.ProtoMajor == 1 && r.ContentLength != 0 {
+		if body = o.WriteTimeout; body == 0 {
+			body = defaultWriteTimeout
+		}
+	}
 	return &response{
 		w:        w,
 		control:  control,
 		deadline: delivery.Deadline{Of: control, Timeout: o.WriteTimeout},
 		conn:     connOf(r.Context()),
 		shared:   r.ProtoMajor > 1,
+		body:     body,
 	}, nil
 }
 
@@ -69,8 +82,12 @@ func (s *response) commit(o Options) error {
 	if s.conn != nil && o.Heartbeat > 0 && o.WriteTimeout > 0 {
 		tcp.SetUserTimeout(s.conn, o.Heartbeat+o.WriteTimeout)
 	}
+	var read time.Time
+	if s.body > 0 {
+		read = time.Now().Add(s.body) // until the first write
+	}
 	err := errors.Join(
-		s.control.SetReadDeadline(time.Time{}),
+		s.control.SetReadDeadline(read),
 		s.control.SetWriteDeadline(time.Time{}),
 	)
 	s.deadline.Renew()
@@ -101,6 +118,10 @@ func (s *response) write(b []byte) error {
 	if err := s.control.Flush(); err != nil {
 		return fmt.Errorf("sse: flushing: %w", err)
 	}
+	if s.body > 0 && !s.begun {
+		_ = s.control.SetReadDeadline(time.Time{})
+	}
+	s.begun = true
 	if s.shared {
 		s.deadline.Clear() // net/http resets a stream of HTTP/2 then, if it is idle too
 	}
@@ -121,6 +142,9 @@ func (s *response) Closing() { s.deadline.Fix() }
 // which has the end of the response to write, and may serve another request on it.
 func (s *response) End(delivery.Reason) {
 	s.deadline.Fix() // what was set for the last write may have passed
+	if s.body > 0 {
+		_ = s.control.SetReadDeadline(time.Now().Add(s.body))
+	}
 	if s.conn != nil && !s.shared {
 		tcp.SetUserTimeout(s.conn, 0)
 	}

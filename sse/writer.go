@@ -35,14 +35,15 @@ type Writer struct {
 
 	mu    sync.Mutex // held over writes, which have a deadline
 	buf   []byte
-	wrote bool  // since the last beat
-	err   error // why nothing is written any more
+	wrote time.Time // when something was written last
+	err   error     // why nothing is written any more
 }
 
 // NewWriter begins an event stream as the response to r, which may have any
 // method, and sends its header at once. If opts is nil, the defaults stand.
 //
-// The caller closes the Writer before its handler returns. On an error nothing
+// The caller closes the Writer before its handler returns. http.Server.Shutdown
+// waits for it, as for any handler; let http.Server.BaseContext end it. On an error nothing
 // was sent, and the caller answers the request; [ErrCannotFlush] names the
 // wrapper that stands in the way.
 func NewWriter(w http.ResponseWriter, r *http.Request, opts *Options) (*Writer, error) {
@@ -65,6 +66,7 @@ func NewWriter(w http.ResponseWriter, r *http.Request, opts *Options) (*Writer, 
 	if err := response.write(append(first, '\n')); err != nil {
 		s.fail(err)
 	}
+	s.wrote = time.Now()
 	if options.Heartbeat > 0 {
 		s.mu.Lock() // the timer may fire before it is known
 		s.beat = time.AfterFunc(options.Heartbeat, func() { s.heartbeat(options.Heartbeat) })
@@ -76,13 +78,13 @@ func NewWriter(w http.ResponseWriter, r *http.Request, opts *Options) (*Writer, 
 	return s, nil
 }
 
-// Context ends with the client, after Options.MaxAge, and when a write has
-// failed. Events are of use as long as it has not ended. context.Cause tells why,
+// Context ends with the request's, as it does when the client leaves, after
+// Options.MaxAge, and when a write has failed. Events are of use as long as it has not ended. context.Cause tells why,
 // but net/http may take a failed write for its client's end first: what Send and
 // Close return is the write's own error.
 func (s *Writer) Context() context.Context { return s.ctx }
 
-// Send sends events in one write and flushes them. If one of them is invalid,
+// Send sends events in one write, which has WriteTimeout, and flushes them. If one of them is invalid,
 // none is sent ([ErrInvalidEvent]). Any other error is final, and ends the
 // Context.
 func (s *Writer) Send(events ...Event) error {
@@ -102,8 +104,12 @@ func (s *Writer) Send(events ...Event) error {
 	if len(s.buf) == 0 {
 		return nil
 	}
-	s.wrote = true
-	if err := s.response.write(s.buf); err != nil {
+	err := s.response.write(s.buf)
+	s.wrote = time.Now()
+	if cap(s.buf) > 64<<10 {
+		s.buf = nil // a quiet stream stays small
+	}
+	if err != nil {
 		return s.fail(err)
 	}
 	return nil
@@ -122,16 +128,25 @@ func (s *Writer) SendJSON(typ string, v any) error {
 func (s *Writer) heartbeat(interval time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err != nil {
+	// The context of a request ends when its handler has returned, also one that
+	// forgot to close: the response is net/http's again.
+	if s.err != nil || s.ctx.Err() != nil && context.Cause(s.ctx) != errMaxAge {
 		return
 	}
-	if !s.wrote {
-		if err := s.response.Beat(); err != nil {
-			s.fail(err)
-			return
-		}
+	if wait := interval - time.Since(s.wrote); wait > 0 {
+		s.beat.Reset(wait)
+		return
 	}
-	s.wrote = false
+	defer func() {
+		if p := recover(); p != nil { // nobody else would
+			s.fail(fmt.Errorf("sse: panic in a heartbeat: %v", p))
+		}
+	}()
+	if err := s.response.Beat(); err != nil {
+		s.fail(err)
+		return
+	}
+	s.wrote = time.Now()
 	s.beat.Reset(interval)
 }
 

@@ -77,7 +77,7 @@ func newConn(ctx context.Context, library *websocket.Conn, s *socket, o Options)
 	}
 	// Closing takes longer than the request: it ends with the connection alone.
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	library.SetReadLimit(c.limit)
+	library.SetReadLimit(-1) // see readMessage
 	s.broken = func(err error) { go c.cut(fmt.Errorf("ws: writing: %w", err)) }
 	if o.PingInterval > 0 && o.WriteTimeout > 0 {
 		tcp.SetUserTimeout(s.Conn, o.PingInterval+o.WriteTimeout)
@@ -96,12 +96,15 @@ func (c *Conn) keepAlive(interval time.Duration) {
 	}
 	c.beat = time.AfterFunc(math.MaxInt64, func() {
 		reads := c.socket.reads.Load()
+		idle := time.Duration(time.Since(c.socket.began).Nanoseconds() - c.socket.heard.Load())
 		switch {
 		case c.ctx.Err() != nil:
 			return
-		case reads>>1 != c.probed>>1: // a read has ended: something came in
+		case idle < interval: // something came in
 			c.pinged = false
-		case c.pinged && reads == c.probed && reads&1 == 1:
+			c.beat.Reset(interval - idle)
+			return
+		case c.pinged && reads == c.probed && reads&1 == 1 && !c.socket.behind():
 			c.cut(errSilent)
 			return
 		default:
@@ -177,7 +180,10 @@ func (c *Conn) await(ctx context.Context) (received, error) {
 	}
 }
 
-var errNotUTF8 = errors.New("text that is not UTF-8")
+var (
+	errNotUTF8 = errors.New("text that is not UTF-8")
+	errTooBig  = errors.New("a message that is too big")
+)
 
 // next reads a message from the connection. Only one runs at a time.
 func (c *Conn) next() (r received) {
@@ -187,7 +193,7 @@ func (c *Conn) next() (r received) {
 	typ, reader, err := c.library.Reader(context.Background())
 	if err == nil {
 		r.typ = MessageType(typ)
-		r.data, err = readMessage(reader, r.typ)
+		r.data, err = readMessage(reader, r.typ, c.limit)
 	}
 	if err != nil {
 		c.readErr = c.ended(err)
@@ -196,14 +202,17 @@ func (c *Conn) next() (r received) {
 	return r
 }
 
-// readMessage reads to the end of a message. Text is checked as it comes, so that
-// a long message in many frames fails at its first wrong byte (RFC 6455 section
-// 8.1).
-func readMessage(r io.Reader, typ MessageType) ([]byte, error) {
+// readMessage reads to the end of a message of at most limit bytes, if that is not
+// negative. Text is checked as it comes, so that a long message in many frames fails
+// at its first wrong byte (RFC 6455 section 8.1).
+func readMessage(r io.Reader, typ MessageType, limit int64) ([]byte, error) {
 	b := make([]byte, 0, 512)
 	for checked := 0; ; {
 		n, err := r.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
+		if limit >= 0 && int64(len(b)) > limit {
+			return nil, errTooBig
+		}
 		if typ == Text {
 			whole := err == io.EOF
 			for checked < len(b) {
@@ -237,15 +246,20 @@ func readMessage(r io.Reader, typ MessageType) ([]byte, error) {
 func (c *Conn) ended(err error) error {
 	closed, isClose := errors.AsType[websocket.CloseError](err)
 	switch {
-	case isClose: // and it has been answered
+	case c.closed.Load(): // Close waits for it, and cuts
+		if isClose || c.socket.failed.Load() || c.ctx.Err() != nil {
+			c.cut(net.ErrClosed)
+		}
+		return fmt.Errorf("ws: reading: %w", net.ErrClosed)
+	case isClose && !utf8.ValidString(closed.Reason): // the socket has answered so
+		err = &CloseError{StatusInvalidFramePayloadData, "the close reason is not UTF-8"}
+	case isClose: // and it has been answered, if a write under way took less than the library waits, 5 s
 		err = &CloseError{StatusCode(closed.Code), closed.Reason}
-	case c.closed.Load():
-		err = fmt.Errorf("ws: reading: %w", net.ErrClosed)
 	case c.ctx.Err() != nil:
 		err = fmt.Errorf("ws: reading: %w", context.Cause(c.ctx))
 	case errors.Is(err, errNotUTF8):
 		return c.refuse(StatusInvalidFramePayloadData, err)
-	case errors.Is(err, websocket.ErrMessageTooBig):
+	case errors.Is(err, errTooBig):
 		return c.refuse(StatusMessageTooBig, fmt.Errorf("a message of more than %d bytes", c.limit))
 	case !c.socket.failed.Load():
 		return c.refuse(StatusProtocolError, errors.New("what came is not the WebSocket protocol"))
@@ -264,11 +278,13 @@ func (c *Conn) refuse(code StatusCode, what error) error {
 	why := &CloseError{code, what.Error()}
 	c.closing.Store(true)
 	c.refused.Store(true)
-	_ = c.socket.close(why) // the library may have sent one already; then this does nothing
+	timer := time.AfterFunc(c.timeout, func() { c.cut(why) }) // who has the turn may have no deadline
+	_ = c.socket.close(why)                                   // the library may have sent one already; then this does nothing
 	c.cancel(why)
 	_ = c.socket.SetReadDeadline(time.Now().Add(c.timeout))
 	go func() {
 		_, _ = io.Copy(io.Discard, c.socket.Conn)
+		timer.Stop()
 		c.cut(why)
 	}()
 	return why
@@ -286,7 +302,7 @@ func (c *Conn) cut(why error) {
 		if c.beat != nil {
 			c.beat.Stop()
 		}
-		c.socket.Conn.Close()
+		c.socket.hangUp()
 		_ = c.library.CloseNow()
 	})
 }
@@ -348,8 +364,14 @@ func (c *Conn) WriteJSON(ctx context.Context, v any) error {
 // it with 1008. Read is not called after it.
 func (c *Conn) CloseRead() {
 	go func() {
-		if _, _, err := c.Read(context.Background()); err == nil {
-			c.refuse(StatusPolicyViolation, errors.New("no message is expected"))
+		for {
+			if _, _, err := c.Read(context.Background()); err != nil {
+				return
+			}
+			if !c.closed.Load() {
+				c.refuse(StatusPolicyViolation, errors.New("no message is expected"))
+				return
+			}
 		}
 	}()
 }
@@ -378,6 +400,9 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 			if r, _ := c.await(context.Background()); r.err != nil {
 				break
 			}
+		}
+		if c.ctx.Err() == nil { // what came cannot be read on as frames
+			_, _ = io.Copy(io.Discard, c.socket.Conn)
 		}
 		<-c.reading
 	case <-c.ctx.Done():

@@ -579,3 +579,54 @@ func (n *network) dialRaw(bytes string) *ws.Conn {
 	n.server.Handler = h
 	return n.dial("/", ws.Options{})
 }
+
+// A ping that has not gone out yet asks for no answer.
+func TestPingBehindASlowWrite(t *testing.T) {
+	serve(t, nil, func(t *testing.T, n *network) {
+		done := make(chan error, 1)
+		n.server.Handler = upgraded(&ws.Options{PingInterval: time.Second, WriteTimeout: 10 * time.Second}, func(c *ws.Conn) {
+			c.CloseRead()
+			done <- c.Write(context.Background(), ws.Binary, make([]byte, 100))
+			<-c.Context().Done()
+		})
+		p := n.raw("/", "")
+		// It takes 4 s to read it, and answers each ping at once.
+		time.Sleep(4 * time.Second)
+		p.SetReadDeadline(time.Now().Add(limit))
+		f, err := readFrame(p.r)
+		assert.NoError(t, err)
+		assert.Equal(t, fin|bin, int(f.first))
+		assert.NoError(t, <-done)
+		p.Close()
+	})
+}
+
+// The answer to a ping does not put off the next one: proxies count silence in both
+// directions.
+func TestPingEveryInterval(t *testing.T) {
+	serve(t, nil, func(t *testing.T, n *network) {
+		ended := make(chan error, 1)
+		n.server.Handler = echoServer(nil, ended)
+		p := n.raw("/", "")
+		began := time.Now()
+		for i := 1; i <= 4; i++ {
+			f := p.next()
+			require.Equal(t, fin|ping, int(f.first))
+			p.write(masked(fin|pong, f.payload))
+			t.Log("ping after", time.Since(began))
+			assert.LessOrEqual(t, time.Since(began), 31*time.Second)
+			began = time.Now()
+		}
+		p.Close()
+		<-ended
+	})
+}
+
+// RFC 6455 section 5.1: a client must close the connection.
+func TestServerThatMasks(t *testing.T) {
+	serve(t, nil, func(t *testing.T, n *network) {
+		c := n.dialRaw(masked(fin|text, "hello"))
+		_, data, err := c.Read(context.Background())
+		require.Error(t, err, "RFC 6455 5.1: a client MUST close a connection if it detects a masked frame; got %q", data)
+	})
+}

@@ -69,6 +69,48 @@ func mask(p []byte, key [4]byte) {
 	}
 }
 
+var errMasked = errors.New("ws: a frame of the server's is masked")
+
+// framing follows frames as they go by, in pieces of any size.
+type framing struct {
+	header [2 + 8]byte
+	have   int    // bytes of header
+	rest   uint64 // bytes of payload that are still to come
+}
+
+// unmasked takes note of what has come. It reports false if a frame is masked, which
+// those of servers must not be (RFC 6455 section 5.1).
+func (f *framing) unmasked(p []byte) bool {
+	for len(p) > 0 {
+		if f.rest > 0 {
+			n := min(f.rest, uint64(len(p)))
+			f.rest -= n
+			p = p[n:]
+			continue
+		}
+		f.header[f.have] = p[0]
+		f.have++
+		p = p[1:]
+		if f.have < 2 {
+			continue
+		}
+		if f.header[1]&maskBit != 0 {
+			return false
+		}
+		size, need := uint64(f.header[1]), 2
+		switch size {
+		case 126:
+			size, need = uint64(binary.BigEndian.Uint16(f.header[2:])), 4
+		case 127:
+			size, need = binary.BigEndian.Uint64(f.header[2:]), 10
+		}
+		if f.have == need {
+			f.have, f.rest = 0, size
+		}
+	}
+	return true
+}
+
 var errNotClose = errors.New("ws: not one whole close frame")
 
 // parseClose returns what a close frame carries, which is whole and not longer

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -53,8 +54,9 @@ type Handler struct {
 	Grant func(*http.Request) (*broadcast.Grant, error)
 
 	// Encode makes the frame of a message; false drops the message, for
-	// everyone. It is called once for each message, not for each stream, and
-	// must depend on its argument alone. If nil, the frame is the envelope that
+	// everyone. It is called once for each form of a message (with an ID and
+	// without), not for each stream, and again for old messages that are
+	// replayed; it must depend on its argument alone. If nil, the frame is the envelope that
 	// the package documentation shows. [Raw] is one.
 	Encode func(*broadcast.Message) (Frame, bool)
 
@@ -113,7 +115,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := check(w, r, options); err != nil {
 		h.logger().Info("ws: refused a handshake", "path", r.URL.Path, "reason", err)
-		answer(w, err)
+		if refused, ok := errors.AsType[*HandshakeError](err); ok && refused.Status != http.StatusForbidden &&
+			refused.Status != http.StatusInternalServerError || h.ErrorHandler == nil {
+			answer(w, err) // to what is no handshake in the words of RFC 6455
+			return
+		}
+		h.ErrorHandler(w, r, err)
 		return
 	}
 	h.once.Do(h.setUp)
@@ -123,12 +130,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	options.MaxAge = 0 // the stream ends itself, with what it owes
+	accepted := false
+	defer func() {
+		if !accepted { // also after a panic in somebody's Hijack
+			opened.Abandon()
+		}
+	}()
 	c, err := accept(r.Context(), w, r, options)
 	if err != nil {
-		opened.Abandon()
 		h.logger().Error("ws: the handshake failed", "path", r.URL.Path, "error", err)
 		return
 	}
+	accepted = true
 	in := newInbox(c, opened, h.logger(), options)
 	if h.Receive != nil {
 		err = in.guard(func() error {
@@ -230,7 +243,7 @@ func (c *connection) End(why delivery.Reason) {
 		return
 	}
 	c.closing.Store(true)
-	_ = c.socket.close(&CloseError{StatusCode(why.Code), why.Text})
+	_ = c.socket.close(&CloseError{StatusCode(why.Code), strings.ToValidUTF8(why.Text, "\uFFFD")})
 }
 
 // peer makes the reason of a stream's end from what ended the reading.

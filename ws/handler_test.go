@@ -1,11 +1,13 @@
 package ws_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -471,6 +473,98 @@ func TestHandlerThatCannotWork(t *testing.T) {
 	w := httptest.NewRecorder()
 	(&ws.Handler{Logger: silent}).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 	require.Equal(t, 426, w.Code)
+}
+
+// It has no meaning for WebSockets there.
+func TestConnectOverHTTP1(t *testing.T) {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest("CONNECT", "/", nil)
+	for name, value := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket",
+		"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="} {
+		r.Header.Set(name, value)
+	}
+	granted := false
+	h := &ws.Handler{Broadcaster: &broadcast.Hub{}, Logger: silent, Grant: func(*http.Request) (*broadcast.Grant, error) {
+		granted = true
+		return &broadcast.Grant{Topics: []string{"a"}}, nil
+	}}
+	h.ServeHTTP(hijackable{w}, r)
+	require.Equal(t, 405, w.Code)
+	require.False(t, granted)
+}
+
+// A middleware that panics leaves no subscription behind.
+func TestPanicInHijack(t *testing.T) {
+	hub := &broadcast.Hub{}
+	h := &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Logger: silent}
+	serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(panics{w}, r) }), func(t *testing.T, n *network) {
+		_, err := ws.Dial(t.Context(), "ws://memory/", &ws.DialOptions{Client: n.client})
+		require.Error(t, err)
+		synctest.Wait()
+		require.Zero(t, hub.Stats().Subscriptions)
+	})
+}
+
+// A server that begins to shut down calls whoever has asked by then.
+func TestShutdownDuringGrant(t *testing.T) {
+	hub := &broadcast.Hub{}
+	serve(t, nil, func(t *testing.T, n *network) {
+		gate := make(chan struct{})
+		n.server.Handler = &ws.Handler{Broadcaster: hub, Logger: silent, Grant: func(*http.Request) (*broadcast.Grant, error) {
+			<-gate
+			return &broadcast.Grant{Topics: []string{"a"}}, nil
+		}}
+		go func() {
+			synctest.Wait()
+			go n.server.Shutdown(context.Background())
+			time.Sleep(time.Second)
+			close(gate)
+		}()
+		p := n.raw("/", "")
+		p.next()
+		p.SetReadDeadline(time.Now().Add(29 * time.Second))
+		f, err := readFrame(p.r)
+		assert.NoError(t, err)
+		assert.Equal(t, fin|clos, int(f.first))
+		p.Close()
+		time.Sleep(10 * time.Second)
+	})
+}
+
+// It is a handshake, and gets no stream.
+func TestErrorHandlerOfAForeignOrigin(t *testing.T) {
+	hub := &broadcast.Hub{}
+	var called atomic.Bool
+	serve(t, &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Logger: silent, ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+		called.Store(true)
+		w.WriteHeader(403)
+	}}, func(t *testing.T, n *network) {
+		_, err := ws.Dial(t.Context(), "ws://memory/", &ws.DialOptions{Client: n.client, Header: http.Header{"Origin": {"https://evil"}}})
+		require.Error(t, err)
+		require.True(t, called.Load())
+	})
+}
+
+type hijackable struct{ http.ResponseWriter }
+
+func (hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errors.New("no") }
+
+type panics struct{ http.ResponseWriter }
+
+func (panics) Hijack() (net.Conn, *bufio.ReadWriter, error) { panic("not a Hijacker") }
+
+// A panic in Control is told in the log, and not to the client.
+func TestPanicInControl(t *testing.T) {
+	hub, log := &broadcast.Hub{}, &logbook{}
+	h := &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Logger: log.logger(), Encode: ws.Raw,
+		Control: func(string, broadcast.ID) (ws.Frame, bool) { panic("in Control") }}
+	serve(t, h, func(t *testing.T, n *network) {
+		p := n.raw("/", "")
+		say(t, hub, "a", "hello")
+		p.says("hello")
+		require.Equal(t, 1, log.count("in Control"))
+		p.Close()
+	})
 }
 
 func ExampleHandler() {

@@ -2,6 +2,7 @@ package ws
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -62,7 +63,10 @@ func refusal(text string) delivery.Reason {
 
 // put hands a message over, and waits for room if too much waits already.
 func (in *inbox) put(r received) {
-	in.queue.put(r, in.conn.ctx.Done())
+	began := time.Now()
+	if in.queue.put(r, in.conn.ctx.Done()) {
+		in.rate.forgive(time.Since(began)) // what comes meanwhile is read in one go
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.running == nil {
@@ -104,17 +108,28 @@ func (in *inbox) next() (r received, ok bool) {
 func (in *inbox) guard(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic in Receive: %v\n%s", p, debug.Stack())
+			err = &panicError{p, debug.Stack()}
 		}
 	}()
 	return f()
 }
 
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (p *panicError) Error() string { return fmt.Sprintf("panic in Receive: %v\n%s", p.value, p.stack) }
+
 // fail ends the stream with an error of Receive. Nothing more is handed over.
 func (in *inbox) fail(err error) {
 	why := reason(err)
 	if why == delivery.Fault {
-		in.logger.Error("ws: Handler.Receive", "error", err)
+		level := slog.LevelError
+		if _, isPanic := errors.AsType[*panicError](err); in.conn.ctx.Err() != nil && !isPanic {
+			level = slog.LevelDebug // it wanted to answer a client that has left
+		}
+		in.logger.Log(context.Background(), level, "ws: Handler.Receive", "error", err)
 	}
 	in.mu.Lock()
 	in.failed = true
@@ -137,8 +152,12 @@ func (in *inbox) wait() {
 type rate struct {
 	perSecond float64 // 0: no limit
 	left      float64
+	forgiven  float64 // allowed on top
 	at        time.Time
 }
+
+// forgive lets the messages come at once of a time in which nothing was read.
+func (r *rate) forgive(d time.Duration) { r.forgiven += d.Seconds() * r.perSecond }
 
 func (r *rate) allows(now time.Time) bool {
 	if r.perSecond == 0 {
@@ -151,9 +170,13 @@ func (r *rate) allows(now time.Time) bool {
 		r.left = min(most, r.left+now.Sub(r.at).Seconds()*r.perSecond)
 	}
 	r.at = now
-	if r.left < 1 {
+	switch {
+	case r.left >= 1:
+		r.left--
+	case r.forgiven >= 1:
+		r.forgiven--
+	default:
 		return false
 	}
-	r.left--
 	return true
 }

@@ -27,20 +27,30 @@ func newQueue(most int64) *queue {
 	return &queue{most: most, room: make(chan struct{}, 1)}
 }
 
-// put waits for room, unless gone is closed, and adds r.
-func (q *queue) put(r received, gone <-chan struct{}) {
-	for q.full(r) {
+// put waits for room, unless gone is closed, and adds r. It reports whether it had
+// to wait.
+func (q *queue) put(r received, gone <-chan struct{}) (waited bool) {
+	for q.full(r) && !isClosed(gone) {
+		waited = true
 		select {
 		case <-q.room:
-			continue
 		case <-gone:
 		}
-		break
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.waiting = append(q.waiting, r)
 	q.bytes += r.size()
+	return waited
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 func (q *queue) full(r received) bool {

@@ -17,16 +17,20 @@ import (
 // failed.
 type socket struct {
 	net.Conn
-	client   bool   // frames are masked
-	buffered []byte // what the HTTP server had read already
+	client   bool    // frames are masked, and the peer's must not be
+	incoming framing // of a client's peer
+	buffered []byte  // what the HTTP server had read already
 	deadline delivery.Deadline
 	broken   func(error) // told that a write has failed; must not wait for a Read
 
 	// turn is held by whoever writes. Control messages do not wait for it: who
 	// holds the turn writes them before letting go of it.
 	turn   chan struct{}
-	joined []byte       // what goes out in one write; its holder's
-	over   atomic.Bool  // a close frame went out, or a write failed
+	joined []byte      // what goes out in one write; its holder's
+	over   atomic.Bool // a close frame went out, or a write failed:
+	broke  atomic.Bool // that
+	began  time.Time
+	heard  atomic.Int64 // when a Read ended last, in nanoseconds since began
 	reads  atomic.Int64 // grows when a Read begins and when it ends: odd while one waits
 	failed atomic.Bool  // a Read has failed
 
@@ -39,6 +43,7 @@ func newSocket(c net.Conn, timeout time.Duration, client bool) *socket {
 	return &socket{
 		Conn:     c,
 		client:   client,
+		began:    time.Now(),
 		deadline: delivery.Deadline{Of: c, Timeout: timeout},
 		turn:     make(chan struct{}, 1),
 	}
@@ -54,9 +59,13 @@ func (s *socket) Read(p []byte) (int, error) {
 	}
 	s.reads.Add(1)
 	n, err := s.Conn.Read(p)
+	s.heard.Store(int64(time.Since(s.began)))
 	s.reads.Add(1)
 	if err != nil {
 		s.failed.Store(true)
+	}
+	if s.client && !s.incoming.unmasked(p[:n]) {
+		return 0, errMasked
 	}
 	return n, err
 }
@@ -180,7 +189,8 @@ func (s *socket) write(frames ...[]byte) error {
 	err := s.writeAll(frames)
 	if err != nil {
 		s.over.Store(true)
-		s.Conn.Close()
+		s.broke.Store(true)
+		s.hangUp()
 		if s.broken != nil { // nobody to tell yet, in the handshake
 			s.broken(err)
 		}
@@ -211,12 +221,33 @@ func (s *socket) writeAll(frames net.Buffers) (err error) {
 	return err
 }
 
-// close sends a close frame, once.
+// hangUp closes the connection without a word, under TLS as well: that would wait
+// for a peer that does not read.
+func (s *socket) hangUp() {
+	under := s.Conn
+	for {
+		t, ok := under.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		under = t.NetConn()
+	}
+	_ = under.Close()
+	_ = s.Conn.Close()
+}
+
+// behind reports whether a control message waits for a write that may yet succeed.
+func (s *socket) behind() bool { return s.deadline.Timeout > 0 && s.hasWaiting() }
+
+// close sends a close frame, once. The error says that none could be sent.
 func (s *socket) close(why *CloseError) error {
 	s.deadline.Fix()
 	s.turn <- struct{}{} // who has it has a deadline
 	defer s.letGo()
-	if s.over.Load() {
+	switch {
+	case s.broke.Load():
+		return net.ErrClosed
+	case s.over.Load():
 		return nil
 	}
 	err := s.write(appendClose(nil, why, s.client))

@@ -73,7 +73,7 @@ func check(w http.ResponseWriter, r *http.Request, o Options) error {
 		return &HandshakeError{status, fmt.Errorf(format, args...)}
 	}
 	switch keys := r.Header.Values("Sec-Websocket-Key"); {
-	case r.Method != http.MethodGet && r.Method != http.MethodConnect:
+	case r.Method != http.MethodGet && (r.Method != http.MethodConnect || r.ProtoMajor < 2):
 		header.Set("Allow", http.MethodGet)
 		return refuse(http.StatusMethodNotAllowed, "the method is %s, not GET", r.Method)
 	case r.ProtoMajor > 1:

@@ -33,6 +33,18 @@ func (c *Codec) form(m *broadcast.Message, bare bool) *form {
 	return c.forms.get(m, c.encode)
 }
 
+// control returns the wire form of what a stream says itself, nil if it is not told.
+func (c *Codec) control(said Control) (frame []byte) {
+	err := guard("Handler.Control", func() error {
+		frame = c.Control(said)
+		return nil
+	})
+	if err != nil {
+		c.Logger.Error(c.Name+": could not tell", "kind", said.Kind, "error", err)
+	}
+	return frame
+}
+
 func (c *Codec) encode(m *broadcast.Message) []byte     { return c.try(m, false) }
 func (c *Codec) encodeBare(m *broadcast.Message) []byte { return c.try(m, true) }
 

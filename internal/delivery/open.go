@@ -63,6 +63,7 @@ func (h Handler) Open(r *http.Request, state *State, codec *Codec) (_ *Stream, e
 		return nil, fmt.Errorf("%s: Handler.Broadcaster is nil", h.Name)
 	}
 	s := newStream(r.Context(), h, codec)
+	s.server = state.servers.Context(r) // before Grant: a Shutdown meanwhile calls who is registered by then
 	opened := false
 	defer func() {
 		if !opened { // also after a panic
@@ -94,7 +95,6 @@ func (h Handler) Open(r *http.Request, state *State, codec *Codec) (_ *Stream, e
 				"a timeout middleware is the usual cause: mount the handler outside of it", "path", r.URL.Path)
 		})
 	}
-	s.server = state.servers.Context(r)
 	opened = true
 	return s, nil
 }

@@ -34,14 +34,20 @@ type Stream struct {
 	done   chan struct{}
 	stops  []func() bool
 
+	asking     context.Context // the one of Grant.Snapshot: ends as soon as the stream is to end
+	stopAsking context.CancelFunc
+
 	word  atomic.Int32           // whether there is a writer, and whether it has to look again
 	why   atomic.Pointer[Reason] // set once the stream is to end
 	due   atomic.Bool            // a beat is due
-	wrote atomic.Bool            // something was written since the last beat
+	wrote atomic.Int64           // when something was written last, since began
+	began time.Time
+	every time.Duration // beats; 0: never
 
 	// What follows is the writer's.
 	told        broadcast.ID // the position that the client has
 	opening     *batch       // what the first look found
+	room        int          // how many messages the next Poll takes
 	unspeakable bool         // it was a gap, which the wire cannot tell
 }
 
@@ -57,14 +63,20 @@ const (
 // batch is what one look found, on its way to the connection.
 type batch struct {
 	messages [256]*broadcast.Message
+	polled   int // of messages, that are not in frames yet
 	frames   net.Buffers
+	size     int // of frames
 }
 
 func (b *batch) add(frame []byte) {
 	if frame != nil {
 		b.frames = append(b.frames, frame)
+		b.size += len(frame)
 	}
 }
+
+// minRoom is how many messages a stream polls at first.
+const minRoom = 16
 
 // maxWrite is how many bytes go out in one write at most, unless one message is
 // larger: each write has a deadline of its own, which a slow client must be able
@@ -88,12 +100,14 @@ func (p *batches) put(b *batch) {
 	}
 	clear(b.frames[:cap(b.frames)])
 	b.frames = b.frames[:0]
+	b.size, b.polled = 0, 0
 	p.pool.Put(b)
 }
 
 func newStream(ctx context.Context, h Handler, codec *Codec) *Stream {
-	s := &Stream{name: h.Name, logger: h.logger(), codec: codec, maxAge: h.MaxAge, done: make(chan struct{})}
+	s := &Stream{name: h.Name, logger: h.logger(), codec: codec, maxAge: h.MaxAge, done: make(chan struct{}), room: minRoom}
 	s.ctx, s.cancel = context.WithCancel(ctx)
+	s.asking, s.stopAsking = context.WithCancel(s.ctx)
 	return s
 }
 
@@ -119,9 +133,13 @@ func (s *Stream) look(fresh bool) error {
 	b := s.codec.batches.get()
 	s.opening = b
 	begin := s.sub.Position()
-	n, err := s.sub.Poll(b.messages[:])
+	n, err := s.sub.Poll(b.messages[:s.room])
 	if gap, ok := errors.AsType[*broadcast.GapError](err); ok {
-		return s.compose(b, n, gap)
+		if err := s.tellGap(b, gap); err != nil {
+			return err
+		}
+		b.polled = n
+		return nil
 	}
 	if err != nil {
 		return err
@@ -138,14 +156,19 @@ func (s *Stream) look(fresh bool) error {
 		if k++; k < n {
 			continue
 		}
-		if n, err = s.sub.Poll(b.messages[:]); err != nil && !errors.As(err, &gap) {
+		if n, err = s.sub.Poll(b.messages[:s.room]); err != nil && !errors.As(err, &gap) {
 			return err
 		}
 		k = 0
 	}
 	s.tell(b, Control{Kind: Ready, ID: begin})
-	copy(b.messages[:], b.messages[k:n])
-	return s.compose(b, n-k, gap)
+	if gap != nil {
+		if err := s.tellGap(b, gap); err != nil {
+			return err
+		}
+	}
+	b.polled = copy(b.messages[:], b.messages[k:n])
+	return nil
 }
 
 func behind(id, position broadcast.ID) bool {
@@ -155,17 +178,37 @@ func behind(id, position broadcast.ID) bool {
 // errUnspeakable ends a stream whose wire cannot tell a gap.
 var errUnspeakable = errors.New("a gap cannot be told on this wire")
 
-// compose makes frames of what a poll returned.
-func (s *Stream) compose(b *batch, n int, gap *broadcast.GapError) error {
-	if gap != nil {
-		if err := s.tellGap(b, gap); err != nil {
-			return err
+// encode makes frames of what was polled, and writes them as often as they are as
+// much as one write takes: a client that does not read holds no more than that. It
+// reports false once nothing may be written any more.
+func (s *Stream) encode(b *batch) bool {
+	size := b.size
+	for i, m := range b.messages[:b.polled] {
+		size += len(m.Data)
+		b.messages[i] = nil
+		if s.grant.Filter != nil && !s.passes(m) {
+			continue
 		}
+		frame := s.codec.form(m, false).frame
+		if frame == nil {
+			continue
+		}
+		if b.size > 0 && b.size+len(frame) > maxWrite && !s.write(b) {
+			return false
+		}
+		b.add(frame)
+		s.told = m.ID
 	}
-	for _, m := range b.messages[:n] {
-		s.add(b, m, false)
+	// One Poll takes about what one write does: what is held here may not be kept
+	// by the log any more.
+	switch {
+	case size > maxWrite:
+		s.room = max(1, b.polled*maxWrite/size)
+	case b.polled == s.room:
+		s.room = min(4*s.room, len(b.messages))
 	}
-	return nil
+	b.polled = 0
+	return true
 }
 
 // tellGap tells a gap and where it goes on. Where the client is to get a snapshot
@@ -191,7 +234,7 @@ func (s *Stream) tellGap(b *batch, gap *broadcast.GapError) error {
 
 // tell adds a Control, and reports whether the wire knows it.
 func (s *Stream) tell(b *batch, c Control) bool {
-	frame := s.codec.Control(c)
+	frame := s.codec.control(c)
 	b.add(frame)
 	s.told = c.ID
 	return frame != nil
@@ -203,7 +246,7 @@ func (s *Stream) snapshot(b *batch) error {
 	}
 	var state []broadcast.Message
 	err := guard("Grant.Snapshot", func() (err error) {
-		state, err = s.grant.Snapshot(s.ctx)
+		state, err = s.grant.Snapshot(s.asking)
 		return err
 	})
 	for i := range state {
@@ -240,10 +283,10 @@ func (s *Stream) passes(m *broadcast.Message) (pass bool) {
 // tells the position or lets the connection beat. The stream ends by itself;
 // conn.End is the last it does.
 func (s *Stream) Start(conn Conn, prologue []byte, interval time.Duration) {
-	s.conn = conn
+	s.conn, s.began, s.every = conn, time.Now(), interval
 	s.endLater()
 	if interval > 0 {
-		s.beatEvery(interval)
+		s.beatLater()
 	}
 	if prologue != nil {
 		s.opening.frames = append(net.Buffers{prologue}, s.opening.frames...)
@@ -276,29 +319,46 @@ func (s *Stream) End(why Reason) {
 	if !s.why.CompareAndSwap(nil, &why) {
 		return
 	}
-	if sub, ok := s.sub.(interface{ Finish() }); ok && why.Owed {
-		sub.Finish()
+	s.stopAsking()
+	err := guard("the asking for an end", func() error {
+		if sub, ok := s.sub.(finisher); ok && why.Owed {
+			sub.Finish()
+		}
+		s.conn.Closing()
+		return nil
+	})
+	if err != nil {
+		s.logger.Error(s.name+": ending a stream", "error", err)
 	}
-	s.conn.Closing()
 	s.notify()
 }
 
-// beatEvery makes a beat due after each interval in which nothing was written.
-func (s *Stream) beatEvery(interval time.Duration) {
+// finisher is a Subscription that can end at what is in the log now.
+type finisher interface{ Finish() }
+
+// beatLater makes a beat due whenever nothing was written for as long as every.
+func (s *Stream) beatLater() {
 	var timer *time.Timer
 	timer = time.AfterFunc(math.MaxInt64, func() {
-		if !s.wrote.Swap(false) {
+		wait := s.every - s.silence()
+		if wait <= 0 {
+			wait = s.every
 			s.due.Store(true)
 			s.notify()
 		}
 		select {
 		case <-s.done:
 		default:
-			timer.Reset(interval)
+			timer.Reset(wait)
 		}
 	})
 	s.stops = append(s.stops, timer.Stop)
-	timer.Reset(interval) // only now, when its function knows it
+	timer.Reset(s.every) // only now, when its function knows it
+}
+
+// silence is how long ago something was written.
+func (s *Stream) silence() time.Duration {
+	return time.Since(s.began) - time.Duration(s.wrote.Load())
 }
 
 // notify makes sure that a writer looks again.
@@ -337,9 +397,11 @@ func (s *Stream) drain() bool {
 		b = s.codec.batches.get()
 	}
 	defer s.codec.batches.put(b)
-	if !s.write(b) {
+	more := b.polled == s.room // what follows the opening goes out with it
+	if !s.encode(b) || !more && !s.write(b) {
 		return false
 	}
+	_, finishes := s.sub.(finisher)
 	for {
 		// Before the poll: what was in the log when the end was asked for is
 		// still owed.
@@ -347,45 +409,55 @@ func (s *Stream) drain() bool {
 		if why != nil && !why.Owed {
 			return false
 		}
-		n, err := s.sub.Poll(b.messages[:])
+		room := s.room
+		n, err := s.sub.Poll(b.messages[:room])
+		b.polled = n
 		gap, _ := errors.AsType[*broadcast.GapError](err)
-		if n > 0 || gap != nil {
-			if err := s.compose(b, n, gap); err != nil {
+		if gap != nil {
+			if err := s.tellGap(b, gap); err != nil {
 				s.fail(Fault, err)
 				return false
 			}
-			if !s.write(b) {
-				return false
-			}
+		}
+		if !s.encode(b) {
+			return false
+		}
+		// With as many as there was room for more are waiting: they go out together.
+		if (n < room || err != nil) && !s.write(b) {
+			return false
 		}
 		switch {
-		case gap != nil:
 		case errors.Is(err, broadcast.ErrClosed):
 			s.End(Restart)
 			return false
-		case err != nil:
+		case err != nil && gap == nil:
 			s.fail(Fault, err)
 			return false
-		case n == 0 && why != nil:
+		case why != nil && (n == 0 && gap == nil || !finishes):
+			s.write(b)
 			return false
-		case n == 0:
-			return s.beat(b)
+		case n == 0 && gap == nil:
+			return s.beat(b, true)
+		case !s.beat(b, false): // a Filter may drop more than it lets pass
+			return false
 		}
 	}
 }
 
-// beat does what a beat asks for, when everything polled has been written.
-func (s *Stream) beat(b *batch) bool {
-	if !s.due.Swap(false) || s.wrote.Load() {
+// beat does what a beat asks for, if one is due. Only when all that is in the log
+// has been polled and written may it tell the position.
+func (s *Stream) beat(b *batch, drained bool) bool {
+	if !s.due.Swap(false) || s.silence() < s.every {
 		return true
 	}
-	if position := s.sub.Position(); position != s.told && s.tell(b, Control{Kind: Position, ID: position}) {
+	if position := s.sub.Position(); drained && position != s.told && s.tell(b, Control{Kind: Position, ID: position}) {
 		return s.write(b)
 	}
 	if err := s.conn.Beat(); err != nil {
 		s.fail(Failed, err)
 		return false
 	}
+	s.wrote.Store(int64(time.Since(s.began)))
 	return true
 }
 
@@ -402,9 +474,13 @@ func (s *Stream) write(b *batch) bool {
 			return false
 		}
 		frames = frames[k:]
-		s.wrote.Store(true)
+		s.wrote.Store(int64(time.Since(s.began)))
+		if why := s.why.Load(); why != nil && !why.Owed {
+			return false // such as a Grant that has expired while this write waited
+		}
 	}
-	b.frames = b.frames[:0]
+	clear(b.frames)
+	b.frames, b.size = b.frames[:0], 0
 	return true
 }
 
@@ -413,7 +489,7 @@ func (s *Stream) fail(why Reason, err error) {
 	switch {
 	case errors.Is(err, errUnspeakable):
 		why = Unspeakable
-	case why == Fault:
+	case why == Fault && s.why.Load() == nil:
 		s.logger.Error(s.name+": ended a stream", "error", err)
 	}
 	s.End(why)
@@ -431,9 +507,15 @@ func (s *Stream) finish() {
 		stop()
 	}
 	why := s.why.Load()
-	s.conn.End(*why)
-	s.sub.Close()
-	s.cancel()
+	err := guard("the end of a stream", func() error {
+		defer s.cancel()
+		defer s.sub.Close()
+		s.conn.End(*why)
+		return nil
+	})
+	if err != nil {
+		s.logger.Error(s.name+": ending a stream", "error", err)
+	}
 	s.logger.Debug(s.name+": stream ended", "reason", why.Name, "position", s.told)
 	close(s.done)
 }
