@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"time"
 )
 
@@ -175,6 +176,9 @@ func (h *Hub) follow(ctx context.Context) (took bool, err error) {
 		if err != nil && !errors.Is(err, ErrGap) {
 			return took, err
 		}
+		if m.ID.epoch <= unknownEpoch || m.ID.seq == 0 && err == nil {
+			return took, fmt.Errorf("broadcast: the journal's tail yielded the ID %q, which no entry can have", m.ID)
+		}
 		took = true
 		h.take(m, err != nil)
 	}
@@ -317,7 +321,7 @@ func (h *Hub) judge(ctx context.Context) {
 		h.follower.waiting = nil
 		h.mu.Unlock()
 
-		_, newest, err := h.Journal.Bounds(ctx)
+		newest, err := h.bounds(ctx)
 		if err == nil {
 			failures = 0
 			h.settle(waiting, newest, entered)
@@ -329,10 +333,25 @@ func (h *Hub) judge(ctx context.Context) {
 		failures++
 		h.mu.Lock()
 		for s := range waiting {
-			h.follower.ask(s)
+			if !s.closed.Load() { // Close did not find it while it was here
+				h.follower.ask(s)
+			}
 		}
 		h.mu.Unlock()
 	}
+}
+
+// bounds asks the Journal for its newest. A panic there must not end the process:
+// nobody else recovers in a goroutine of ours.
+func (h *Hub) bounds(ctx context.Context) (newest ID, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("broadcast: panic in Journal.Bounds: %v", p)
+			h.logger().Error("broadcast: panic in Journal.Bounds", "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	_, newest, err = h.Journal.Bounds(ctx)
+	return newest, err
 }
 
 // settle places those who waited by what the engine says is its newest; it was

@@ -24,9 +24,10 @@ type Hub struct {
 	// resume and for slow readers. If zero, 256.
 	Keep int
 
-	// KeepBytes bounds the Topic, Type and Data of all messages kept together.
-	// Over it the oldest message goes, whichever topic's. If zero, 64 MiB. A
-	// message larger than that is refused.
+	// KeepBytes bounds the Topic, Type, From and Data of all messages kept
+	// together; each takes up to 150 bytes more in memory. Over it the oldest
+	// message goes, whichever topic's. If zero, 64 MiB. A message larger than that
+	// is refused.
 	KeepBytes int64
 
 	// TopicTTL is how long a topic is remembered that nobody subscribes or
@@ -110,9 +111,10 @@ func (h *Hub) use(now time.Time) error {
 }
 
 // Publish appends m to the log. In memory it takes a moment, whatever the number
-// of subscribers, and has an error only if m is invalid, ctx has ended or the
-// Hub is closed; each wraps [ErrNotPublished]. With a Journal it returns once
-// the engine has acknowledged the message, or when ctx ends.
+// of subscribers, and has an error only if m is invalid or larger than KeepBytes,
+// ctx has ended, the Hub is closed or a field of it is impossible; each wraps
+// [ErrNotPublished]. With a Journal it returns when its Append does: once the
+// engine has acknowledged the message, or when ctx ends.
 func (h *Hub) Publish(ctx context.Context, m Message) (ID, error) {
 	if err := h.publishable(ctx, &m); err != nil {
 		return ID{}, fmt.Errorf("%w: %w", ErrNotPublished, err)
@@ -175,6 +177,15 @@ func (h *Hub) Subscribe(ctx context.Context, opts SubscribeOptions) (Subscriptio
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("broadcast: %w", err)
 	}
+	s, err := h.subscribe(topics, opts)
+	if err != nil {
+		return nil, err
+	}
+	s.sortBacklog() // not while publishers wait
+	return s, nil
+}
+
+func (h *Hub) subscribe(topics []string, opts SubscribeOptions) (*subscription, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err := h.use(time.Now()); err != nil {
@@ -280,7 +291,7 @@ func (h *Hub) Position(ctx context.Context) (ID, error) {
 type Stats struct {
 	Topics        int    // topics remembered
 	Messages      int    // messages kept
-	Bytes         int64  // the size of their Topic, Type and Data
+	Bytes         int64  // the size of their Topic, Type, From and Data
 	Subscriptions int    // open subscriptions
 	Gaps          uint64 // gaps told since the Hub's first use
 	Position      ID     // the head of the log as this Hub has it; zero if not known yet

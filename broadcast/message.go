@@ -73,5 +73,5 @@ func validName(s string) bool {
 
 // size is what a message counts against [Hub.KeepBytes].
 func (m *Message) size() int64 {
-	return int64(len(m.Topic) + len(m.Type) + len(m.Data))
+	return int64(len(m.Topic) + len(m.Type) + len(m.From) + len(m.Data))
 }

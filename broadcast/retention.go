@@ -33,7 +33,8 @@ func (k *retention) topic(name string) *topic {
 
 // add appends a message to its topic and the log, and evicts what is then too
 // much: the oldest of a topic with more than keep messages, the oldest of all
-// while they have more than keepBytes together.
+// while they have more than keepBytes together. A message that has more by itself,
+// from a Hub that keeps more, goes with all of its topic.
 func (k *retention) add(t *topic, m Message, keep int, keepBytes int64) {
 	for t.kept() >= uint64(keep) {
 		k.evict(t)
@@ -48,6 +49,9 @@ func (k *retention) add(t *topic, m Message, keep int, keepBytes int64) {
 	k.messages++
 	k.bytes += m.size()
 	t.push(e)
+	for m.size() > keepBytes && t.kept() > 0 {
+		k.evict(t)
+	}
 	for k.bytes > keepBytes {
 		k.evict(k.oldest.topic) // the log is in sequence, so its oldest is its ring's too
 	}

@@ -1,6 +1,7 @@
 package broadcast
 
 import (
+	"cmp"
 	"container/heap"
 	"errors"
 	"math"
@@ -118,8 +119,11 @@ func (s *subscription) last(n int) {
 			s.backlog = append(s.backlog, &t.ring.Load().at(index).Load().msg)
 		}
 	}
+}
+
+func (s *subscription) sortBacklog() {
 	slices.SortFunc(s.backlog, func(a, b *Message) int {
-		return int(int64(a.ID.seq - b.ID.seq))
+		return cmp.Compare(a.ID.seq, b.ID.seq)
 	})
 }
 
@@ -144,6 +148,9 @@ func (s *subscription) Poll(buf []*Message) (int, error) {
 				return n, err
 			}
 			continue
+		}
+		if s.position.epoch == s.epoch && s.position.seq >= end {
+			return 0, ErrClosed // what may be lost behind the end was not owed
 		}
 		limit := min(head, end)
 		n, lost := 0, false
@@ -300,10 +307,9 @@ func (s *subscription) sleep(end uint64) bool {
 		}
 	}
 	s.armed.Store(true)
-	// What came before that has called nobody.
+	// What came before that has called nobody, unless it took the arming away again.
 	if s.woken.Load() != nil || s.attention.Load() || s.end.Load() != end || s.closed.Load() {
-		s.armed.Store(false)
-		return false
+		return !s.armed.CompareAndSwap(true, false)
 	}
 	return true
 }

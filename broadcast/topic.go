@@ -2,6 +2,7 @@ package broadcast
 
 import (
 	"container/list"
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -99,6 +100,10 @@ func (t *topic) sleep(l *link) {
 		// Instead of growing, let go of those that closed meanwhile: clients
 		// that come and go on a silent topic must not pile up here.
 		t.sleepers = open(t.sleepers)
+		if len(t.sleepers) > cap(t.sleepers)/2 {
+			// Else one that closes for each that comes would mean a pass for each.
+			t.sleepers = slices.Grow(t.sleepers, cap(t.sleepers))
+		}
 	}
 	t.sleepers = append(t.sleepers, l)
 }

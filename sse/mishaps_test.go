@@ -129,10 +129,10 @@ func TestNothingAfterExpires(t *testing.T) {
 // The stream ends when it should, whatever its Snapshot waits for.
 func TestSnapshotThatHangs(t *testing.T) {
 	hub := broadcast.Hub{Keep: 2}
-	calls := 0
+	var calls atomic.Int32
 	h := &sse.Handler{Broadcaster: &hub, Logger: silent, Options: sse.Options{MaxAge: time.Minute}, Grant: func(*http.Request) (*broadcast.Grant, error) {
 		return &broadcast.Grant{Topics: []string{"a"}, Expires: time.Now().Add(20 * time.Second), Snapshot: func(ctx context.Context) ([]broadcast.Message, error) {
-			if calls++; calls == 1 {
+			if calls.Add(1) == 1 {
 				return nil, nil
 			}
 			<-ctx.Done() // a database that does not answer
@@ -147,7 +147,7 @@ func TestSnapshotThatHangs(t *testing.T) {
 		}
 		go io.Copy(io.Discard, c)
 		time.Sleep(time.Hour)
-		require.Equal(t, 2, calls)
+		require.EqualValues(t, 2, calls.Load())
 		assert.Zero(t, hub.Stats().Subscriptions, "Expires 20 s, MaxAge 1 min; an hour later")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
