@@ -6,5 +6,5 @@
 // seconds, and never for something not to come: a slow engine does not fail them.
 //
 // [Journal] is a journal in memory with faults, for tests of several servers and
-// of an engine that fails.
+// of an engine that fails. [Recorder] notes what is published.
 package broadcasttest

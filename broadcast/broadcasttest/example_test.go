@@ -38,3 +38,25 @@ func ExampleJournal() {
 	// missed
 	// messages were lost
 }
+
+// An order is placed, which the kitchen is to hear of.
+func ExampleRecorder() {
+	var recorder broadcasttest.Recorder
+	place := func(b broadcast.Broadcaster, dish string) error {
+		_, err := b.Publish(context.Background(), broadcast.Message{Topic: "kitchen", Type: "order", Data: []byte(dish)})
+		return err
+	}
+
+	fmt.Println(place(&recorder, "soup"))
+	for _, m := range recorder.Messages() {
+		fmt.Println(m.Topic, m.Type, string(m.Data))
+	}
+	recorder.Fail(errors.New("the line is down"))
+	fmt.Println(place(&recorder, "bread"))
+	fmt.Println(len(recorder.Messages()))
+	// Output:
+	// <nil>
+	// kitchen order soup
+	// broadcast: not published: the line is down
+	// 1
+}

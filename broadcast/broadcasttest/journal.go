@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/fanfare-go/fanfare/broadcast"
 )
@@ -20,7 +21,7 @@ import (
 //
 // A Journal is one server's connection to an engine; [Journal.Node] makes another
 // server's. Trim, LoseTail, Recreate and Restart happen to the engine, and so to
-// all of its nodes. Fail and Hold happen to one node.
+// all of its nodes. Fail, Hold and Delay happen to one node.
 //
 // Append checks nothing. A message with an empty Topic becomes an entry that is
 // no message, of which Tail yields the ID alone; a message that no Hub would have
@@ -30,8 +31,9 @@ type Journal struct {
 	engine *engine
 
 	// These belong to engine.mu.
-	failure error  // what every call returns
-	held    bool   // Tails yield nothing
+	failure error // what every call returns
+	held    bool  // Tails yield nothing
+	delay   time.Duration
 	cuts    uint64 // how often the running Tails were ended,
 	cut     error  // and why they were the last time
 }
@@ -41,9 +43,14 @@ type engine struct {
 	mu       sync.Mutex // held for moments only: who waits does so on changed
 	changed  chan struct{}
 	epoch    uint64
-	entries  []broadcast.Message // what is kept: the last of them is the newest
-	newest   uint64              // the sequence of the newest entry, kept or not
+	entries  []entry // what is kept: the last of them is the newest
+	newest   uint64  // the sequence of the newest entry, kept or not
 	restarts uint64
+}
+
+type entry struct {
+	broadcast.Message
+	at time.Time // when it was appended
 }
 
 var (
@@ -102,7 +109,7 @@ func (j *Journal) Append(ctx context.Context, ms ...broadcast.Message) ([]broadc
 		for _, m := range ms {
 			e.newest++
 			m.Data = bytes.Clone(m.Data) // an engine has its own copy
-			e.entries = append(e.entries, m)
+			e.entries = append(e.entries, entry{m, time.Now()})
 			ids = append(ids, broadcast.MakeID(e.epoch, e.newest))
 		}
 	})
@@ -140,10 +147,7 @@ func (j *Journal) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadc
 			e.mu.Unlock()
 			switch {
 			case err == errNothing:
-				select {
-				case <-changed:
-				case <-ctx.Done():
-				}
+				at.wait(ctx, changed)
 			case !yield(m, err) || err != nil && !errors.Is(err, broadcast.ErrGap):
 				return
 			}
@@ -159,12 +163,29 @@ func (j *Journal) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadc
 type tail struct {
 	journal        *Journal
 	after          broadcast.ID
-	cuts, restarts uint64 // when it began
+	cuts, restarts uint64    // when it began
+	due            time.Time // when there is something to yield; zero: not known
+}
+
+// wait waits until there may be something to yield.
+func (t *tail) wait(ctx context.Context, changed <-chan struct{}) {
+	var due <-chan time.Time
+	if !t.due.IsZero() {
+		timer := time.NewTimer(time.Until(t.due))
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-changed:
+	case <-due:
+	case <-ctx.Done():
+	}
 }
 
 // next returns what to yield, or errNothing. The caller holds the engine's mu.
 func (t *tail) next(e *engine) (broadcast.Message, error) {
 	j, floor := t.journal, broadcast.MakeID(e.epoch, e.floor())
+	t.due = time.Time{}
 	switch {
 	case j.failure != nil:
 		return broadcast.Message{}, j.failure
@@ -183,7 +204,12 @@ func (t *tail) next(e *engine) (broadcast.Message, error) {
 	if t.after.Seq() >= e.newest {
 		return broadcast.Message{}, errNothing
 	}
-	m := e.entries[t.after.Seq()-floor.Seq()]
+	next := e.entries[t.after.Seq()-floor.Seq()]
+	if due := next.at.Add(j.delay); time.Now().Before(due) {
+		t.due = due
+		return broadcast.Message{}, errNothing
+	}
+	m := next.Message
 	t.after = broadcast.MakeID(e.epoch, t.after.Seq()+1)
 	if m.Topic == "" {
 		m = broadcast.Message{}
@@ -219,6 +245,10 @@ func (j *Journal) Fail(err error) {
 // either, until [Journal.Release]. Append and Bounds go on, and a Tail still ends
 // with its ctx, with Fail and with Restart.
 func (j *Journal) Hold() { j.change(func(*engine) { j.held = true }) }
+
+// Delay lets entries reach this node's Tails only d after they were appended, as
+// over a slow network. Append and Bounds do not wait.
+func (j *Journal) Delay(d time.Duration) { j.change(func(*engine) { j.delay = d }) }
 
 // Release ends a Hold.
 func (j *Journal) Release() { j.change(func(*engine) { j.held = false }) }

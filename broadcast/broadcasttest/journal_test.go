@@ -289,3 +289,32 @@ func TestJournalNegativeCounts(t *testing.T) {
 	require.Panics(t, func() { j.LoseTail(-1) })
 	add(t, &j, "it goes on")
 }
+
+func TestJournalDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var j broadcasttest.Journal
+		near := &broadcast.Hub{Journal: &j}
+		node := j.Node()
+		far := &broadcast.Hub{Journal: node}
+		node.Delay(3 * time.Second)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go near.Run(ctx)
+		go far.Run(ctx)
+		synctest.Wait()
+		begin, err := near.Position(ctx)
+		require.NoError(t, err)
+		began := time.Now()
+		_, err = near.Publish(ctx, broadcast.Message{Topic: "a"})
+		require.NoError(t, err)
+		took := func(hub *broadcast.Hub) time.Duration {
+			for _, err := range broadcast.Messages(ctx, hub, broadcast.SubscribeOptions{Topics: []string{"a"}, After: begin}) {
+				require.NoError(t, err)
+				break
+			}
+			return time.Since(began)
+		}
+		require.Zero(t, took(near))
+		require.Equal(t, 3*time.Second, took(far))
+	})
+}

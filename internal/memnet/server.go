@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -37,7 +38,10 @@ func NewServer(h http.Handler, r *http.Request, preset Network) *Server {
 	})
 	s.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 	s.BaseContext = func(net.Listener) context.Context { return context.WithoutCancel(r.Context()) }
-	remote, _ := net.ResolveTCPAddr("tcp", r.RemoteAddr)
+	var remote net.Addr
+	if addr, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		remote = net.TCPAddrFromAddrPort(addr)
+	}
 	s.transport = &http.Transport{
 		DisableCompression: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -7,6 +7,9 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,59 +93,64 @@ func timeoutHandler(next http.Handler) http.Handler {
 	return http.TimeoutHandler(next, 30*time.Second, "")
 }
 
-func TestDiagnose(t *testing.T) {
-	for _, test := range []struct {
-		name    string
-		chain   middlewareFunc
-		want    []string // in the report, in this order; none: no report
-		version int
-	}{
-		{name: "nothing", chain: func(next http.Handler) http.Handler { return next }},
-		{name: "chi Logger", chain: quiet},
-		{name: "chi Recoverer", chain: middleware.Recoverer},
-		{name: "chi Compress", chain: middleware.Compress(5)},
-		{name: "chi Compress of all text", chain: middleware.Compress(5, "text/*")},
-		{name: "chi Throttle", chain: middleware.Throttle(10)},
-		{name: "chi Heartbeat", chain: middleware.Heartbeat("/ping")},
-		{name: "chi RequestSize", chain: middleware.RequestSize(1024)},
-		{name: "all of chi's at once", chain: func(next http.Handler) http.Handler {
-			return middleware.RequestID(quiet(middleware.Recoverer(middleware.Compress(5, "text/*")(middleware.Throttle(10)(next)))))
-		}},
-		{name: "over HTTP/2", version: 2, chain: middleware.Compress(5, "text/*")},
-		{name: "a wrapper with Unwrap", chain: wrapped(func(w http.ResponseWriter) http.ResponseWriter { return open{w} })},
+// chain is middleware, and what Diagnose says of it.
+type chain struct {
+	name    string
+	wrap    middlewareFunc
+	want    []string // in the report, each in a finding of its own; none: no report
+	version int      // of HTTP; 0: 1.1
+}
 
-		{name: "chi Timeout", chain: middleware.Timeout(time.Minute), want: []string{"context ends after 1m0s"}},
-		{name: "http.TimeoutHandler", chain: timeoutHandler, want: []string{
-			"context ends after 30s", "deadlines cannot be reached past *http.timeoutWriter", "*http.timeoutWriter has no Flush"}},
-		{name: "a wrapper without Unwrap", chain: wrapped(func(w http.ResponseWriter) http.ResponseWriter { return opaque{w} }), want: []string{
-			"deadlines cannot be reached past ssetest_test.opaque", "ssetest_test.opaque has no Flush"}},
-		{name: "a wrapper that only flushes", chain: wrapped(func(w http.ResponseWriter) http.ResponseWriter { return flushOnly{w} }), want: []string{
-			"deadlines cannot be reached past ssetest_test.flushOnly"}},
-		{name: "a wrapper that pretends to flush", chain: func(next http.Handler) http.Handler {
-			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				b := bufio.NewWriter(w)
-				defer b.Flush()
-				next.ServeHTTP(open{pretender{open{w}, b}}, r)
-			})
-		}, want: []string{"held back by ssetest_test.pretender"}},
-		{name: "gzip that is never flushed", chain: neverFlushed, want: []string{"compressed (gzip) without flushing by ssetest_test.gzipped"}},
-		{name: "a header that lets proxies cache", chain: wrapped(func(w http.ResponseWriter) http.ResponseWriter {
-			return header{w, "Cache-Control", "public, max-age=60"}
-		}), want: []string{"without no-store", "without no-transform"}},
-		{name: "a header that lets nginx hold back", chain: wrapped(func(w http.ResponseWriter) http.ResponseWriter {
-			return header{w, "X-Accel-Buffering", "yes"}
-		}), want: []string{"nginx"}},
-		{name: "another type", chain: wrapped(func(w http.ResponseWriter) http.ResponseWriter {
-			return header{w, "Content-Type", "text/plain"}
-		}), want: []string{`Content-Type is "text/plain"`}},
-		{name: "somebody who refuses", chain: middleware.BasicAuth("x", nil), want: []string{"did not reach a stream: it was answered with 401 Unauthorized"}},
-		{name: "somebody who hangs up", chain: func(http.Handler) http.Handler {
-			return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-		}, want: []string{"did not reach a stream"}},
-		{name: "somebody who never answers", chain: func(http.Handler) http.Handler {
-			return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-		}, want: []string{"did not reach a stream"}},
-	} {
+var chains = []chain{
+	{name: "nothing", wrap: func(next http.Handler) http.Handler { return next }},
+	{name: "chi Logger", wrap: quiet},
+	{name: "chi Recoverer", wrap: middleware.Recoverer},
+	{name: "chi Compress", wrap: middleware.Compress(5)},
+	{name: "chi Compress of all text", wrap: middleware.Compress(5, "text/*")},
+	{name: "chi Throttle", wrap: middleware.Throttle(10)},
+	{name: "chi Heartbeat", wrap: middleware.Heartbeat("/ping")},
+	{name: "chi RequestSize", wrap: middleware.RequestSize(1024)},
+	{name: "all of chi's at once", wrap: func(next http.Handler) http.Handler {
+		return middleware.RequestID(quiet(middleware.Recoverer(middleware.Compress(5, "text/*")(middleware.Throttle(10)(next)))))
+	}},
+	{name: "over HTTP/2", version: 2, wrap: middleware.Compress(5, "text/*")},
+	{name: "a wrapper with Unwrap", wrap: wrapped(func(w http.ResponseWriter) http.ResponseWriter { return open{w} })},
+
+	{name: "chi Timeout", wrap: middleware.Timeout(time.Minute), want: []string{"context ends after 1m0s"}},
+	{name: "http.TimeoutHandler", wrap: timeoutHandler, want: []string{
+		"context ends after 30s", "deadlines cannot be reached past *http.timeoutWriter", "*http.timeoutWriter has no Flush"}},
+	{name: "a wrapper without Unwrap", wrap: wrapped(func(w http.ResponseWriter) http.ResponseWriter { return opaque{w} }), want: []string{
+		"deadlines cannot be reached past ssetest_test.opaque", "ssetest_test.opaque has no Flush"}},
+	{name: "a wrapper that only flushes", wrap: wrapped(func(w http.ResponseWriter) http.ResponseWriter { return flushOnly{w} }), want: []string{
+		"deadlines cannot be reached past ssetest_test.flushOnly"}},
+	{name: "a wrapper that pretends to flush", wrap: func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b := bufio.NewWriter(w)
+			defer b.Flush()
+			next.ServeHTTP(open{pretender{open{w}, b}}, r)
+		})
+	}, want: []string{"held back by ssetest_test.pretender"}},
+	{name: "gzip that is never flushed", wrap: neverFlushed, want: []string{"compressed (gzip) without flushing by ssetest_test.gzipped"}},
+	{name: "a header that lets proxies cache", wrap: wrapped(func(w http.ResponseWriter) http.ResponseWriter {
+		return header{w, "Cache-Control", "public, max-age=60"}
+	}), want: []string{"without no-store", "without no-transform"}},
+	{name: "a header that lets nginx hold back", wrap: wrapped(func(w http.ResponseWriter) http.ResponseWriter {
+		return header{w, "X-Accel-Buffering", "yes"}
+	}), want: []string{"nginx"}},
+	{name: "another type", wrap: wrapped(func(w http.ResponseWriter) http.ResponseWriter {
+		return header{w, "Content-Type", "text/plain"}
+	}), want: []string{`Content-Type is "text/plain"`}},
+	{name: "somebody who refuses", wrap: middleware.BasicAuth("x", nil), want: []string{"did not reach a stream: it was answered with 401 Unauthorized"}},
+	{name: "somebody who hangs up", wrap: func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	}, want: []string{"did not reach a stream"}},
+	{name: "somebody who never answers", wrap: func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	}, want: []string{"did not reach a stream"}},
+}
+
+func TestDiagnose(t *testing.T) {
+	for _, test := range chains {
 		for target, handler := range map[string]http.Handler{
 			"sse.Handler": &sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"a"}},
 			"sse.NewWriter": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -158,7 +166,7 @@ func TestDiagnose(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					r := httptest.NewRequest("GET", "/", nil)
 					r.ProtoMajor = max(1, test.version)
-					err := ssetest.Diagnose(test.chain(handler), r)
+					err := ssetest.Diagnose(test.wrap(handler), r)
 					if test.want == nil {
 						require.NoError(t, err)
 						return
@@ -177,4 +185,24 @@ func TestDiagnose(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestDocumentation keeps the table of docs/middleware.md and the tests alike.
+func TestDocumentation(t *testing.T) {
+	page, err := os.ReadFile("../../docs/middleware.md")
+	require.NoError(t, err)
+	rows := 0
+	for line := range strings.Lines(string(page)) {
+		cells := strings.Split(line, " | ")
+		if len(cells) != 3 || strings.HasPrefix(line, "| middleware") {
+			continue
+		}
+		rows++
+		name := strings.TrimPrefix(cells[0], "| ")
+		i := slices.IndexFunc(chains, func(c chain) bool { return c.name == name })
+		if assert.GreaterOrEqual(t, i, 0, "%s is not tested", name) {
+			assert.Equal(t, chains[i].want == nil, cells[1] == "nothing", name)
+		}
+	}
+	require.Greater(t, rows, 10)
 }

@@ -97,10 +97,10 @@ func (s *Stream) read(response *http.Response) {
 	t.reader = reader
 	for {
 		event, err := reader.Read()
+		t.note(nil)
 		s.mu.Lock()
 		if err == nil {
 			s.events = append(s.events, event)
-			s.last = event.ID
 		} else {
 			s.err = err
 		}

@@ -1,0 +1,52 @@
+package faults_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/faults"
+	"github.com/fanfare-go/fanfare/sse"
+	"github.com/fanfare-go/fanfare/sse/ssetest"
+)
+
+// The client hears the beginning of what the server says.
+func ExampleLink() {
+	var link faults.Link
+	client, server := link.Pipe()
+	link.CutAfter(5)
+	server.Write([]byte("hello, client"))
+	heard, err := io.ReadAll(client)
+	fmt.Printf("%s, and then: %v\n", heard, err)
+	// Output: hello, and then: read memory 192.0.2.1:1234->192.0.2.2:80: connection reset by peer
+}
+
+// How a request goes over a Link: give what Via returns to ssetest.Connect or
+// wstest.Dial.
+func ExampleVia() {
+	link := &faults.Link{BytesPerSecond: 1000}
+	request := faults.Via(httptest.NewRequest("GET", "/news", nil), link)
+	fmt.Println(request.URL)
+	// Output: /news
+}
+
+// What a stream is like behind a proxy that means well.
+func ExampleBuffer() {
+	news := &sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"news"}}
+	for _, proxy := range []func(http.Handler) http.Handler{faults.Buffer, faults.Compress} {
+		fmt.Println(ssetest.Diagnose(proxy(news), httptest.NewRequest("GET", "/news", nil)) != nil)
+	}
+	// Output:
+	// true
+	// true
+}
+
+func ExampleCompress() {
+	answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hello") })
+	w := httptest.NewRecorder()
+	faults.Compress(answer).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	fmt.Println(w.Code, w.Header().Get("Content-Encoding"))
+	// Output: 200 gzip
+}
