@@ -192,33 +192,30 @@ func TestFilterThatDropsEverything(t *testing.T) {
 
 // A Writer that is not closed does not write into another response.
 func TestForgottenClose(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/other" {
-			time.Sleep(300 * time.Millisecond)
-			io.WriteString(w, "0123456789")
-			return
+	mux := http.NewServeMux()
+	mux.HandleFunc("/forgets", func(w http.ResponseWriter, r *http.Request) {
+		s, err := sse.NewWriter(w, r, nil)
+		if assert.NoError(t, err) {
+			assert.NoError(t, s.SendJSON("", 1))
 		}
-		s, err := sse.NewWriter(w, r, &sse.Options{Heartbeat: 50 * time.Millisecond})
-		if err != nil {
-			return
+	})
+	mux.HandleFunc("/next", func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(time.Minute) // in which heartbeats would come
+		io.WriteString(w, "0123456789")
+	})
+	serve(t, mux, func(t *testing.T, n *network) {
+		for range 3 {
+			said, err := n.get("/forgets").rest()
+			require.NoError(t, err)
+			require.Equal(t, "retry: 3000\n\ndata: 1\n\n", said)
+			synctest.Wait()
+			answer, err := n.get("/next").rest()
+			require.NoError(t, err)
+			require.Equal(t, "0123456789", answer)
+			synctest.Wait()
 		}
-		s.SendJSON("", 1)
-	}))
-	defer server.Close()
-	for range 20 {
-		r, err := http.Get(server.URL + "/")
-		require.NoError(t, err)
-		io.ReadAll(r.Body)
-		r.Body.Close()
-		r, err = http.Get(server.URL + "/other")
-		if err != nil {
-			t.Log(err)
-			continue
-		}
-		b, err := io.ReadAll(r.Body)
-		t.Logf("%q %v", b, err)
-		r.Body.Close()
-	}
+		require.EqualValues(t, 1, n.dials.Load(), "all over one connection")
+	}, func(n *network) { n.server.WriteTimeout, n.server.ReadTimeout = 0, 0 })
 }
 
 // It ends the stream, not the process.
