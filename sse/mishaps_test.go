@@ -160,7 +160,7 @@ func TestEndWithoutFinish(t *testing.T) {
 	e := &neverIdle{}
 	serve(t, &sse.Handler{Broadcaster: e, Topics: []string{"a"}, Logger: silent}, func(t *testing.T, n *network) {
 		s := n.get("/")
-		time.Sleep(time.Second)
+		time.Sleep(1050 * time.Millisecond) // in the middle of a Poll
 		before := e.polls.Load()
 		at := time.Now()
 		assert.NoError(t, n.server.Shutdown(t.Context()))

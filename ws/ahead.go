@@ -13,7 +13,8 @@ type ahead struct {
 // on, so that control frames are answered and the peer's silence is noticed at any
 // time. Messages wait for Read, until they have more than most bytes together;
 // then reading stops until they are fetched. If most is zero, MaxMessage; if
-// negative, there is no limit. It has an effect once.
+// negative, there is no limit. It waits for a Read that is under way, and has an
+// effect once.
 func (c *Conn) ReadAhead(most int64) {
 	c.reading <- struct{}{}
 	defer func() { <-c.reading }()

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -224,6 +225,80 @@ func TestReadThatIsGivenUpLosesNothing(t *testing.T) {
 		time.Sleep(3500 * time.Millisecond)
 		p.write(masked(fin|text, "one") + masked(fin|text, "two"))
 		p.closes(1000)
+	})
+}
+
+func TestReadAhead(t *testing.T) {
+	serve(t, nil, func(t *testing.T, n *network) {
+		conns := make(chan *ws.Conn)
+		n.server.Handler = upgraded(&ws.Options{PingInterval: -1}, func(c *ws.Conn) {
+			conns <- c
+			<-c.Context().Done()
+		})
+		p := n.raw("/", "")
+		c := <-conns
+
+		// A read that was given up is part of it.
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, _, err := c.Read(ended)
+		require.ErrorIs(t, err, context.Canceled)
+		c.ReadAhead(300)
+		c.ReadAhead(1) // no effect any more
+
+		p.write(masked(fin|text, "0"))
+		p.write(masked(fin|ping, "are you there?"))
+		require.Equal(t, frame{fin | pong, "are you there?"}, p.next(), "while nobody reads")
+
+		// It reads no further than that, and on when there is room.
+		written := make(chan int, 10)
+		go func() {
+			for i := 1; i < 9; i++ {
+				io.WriteString(p.Conn, masked(fin|text, strconv.Itoa(i)))
+				written <- i
+			}
+			io.WriteString(p.Conn, masked(fin|clos, closing(1000, "")))
+		}()
+		synctest.Wait()
+		require.Less(t, len(written), 6, "five small messages wait")
+		for i := range 9 {
+			_, data, err := c.Read(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, strconv.Itoa(i), string(data))
+		}
+		p.closes(1000)
+		for range 2 {
+			_, _, err = c.Read(t.Context())
+			require.EqualValues(t, 1000, ws.CloseStatus(err), "the end stays the end")
+		}
+	})
+	t.Run("Close", func(t *testing.T) {
+		serve(t, nil, func(t *testing.T, n *network) {
+			closed := make(chan error)
+			n.server.Handler = upgraded(nil, func(c *ws.Conn) {
+				c.ReadAhead(-1)
+				time.Sleep(time.Second)
+				closed <- c.Close(4000, "bye")
+			})
+			p := n.raw("/", "")
+			p.write(masked(fin|text, "never read"))
+			p.closes(4000)
+			require.NoError(t, <-closed)
+		})
+	})
+	t.Run("a peer that is silent", func(t *testing.T) {
+		serve(t, nil, func(t *testing.T, n *network) {
+			took := make(chan time.Duration)
+			n.server.Handler = upgraded(nil, func(c *ws.Conn) {
+				began := time.Now()
+				c.ReadAhead(0)
+				<-c.Context().Done()
+				took <- time.Since(began)
+			})
+			p := n.raw("/", "")
+			go io.Copy(io.Discard, p.Conn)
+			require.Equal(t, time.Minute, <-took, "its silence is noticed")
+		})
 	})
 }
 
