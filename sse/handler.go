@@ -87,26 +87,33 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if stream.Probed(w, r) {
 		return
 	}
+	ground := stream.GroundOf(w, r)
+	defer ground.Leave()
 	options := h.Options.withDefaults()
 	handler := delivery.Handler{
 		Name: "sse", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant,
 		ErrorHandler: h.ErrorHandler, Logger: h.logger(), MaxAge: options.MaxAge,
 	}
-	response, err := newResponse(w, r, options)
+	response, err := newResponse(ground.Writer, r, options)
 	if err != nil {
 		handler.Refuse(w, r, err)
 		return
 	}
-	opened, err := handler.Open(r, &h.state, h.codec(r))
+	opened, err := handler.Open(r.WithContext(ground.Context), &h.state, h.codec(r))
 	if err != nil {
 		handler.Refuse(w, r, err)
+		return
+	}
+	if err := ground.Take(); err != nil {
+		opened.Abandon()
+		h.logger().Info("sse: a stream came too late", "path", r.URL.Path, "reason", err)
 		return
 	}
 	if err := response.commit(options); err != nil {
 		h.warnDeadline.Do(func() {
 			h.logger().Warn("sse: the connection's deadlines cannot be reached: http.Server's timeouts will cut streams, "+
 				"and a client that does not read is not cut; give the wrapper an Unwrap method",
-				"wrapper", fmt.Sprintf("%T", w), "error", err)
+				"wrapper", fmt.Sprintf("%T", ground.Writer), "error", err)
 		})
 	}
 	if r.Method == http.MethodHead {

@@ -65,7 +65,7 @@ func canFlush(w http.ResponseWriter) error {
 			w = t.Unwrap()
 		default:
 			return fmt.Errorf("%w: %T has no Flush, FlushError or Unwrap; "+
-				"give it an Unwrap method, or mount the stream outside of the middleware that it belongs to", ErrCannotFlush, w)
+				"give it an Unwrap method, mount the stream outside of the middleware that it belongs to, or middleware.Direct outside of both", ErrCannotFlush, w)
 		}
 	}
 }
@@ -138,10 +138,13 @@ func (s *response) Beat() error { return s.write(heartbeat) }
 // Closing gives all that is still to be written one deadline.
 func (s *response) Closing() { s.deadline.Fix() }
 
+// Cut lets a write that waits for the client fail.
+func (s *response) Cut() { s.deadline.Cut() }
+
 // End is the writer's last act. After it the connection is net/http's again,
 // which has the end of the response to write, and may serve another request on it.
 func (s *response) End(delivery.Reason) {
-	s.deadline.Fix() // what was set for the last write may have passed
+	s.deadline.Leave() // what was set for the last write may have passed
 	if s.body > 0 {
 		_ = s.control.SetReadDeadline(time.Now().Add(s.body))
 	}

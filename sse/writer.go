@@ -19,6 +19,10 @@ var ErrClosed = errors.New("sse: the stream is closed")
 // errProbed is what a handler gets whose request ssetest.Diagnose has made.
 var errProbed = errors.New("sse: the request was a probe, which has been answered")
 
+// errEnded is why a stream's context ends that a middleware has ended: by a drain, or
+// because the client is to be disconnected.
+var errEnded = errors.New("sse: the server has ended the stream")
+
 // errMaxAge is why a stream's context ends that has lived long enough.
 var errMaxAge = errors.New("sse: the stream has reached its MaxAge")
 
@@ -37,13 +41,17 @@ type Writer struct {
 	buf   []byte
 	wrote time.Time // when something was written last
 	err   error     // why nothing is written any more
+	left  bool      // the response is net/http's again
+
+	ground *stream.Ground
+	detach func() // from what middleware holds for the stream
 }
 
 // NewWriter begins an event stream as the response to r, which may have any
 // method, and sends its header at once. If opts is nil, the defaults stand.
 //
 // The caller closes the Writer before its handler returns. http.Server.Shutdown
-// waits for it, as for any handler; let http.Server.BaseContext end it. On an error nothing
+// waits for it, as for any handler: middleware.Drain ends it. On an error nothing
 // was sent, and the caller answers the request; [ErrCannotFlush] names the
 // wrapper that stands in the way.
 func NewWriter(w http.ResponseWriter, r *http.Request, opts *Options) (*Writer, error) {
@@ -55,12 +63,21 @@ func NewWriter(w http.ResponseWriter, r *http.Request, opts *Options) (*Writer, 
 		options = *opts
 	}
 	options = options.withDefaults()
-	response, err := newResponse(w, r, options)
+	ground := stream.GroundOf(w, r)
+	response, err := newResponse(ground.Writer, r, options)
+	if err == nil {
+		if err = ground.Take(); err != nil {
+			err = fmt.Errorf("sse: %w", err)
+		}
+	}
 	if err != nil {
+		ground.Leave()
 		return nil, err
 	}
-	s := &Writer{response: response}
-	s.ctx, s.cancel = context.WithCancelCause(r.Context())
+	s := &Writer{response: response, ground: ground}
+	s.ctx, s.cancel = context.WithCancelCause(ground.Context)
+	s.detach = stream.Attach(ground.Context, s.end)
+	context.AfterFunc(ground.Context, s.forgotten)
 	_ = response.commit(options) // without deadlines it streams as well
 	first := prologue(r, options)
 	if err := response.write(append(first, '\n')); err != nil {
@@ -78,8 +95,33 @@ func NewWriter(w http.ResponseWriter, r *http.Request, opts *Options) (*Writer, 
 	return s, nil
 }
 
-// Context ends with the request's, as it does when the client leaves, after
-// Options.MaxAge, and when a write has failed. Events are of use as long as it has not ended. context.Cause tells why,
+// forgotten is called when the request's context ends: its client has left, or its
+// handler has returned without Close. Nothing may wait for that.
+func (s *Writer) forgotten() {
+	s.detach()
+	if !s.ground.Direct() {
+		return // the handler may still ask what happened
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.left {
+		s.left = true
+		_ = s.fail(fmt.Errorf("sse: %w", context.Cause(s.ground.Context)))
+		s.ground.Leave()
+	}
+}
+
+// end ends the stream as a middleware wants.
+func (s *Writer) end(how stream.End) {
+	if how.Cut {
+		s.response.Cut()
+	}
+	s.cancel(errEnded)
+}
+
+// Context ends with the request's, as it does when the client leaves, when a
+// middleware ends the stream (a drain, a disconnect), after Options.MaxAge, and when
+// a write has failed. Events are of use as long as it has not ended. context.Cause tells why,
 // but net/http may take a failed write for its client's end first: what Send and
 // Close return is the write's own error.
 func (s *Writer) Context() context.Context { return s.ctx }
@@ -130,7 +172,7 @@ func (s *Writer) heartbeat(interval time.Duration) {
 	defer s.mu.Unlock()
 	// The context of a request ends when its handler has returned, also one that
 	// forgot to close: the response is net/http's again.
-	if s.err != nil || s.ctx.Err() != nil && context.Cause(s.ctx) != errMaxAge {
+	if s.err != nil || s.ctx.Err() != nil && context.Cause(s.ctx) != errMaxAge && context.Cause(s.ctx) != errEnded {
 		return
 	}
 	if wait := interval - time.Since(s.wrote); wait > 0 {
@@ -176,6 +218,11 @@ func (s *Writer) Close() error {
 			timer.Stop()
 		}
 	}
-	s.response.End(delivery.Reason{})
+	if !s.left {
+		s.left = true
+		s.response.End(delivery.Reason{})
+		s.ground.Leave()
+	}
+	s.detach()
 	return err
 }

@@ -108,12 +108,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if stream.Probed(w, r) {
 		return
 	}
+	ground := stream.GroundOf(w, r)
+	defer ground.Leave()
 	options := h.Options.withDefaults()
 	handler := delivery.Handler{
 		Name: "ws", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant,
 		ErrorHandler: h.ErrorHandler, Logger: h.logger(), MaxAge: options.MaxAge, Plain: true,
 	}
-	if err := check(w, r, options); err != nil {
+	if err := check(w, ground.Writer, r, options); err != nil {
 		h.logger().Info("ws: refused a handshake", "path", r.URL.Path, "reason", err)
 		if refused, ok := errors.AsType[*HandshakeError](err); ok && refused.Status != http.StatusForbidden &&
 			refused.Status != http.StatusInternalServerError || h.ErrorHandler == nil {
@@ -124,7 +126,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.once.Do(h.setUp)
-	opened, err := handler.Open(r, &h.state, &h.codec)
+	opened, err := handler.Open(r.WithContext(ground.Context), &h.state, &h.codec)
 	if err != nil {
 		handler.Refuse(w, r, err)
 		return
@@ -136,7 +138,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			opened.Abandon()
 		}
 	}()
-	c, err := accept(r.Context(), w, r, options)
+	if err := ground.Take(); err != nil {
+		h.logger().Info("ws: a WebSocket came too late", "path", r.URL.Path, "reason", err)
+		return
+	}
+	c, err := accept(ground.Context, ground.Writer, r, options)
 	if err != nil {
 		h.logger().Error("ws: the handshake failed", "path", r.URL.Path, "error", err)
 		return
@@ -232,6 +238,9 @@ func (c *connection) Closing() {
 	timer := time.AfterFunc(c.timeout, func() { c.cut(net.ErrClosed) })
 	context.AfterFunc(c.ctx, func() { timer.Stop() })
 }
+
+// Cut ends the connection.
+func (c *connection) Cut() { c.cut(net.ErrClosed) }
 
 // End writes the close frame. Whoever reads sees the peer's answer, or the
 // deadline.

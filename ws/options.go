@@ -13,8 +13,9 @@ type Options struct {
 	Subprotocols []string
 
 	// CheckOrigin refuses a browser's page that may not connect, by an error. If
-	// nil, a page of the same host may, and what is no browser: whoever sends
-	// neither Origin nor a Sec-Fetch-Site that is foreign.
+	// nil, whoever a middleware.Origins has passed may; without one, a page of the
+	// same host, and what is no browser: whoever sends neither Origin nor a
+	// Sec-Fetch-Site that is foreign.
 	CheckOrigin func(*http.Request) error
 
 	// MaxMessage is how many bytes a message from the peer may have. A larger

@@ -53,21 +53,47 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *Options) (*Conn, erro
 		options = *opts
 	}
 	options = options.withDefaults()
-	if err := check(w, r, options); err != nil {
+	ground := stream.GroundOf(w, r)
+	if err := check(w, ground.Writer, r, options); err != nil {
+		ground.Leave()
 		answer(w, err)
 		return nil, err
 	}
-	c, err := accept(r.Context(), w, r, options)
+	err := ground.Take()
 	if err != nil {
+		ground.Leave()
+		return nil, &HandshakeError{http.StatusServiceUnavailable, err}
+	}
+	c, err := accept(ground.Context, ground.Writer, r, options)
+	if err != nil {
+		ground.Leave()
 		return nil, err
 	}
-	stop := context.AfterFunc(r.Context(), func() { c.Close(StatusGoingAway, "going away") })
-	context.AfterFunc(c.ctx, func() { stop() })
+	stop := context.AfterFunc(ground.Context, func() { _ = c.Close(StatusGoingAway, "going away") })
+	detach := stream.Attach(ground.Context, func(how stream.End) { go c.end(how) })
+	context.AfterFunc(c.ctx, func() {
+		stop()
+		detach()
+		ground.Leave()
+	})
 	return c, nil
 }
 
-// check finds out whether a request can be upgraded. It sends nothing.
-func check(w http.ResponseWriter, r *http.Request, o Options) error {
+// end ends the connection as a middleware wants.
+func (c *Conn) end(how stream.End) {
+	switch {
+	case how.Cut:
+		c.cut(net.ErrClosed)
+	case how.Code != 0:
+		_ = c.Close(StatusCode(how.Code), how.Reason)
+	default:
+		_ = c.Close(StatusServiceRestart, "service restart")
+	}
+}
+
+// check finds out whether a request can be upgraded, and the connection reached
+// through under. It sends nothing; w gets the header of a refusal.
+func check(w, under http.ResponseWriter, r *http.Request, o Options) error {
 	header := w.Header()
 	refuse := func(status int, format string, args ...any) error {
 		return &HandshakeError{status, fmt.Errorf(format, args...)}
@@ -91,7 +117,7 @@ func check(w http.ResponseWriter, r *http.Request, o Options) error {
 	if err := checkOrigin(r, o); err != nil {
 		return refuse(http.StatusForbidden, "%w", err)
 	}
-	for at := w; ; {
+	for at := under; ; {
 		switch t := at.(type) {
 		case http.Hijacker:
 			return nil
@@ -99,7 +125,7 @@ func check(w http.ResponseWriter, r *http.Request, o Options) error {
 			at = t.Unwrap()
 		default:
 			return refuse(http.StatusInternalServerError, "%w: %T has no Hijack or Unwrap; "+
-				"give it an Unwrap method, or mount the WebSocket outside of the middleware that it belongs to", ErrCannotHijack, at)
+				"give it an Unwrap method, mount the WebSocket outside of the middleware that it belongs to, or middleware.Direct outside of both", ErrCannotHijack, at)
 		}
 	}
 }
@@ -126,6 +152,9 @@ func hasToken(header http.Header, name, token string) bool {
 func checkOrigin(r *http.Request, o Options) error {
 	if o.CheckOrigin != nil {
 		return o.CheckOrigin(r)
+	}
+	if stream.OriginPassed(r.Context()) {
+		return nil // a middleware has looked at it
 	}
 	origin := r.Header.Get("Origin")
 	if origin == "" {

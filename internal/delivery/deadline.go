@@ -18,6 +18,7 @@ type Deadline struct {
 	mu    sync.Mutex
 	at    time.Time
 	fixed bool
+	left  bool
 }
 
 // Renew is called before each write.
@@ -43,8 +44,7 @@ func (d *Deadline) Clear() {
 }
 
 // Fix lets all writes from now on, and one that is under way, share one last
-// timeout. After it the deadline is left alone, also by a second Fix: somebody
-// else may have the connection by then.
+// timeout. A second Fix changes nothing.
 func (d *Deadline) Fix() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -52,6 +52,24 @@ func (d *Deadline) Fix() {
 		d.set(time.Now().Add(d.Timeout))
 	}
 	d.fixed = true
+}
+
+// Cut lets all writes fail from now on, and one that is under way.
+func (d *Deadline) Cut() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.left {
+		d.set(time.Now())
+	}
+	d.fixed = true
+}
+
+// Leave is Fix for the last time: somebody else may have the connection from now on.
+func (d *Deadline) Leave() {
+	d.Fix()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.left = true
 }
 
 func (d *Deadline) set(at time.Time) {

@@ -39,6 +39,10 @@ type Conn interface {
 	// called from anywhere, and cuts the connection if need be.
 	Closing()
 
+	// Cut lets a Write that is under way, and all that follow, fail at once. It may
+	// be called from anywhere.
+	Cut()
+
 	// End is the last act of the writer.
 	End(why Reason)
 }
@@ -58,6 +62,7 @@ var (
 	RequestEnded = Reason{Name: "request ended", Code: 1001, Text: "going away"}
 	Unspeakable  = Reason{Name: "a gap that cannot be told", Code: 1013, Text: "messages were lost"}
 	Fault        = Reason{Name: "fault", Code: 1011}
+	Cut          = Reason{Name: "cut"}
 	Failed       = Reason{Name: "write failed"}
 	PeerGone     = Reason{Name: "peer gone"}
 )

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/stream"
 )
 
 // Stream carries one subscription to one client. All that goes over the wire is
@@ -33,6 +34,7 @@ type Stream struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	stops  []func() bool
+	detach func() // from what middleware holds for the stream
 
 	asking     context.Context // the one of Grant.Snapshot: ends as soon as the stream is to end
 	stopAsking context.CancelFunc
@@ -294,7 +296,21 @@ func (s *Stream) Start(conn Conn, prologue []byte, interval time.Duration) {
 	if s.unspeakable {
 		s.End(Unspeakable)
 	}
+	s.detach = stream.Attach(s.ctx, s.endAs)
 	go s.run()
+}
+
+// endAs ends the stream as a middleware wants.
+func (s *Stream) endAs(how stream.End) {
+	switch {
+	case how.Cut:
+		s.End(Cut)
+		s.conn.Cut()
+	case how.Code != 0:
+		s.End(Reason{Name: "disconnected", Code: how.Code, Text: how.Reason})
+	default:
+		s.End(Restart)
+	}
 }
 
 // endLater arms what ends the stream from outside.
@@ -517,5 +533,6 @@ func (s *Stream) finish() {
 		s.logger.Error(s.name+": ending a stream", "error", err)
 	}
 	s.logger.Debug(s.name+": stream ended", "reason", why.Name, "position", s.told)
+	s.detach()
 	close(s.done)
 }

@@ -137,11 +137,13 @@ func (p *probe) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *probe) examine(w http.ResponseWriter, r *http.Request) {
-	chain := diagnosis.ChainOf(w)
-	if err := diagnosis.Deadline(r.Context()); err != nil {
+	ground := stream.GroundOf(w, r)
+	defer ground.Leave()
+	chain := diagnosis.ChainOf(ground.Writer)
+	if err := diagnosis.Deadline(ground.Context); err != nil {
 		p.found = append(p.found, err)
 	}
-	control := http.NewResponseController(w)
+	control := http.NewResponseController(ground.Writer)
 	if err := errors.Join(control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Time{})); err != nil {
 		p.found = append(p.found, fmt.Errorf("the connection's deadlines cannot be reached past %s: http.Server's timeouts will cut the stream, "+
 			"and a client that does not read is not cut; %s", chain.Opaque(), diagnosis.Remedy))

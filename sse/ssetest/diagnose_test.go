@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
+	direct "github.com/fanfare-go/fanfare/middleware"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/sse/ssetest"
 )
@@ -99,6 +100,7 @@ type chain struct {
 	wrap    middlewareFunc
 	want    []string // in the report, each in a finding of its own; none: no report
 	version int      // of HTTP; 0: 1.1
+	answers bool     // by itself: the request never gets to a stream
 }
 
 var chains = []chain{
@@ -140,11 +142,11 @@ var chains = []chain{
 	{name: "another type", wrap: wrapped(func(w http.ResponseWriter) http.ResponseWriter {
 		return header{w, "Content-Type", "text/plain"}
 	}), want: []string{`Content-Type is "text/plain"`}},
-	{name: "somebody who refuses", wrap: middleware.BasicAuth("x", nil), want: []string{"did not reach a stream: it was answered with 401 Unauthorized"}},
-	{name: "somebody who hangs up", wrap: func(http.Handler) http.Handler {
+	{name: "somebody who refuses", answers: true, wrap: middleware.BasicAuth("x", nil), want: []string{"did not reach a stream: it was answered with 401 Unauthorized"}},
+	{name: "somebody who hangs up", answers: true, wrap: func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	}, want: []string{"did not reach a stream"}},
-	{name: "somebody who never answers", wrap: func(http.Handler) http.Handler {
+	{name: "somebody who never answers", answers: true, wrap: func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	}, want: []string{"did not reach a stream"}},
 }
@@ -167,6 +169,8 @@ func TestDiagnose(t *testing.T) {
 					r := httptest.NewRequest("GET", "/", nil)
 					r.ProtoMajor = max(1, test.version)
 					err := ssetest.Diagnose(test.wrap(handler), r)
+					past := ssetest.Diagnose(direct.Direct(test.wrap(handler)), r)
+					require.Equal(t, test.answers, past != nil, "with Direct nothing is left of it: %v", past)
 					if test.want == nil {
 						require.NoError(t, err)
 						return

@@ -74,7 +74,9 @@ func (p *probe) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *probe) examine(w http.ResponseWriter, r *http.Request) {
-	if err := diagnosis.Deadline(r.Context()); err != nil {
+	ground := stream.GroundOf(w, r)
+	defer ground.Leave()
+	if err := diagnosis.Deadline(ground.Context); err != nil {
 		p.found = append(p.found, err)
 	}
 	anyOrigin := func(*http.Request) error { return nil }

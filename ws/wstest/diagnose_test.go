@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
+	direct "github.com/fanfare-go/fanfare/middleware"
 	"github.com/fanfare-go/fanfare/ws"
 	"github.com/fanfare-go/fanfare/ws/wstest"
 )
@@ -64,6 +65,10 @@ func TestDiagnose(t *testing.T) {
 			t.Run(test.name+"/"+target, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					err := wstest.Diagnose(test.chain(handler), httptest.NewRequest("GET", "/", nil))
+					past := wstest.Diagnose(direct.Direct(test.chain(handler)), httptest.NewRequest("GET", "/", nil))
+					if len(test.want) == 0 || test.want[0] != "did not reach a WebSocket" {
+						require.NoError(t, past, "with Direct nothing is left of it")
+					}
 					if test.want == nil {
 						require.NoError(t, err)
 						return

@@ -1,0 +1,60 @@
+package stream
+
+import (
+	"context"
+	"net/http"
+)
+
+// Ground is what a stream stands on: the ResponseWriter it writes to, and the
+// context that ends it. They are the request's own, or a Direct's where one is
+// mounted.
+type Ground struct {
+	// Writer is what the stream writes to, once it has taken it.
+	Writer http.ResponseWriter
+
+	// Context has the values of the request's context, and ends when the stream has
+	// to.
+	Context context.Context
+
+	direct *Direct
+	own    http.ResponseWriter
+	taken  bool
+	stop   func()
+}
+
+// GroundOf returns what a stream of this request stands on. The caller calls Leave.
+func GroundOf(w http.ResponseWriter, r *http.Request) *Ground {
+	d, ok := r.Context().Value(directKey{}).(*Direct)
+	if !ok {
+		return &Ground{Writer: w, Context: r.Context(), own: w, stop: func() {}}
+	}
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
+	stop := context.AfterFunc(d.ctx, func() { cancel(context.Cause(d.ctx)) })
+	return &Ground{Writer: d.w, Context: ctx, direct: d, own: w, stop: func() {
+		stop()
+		cancel(context.Canceled)
+	}}
+}
+
+// Take makes the writer the stream's. From now on nobody else reaches it.
+func (g *Ground) Take() error {
+	if g.direct == nil {
+		return nil
+	}
+	err := g.direct.take(g.own.Header())
+	g.taken = err == nil
+	return err
+}
+
+// Direct reports whether the stream stands on a Direct.
+func (g *Ground) Direct() bool { return g.direct != nil }
+
+// Leave is called when the stream has ended, or has not come about. Nothing is
+// written after it.
+func (g *Ground) Leave() {
+	g.stop()
+	if g.taken {
+		g.taken = false
+		g.direct.streams.Done()
+	}
+}

@@ -1,0 +1,32 @@
+package middleware
+
+import (
+	"net/http"
+
+	"github.com/fanfare-go/fanfare/internal/stream"
+)
+
+// Direct lets the streams below it reach the server's own ResponseWriter and context,
+// whatever stands in between: wrappers without Unwrap, http.TimeoutHandler, timeouts
+// and compression. It goes first, outside of all of that.
+//
+// A stream that begins takes the header that has been set so far, by those in between
+// and by its own handler, and the connection. From then on it is alone: whatever
+// comes through the wrappers, such as the late answer of a timeout, is dropped. So the
+// stream bypasses what they would do to it: compression, a logger's status and number
+// of bytes, headers that are set when a wrapper's WriteHeader is called (some session
+// cookies). It has the values of the request's context, but not its end: of what ends
+// a stream there remain the client, the server, a drain, a Disconnect, and the Expires
+// of its Grant.
+//
+// Requests that do not become streams pass as if Direct were not there. Direct returns
+// when both the handlers below and the stream have ended.
+func Direct(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d, r := stream.NewDirect(w, r)
+		aborted := true
+		defer func() { d.Close(aborted) }()
+		next.ServeHTTP(d.Gate(), r)
+		aborted = false
+	})
+}
