@@ -1,0 +1,193 @@
+package middleware_test
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	chimiddleware "github.com/go-chi/chi/v5/middleware"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/middleware"
+	"github.com/fanfare-go/fanfare/sse"
+	"github.com/fanfare-go/fanfare/sse/ssetest"
+	"github.com/fanfare-go/fanfare/ws"
+)
+
+// The whole chain, in its order, in a router that times everything else out.
+func Example() {
+	var hub broadcast.Hub
+	token := &middleware.Token{Query: "access_token", Subprotocol: "bearer."}
+	origins := &middleware.Origins{Allow: []string{"https://app.example.com"}}
+	drain := &middleware.Drain{Delay: 5 * time.Second}
+	limit := &middleware.Limit{Total: 50_000, PerKey: 20}
+
+	router := chi.NewRouter()
+	router.Use(middleware.Direct) // past the timeout below
+	router.Use(token.Handler)     // before the logger
+	router.Use(chimiddleware.RequestID, chimiddleware.Recoverer, chimiddleware.Timeout(30*time.Second))
+	router.Get("/ready", drain.Ready)
+	router.Group(func(streams chi.Router) {
+		streams.Use(origins.Handler, drain.Handler, limit.Handler)
+		streams.Method("GET", "/news", &sse.Handler{Broadcaster: &hub, Topics: []string{"news"}})
+		streams.Method("GET", "/news/ws", &ws.Handler{Broadcaster: &hub, Topics: []string{"news"}})
+	})
+
+	fmt.Println(ssetest.Diagnose(router, httptest.NewRequest("GET", "/news", nil)))
+	// Output: <nil>
+}
+
+// Without Direct, a timeout ends each stream.
+func ExampleDirect() {
+	news := &sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"news"}}
+	handler := http.TimeoutHandler(news, 30*time.Second, "too late")
+	request := httptest.NewRequest("GET", "/news", nil)
+	fmt.Println(ssetest.Diagnose(handler, request) == nil)
+	fmt.Println(ssetest.Diagnose(middleware.Direct(handler), request) == nil)
+	// Output:
+	// false
+	// true
+}
+
+func ExampleOrigins() {
+	origins := &middleware.Origins{Allow: []string{"https://*.example.com"}}
+	request := httptest.NewRequest("GET", "https://api.example.com/news", nil)
+	for _, origin := range []string{"https://app.example.com", "https://evil-example.com"} {
+		request.Header.Set("Origin", origin)
+		fmt.Println(origin, origins.Check(request) == nil)
+	}
+	// Output:
+	// https://app.example.com true
+	// https://evil-example.com false
+}
+
+// Behind a proxy all connections come from the proxy. Chi's ClientIP middleware knows
+// the client's address, once it has been told which proxies to believe.
+func ExampleLimit() {
+	limit := &middleware.Limit{
+		PerKey: 20,
+		Key:    func(r *http.Request) string { return chimiddleware.GetClientIP(r.Context()) },
+	}
+	news := &sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"news"}}
+
+	router := chi.NewRouter()
+	router.Use(chimiddleware.ClientIPFromXFF("192.0.2.0/24")) // the proxies
+	router.With(limit.Handler).Method("GET", "/news", news)
+
+	request := httptest.NewRequest("GET", "/news", nil)
+	request.Header.Set("X-Forwarded-For", "203.0.113.99, 198.51.100.7, 192.0.2.5") // the first is what the client claims
+	router.Get("/whose", func(w http.ResponseWriter, r *http.Request) { fmt.Println(limit.Key(r)) })
+	request.URL.Path = "/whose"
+	router.ServeHTTP(httptest.NewRecorder(), request)
+	// Output: 198.51.100.7
+}
+
+// A user whose rights are revoked loses all streams at once, and is refused when the
+// browser comes back.
+func ExampleLimit_Disconnect() {
+	limit := &middleware.Limit{Key: func(r *http.Request) string { return r.Header.Get("X-User") }}
+	http.Handle("GET /news", limit.Handler(&sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"news"}}))
+
+	fmt.Println(limit.Disconnect("ann", 4001, "your rights were revoked"))
+	// Output: 0
+}
+
+// What main does on SIGTERM: first the streams move, then the rest of the server ends.
+func ExampleDrain() {
+	var hub broadcast.Hub
+	drain := &middleware.Drain{Delay: 5 * time.Second, Spread: 20 * time.Second}
+	mux := http.NewServeMux()
+	mux.Handle("GET /news", drain.Handler(&sse.Handler{Broadcaster: &hub, Topics: []string{"news"}}))
+	mux.HandleFunc("GET /ready", drain.Ready)
+	server := &http.Server{Addr: "localhost:0", Handler: mux, ConnContext: sse.ConnContext}
+
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	go server.ListenAndServe()
+
+	stop() // for the sake of the example; else: <-ctx.Done()
+	<-ctx.Done()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	drain.Delay = 0 // nobody balances the load of an example
+	if err := drain.Shutdown(ctx); err != nil {
+		log.Print("some streams were cut: ", err)
+	}
+	if err := server.Shutdown(ctx); err != nil {
+		log.Print("some requests were cut: ", err)
+	}
+	fmt.Println("all have moved")
+	// Output: all have moved
+}
+
+var secret = []byte("only the server knows")
+
+// sign makes a token for a user, which is good until it expires.
+func sign(user string, expires time.Time) string {
+	claim := user + "." + strconv.FormatInt(expires.Unix(), 10)
+	mac := hmac.New(sha256.New, secret)
+	mac.Write([]byte(claim))
+	return claim + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// verify returns whose token the request has, and until when it is good.
+func verify(r *http.Request) (user string, expires time.Time, err error) {
+	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return "", time.Time{}, errors.New("no token")
+	}
+	seconds, err := strconv.ParseInt(parts[1], 10, 64)
+	if expires = time.Unix(seconds, 0); err != nil || !hmac.Equal([]byte(sign(parts[0], expires)), []byte(token)) {
+		return "", time.Time{}, errors.New("not our token")
+	}
+	return parts[0], expires, nil
+}
+
+// A stream ends when its token does. The client comes back, and is granted anew: with
+// the old token it is refused, with a new one it goes on where it was.
+func ExampleToken() {
+	t := new(example) // in a test: its *testing.T
+	defer t.end()
+
+	var hub broadcast.Hub
+	token := &middleware.Token{Query: "access_token"}
+	news := token.Handler(&sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(r *http.Request) (*broadcast.Grant, error) {
+		user, expires, err := verify(r)
+		if err != nil {
+			return nil, &broadcast.Refusal{Status: http.StatusUnauthorized, Err: err}
+		}
+		return &broadcast.Grant{Topics: []string{"news/" + user}, Expires: expires}, nil
+	}})
+	connect := func(token string) *ssetest.Stream {
+		r := httptest.NewRequest("GET", "/news?access_token="+token, nil)
+		r.Header.Set("Accept", "text/event-stream")
+		return ssetest.Connect(t, news, r)
+	}
+
+	short := sign("ann", time.Now().Add(2*time.Second))
+	stream := connect(short)
+	fmt.Println(stream.Status())
+	stream.End() // within two seconds
+	stream.Reconnect()
+	fmt.Println(stream.Status())
+	fmt.Println(connect(sign("ann", time.Now().Add(time.Hour))).Status())
+	fmt.Println(connect("ann.4102444800.forged").Status())
+	// Output:
+	// 200
+	// 401
+	// 200
+	// 401
+}
