@@ -1,0 +1,23 @@
+package main
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestMain lets the test's binary be the processes that it starts.
+func TestMain(m *testing.M) {
+	if os.Getenv("ROLLING_CHILD") != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func TestNothingIsLost(t *testing.T) {
+	s := scenario{clients: 20, restarts: 2, rate: 50, spread: time.Second}
+	require.NoError(t, s.run(t.Context()))
+}
