@@ -5,12 +5,27 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"testing"
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/faults"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/sse/ssetest"
 )
+
+// example stands for the *testing.T of a test, which an example has not.
+type example struct {
+	testing.TB
+	cleanups []func()
+}
+
+func (e *example) Helper()          {}
+func (e *example) Cleanup(f func()) { e.cleanups = append(e.cleanups, f) }
+func (e *example) end() {
+	for i := range e.cleanups {
+		e.cleanups[len(e.cleanups)-1-i]()
+	}
+}
 
 // The client hears the beginning of what the server says.
 func ExampleLink() {
@@ -26,10 +41,15 @@ func ExampleLink() {
 // How a request goes over a Link: give what Via returns to ssetest.Connect or
 // wstest.Dial.
 func ExampleVia() {
-	link := &faults.Link{BytesPerSecond: 1000}
-	request := faults.Via(httptest.NewRequest("GET", "/news", nil), link)
-	fmt.Println(request.URL)
-	// Output: /news
+	t := new(example) // in a test: its *testing.T
+	defer t.end()
+
+	news := &sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"news"}}
+	var link faults.Link
+	stream := ssetest.Connect(t, news, faults.Via(httptest.NewRequest("GET", "/news", nil), &link))
+	link.Cut()
+	fmt.Println(stream.End() != nil)
+	// Output: true
 }
 
 // What a stream is like behind a proxy that means well.

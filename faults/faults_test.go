@@ -2,14 +2,20 @@ package faults_test
 
 import (
 	"bytes"
+	"compress/gzip"
+	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/go-chi/chi/v5/middleware"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -185,4 +191,101 @@ func TestLink(t *testing.T) {
 			assert.InDelta(t, 0.5, time.Since(began).Seconds(), 0.01)
 		})
 	})
+}
+
+// Also after a Write that came too late.
+func TestWrittenBeforeCloseArrives(t *testing.T) {
+	var l faults.Link
+	c, s := l.Pipe()
+	c.Write([]byte("bye"))
+	c.Close()
+	s.Write([]byte("x"))
+	b, err := io.ReadAll(s)
+	require.NoError(t, err)
+	require.Equal(t, "bye", string(b))
+}
+
+// One goes out after the other.
+func TestConcurrentWrites(t *testing.T) {
+	var l faults.Link
+	c, s := l.Pipe()
+	var wg sync.WaitGroup
+	for _, ch := range "abcd" {
+		wg.Go(func() { s.Write(bytes.Repeat([]byte(string(ch)), 200<<10)) })
+	}
+	go func() { wg.Wait(); s.Close() }()
+	time.Sleep(10 * time.Millisecond)
+	b, _ := io.ReadAll(c)
+	changes := 0
+	for i := 1; i < len(b); i++ {
+		if b[i] != b[i-1] {
+			changes++
+		}
+	}
+	require.Equal(t, 3, changes)
+}
+
+// While a Read waits for them.
+func TestMovedDeadlines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l faults.Link
+		c, s := l.Pipe()
+		began := time.Now()
+		c.SetReadDeadline(began.Add(time.Hour))
+		time.AfterFunc(time.Second, func() { c.SetReadDeadline(began.Add(3 * time.Second)) })
+		_, err := c.Read(make([]byte, 1))
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		require.Equal(t, 3*time.Second, time.Since(began))
+		c.SetDeadline(time.Time{})
+		time.AfterFunc(time.Second, func() { c.SetDeadline(time.Unix(1, 0)) })
+		_, err = c.Read(make([]byte, 1))
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		var ne net.Error
+		require.True(t, errors.As(err, &ne) && ne.Timeout())
+		_, err = c.Write([]byte("x"))
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		c.SetDeadline(time.Time{})
+		n, err := c.Read(nil)
+		require.Zero(t, n)
+		require.NoError(t, err)
+		n, err = c.Write(nil)
+		require.Zero(t, n)
+		require.NoError(t, err)
+		time.AfterFunc(time.Second, func() { c.Close() })
+		_, err = c.Read(make([]byte, 1))
+		require.ErrorIs(t, err, net.ErrClosed)
+		require.ErrorIs(t, c.SetDeadline(time.Now()), net.ErrClosed)
+		require.Error(t, c.Close())
+		s.Close()
+	})
+}
+
+// No reset gets there either.
+func TestCutOfWhatHasVanished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l faults.Link
+		c, s := l.Pipe()
+		l.Vanish()
+		l.Cut()
+		_, err := s.Write([]byte("x"))
+		require.NotErrorIs(t, err, syscall.ECONNRESET, "what vanished hears nothing any more")
+		_ = c
+	})
+}
+
+// It passes as it is.
+func TestCompressedAlready(t *testing.T) {
+	h := middleware.Compress(5, "text/plain")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		io.WriteString(w, "hello")
+	}))
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Accept-Encoding", "gzip")
+	w := httptest.NewRecorder()
+	faults.Compress(h).ServeHTTP(w, r)
+	require.Equal(t, []string{"gzip"}, w.Header().Values("Content-Encoding"))
+	z, err := gzip.NewReader(w.Body)
+	require.NoError(t, err)
+	b, _ := io.ReadAll(z)
+	require.Equal(t, "hello", string(b))
 }

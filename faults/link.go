@@ -18,8 +18,8 @@ import (
 // may be called at any time, and hold for all connections over it, also for
 // those that come later.
 type Link struct {
-	// BytesPerSecond is how fast bytes arrive, in each direction. If zero, at
-	// once.
+	// BytesPerSecond is how fast bytes arrive over each connection, in each
+	// direction. If zero, at once.
 	BytesPerSecond int
 
 	// Buffer is how many bytes may be on the way in each direction, before a
@@ -83,6 +83,10 @@ func (l *Link) CutAfter(n int) {
 	})
 }
 
+// wake takes the lock, so that it cannot come between somebody's look and their
+// Wait.
+func (l *Link) wake() { l.change(func() {}) }
+
 func (l *Link) change(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -94,7 +98,9 @@ func (l *Link) change(f func()) {
 func (l *Link) cut() {
 	l.cutting = false
 	for e := range l.open {
-		e.err = syscall.ECONNRESET
+		if !e.apart { // no reset gets there either
+			e.err = syscall.ECONNRESET
+		}
 	}
 }
 
@@ -127,6 +133,7 @@ type end struct {
 	closed  bool  // by its own side
 	err     error // the connection is gone
 	apart   bool  // the peer has vanished
+	writing bool  // a Write is under way
 	read    deadline
 	write   deadline
 	unacked *time.Timer
@@ -173,7 +180,7 @@ func (e *end) Read(p []byte) (int, error) {
 		case e.read.passed():
 			return 0, os.ErrDeadlineExceeded
 		case e.err != nil:
-			return 0, e.fails("read")
+			return 0, e.fails("read", e.err)
 		case len(p) == 0:
 			return 0, nil
 		case ready:
@@ -182,7 +189,7 @@ func (e *end) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		if rest > 0 {
-			timer := time.AfterFunc(rest, l.cond.Broadcast)
+			timer := time.AfterFunc(rest, l.wake)
 			l.cond.Wait()
 			timer.Stop()
 			continue
@@ -217,6 +224,13 @@ func (e *end) Write(p []byte) (n int, err error) {
 	if most <= 0 {
 		most = 64 << 10
 	}
+	mine := false // of concurrent Writes one goes out after the other
+	defer func() {
+		if mine {
+			e.writing = false
+			l.cond.Broadcast()
+		}
+	}()
 	for {
 		switch {
 		case e.closed:
@@ -224,11 +238,14 @@ func (e *end) Write(p []byte) (n int, err error) {
 		case e.write.passed():
 			return n, os.ErrDeadlineExceeded
 		case e.err != nil:
-			return n, e.fails("write")
+			return n, e.fails("write", e.err)
 		case e.peer.closed && !e.apart:
-			e.err = syscall.EPIPE
-			return n, e.fails("write")
+			return n, e.fails("write", syscall.EPIPE) // what the peer had sent can still be read
+		case !mine && e.writing:
+			l.cond.Wait()
+			continue
 		}
+		mine, e.writing = true, true
 		if room := min(most-len(e.out.bytes), len(p)-n); room > 0 {
 			e.out.count(l.BytesPerSecond)
 			e.out.bytes = append(e.out.bytes, p[n:n+room]...)
@@ -243,8 +260,8 @@ func (e *end) Write(p []byte) (n int, err error) {
 	}
 }
 
-func (e *end) fails(op string) error {
-	return &net.OpError{Op: op, Net: "memory", Source: e.LocalAddr(), Addr: e.RemoteAddr(), Err: e.err}
+func (e *end) fails(op string, err error) error {
+	return &net.OpError{Op: op, Net: "memory", Source: e.LocalAddr(), Addr: e.RemoteAddr(), Err: err}
 }
 
 func (e *end) vanish() {
@@ -284,8 +301,8 @@ func (e *end) Close() error {
 		}
 		e.closed, err = true, nil
 		delete(e.link.open, e)
-		e.read.set(time.Time{}, &e.link.cond)
-		e.write.set(time.Time{}, &e.link.cond)
+		e.read.set(time.Time{}, e.link.wake)
+		e.write.set(time.Time{}, e.link.wake)
 		if e.unacked != nil {
 			e.unacked.Stop()
 		}
@@ -306,7 +323,7 @@ func (e *end) setDeadline(d *deadline, at time.Time) (err error) {
 			err = net.ErrClosed
 			return
 		}
-		d.set(at, &e.link.cond)
+		d.set(at, e.link.wake)
 	})
 	return err
 }
@@ -317,14 +334,14 @@ type deadline struct {
 	timer *time.Timer
 }
 
-func (d *deadline) set(at time.Time, cond *sync.Cond) {
+func (d *deadline) set(at time.Time, wake func()) {
 	if d.timer != nil {
 		d.timer.Stop()
 		d.timer = nil
 	}
 	d.at = at
 	if !at.IsZero() {
-		d.timer = time.AfterFunc(time.Until(at), cond.Broadcast)
+		d.timer = time.AfterFunc(time.Until(at), wake)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/fanfare-go/fanfare/internal/memnet"
+	"github.com/fanfare-go/fanfare/internal/stream"
 )
 
 // Buffer stands before a handler as a proxy does that holds each response back
@@ -29,12 +30,21 @@ func Buffer(next http.Handler) http.Handler {
 // upgrades.
 func Compress(next http.Handler) http.Handler {
 	return proxy{next, func(w http.ResponseWriter, r *http.Response) {
-		w.Header().Set("Content-Encoding", "gzip")
-		w.Header().Del("Content-Length")
+		var to io.Writer = w
+		var z *gzip.Writer
+		if w.Header().Get("Content-Encoding") == "" {
+			w.Header().Set("Content-Encoding", "gzip")
+			w.Header().Del("Content-Length")
+			z = gzip.NewWriter(w)
+			to = z
+		}
 		w.WriteHeader(r.StatusCode)
-		z := gzip.NewWriter(w)
-		defer z.Close()
-		_, _ = io.Copy(z, r.Body)
+		if _, err := io.Copy(to, r.Body); err != nil {
+			panic(http.ErrAbortHandler) // a cut must not look like an end
+		}
+		if z != nil {
+			_ = z.Close()
+		}
 	}}
 }
 
@@ -45,7 +55,8 @@ type proxy struct {
 }
 
 func (p proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	server := memnet.NewServer(p.next, r, new(Link))
+	// The client's Link ends here: the way on is another one.
+	server := memnet.NewServer(p.next, r.WithContext(memnet.WithNetwork(stream.Apart(r.Context()), new(Link))), nil)
 	server.Start()
 	defer server.Close()
 	request := memnet.ClientRequest(r.Context(), r)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"testing"
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/broadcast/broadcasttest"
@@ -59,4 +60,27 @@ func ExampleRecorder() {
 	// kitchen order soup
 	// broadcast: not published: the line is down
 	// 1
+}
+
+// A test of a Broadcaster of one's own.
+func ExampleTestBroadcaster() {
+	_ = func(t *testing.T) { // func TestMine(t *testing.T)
+		broadcasttest.TestBroadcaster(t, broadcasttest.Config{
+			Keep: 16,
+			Open: func(t *testing.T) broadcast.Broadcaster {
+				hub := &broadcast.Hub{Keep: 16} // in its place: what is to be tested
+				t.Cleanup(func() { hub.Close() })
+				return hub
+			},
+		})
+	}
+}
+
+// A test of a Journal of one's own.
+func ExampleTestJournal() {
+	_ = func(t *testing.T) { // func TestMine(t *testing.T)
+		broadcasttest.TestJournal(t, func(t *testing.T) broadcast.Journal {
+			return new(broadcasttest.Journal) // in its place: what is to be tested
+		})
+	}
 }

@@ -19,7 +19,9 @@ type Recorder struct {
 
 	hub broadcast.Hub
 
-	mu       sync.Mutex
+	mu       sync.Mutex // held for moments only: who waits does so on cond
+	cond     sync.Cond
+	busy     bool // a Publish is under way
 	messages []broadcast.Message
 	failure  error
 }
@@ -33,18 +35,34 @@ func (r *Recorder) next() broadcast.Broadcaster {
 
 // Publish publishes m and notes it, with its ID, unless that fails.
 func (r *Recorder) Publish(ctx context.Context, m broadcast.Message) (broadcast.ID, error) {
-	// Held over the publishing, so that the notes are in the order of the IDs.
+	// One after the other, so that the notes are in the order of the IDs.
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.cond.L = &r.mu
+	for r.busy {
+		r.cond.Wait()
+	}
 	if r.failure != nil {
 		return broadcast.ID{}, fmt.Errorf("%w: %w", broadcast.ErrNotPublished, r.failure)
 	}
-	id, err := r.next().Publish(ctx, m)
+	id, err := r.pass(ctx, m)
 	if err == nil {
 		m.ID = id
 		r.messages = append(r.messages, m)
 	}
 	return id, err
+}
+
+// pass publishes while the lock is not held, as that may take its time.
+func (r *Recorder) pass(ctx context.Context, m broadcast.Message) (broadcast.ID, error) {
+	r.busy = true
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		r.busy = false
+		r.cond.Broadcast()
+	}()
+	return r.next().Publish(ctx, m)
 }
 
 // Subscribe subscribes to what goes through the Recorder.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -52,4 +54,27 @@ func TestRecorder(t *testing.T) {
 	r.Fail(nil)
 	_, err = r.Publish(context.Background(), broadcast.Message{Topic: "a"})
 	require.NoError(t, err)
+}
+
+// slow takes a second to publish.
+type slow struct{ broadcast.Hub }
+
+func (s *slow) Publish(ctx context.Context, m broadcast.Message) (broadcast.ID, error) {
+	select {
+	case <-time.After(time.Second):
+	case <-ctx.Done():
+	}
+	return s.Hub.Publish(ctx, m)
+}
+
+// In a bubble nobody may wait for a lock meanwhile.
+func TestRecorderBeforeASlowBroadcaster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &broadcasttest.Recorder{Broadcaster: new(slow)}
+		go r.Publish(context.Background(), broadcast.Message{Topic: "a"})
+		synctest.Wait()
+		require.Empty(t, r.Messages())
+		time.Sleep(2 * time.Second)
+		require.Len(t, r.Messages(), 1)
+	})
 }

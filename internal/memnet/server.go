@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"testing"
 	"time"
@@ -16,13 +17,15 @@ import (
 // from it.
 type Server struct {
 	http.Server
-	network   Network
-	listener  *Listener
-	transport *http.Transport
+	network  Network
+	remote   net.Addr // the client's; nil: the network's
+	listener *Listener
 
-	mu      sync.Mutex
-	closed  bool           // no handler begins any more
-	running sync.WaitGroup // Serve, and the handlers
+	mu               sync.Mutex
+	transports       []*http.Transport
+	clients, servers []net.Conn
+	closed           bool           // no handler begins any more
+	running          sync.WaitGroup // Serve, and the handlers
 }
 
 // NewServer returns a server of h which serves a client like the one of r: over
@@ -30,37 +33,64 @@ type Server struct {
 // with the values of its context. The caller calls Start, and Close.
 func NewServer(h http.Handler, r *http.Request, preset Network) *Server {
 	s := &Server{network: NetworkOf(r.Context(), preset), listener: Listen()}
+	security := r.TLS
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS == nil {
+			r.TLS = security // of httptest.NewRequest("GET", "https://...", nil)
+		}
 		if s.begin() {
 			defer s.running.Done()
+			defer s.logPanic(r)
 			h.ServeHTTP(w, r)
 		}
 	})
 	s.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 	s.BaseContext = func(net.Listener) context.Context { return context.WithoutCancel(r.Context()) }
-	var remote net.Addr
 	if addr, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		remote = net.TCPAddrFromAddrPort(addr)
-	}
-	s.transport = &http.Transport{
-		DisableCompression: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			client, server := s.network.Pipe()
-			if remote != nil {
-				server = from{server, remote}
-			}
-			if err := s.listener.Put(ctx, server); err != nil {
-				return nil, err
-			}
-			return client, nil
-		},
+		s.remote = net.TCPAddrFromAddrPort(addr)
 	}
 	if r.ProtoMajor > 1 {
 		s.Protocols = new(http.Protocols)
 		s.Protocols.SetUnencryptedHTTP2(true)
-		s.transport.Protocols = s.Protocols
 	}
 	return s
+}
+
+func (s *Server) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	client, server := s.network.Pipe()
+	if s.remote != nil {
+		server = from{server, s.remote}
+	}
+	s.mu.Lock()
+	s.clients, s.servers = append(s.clients, client), append(s.servers, server)
+	s.mu.Unlock()
+	if err := s.listener.Put(ctx, server); err != nil {
+		client.Close()
+		server.Close()
+		return nil, err
+	}
+	return client, nil
+}
+
+// HangUp closes the clients' connections.
+func (s *Server) HangUp() {
+	s.mu.Lock()
+	clients := s.clients
+	s.clients = nil
+	s.mu.Unlock()
+	for _, c := range clients {
+		c.Close()
+	}
+}
+
+// abandon closes the server's connections, hijacked ones too, whose clients may
+// have vanished.
+func (s *Server) abandon() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.servers {
+		c.Close()
+	}
 }
 
 // from is a server's connection from an address.
@@ -71,6 +101,20 @@ type from struct {
 
 func (f from) RemoteAddr() net.Addr { return f.remote }
 func (f from) NetConn() net.Conn    { return f.Conn }
+
+// logPanic says what net/http's server would say of a handler's panic: before the
+// handler counts as ended, for whoever waits for that lets the test end, and a log
+// after that ends all of the tests.
+func (s *Server) logPanic(r *http.Request) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if v != http.ErrAbortHandler {
+		s.ErrorLog.Printf("http: panic serving %s: %v\n%s", r.RemoteAddr, v, debug.Stack())
+	}
+	panic(http.ErrAbortHandler) // of which the server says nothing more
+}
 
 func (s *Server) begin() bool {
 	s.mu.Lock()
@@ -86,10 +130,15 @@ func (s *Server) Start() {
 	s.running.Go(func() { _ = s.Serve(s.listener) })
 }
 
-// Client returns a client of the server. Redirects are answers like others.
+// Client returns a client of the server, with connections of its own. Redirects are
+// answers like others.
 func (s *Server) Client() *http.Client {
+	transport := &http.Transport{DisableCompression: true, DialContext: s.dial, Protocols: s.Protocols}
+	s.mu.Lock()
+	s.transports = append(s.transports, transport)
+	s.mu.Unlock()
 	return &http.Client{
-		Transport:     s.transport,
+		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
@@ -97,21 +146,35 @@ func (s *Server) Client() *http.Client {
 // patience is how long a handler may take to return when its client has left.
 const patience = time.Minute
 
+// grace is how long a handler has to notice by itself that its client has left.
+const grace = time.Second
+
 // Close ends the server and its connections. It reports false if a handler does
 // not return.
 func (s *Server) Close() bool {
 	s.mu.Lock()
 	s.closed = true
+	transports := s.transports
 	s.mu.Unlock()
-	s.transport.CloseIdleConnections()
+	for _, t := range transports {
+		t.CloseIdleConnections()
+	}
 	_ = s.Server.Close()
+	s.HangUp()
 	ended := make(chan struct{})
 	go func() {
 		s.running.Wait()
 		close(ended)
 	}()
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(grace)
 	defer timer.Stop()
+	select {
+	case <-ended:
+		return true
+	case <-timer.C:
+	}
+	s.abandon()
+	timer.Reset(patience - grace)
 	select {
 	case <-ended:
 		return true
@@ -143,14 +206,12 @@ func (l logger) Write(p []byte) (int, error) {
 func ClientRequest(ctx context.Context, r *http.Request) *http.Request {
 	c := r.Clone(ctx)
 	c.RequestURI = ""
-	if c.URL.Host == "" {
+	if c.Host != "" {
 		c.URL.Host = c.Host
 	}
 	if c.URL.Host == "" {
 		c.URL.Host = "example.com"
 	}
-	if c.URL.Scheme == "" {
-		c.URL.Scheme = "http"
-	}
+	c.URL.Scheme = "http" // in memory; the handler sees the request's TLS
 	return c
 }

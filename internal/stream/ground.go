@@ -24,8 +24,8 @@ type Ground struct {
 
 // GroundOf returns what a stream of this request stands on. The caller calls Leave.
 func GroundOf(w http.ResponseWriter, r *http.Request) *Ground {
-	d, ok := r.Context().Value(directKey{}).(*Direct)
-	if !ok {
+	d, _ := r.Context().Value(directKey{}).(*Direct)
+	if d == nil {
 		return &Ground{Writer: w, Context: r.Context(), own: w, stop: func() {}}
 	}
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
@@ -34,6 +34,14 @@ func GroundOf(w http.ResponseWriter, r *http.Request) *Ground {
 		stop()
 		cancel(context.Canceled)
 	}}
+}
+
+// Apart returns a context without what this package keeps in one: for a request that
+// goes on over another connection.
+func Apart(ctx context.Context) context.Context {
+	ctx = context.WithValue(ctx, directKey{}, (*Direct)(nil))
+	ctx = context.WithValue(ctx, holdKey{}, (*Hold)(nil))
+	return context.WithValue(ctx, originKey{}, false)
 }
 
 // Take makes the writer the stream's. From now on nobody else reaches it.

@@ -2,6 +2,7 @@ package ssetest
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type Stream struct {
 	t       testing.TB
 	server  *memnet.Server
 	request *http.Request
+	body    []byte // the request's
 
 	response *http.Response // of the current connection
 	cut      context.CancelFunc
@@ -61,6 +63,12 @@ func Connect(t testing.TB, h http.Handler, r *http.Request) *Stream {
 		more:    make(chan struct{}, 1),
 	}
 	s.server.ConnContext = sse.ConnContext
+	if r.Body != nil && r.ContentLength > 0 { // to be sent again by Reconnect
+		var err error
+		if s.body, err = io.ReadAll(r.Body); err != nil {
+			t.Fatalf("ssetest: the request's body: %v", err)
+		}
+	}
 	memnet.Serve(t, s.server)
 	t.Cleanup(s.Close)
 	s.connect()
@@ -75,6 +83,9 @@ func (s *Stream) connect() {
 	r := memnet.ClientRequest(ctx, s.request)
 	if s.last != "" {
 		r.Header.Set("Last-Event-ID", s.last)
+	}
+	if s.body != nil {
+		r.Body = io.NopCloser(bytes.NewReader(s.body))
 	}
 	response, err := s.server.Client().Do(r)
 	if !impatient.Stop() && err != nil {
@@ -93,6 +104,9 @@ func (s *Stream) read(response *http.Response) {
 	defer close(s.ended)
 	defer response.Body.Close()
 	t := tap{stream: s, from: response.Body, fresh: true}
+	if response.Header.Get("Content-Encoding") == "gzip" {
+		t.from = &unzipped{from: response.Body}
+	}
 	reader := sse.NewReader(&t)
 	t.reader = reader
 	for {
@@ -115,12 +129,28 @@ func (s *Stream) read(response *http.Response) {
 	}
 }
 
+// unzipped reads what is compressed, as a browser does.
+type unzipped struct {
+	from io.Reader
+	z    *gzip.Reader
+}
+
+func (u *unzipped) Read(p []byte) (n int, err error) {
+	if u.z == nil {
+		if u.z, err = gzip.NewReader(u.from); err != nil {
+			return 0, err
+		}
+	}
+	return u.z.Read(p)
+}
+
 // tap notes what goes by beside events: heartbeats and positions.
 type tap struct {
 	stream *Stream
 	from   io.Reader
 	reader *sse.Reader
-	fresh  bool // the next byte begins a line
+	id     string // the reader's last event ID
+	fresh  bool   // the next byte begins a line
 }
 
 func (t *tap) Read(p []byte) (int, error) {
@@ -134,8 +164,8 @@ func (t *tap) note(b []byte) {
 	s := t.stream
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if id := t.reader.LastEventID(); id != "" {
-		s.last = id
+	if id := t.reader.LastEventID(); id != t.id {
+		s.last, t.id = id, id
 	}
 	for _, c := range b {
 		if t.fresh && c == ':' {
@@ -181,27 +211,40 @@ func (s *Stream) All() iter.Seq[sse.Event] {
 }
 
 // Quiet waits for d, and fails the test if there is an event meanwhile, or was one
-// that has not been returned yet. Heartbeats and positions are no events.
+// that has not been returned yet. Heartbeats and positions are no events, and a stream
+// that has ended is quiet, too.
 func (s *Stream) Quiet(d time.Duration) {
 	s.t.Helper()
 	over := time.After(d)
 	if e, err := s.next(d); err == nil {
 		s.t.Fatalf("ssetest: an event has come: %s\n%s", text(e), s.seen())
 	}
-	<-over // it may have ended before, which is quiet too
+	<-over // it may have ended before
 }
 
 // End waits for the end of the stream, and returns nil if it was a proper one: the
 // server ended its answer. Else it is the connection's error. It fails the test if
-// there is no end within a minute of the last event. The events stay for Next.
+// for a minute there is neither an event nor the end. The events stay for Next.
 func (s *Stream) End() error {
 	s.t.Helper()
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case <-s.ended:
-	case <-timer.C:
-		s.t.Fatalf("ssetest: the stream does not end\n%s", s.seen())
+	s.mu.Lock()
+	before := len(s.events)
+	s.mu.Unlock()
+	for ended := false; !ended; {
+		timer := time.NewTimer(patience)
+		select {
+		case <-s.ended:
+			ended = true
+		case <-timer.C:
+			s.mu.Lock()
+			now := len(s.events)
+			s.mu.Unlock()
+			if now == before {
+				s.t.Fatalf("ssetest: the stream does not end\n%s", s.seen())
+			}
+			before = now
+		}
+		timer.Stop()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -237,6 +280,7 @@ func (s *Stream) Reconnect() {
 // Close cuts the connection, as a client does that leaves.
 func (s *Stream) Close() {
 	s.cut()
+	s.server.HangUp()
 	if s.ended != nil {
 		<-s.ended
 	}

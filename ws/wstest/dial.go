@@ -57,8 +57,8 @@ func dial(s *memnet.Server, r *http.Request) (*ws.Conn, error) {
 	return ws.Dial(ctx, c.URL.String(), &options)
 }
 
-// Pipe returns the two ends of a connection in memory, with the default options.
-// Both read ahead, and end with the test.
+// Pipe returns the two ends of a connection in memory: the server's with the default
+// options, the client's like that of [Dial]. Both read ahead, and end with the test.
 func Pipe(t testing.TB) (client, server *ws.Conn) {
 	t.Helper()
 	upgraded := make(chan *ws.Conn, 1)
