@@ -63,15 +63,25 @@ type Handler struct {
 	// Options are the times of the streams.
 	Options Options
 
+	// Detach gives a stream's connection to the kit, and lets ServeHTTP return: while
+	// it is idle, the stream has no goroutine and hardly any memory. It holds for
+	// HTTP/1.1, and where the connection can be hijacked; other streams stay attached.
+	//
+	// It bypasses middleware that waits for the handler's end (loggers, throttles,
+	// metrics), that writes headers when WriteHeader is called (some session cookies),
+	// and that compresses; the header set before goes out. A Limit and a Drain of this
+	// kit go on to count the stream. Nothing reads from the connection: that a client
+	// has left, a write finds out, at the latest the second heartbeat.
+	Detach bool
+
 	// Logger gets refusals (Info), streams that end (Debug) and what goes wrong
 	// (Error). If nil, slog.Default().
 	Logger *slog.Logger
 
 	state        delivery.State
 	warnDeadline sync.Once
-	codecs       sync.Once
-	plain        delivery.Codec
-	enveloped    delivery.Codec
+	once         sync.Once
+	codecs       [2][2]delivery.Codec // by whether it is for envelopes, and in chunks
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -90,16 +100,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ground := stream.GroundOf(w, r)
 	defer ground.Leave()
 	options := h.Options.withDefaults()
+	detach := h.Detach && r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor >= 1 && canHijack(ground.Writer)
 	handler := delivery.Handler{
 		Name: "sse", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant,
-		ErrorHandler: h.ErrorHandler, Logger: h.logger(), MaxAge: options.MaxAge,
+		ErrorHandler: h.ErrorHandler, Logger: h.logger(), MaxAge: options.MaxAge, Detach: detach,
 	}
 	response, err := newResponse(ground.Writer, r, options)
 	if err != nil {
 		handler.Refuse(w, r, err)
 		return
 	}
-	opened, err := handler.Open(r.WithContext(ground.Context), &h.state, h.codec(r))
+	opened, err := handler.Open(r.WithContext(ground.Context), &h.state, h.codec(r, detach))
 	if err != nil {
 		handler.Refuse(w, r, err)
 		return
@@ -107,6 +118,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := ground.Take(); err != nil {
 		opened.Abandon()
 		h.logger().Info("sse: a stream came too late", "path", r.URL.Path, "reason", err)
+		return
+	}
+	if detach {
+		conn, head, err := hijack(ground.Writer, options)
+		if err != nil {
+			opened.Abandon()
+			handler.Refuse(w, r, err)
+			return
+		}
+		opened.Start(conn, append(head, chunk(prologue(r, options))...), options.Heartbeat)
+		opened.Detach()
 		return
 	}
 	if err := response.commit(options); err != nil {
@@ -170,18 +192,32 @@ func prologue(r *http.Request, o Options) []byte {
 	return b
 }
 
-func (h *Handler) codec(r *http.Request) *delivery.Codec {
-	h.codecs.Do(func() {
-		for _, c := range []*delivery.Codec{&h.plain, &h.enveloped} {
-			c.Name, c.Logger = "sse", h.logger()
+// codec returns the one for what the client has asked for.
+func (h *Handler) codec(r *http.Request, chunked bool) *delivery.Codec {
+	h.once.Do(func() {
+		plain, envelopes := &h.codecs[0], &h.codecs[1]
+		plain[0].Message, plain[0].Control = h.message, control
+		envelopes[0].Message, envelopes[0].Control = h.envelope, controlEnvelope
+		for _, forms := range []*[2]delivery.Codec{plain, envelopes} {
+			whole, chunks := &forms[0], &forms[1]
+			chunks.Message = func(m *broadcast.Message, bare bool) ([]byte, error) {
+				b, err := whole.Message(m, bare)
+				return chunk(b), err
+			}
+			chunks.Control = func(said delivery.Control) []byte { return chunk(whole.Control(said)) }
+			for _, form := range []*delivery.Codec{whole, chunks} {
+				form.Name, form.Logger = "sse", h.logger()
+			}
 		}
-		h.plain.Message, h.plain.Control = h.message, control
-		h.enveloped.Message, h.enveloped.Control = h.envelope, controlEnvelope
 	})
+	i, j := 0, 0
 	if r.URL.Query().Get("envelope") == "1" {
-		return &h.enveloped
+		i = 1
 	}
-	return &h.plain
+	if chunked {
+		j = 1
+	}
+	return &h.codecs[i][j]
 }
 
 // event is what a message says, before it is put on the wire.

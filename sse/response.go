@@ -74,11 +74,7 @@ func canFlush(w http.ResponseWriter) error {
 // for responses with an end, no longer count. The error says that they do,
 // because they cannot be reached.
 func (s *response) commit(o Options) error {
-	header := s.w.Header()
-	header.Set("Content-Type", "text/event-stream")
-	header.Set("Cache-Control", "no-store, no-transform")
-	header.Set("X-Accel-Buffering", "no")
-	header.Del("Content-Length")
+	setHeader(s.w.Header())
 	if s.conn != nil && o.Heartbeat > 0 && o.WriteTimeout > 0 {
 		tcp.SetUserTimeout(s.conn, o.Heartbeat+o.WriteTimeout)
 	}
@@ -93,6 +89,14 @@ func (s *response) commit(o Options) error {
 	s.deadline.Renew()
 	s.w.WriteHeader(http.StatusOK)
 	return err
+}
+
+// setHeader sets the header of an event stream.
+func setHeader(header http.Header) {
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("Cache-Control", "no-store, no-transform")
+	header.Set("X-Accel-Buffering", "no")
+	header.Del("Content-Length")
 }
 
 // Write writes and flushes frames in one go.

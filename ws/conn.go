@@ -302,7 +302,7 @@ func (c *Conn) cut(why error) {
 		if c.beat != nil {
 			c.beat.Stop()
 		}
-		c.socket.hangUp()
+		tcp.HangUp(c.socket.Conn)
 		_ = c.library.CloseNow()
 	})
 }

@@ -86,6 +86,12 @@ type Handler struct {
 	// Options are what each connection is allowed.
 	Options Options
 
+	// Detach lets ServeHTTP return once the connection stands: an idle connection
+	// then takes a goroutine less, and what net/http and middleware keep for a
+	// request. It bypasses middleware that waits for the handler's end: loggers,
+	// throttles, metrics. A Limit and a Drain of this kit go on to count it.
+	Detach bool
+
 	// Logger gets refusals (Info), streams that end (Debug) and what goes wrong
 	// (Error). If nil, slog.Default().
 	Logger *slog.Logger
@@ -113,7 +119,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	options := h.Options.withDefaults()
 	handler := delivery.Handler{
 		Name: "ws", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant,
-		ErrorHandler: h.ErrorHandler, Logger: h.logger(), MaxAge: options.MaxAge, Plain: true,
+		ErrorHandler: h.ErrorHandler, Logger: h.logger(), MaxAge: options.MaxAge, Plain: true, Detach: h.Detach,
 	}
 	if err := check(w, ground.Writer, r, options); err != nil {
 		h.logger().Info("ws: refused a handshake", "path", r.URL.Path, "reason", err)
@@ -142,7 +148,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.logger().Info("ws: a WebSocket came too late", "path", r.URL.Path, "reason", err)
 		return
 	}
-	c, err := accept(ground.Context, ground.Writer, r, options)
+	c, err := accept(opened.Context(), ground.Writer, r, options)
 	if err != nil {
 		h.logger().Error("ws: the handshake failed", "path", r.URL.Path, "error", err)
 		return
@@ -159,9 +165,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		in.fail(err)
 	}
-	in.read()
-	<-opened.Done()
-	in.wait()
+	if h.Detach {
+		opened.Detach()
+		go in.serve()
+		return
+	}
+	in.serve()
 }
 
 func (h *Handler) logger() *slog.Logger {

@@ -37,6 +37,14 @@ func newInbox(c *Conn, s *delivery.Stream, logger *slog.Logger, o Options) *inbo
 	return &inbox{conn: c, stream: s, logger: logger, queue: newQueue(most), rate: rate{perSecond: o.MessageRate}}
 }
 
+// serve reads until the connection has ended, and waits until nothing runs for it any
+// more.
+func (in *inbox) serve() {
+	in.read()
+	<-in.stream.Done()
+	in.wait()
+}
+
 // read reads until the connection has ended. Once the stream is to end it only
 // waits for that: it discards what comes.
 func (in *inbox) read() {

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/fanfare-go/fanfare/internal/delivery"
+	"github.com/fanfare-go/fanfare/internal/tcp"
 )
 
 // socket is the connection under a WebSocket. The library above it reads and
@@ -186,54 +187,17 @@ func (s *socket) write(frames ...[]byte) error {
 		return net.ErrClosed
 	}
 	s.deadline.Renew()
-	err := s.writeAll(frames)
+	var err error
+	s.joined, err = tcp.Write(s.Conn, frames, s.joined)
 	if err != nil {
 		s.over.Store(true)
 		s.broke.Store(true)
-		s.hangUp()
+		tcp.HangUp(s.Conn)
 		if s.broken != nil { // nobody to tell yet, in the handshake
 			s.broken(err)
 		}
 	}
 	return err
-}
-
-func (s *socket) writeAll(frames net.Buffers) (err error) {
-	switch s.Conn.(type) {
-	case *net.TCPConn, *net.UnixConn:
-		if len(frames) > 1 {
-			_, err = frames.WriteTo(s.Conn) // writev
-			return err
-		}
-	}
-	if len(frames) == 1 {
-		_, err = s.Conn.Write(frames[0])
-		return err
-	}
-	// One record instead of many, under TLS.
-	for _, frame := range frames {
-		s.joined = append(s.joined, frame...)
-	}
-	_, err = s.Conn.Write(s.joined)
-	if s.joined = s.joined[:0]; cap(s.joined) > 4096 {
-		s.joined = nil // an idle connection stays small
-	}
-	return err
-}
-
-// hangUp closes the connection without a word, under TLS as well: that would wait
-// for a peer that does not read.
-func (s *socket) hangUp() {
-	under := s.Conn
-	for {
-		t, ok := under.(interface{ NetConn() net.Conn })
-		if !ok {
-			break
-		}
-		under = t.NetConn()
-	}
-	_ = under.Close()
-	_ = s.Conn.Close()
 }
 
 // behind reports whether a control message waits for a write that may yet succeed.

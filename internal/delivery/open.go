@@ -24,6 +24,7 @@ type Handler struct {
 	Logger       *slog.Logger
 	MaxAge       time.Duration // 0 or negative: none
 	Plain        bool          // refusals are told as they are
+	Detach       bool          // the stream outlives the request
 }
 
 // State is what a handler keeps between requests. The zero value is ready.

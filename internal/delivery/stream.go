@@ -32,7 +32,8 @@ type Stream struct {
 
 	ctx    context.Context // the stream's own: ends when the stream has ended
 	cancel context.CancelFunc
-	done   chan struct{}
+	life   *life         // that, where the stream outlives its request; else nil
+	done   chan struct{} // closed when the stream has ended
 	stops  []func() bool
 	detach func() // from what middleware holds for the stream
 
@@ -108,7 +109,12 @@ func (p *batches) put(b *batch) {
 
 func newStream(ctx context.Context, h Handler, codec *Codec) *Stream {
 	s := &Stream{name: h.Name, logger: h.logger(), codec: codec, maxAge: h.MaxAge, done: make(chan struct{}), room: minRoom}
-	s.ctx, s.cancel = context.WithCancel(ctx)
+	if h.Detach {
+		s.life, s.cancel = newLife(ctx)
+		s.ctx = s.life
+	} else {
+		s.ctx, s.cancel = context.WithCancel(ctx)
+	}
 	s.asking, s.stopAsking = context.WithCancel(s.ctx)
 	return s
 }
@@ -298,6 +304,14 @@ func (s *Stream) Start(conn Conn, prologue []byte, interval time.Duration) {
 	}
 	s.detach = stream.Attach(s.ctx, s.endAs)
 	go s.run()
+}
+
+// Detach lets go of what the stream has of its request. Nobody asks for the values of
+// its context any more.
+func (s *Stream) Detach() {
+	if s.life != nil {
+		s.life.letGo()
+	}
 }
 
 // endAs ends the stream as a middleware wants.

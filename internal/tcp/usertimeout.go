@@ -13,14 +13,7 @@ import (
 //
 // It does something on Linux, for TCP connections, plain or under TLS.
 func SetUserTimeout(c net.Conn, d time.Duration) {
-	for {
-		t, ok := c.(interface{ NetConn() net.Conn }) // as tls.Conn has
-		if !ok {
-			break
-		}
-		c = t.NetConn()
-	}
-	switch t := c.(type) {
+	switch t := Under(c).(type) {
 	case *net.TCPConn:
 		setUserTimeout(t, d)
 	case interface{ SetUserTimeout(time.Duration) error }: // in memory, for tests

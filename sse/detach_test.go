@@ -1,0 +1,223 @@
+package sse_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/faults"
+	"github.com/fanfare-go/fanfare/middleware"
+	"github.com/fanfare-go/fanfare/sse"
+	"github.com/fanfare-go/fanfare/sse/ssetest"
+)
+
+func detachable(hub *broadcast.Hub) *sse.Handler {
+	return &sse.Handler{Broadcaster: hub, Topics: []string{"a"}, Detach: true, Logger: silent}
+}
+
+// TestDetachOnTheWire looks at each byte of a detached stream.
+func TestDetachOnTheWire(t *testing.T) {
+	var hub broadcast.Hub
+	h := detachable(&hub)
+	cookie := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Add("Set-Cookie", "a=b")
+		w.Header().Add("Set-Cookie", "c=d\r\nX-Forged: yes")
+		w.Header().Set("Content-Length", "10")
+		h.ServeHTTP(w, r)
+	})
+	serve(t, cookie, func(t *testing.T, n *network) {
+		begin := position(t, &hub)
+		c, err := n.listener.DialContext(t.Context(), "", "")
+		require.NoError(t, err)
+		defer c.Close()
+		_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		require.NoError(t, err)
+		r := bufio.NewReader(c)
+		response, err := http.ReadResponse(r, nil)
+		require.NoError(t, err)
+		require.Equal(t, 200, response.StatusCode)
+		require.Equal(t, []string{"chunked"}, response.TransferEncoding)
+		require.True(t, response.Close)
+		require.Equal(t, "text/event-stream", response.Header.Get("Content-Type"))
+		require.Equal(t, "no-store, no-transform", response.Header.Get("Cache-Control"))
+		require.Equal(t, "no", response.Header.Get("X-Accel-Buffering"))
+		require.NotEmpty(t, response.Header.Get("Date"))
+		require.Empty(t, response.Header.Get("Content-Length"))
+		require.Empty(t, response.Header.Get("X-Forged"))
+		require.Equal(t, []string{"a=b", "c=d  X-Forged: yes"}, response.Header["Set-Cookie"])
+
+		body := make(chan string, 1)
+		go func() {
+			b, err := io.ReadAll(response.Body)
+			assert.NoError(t, err, "a proper end")
+			body <- string(b)
+		}()
+		one := publish(t, &hub, "a", "one")
+		time.Sleep(16 * time.Second)
+		two := publish(t, &hub, "a", "two")
+		synctest.Wait()
+		require.NoError(t, hub.Close())
+		require.Equal(t, "retry: 3000\nid: "+begin+"\n\n"+tick(one, "one")+":\n"+tick(two, "two"), <-body)
+		_, err = r.ReadByte()
+		require.Equal(t, io.EOF, err, "the connection is closed")
+	})
+}
+
+// TestDetachHasNoGoroutine counts them, idle and after the end.
+func TestDetachHasNoGoroutine(t *testing.T) {
+	var hub broadcast.Hub
+	serve(t, detachable(&hub), func(t *testing.T, n *network) {
+		synctest.Wait()
+		before := runtime.NumGoroutine()
+		const streams = 50
+		conns := make([]io.Closer, streams)
+		for i := range conns {
+			c, err := n.listener.DialContext(t.Context(), "", "")
+			require.NoError(t, err)
+			_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+			require.NoError(t, err)
+			_, err = io.ReadFull(c, make([]byte, 300))
+			require.NoError(t, err)
+			conns[i] = c
+			go io.Copy(io.Discard, c)
+		}
+		synctest.Wait()
+		require.Equal(t, streams, hub.Stats().Subscriptions)
+		require.Equal(t, before+streams, runtime.NumGoroutine(), "those that read here, and no other")
+		for _, c := range conns {
+			c.Close()
+		}
+		time.Sleep(31 * time.Second) // two heartbeats
+		require.Zero(t, hub.Stats().Subscriptions)
+		require.Equal(t, before, runtime.NumGoroutine())
+	})
+}
+
+// TestDetachEnds has a detached stream end in each way there is.
+func TestDetachEnds(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		do     func(*broadcast.Hub, *faults.Link, *middleware.Drain, *middleware.Limit)
+		within time.Duration
+		proper bool
+	}{
+		{"Hub.Close", func(hub *broadcast.Hub, _ *faults.Link, _ *middleware.Drain, _ *middleware.Limit) { hub.Close() }, 0, true},
+		{"a Drain", func(_ *broadcast.Hub, _ *faults.Link, d *middleware.Drain, _ *middleware.Limit) {
+			go d.Shutdown(context.Background())
+		}, 0, true},
+		{"a Disconnect", func(_ *broadcast.Hub, _ *faults.Link, _ *middleware.Drain, l *middleware.Limit) {
+			l.Disconnect("everybody", 0, "")
+		}, 0, true},
+		{"Expires", func(*broadcast.Hub, *faults.Link, *middleware.Drain, *middleware.Limit) {}, time.Minute, true},
+		{"a client that vanishes", func(_ *broadcast.Hub, link *faults.Link, _ *middleware.Drain, _ *middleware.Limit) { link.Vanish() }, 45 * time.Second, false},
+		{"a client that leaves", func(_ *broadcast.Hub, link *faults.Link, _ *middleware.Drain, _ *middleware.Limit) { link.Cut() }, 31 * time.Second, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var hub broadcast.Hub
+				var link faults.Link
+				left := make(chan struct{})
+				drain := &middleware.Drain{Spread: -1}
+				limit := &middleware.Limit{Total: 1, Logger: silent, Key: func(*http.Request) string { return "everybody" }}
+				h := detachable(&hub)
+				h.Grant = func(r *http.Request) (*broadcast.Grant, error) {
+					context.AfterFunc(r.Context(), func() { close(left) })
+					return &broadcast.Grant{Topics: []string{"a"}, Expires: time.Now().Add(time.Minute)}, nil
+				}
+				s := ssetest.Connect(t, middleware.Direct(drain.Handler(limit.Handler(h))), faults.Via(request("GET", "/"), &link))
+				publish(t, &hub, "a", "first")
+				require.Equal(t, "first", string(s.Next().Data))
+				time.Sleep(time.Second)
+				refused := ssetest.Connect(t, limit.Handler(detachable(&hub)), request("GET", "/"))
+				require.Equal(t, 503, refused.Status(), "its place is held")
+
+				began := time.Now()
+				test.do(&hub, &link, drain, limit)
+				<-left
+				synctest.Wait()
+				require.LessOrEqual(t, time.Since(began), test.within)
+				require.Zero(t, hub.Stats().Subscriptions)
+				require.NoError(t, drain.Shutdown(t.Context()), "nobody is left to wait for")
+				if test.name == "a client that vanishes" {
+					return
+				}
+				require.Equal(t, test.proper, s.End() == nil)
+				require.Zero(t, limit.Disconnect("everybody", 0, ""), "its place is free")
+			})
+		})
+	}
+}
+
+// TestDetachResumes cuts a detached stream in the middle of an event.
+func TestDetachResumes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hub broadcast.Hub
+		var link faults.Link
+		s := ssetest.Connect(t, detachable(&hub), faults.Via(request("GET", "/"), &link))
+		publish(t, &hub, "a", "first")
+		require.Equal(t, "first", string(s.Next().Data))
+		link.CutAfter(1000)
+		publish(t, &hub, "a", strings.Repeat("x", 5000))
+		require.Error(t, s.End(), "a cut does not look like an end")
+		publish(t, &hub, "a", "last")
+		s.Reconnect()
+		require.Len(t, s.Next().Data, 5000)
+		require.Equal(t, "last", string(s.Next().Data))
+	})
+}
+
+// TestDetachFallsBack has requests that cannot be detached.
+func TestDetachFallsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hub broadcast.Hub
+		r := request("GET", "/")
+		r.ProtoMajor = 2
+		s := ssetest.Connect(t, detachable(&hub), r)
+		publish(t, &hub, "a", "over HTTP/2")
+		require.Equal(t, "over HTTP/2", string(s.Next().Data))
+
+		// A wrapper that hides the connection, and yet flushes.
+		s = ssetest.Connect(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			detachable(&hub).ServeHTTP(flushes{w}, r)
+		}), request("GET", "/"))
+		publish(t, &hub, "a", "attached")
+		require.Equal(t, "attached", string(s.Next().Data))
+		require.Equal(t, 200, ssetest.Connect(t, detachable(&hub), request("HEAD", "/")).Status())
+	})
+}
+
+type flushes struct{ http.ResponseWriter }
+
+func (f flushes) Flush() { f.ResponseWriter.(http.Flusher).Flush() }
+
+func request(method, target string) *http.Request {
+	r, err := http.NewRequest(method, target, nil)
+	if err != nil {
+		panic(err)
+	}
+	return r
+}
+
+// TestDetachOfAClientThatNeverReads is cut by WriteTimeout.
+func TestDetachOfAClientThatNeverReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hub broadcast.Hub
+		var link faults.Link
+		ssetest.Connect(t, detachable(&hub), faults.Via(request("GET", "/"), &link))
+		link.Stall()
+		publish(t, &hub, "a", strings.Repeat("x", 200<<10))
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		require.Zero(t, hub.Stats().Subscriptions)
+	})
+}

@@ -1,0 +1,104 @@
+package sse
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/fanfare-go/fanfare/internal/delivery"
+	"github.com/fanfare-go/fanfare/internal/tcp"
+)
+
+// detached is the connection of a stream that outlives its handler. Nothing reads from
+// it: that the client has left, a write finds out.
+type detached struct {
+	conn     net.Conn
+	deadline delivery.Deadline
+	joined   []byte // a buffer for what goes out in one write; mostly nil
+}
+
+// canHijack walks the wrappers as http.ResponseController does.
+func canHijack(w http.ResponseWriter) bool {
+	for {
+		switch t := w.(type) {
+		case http.Hijacker:
+			return true
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = t.Unwrap()
+		default:
+			return false
+		}
+	}
+}
+
+// hijack takes the connection, and returns it with the head of the response, which is
+// still to be written. It has all of the header that was set so far.
+func hijack(w http.ResponseWriter, o Options) (*detached, []byte, error) {
+	header := w.Header().Clone()
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, nil, fmt.Errorf("sse: %w", err)
+	}
+	setHeader(header)
+	if header.Get("Date") == "" {
+		header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	}
+	header.Set("Transfer-Encoding", "chunked") // so that a cut does not look like an end
+	header.Set("Connection", "close")
+	var head bytes.Buffer
+	head.WriteString("HTTP/1.1 200 OK\r\n")
+	_ = header.Write(&head) // which makes line breaks harmless
+	head.WriteString("\r\n")
+
+	_ = conn.SetDeadline(time.Time{})
+	if o.Heartbeat > 0 && o.WriteTimeout > 0 {
+		tcp.SetUserTimeout(conn, o.Heartbeat+o.WriteTimeout)
+	}
+	return &detached{conn: conn, deadline: delivery.Deadline{Of: conn, Timeout: o.WriteTimeout}}, head.Bytes(), nil
+}
+
+// chunk frames data as a chunk of HTTP/1.1 (RFC 9112 section 7.1).
+func chunk(data []byte) []byte {
+	if len(data) == 0 {
+		return nil // an empty chunk would be the end
+	}
+	b := make([]byte, 0, len(data)+20)
+	b = strconv.AppendInt(b, int64(len(data)), 16)
+	b = append(b, "\r\n"...)
+	b = append(b, data...)
+	return append(b, "\r\n"...)
+}
+
+var (
+	heartbeatChunk = chunk(heartbeat)
+	lastChunk      = []byte("0\r\n\r\n")
+)
+
+// Write writes chunks in one go.
+func (d *detached) Write(chunks net.Buffers) (err error) {
+	d.deadline.Renew()
+	if d.joined, err = tcp.Write(d.conn, chunks, d.joined); err != nil {
+		return fmt.Errorf("sse: writing: %w", err)
+	}
+	return nil
+}
+
+// Beat writes a heartbeat.
+func (d *detached) Beat() error { return d.Write(net.Buffers{heartbeatChunk}) }
+
+// Closing gives all that is still to be written one deadline.
+func (d *detached) Closing() { d.deadline.Fix() }
+
+// Cut lets a write that waits for the client fail.
+func (d *detached) Cut() { d.deadline.Cut() }
+
+// End ends the response, unless the stream was cut, and the connection.
+func (d *detached) End(why delivery.Reason) {
+	if why.Code != 0 {
+		_ = d.Write(net.Buffers{lastChunk})
+	}
+	tcp.HangUp(d.conn)
+}
