@@ -17,7 +17,7 @@ import (
 type detached struct {
 	conn     net.Conn
 	deadline delivery.Deadline
-	joined   []byte // a buffer for what goes out in one write; mostly nil
+	writer   *tcp.Writer // the handler's
 }
 
 // canHijack walks the wrappers as http.ResponseController does.
@@ -36,7 +36,7 @@ func canHijack(w http.ResponseWriter) bool {
 
 // hijack takes the connection, and returns it with the head of the response, which is
 // still to be written. It has all of the header that was set so far.
-func hijack(w http.ResponseWriter, o Options) (*detached, []byte, error) {
+func hijack(w http.ResponseWriter, writer *tcp.Writer, o Options) (*detached, []byte, error) {
 	header := w.Header().Clone()
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -57,7 +57,7 @@ func hijack(w http.ResponseWriter, o Options) (*detached, []byte, error) {
 	if o.Heartbeat > 0 && o.WriteTimeout > 0 {
 		tcp.SetUserTimeout(conn, o.Heartbeat+o.WriteTimeout)
 	}
-	return &detached{conn: conn, deadline: delivery.Deadline{Of: conn, Timeout: o.WriteTimeout}}, head.Bytes(), nil
+	return &detached{conn, delivery.Deadline{Of: conn, Timeout: o.WriteTimeout}, writer}, head.Bytes(), nil
 }
 
 // chunk frames data as a chunk of HTTP/1.1 (RFC 9112 section 7.1).
@@ -80,7 +80,7 @@ var (
 // Write writes chunks in one go.
 func (d *detached) Write(chunks net.Buffers) (err error) {
 	d.deadline.Renew()
-	if d.joined, err = tcp.Write(d.conn, chunks, d.joined); err != nil {
+	if err = d.writer.Write(d.conn, chunks); err != nil {
 		return fmt.Errorf("sse: writing: %w", err)
 	}
 	return nil

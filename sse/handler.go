@@ -14,6 +14,7 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/delivery"
 	"github.com/fanfare-go/fanfare/internal/stream"
+	"github.com/fanfare-go/fanfare/internal/tcp"
 )
 
 // Handler is an http.Handler that streams the messages of a Broadcaster as
@@ -81,6 +82,7 @@ type Handler struct {
 	state        delivery.State
 	warnDeadline sync.Once
 	once         sync.Once
+	writer       tcp.Writer
 	codecs       [2][2]delivery.Codec // by whether it is for envelopes, and in chunks
 }
 
@@ -103,9 +105,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	detach := h.Detach && r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor >= 1 && canHijack(ground.Writer)
 	handler := delivery.Handler{
 		Name: "sse", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant,
-		ErrorHandler: h.ErrorHandler, Logger: h.logger(), MaxAge: options.MaxAge, Detach: detach,
+		ErrorHandler: h.ErrorHandler, Logger: h.logger(), Detach: detach,
 	}
-	response, err := newResponse(ground.Writer, r, options)
+	response, err := newResponse(ground.Writer, r, &h.writer, options)
 	if err != nil {
 		handler.Refuse(w, r, err)
 		return
@@ -121,14 +123,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if detach {
-		conn, head, err := hijack(ground.Writer, options)
+		conn, head, err := hijack(ground.Writer, &h.writer, options)
 		if err != nil {
 			opened.Abandon()
 			handler.Refuse(w, r, err)
 			return
 		}
-		opened.Start(conn, append(head, chunk(prologue(r, options))...), options.Heartbeat)
-		opened.Detach()
+		opened.Start(conn, append(head, chunk(prologue(r, options))...), options.Heartbeat, options.MaxAge)
 		return
 	}
 	if err := response.commit(options); err != nil {
@@ -143,7 +144,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		response.End(delivery.Reason{})
 		return
 	}
-	opened.Start(response, prologue(r, options), options.Heartbeat)
+	opened.Start(response, prologue(r, options), options.Heartbeat, options.MaxAge)
 	<-opened.Done()
 }
 

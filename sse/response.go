@@ -22,9 +22,9 @@ type response struct {
 	w        http.ResponseWriter
 	control  *http.ResponseController
 	deadline delivery.Deadline
-	conn     net.Conn // under the request, if ConnContext has told
-	shared   bool     // other streams go over the connection as well: HTTP/2
-	joined   []byte   // a buffer for what goes out in one write
+	conn     net.Conn    // under the request, if ConnContext has told
+	shared   bool        // other streams go over the connection as well: HTTP/2
+	joiner   *tcp.Writer // the handler's; nil for one that writes single buffers
 
 	// body is how long the rest of the request's body may take to come, which
 	// net/http reads before the first write, and again before the next request;
@@ -34,7 +34,7 @@ type response struct {
 }
 
 // newResponse makes sure that the stream can be written, and sends nothing.
-func newResponse(w http.ResponseWriter, r *http.Request, o Options) (*response, error) {
+func newResponse(w http.ResponseWriter, r *http.Request, joiner *tcp.Writer, o Options) (*response, error) {
 	if err := canFlush(w); err != nil {
 		return nil, err
 	}
@@ -52,6 +52,7 @@ func newResponse(w http.ResponseWriter, r *http.Request, o Options) (*response, 
 		conn:     connOf(r.Context()),
 		shared:   r.ProtoMajor > 1,
 		body:     body,
+		joiner:   joiner,
 	}, nil
 }
 
@@ -104,14 +105,7 @@ func (s *response) Write(frames net.Buffers) error {
 	if len(frames) == 1 {
 		return s.write(frames[0])
 	}
-	for _, frame := range frames {
-		s.joined = append(s.joined, frame...)
-	}
-	err := s.write(s.joined)
-	if s.joined = s.joined[:0]; cap(s.joined) > 4096 {
-		s.joined = nil // an idle stream stays small
-	}
-	return err
+	return s.joiner.Join(frames, s.write)
 }
 
 func (s *response) write(b []byte) error {

@@ -64,7 +64,7 @@ func NewWriter(w http.ResponseWriter, r *http.Request, opts *Options) (*Writer, 
 	}
 	options = options.withDefaults()
 	ground := stream.GroundOf(w, r)
-	response, err := newResponse(ground.Writer, r, options)
+	response, err := newResponse(ground.Writer, r, nil, options)
 	if err == nil {
 		if err = ground.Take(); err != nil {
 			err = fmt.Errorf("sse: %w", err)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/fanfare-go/fanfare/internal/tcp"
 )
 
 // DialOptions are how a client connects, and what it allows its server.
@@ -90,7 +92,7 @@ func (d *dialer) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errors.New("the http.Client's Transport does not hand out the connection of an upgrade")
 	}
 	// The body has what the transport read ahead, the connection the deadlines.
-	d.socket = newSocket(upgraded{conn, body}, d.timeout, true)
+	d.socket = newSocket(upgraded{conn, body}, new(tcp.Writer), d.timeout, true)
 	response.Body = d.socket
 	return response, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/delivery"
 	"github.com/fanfare-go/fanfare/internal/stream"
+	"github.com/fanfare-go/fanfare/internal/tcp"
 )
 
 // Frame is a message as it goes over a WebSocket.
@@ -96,9 +97,10 @@ type Handler struct {
 	// (Error). If nil, slog.Default().
 	Logger *slog.Logger
 
-	state delivery.State
-	once  sync.Once
-	codec delivery.Codec
+	state  delivery.State
+	once   sync.Once
+	codec  delivery.Codec
+	writer tcp.Writer
 }
 
 // Raw is an Encode for clients that want a message's Data and nothing else. They
@@ -119,7 +121,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	options := h.Options.withDefaults()
 	handler := delivery.Handler{
 		Name: "ws", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant,
-		ErrorHandler: h.ErrorHandler, Logger: h.logger(), MaxAge: options.MaxAge, Plain: true, Detach: h.Detach,
+		ErrorHandler: h.ErrorHandler, Logger: h.logger(), Plain: true, Detach: h.Detach,
 	}
 	if err := check(w, ground.Writer, r, options); err != nil {
 		h.logger().Info("ws: refused a handshake", "path", r.URL.Path, "reason", err)
@@ -137,6 +139,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		handler.Refuse(w, r, err)
 		return
 	}
+	maxAge := options.MaxAge
 	options.MaxAge = 0 // the stream ends itself, with what it owes
 	accepted := false
 	defer func() {
@@ -148,7 +151,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.logger().Info("ws: a WebSocket came too late", "path", r.URL.Path, "reason", err)
 		return
 	}
-	c, err := accept(opened.Context(), ground.Writer, r, options)
+	c, err := accept(opened.Context(), ground.Writer, r, &h.writer, options)
 	if err != nil {
 		h.logger().Error("ws: the handshake failed", "path", r.URL.Path, "error", err)
 		return
@@ -161,12 +164,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return nil
 		})
 	}
-	opened.Start(&connection{c}, nil, options.PingInterval)
+	opened.Start(&connection{c}, nil, options.PingInterval, maxAge)
 	if err != nil {
 		in.fail(err)
 	}
 	if h.Detach {
-		opened.Detach()
 		go in.serve()
 		return
 	}

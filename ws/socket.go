@@ -27,7 +27,7 @@ type socket struct {
 	// turn is held by whoever writes. Control messages do not wait for it: who
 	// holds the turn writes them before letting go of it.
 	turn   chan struct{}
-	joined []byte      // what goes out in one write; its holder's
+	writer *tcp.Writer // a Handler's, or its own
 	over   atomic.Bool // a close frame went out, or a write failed:
 	broke  atomic.Bool // that
 	began  time.Time
@@ -40,13 +40,14 @@ type socket struct {
 	ping bool
 }
 
-func newSocket(c net.Conn, timeout time.Duration, client bool) *socket {
+func newSocket(c net.Conn, writer *tcp.Writer, timeout time.Duration, client bool) *socket {
 	return &socket{
 		Conn:     c,
 		client:   client,
 		began:    time.Now(),
 		deadline: delivery.Deadline{Of: c, Timeout: timeout},
 		turn:     make(chan struct{}, 1),
+		writer:   writer,
 	}
 }
 
@@ -187,8 +188,7 @@ func (s *socket) write(frames ...[]byte) error {
 		return net.ErrClosed
 	}
 	s.deadline.Renew()
-	var err error
-	s.joined, err = tcp.Write(s.Conn, frames, s.joined)
+	err := s.writer.Write(s.Conn, frames)
 	if err != nil {
 		s.over.Store(true)
 		s.broke.Store(true)

@@ -15,6 +15,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/fanfare-go/fanfare/internal/stream"
+	"github.com/fanfare-go/fanfare/internal/tcp"
 )
 
 // ErrCannotHijack says that a request cannot be upgraded because no Hijack can be
@@ -64,7 +65,7 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *Options) (*Conn, erro
 		ground.Leave()
 		return nil, &HandshakeError{http.StatusServiceUnavailable, err}
 	}
-	c, err := accept(ground.Context, ground.Writer, r, options)
+	c, err := accept(ground.Context, ground.Writer, r, new(tcp.Writer), options)
 	if err != nil {
 		ground.Leave()
 		return nil, err
@@ -182,8 +183,8 @@ func answer(w http.ResponseWriter, err error) {
 // accept does the handshake of a request that was checked, and takes the
 // connection over. ctx is what the connection's context comes from. On an error
 // the client has been answered.
-func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
-	h := &handshake{ResponseWriter: w, timeout: o.WriteTimeout}
+func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, writer *tcp.Writer, o Options) (*Conn, error) {
+	h := &handshake{ResponseWriter: w, writer: writer, timeout: o.WriteTimeout}
 	library, err := websocket.Accept(h, r, &websocket.AcceptOptions{
 		Subprotocols:       o.Subprotocols,
 		InsecureSkipVerify: true, // the origin was checked
@@ -203,6 +204,7 @@ func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, o Optio
 // socket between the two, with buffers as small as a control message.
 type handshake struct {
 	http.ResponseWriter
+	writer  *tcp.Writer
 	timeout time.Duration
 	socket  *socket
 }
@@ -222,7 +224,7 @@ func (h *handshake) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	_ = c.SetDeadline(time.Time{})
-	h.socket = newSocket(c, h.timeout, false)
+	h.socket = newSocket(c, h.writer, h.timeout, false)
 	if n := buffered.Reader.Buffered(); n > 0 {
 		b, _ := buffered.Reader.Peek(n)
 		h.socket.buffered = append([]byte(nil), b...)

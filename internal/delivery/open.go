@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fanfare-go/fanfare/broadcast"
@@ -22,15 +23,16 @@ type Handler struct {
 	Grant        func(*http.Request) (*broadcast.Grant, error)
 	ErrorHandler func(http.ResponseWriter, *http.Request, error)
 	Logger       *slog.Logger
-	MaxAge       time.Duration // 0 or negative: none
-	Plain        bool          // refusals are told as they are
-	Detach       bool          // the stream outlives the request
+	Plain        bool // refusals are told as they are
+	Detach       bool // the stream outlives the request
 }
 
 // State is what a handler keeps between requests. The zero value is ready.
 type State struct {
 	servers        Servers
+	clock          clock
 	warnOfDeadline sync.Once
+	topics         atomic.Pointer[broadcast.Grant] // what everybody gets
 }
 
 // After returns the position that a request resumes from. The header comes
@@ -63,19 +65,19 @@ func (h Handler) Open(r *http.Request, state *State, codec *Codec) (_ *Stream, e
 	if h.Broadcaster == nil {
 		return nil, fmt.Errorf("%s: Handler.Broadcaster is nil", h.Name)
 	}
-	s := newStream(r.Context(), h, codec)
-	s.server = state.servers.Context(r) // before Grant: a Shutdown meanwhile calls who is registered by then
+	s := newStream(r.Context(), h, state, codec)
+	s.server = state.servers.of(r) // before Grant: a Shutdown meanwhile calls who is registered by then
 	opened := false
 	defer func() {
 		if !opened { // also after a panic
 			s.Abandon()
 		}
 	}()
-	if s.grant, err = h.grant(r.WithContext(s.ctx)); err != nil {
+	if s.grant, err = h.grant(r, s, state); err != nil {
 		return nil, err
 	}
 	after := After(r)
-	s.sub, err = h.Broadcaster.Subscribe(s.ctx, broadcast.SubscribeOptions{
+	s.sub, err = h.Broadcaster.Subscribe(r.Context(), broadcast.SubscribeOptions{
 		Topics: s.grant.Topics,
 		After:  after,
 		Last:   s.grant.Last,
@@ -90,9 +92,9 @@ func (h Handler) Open(r *http.Request, state *State, codec *Codec) (_ *Stream, e
 	case err != nil:
 		return nil, fmt.Errorf("%s: beginning the stream: %w", h.Name, err)
 	}
-	if _, ok := r.Context().Deadline(); ok {
+	if _, ok := r.Context().Deadline(); ok && !h.Detach {
 		state.warnOfDeadline.Do(func() {
-			s.logger.Warn(h.Name+": the request's context has a deadline, which will end the stream; "+
+			codec.Logger.Warn(h.Name+": the request's context has a deadline, which will end the stream; "+
 				"a timeout middleware is the usual cause: mount the handler outside of it", "path", r.URL.Path)
 		})
 	}
@@ -100,13 +102,15 @@ func (h Handler) Open(r *http.Request, state *State, codec *Codec) (_ *Stream, e
 	return s, nil
 }
 
-func (h Handler) grant(r *http.Request) (g *broadcast.Grant, err error) {
+func (h Handler) grant(r *http.Request, s *Stream, state *State) (g *broadcast.Grant, err error) {
 	if h.Grant == nil {
 		if len(h.Topics) == 0 {
 			return nil, fmt.Errorf("%s: Handler has neither Topics nor Grant", h.Name)
 		}
-		return &broadcast.Grant{Topics: h.Topics}, nil
+		state.topics.CompareAndSwap(nil, &broadcast.Grant{Topics: h.Topics})
+		return state.topics.Load(), nil
 	}
+	r = r.WithContext(s.Context())
 	err = guard("Handler.Grant", func() (err error) {
 		g, err = h.Grant(r)
 		return err

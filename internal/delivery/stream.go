@@ -3,8 +3,6 @@ package delivery
 import (
 	"context"
 	"errors"
-	"log/slog"
-	"math"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -21,31 +19,33 @@ import (
 //
 // The writer is a goroutine that exists only while there is something to write.
 type Stream struct {
-	name   string
-	logger *slog.Logger
 	codec  *Codec
+	clock  *clock
 	grant  *broadcast.Grant
 	sub    broadcast.Subscription
 	conn   Conn
-	maxAge time.Duration
-	server context.Context // ends when the server shuts down; may be nil
+	server *server // nil outside of one
 
-	ctx    context.Context // the stream's own: ends when the stream has ended
-	cancel context.CancelFunc
-	life   *life         // that, where the stream outlives its request; else nil
-	done   chan struct{} // closed when the stream has ended
-	stops  []func() bool
-	detach func() // from what middleware holds for the stream
+	// ctx is the stream's own: it ends when the stream has ended. A stream that
+	// outlives its request has none unless its Grant has asked for it.
+	ctx      context.Context
+	cancel   context.CancelFunc
+	request  context.Context // the request's; until the stream has started
+	outlives bool            // the request
+	stop     func() bool     // the watch over the request's end; may be nil
+	detach   func()          // from what middleware holds for the stream; nil if nothing is
 
-	asking     context.Context // the one of Grant.Snapshot: ends as soon as the stream is to end
-	stopAsking context.CancelFunc
+	stopAsking atomic.Pointer[context.CancelFunc] // ends the context of Grant.Snapshot
+	done       atomic.Pointer[chan struct{}]      // closed when the stream has ended; nil if nobody has asked
 
 	word  atomic.Int32           // whether there is a writer, and whether it has to look again
 	why   atomic.Pointer[Reason] // set once the stream is to end
 	due   atomic.Bool            // a beat is due
-	wrote atomic.Int64           // when something was written last, since began
-	began time.Time
-	every time.Duration // beats; 0: never
+	over  atomic.Bool            // the stream has ended
+	wrote atomic.Int64           // when something was written last, by the clock
+	every time.Duration          // beats; 0: never
+	until time.Duration          // the stream ends then, by the clock; 0: never
+	last  *Reason                // and why
 
 	// What follows is the writer's.
 	told        broadcast.ID // the position that the client has
@@ -107,27 +107,43 @@ func (p *batches) put(b *batch) {
 	p.pool.Put(b)
 }
 
-func newStream(ctx context.Context, h Handler, codec *Codec) *Stream {
-	s := &Stream{name: h.Name, logger: h.logger(), codec: codec, maxAge: h.MaxAge, done: make(chan struct{}), room: minRoom}
-	if h.Detach {
-		s.life, s.cancel = newLife(ctx)
-		s.ctx = s.life
-	} else {
+func newStream(ctx context.Context, h Handler, state *State, codec *Codec) *Stream {
+	s := &Stream{codec: codec, clock: &state.clock, request: ctx, outlives: h.Detach, room: minRoom}
+	if !h.Detach {
 		s.ctx, s.cancel = context.WithCancel(ctx)
 	}
-	s.asking, s.stopAsking = context.WithCancel(s.ctx)
 	return s
 }
 
-// Context ends when the stream has ended.
-func (s *Stream) Context() context.Context { return s.ctx }
+// Context ends when the stream has ended. It is first asked for before Start.
+func (s *Stream) Context() context.Context {
+	if s.ctx == nil {
+		s.ctx, s.cancel = newLife(s.request)
+	}
+	return s.ctx
+}
+
+// closed is what Done returns of a stream that has ended.
+var closed = func() *chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return &c
+}()
 
 // Done is closed when the stream has ended: nothing is written any more.
-func (s *Stream) Done() <-chan struct{} { return s.done }
+func (s *Stream) Done() <-chan struct{} {
+	c := make(chan struct{})
+	if s.done.CompareAndSwap(nil, &c) {
+		return c
+	}
+	return *s.done.Load()
+}
 
 // Abandon lets go of a stream that was not started.
 func (s *Stream) Abandon() {
-	s.cancel()
+	if s.cancel != nil {
+		s.cancel()
+	}
 	if s.sub != nil {
 		s.sub.Close()
 	}
@@ -252,9 +268,14 @@ func (s *Stream) snapshot(b *batch) error {
 	if s.grant.Snapshot == nil {
 		return nil
 	}
+	ctx, cancel := context.WithCancel(s.Context()) // and it ends with that
+	s.stopAsking.Store(&cancel)
+	if s.why.Load() != nil {
+		cancel()
+	}
 	var state []broadcast.Message
 	err := guard("Grant.Snapshot", func() (err error) {
-		state, err = s.grant.Snapshot(s.asking)
+		state, err = s.grant.Snapshot(ctx)
 		return err
 	})
 	for i := range state {
@@ -281,37 +302,33 @@ func (s *Stream) passes(m *broadcast.Message) (pass bool) {
 		return nil
 	})
 	if err != nil && !s.codec.form(m, false).warned.Swap(true) {
-		s.logger.Error(s.name+": dropped a message", "id", m.ID, "topic", m.Topic, "error", err)
+		s.codec.Logger.Error(s.codec.Name+": dropped a message", "id", m.ID, "topic", m.Topic, "error", err)
 	}
 	return pass && err == nil
 }
 
 // Start begins to write to a connection that stands: the prologue, then what the
 // first look found. Every interval (0: never) in which nothing was written, it
-// tells the position or lets the connection beat. The stream ends by itself;
-// conn.End is the last it does.
-func (s *Stream) Start(conn Conn, prologue []byte, interval time.Duration) {
-	s.conn, s.began, s.every = conn, time.Now(), interval
-	s.endLater()
-	if interval > 0 {
-		s.beatLater()
-	}
+// tells the position or lets the connection beat. It ends at most maxAge later (0:
+// never). The stream ends by itself; conn.End is the last it does.
+func (s *Stream) Start(conn Conn, prologue []byte, interval, maxAge time.Duration) {
+	s.conn, s.every = conn, interval
+	s.wrote.Store(int64(s.clock.now()))
+	s.endLater(maxAge)
 	if prologue != nil {
 		s.opening.frames = append(net.Buffers{prologue}, s.opening.frames...)
 	}
 	if s.unspeakable {
 		s.End(Unspeakable)
 	}
-	s.detach = stream.Attach(s.ctx, s.endAs)
-	go s.run()
-}
-
-// Detach lets go of what the stream has of its request. Nobody asks for the values of
-// its context any more.
-func (s *Stream) Detach() {
-	if s.life != nil {
-		s.life.letGo()
+	if stream.Held(s.request) {
+		s.detach = stream.Attach(s.request, s.endAs)
 	}
+	if l, ok := s.ctx.(*life); ok {
+		defer l.letGo()
+	}
+	s.request = nil
+	go s.run()
 }
 
 // endAs ends the stream as a middleware wants.
@@ -328,20 +345,50 @@ func (s *Stream) endAs(how stream.End) {
 }
 
 // endLater arms what ends the stream from outside.
-func (s *Stream) endLater() {
-	after := func(d time.Duration, why Reason) {
-		s.stops = append(s.stops, time.AfterFunc(d, func() { s.End(why) }).Stop)
+func (s *Stream) endLater(maxAge time.Duration) {
+	now := s.clock.now()
+	if maxAge > 0 {
+		s.until, s.last = now+maxAge-rand.N(maxAge/5+1), &Restart
 	}
 	if !s.grant.Expires.IsZero() {
-		after(time.Until(s.grant.Expires), Expired)
+		if until := max(1, now+time.Until(s.grant.Expires)); s.until == 0 || until < s.until {
+			s.until, s.last = until, &Expired
+		}
 	}
-	if s.maxAge > 0 {
-		after(s.maxAge-rand.N(s.maxAge/5+1), Restart)
+	if d := s.tick(); d > 0 {
+		s.clock.look(s, d)
 	}
-	if s.server != nil {
-		s.stops = append(s.stops, context.AfterFunc(s.server, func() { s.End(Restart) }))
+	if s.server != nil && !s.server.add(s) {
+		s.End(Restart)
 	}
-	s.stops = append(s.stops, context.AfterFunc(s.ctx, func() { s.End(RequestEnded) }))
+	if !s.outlives {
+		s.stop = context.AfterFunc(s.ctx, func() { s.End(RequestEnded) })
+	}
+}
+
+// tick does what is due by the clock, and returns after how long to look again; 0:
+// not any more.
+func (s *Stream) tick() time.Duration {
+	now := s.clock.now()
+	if s.over.Load() {
+		return 0
+	}
+	if s.until > 0 && now >= s.until {
+		s.End(*s.last)
+		s.until = 0
+	}
+	var next time.Duration
+	if s.every > 0 {
+		if next = s.every - s.silence(now); next <= 0 {
+			next = s.every
+			s.due.Store(true)
+			s.notify()
+		}
+	}
+	if s.until > 0 && (next == 0 || s.until-now < next) {
+		next = s.until - now
+	}
+	return next
 }
 
 // End asks the stream to end. The first reason stands.
@@ -349,7 +396,9 @@ func (s *Stream) End(why Reason) {
 	if !s.why.CompareAndSwap(nil, &why) {
 		return
 	}
-	s.stopAsking()
+	if stop := s.stopAsking.Load(); stop != nil {
+		(*stop)()
+	}
 	err := guard("the asking for an end", func() error {
 		if sub, ok := s.sub.(finisher); ok && why.Owed {
 			sub.Finish()
@@ -358,7 +407,7 @@ func (s *Stream) End(why Reason) {
 		return nil
 	})
 	if err != nil {
-		s.logger.Error(s.name+": ending a stream", "error", err)
+		s.codec.Logger.Error(s.codec.Name+": ending a stream", "error", err)
 	}
 	s.notify()
 }
@@ -366,29 +415,9 @@ func (s *Stream) End(why Reason) {
 // finisher is a Subscription that can end at what is in the log now.
 type finisher interface{ Finish() }
 
-// beatLater makes a beat due whenever nothing was written for as long as every.
-func (s *Stream) beatLater() {
-	var timer *time.Timer
-	timer = time.AfterFunc(math.MaxInt64, func() {
-		wait := s.every - s.silence()
-		if wait <= 0 {
-			wait = s.every
-			s.due.Store(true)
-			s.notify()
-		}
-		select {
-		case <-s.done:
-		default:
-			timer.Reset(wait)
-		}
-	})
-	s.stops = append(s.stops, timer.Stop)
-	timer.Reset(s.every) // only now, when its function knows it
-}
-
 // silence is how long ago something was written.
-func (s *Stream) silence() time.Duration {
-	return time.Since(s.began) - time.Duration(s.wrote.Load())
+func (s *Stream) silence(now time.Duration) time.Duration {
+	return now - time.Duration(s.wrote.Load())
 }
 
 // notify makes sure that a writer looks again.
@@ -477,7 +506,7 @@ func (s *Stream) drain() bool {
 // beat does what a beat asks for, if one is due. Only when all that is in the log
 // has been polled and written may it tell the position.
 func (s *Stream) beat(b *batch, drained bool) bool {
-	if !s.due.Swap(false) || s.silence() < s.every {
+	if !s.due.Swap(false) || s.silence(s.clock.now()) < s.every {
 		return true
 	}
 	if position := s.sub.Position(); drained && position != s.told && s.tell(b, Control{Kind: Position, ID: position}) {
@@ -487,7 +516,7 @@ func (s *Stream) beat(b *batch, drained bool) bool {
 		s.fail(Failed, err)
 		return false
 	}
-	s.wrote.Store(int64(time.Since(s.began)))
+	s.wrote.Store(int64(s.clock.now()))
 	return true
 }
 
@@ -504,7 +533,7 @@ func (s *Stream) write(b *batch) bool {
 			return false
 		}
 		frames = frames[k:]
-		s.wrote.Store(int64(time.Since(s.began)))
+		s.wrote.Store(int64(s.clock.now()))
 		if why := s.why.Load(); why != nil && !why.Owed {
 			return false // such as a Grant that has expired while this write waited
 		}
@@ -520,7 +549,7 @@ func (s *Stream) fail(why Reason, err error) {
 	case errors.Is(err, errUnspeakable):
 		why = Unspeakable
 	case why == Fault && s.why.Load() == nil:
-		s.logger.Error(s.name+": ended a stream", "error", err)
+		s.codec.Logger.Error(s.codec.Name+": ended a stream", "error", err)
 	}
 	s.End(why)
 	if why == Failed {
@@ -533,20 +562,30 @@ func (s *Stream) fail(why Reason, err error) {
 // finish is the writer's last act. The word never becomes idle again, so that
 // nobody starts another.
 func (s *Stream) finish() {
-	for _, stop := range s.stops {
-		stop()
+	if s.stop != nil {
+		s.stop()
+	}
+	if s.server != nil {
+		s.server.remove(s)
 	}
 	why := s.why.Load()
 	err := guard("the end of a stream", func() error {
-		defer s.cancel()
+		if s.cancel != nil {
+			defer s.cancel()
+		}
 		defer s.sub.Close()
 		s.conn.End(*why)
 		return nil
 	})
 	if err != nil {
-		s.logger.Error(s.name+": ending a stream", "error", err)
+		s.codec.Logger.Error(s.codec.Name+": ending a stream", "error", err)
 	}
-	s.logger.Debug(s.name+": stream ended", "reason", why.Name, "position", s.told)
-	s.detach()
-	close(s.done)
+	s.codec.Logger.Debug(s.codec.Name+": stream ended", "reason", why.Name, "position", s.told)
+	s.over.Store(true)
+	if s.detach != nil {
+		s.detach()
+	}
+	if done := s.done.Swap(closed); done != nil {
+		close(*done)
+	}
 }

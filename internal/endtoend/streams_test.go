@@ -67,8 +67,10 @@ func deliver(t *testing.T, hub *broadcast.Hub) *run {
 	grant := func(r *http.Request) (*broadcast.Grant, error) {
 		return &broadcast.Grant{Topics: r.URL.Query()["topic"]}, nil
 	}
-	mux.Handle("/sse", &sse.Handler{Broadcaster: hub, Grant: grant})
-	mux.Handle("/ws", &ws.Handler{Broadcaster: hub, Grant: grant})
+	for path, detach := range map[string]bool{"": false, "/detached": true} {
+		mux.Handle("/sse"+path, &sse.Handler{Broadcaster: hub, Grant: grant, Detach: detach})
+		mux.Handle("/ws"+path, &ws.Handler{Broadcaster: hub, Grant: grant, Detach: detach})
+	}
 	server := httptest.NewServer(mux)
 	defer server.Close()
 	defer http.DefaultClient.CloseIdleConnections()
@@ -198,10 +200,12 @@ func (c *client) read(ctx context.Context) {
 	}
 }
 
+func either(a, b string) string { return []string{a, b}[rand.N(2)] }
+
 func (c *client) overSSE(ctx context.Context, query string, take func(id, topic, typ string) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.run.url+"/sse?envelope=1&"+query, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.run.url+"/sse"+either("", "/detached")+"?envelope=1&"+query, nil)
 	if err != nil {
 		return err
 	}
@@ -225,7 +229,7 @@ func (c *client) overSSE(ctx context.Context, query string, take func(id, topic,
 }
 
 func (c *client) overWebSocket(ctx context.Context, query string, take func(id, topic, typ string) error) error {
-	conn, err := ws.Dial(ctx, c.run.url+"/ws?"+query, nil)
+	conn, err := ws.Dial(ctx, c.run.url+"/ws"+either("", "/detached")+"?"+query, nil)
 	if err != nil {
 		return err
 	}

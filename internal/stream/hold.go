@@ -60,11 +60,20 @@ func (h *Hold) End(how End) {
 	}
 }
 
+// Held reports whether a middleware holds something for the request.
+func Held(ctx context.Context) bool {
+	h, _ := ctx.Value(holdKey{}).(*Hold)
+	return h != nil
+}
+
 // Attach lets every Hold of a request wait for a stream, and end it by calling end,
 // which may be called at any time, more than once, and must not wait. The stream
 // calls detach when it has ended, once or more.
 func Attach(ctx context.Context, end func(End)) (detach func()) {
 	innermost, _ := ctx.Value(holdKey{}).(*Hold)
+	if innermost == nil {
+		return func() {}
+	}
 	var asked []End
 	for h := innermost; h != nil; h = h.parent {
 		h.mu.Lock()

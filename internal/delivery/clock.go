@@ -1,0 +1,99 @@
+package delivery
+
+import (
+	"container/heap"
+	"sync"
+	"time"
+)
+
+// clock looks at each of a handler's streams when it is time to: one timer for all,
+// since a timer of its own would be a third of what an idle stream takes. The zero
+// clock is ready.
+type clock struct {
+	mu    sync.Mutex
+	base  time.Time // of the durations here; set by the first use
+	timer *time.Timer
+	ticks ticks
+}
+
+// tick is when to look at a stream next.
+type tick struct {
+	at     time.Duration
+	stream *Stream
+}
+
+// now is the time since base.
+func (c *clock) now() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.since()
+}
+
+func (c *clock) since() time.Duration {
+	if c.base.IsZero() {
+		c.base = time.Now()
+	}
+	return time.Since(c.base)
+}
+
+// look calls the stream's tick after d.
+func (c *clock) look(s *Stream, d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	heap.Push(&c.ticks, tick{c.since() + d, s})
+	if c.ticks[0].stream == s {
+		c.wind()
+	}
+}
+
+// wind sets the timer to the next tick.
+func (c *clock) wind() {
+	d := max(0, c.ticks[0].at-c.since())
+	if c.timer == nil {
+		c.timer = time.AfterFunc(d, c.run)
+	} else {
+		c.timer.Reset(d)
+	}
+}
+
+func (c *clock) run() {
+	for {
+		s := c.next()
+		if s == nil {
+			return
+		}
+		if d := s.tick(); d > 0 {
+			c.look(s, d)
+		}
+	}
+}
+
+// next returns a stream whose time has come; nil if there is none.
+func (c *clock) next() *Stream {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case len(c.ticks) == 0:
+		c.timer = nil
+		return nil
+	case c.ticks[0].at > c.since():
+		c.wind()
+		return nil
+	}
+	return heap.Pop(&c.ticks).(tick).stream
+}
+
+// ticks is a heap, the earliest first.
+type ticks []tick
+
+func (t ticks) Len() int           { return len(t) }
+func (t ticks) Less(i, j int) bool { return t[i].at < t[j].at }
+func (t ticks) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
+func (t *ticks) Push(x any)        { *t = append(*t, x.(tick)) }
+func (t *ticks) Pop() any {
+	last := len(*t) - 1
+	x := (*t)[last]
+	(*t)[last] = tick{}
+	*t = (*t)[:last]
+	return x
+}
