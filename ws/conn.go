@@ -42,6 +42,7 @@ type Conn struct {
 	socket      *socket
 	library     *websocket.Conn
 	subprotocol string
+	deflater    *deflater
 	limit       int64 // of a message's size; -1: none
 	timeout     time.Duration
 
@@ -71,6 +72,10 @@ func newConn(ctx context.Context, library *websocket.Conn, s *socket, o Options)
 		limit:       o.MaxMessage,
 		timeout:     o.WriteTimeout,
 		reading:     make(chan struct{}, 1),
+		deflater:    o.deflater,
+	}
+	if c.deflater == nil {
+		c.deflater = new(deflater)
 	}
 	if c.timeout == 0 {
 		c.timeout = defaultWriteTimeout
@@ -319,7 +324,9 @@ func (c *Conn) Write(ctx context.Context, t MessageType, p []byte) error {
 		return errors.New("ws: writing: Text must be UTF-8: send it as Binary")
 	}
 	var frames net.Buffers
-	if c.socket.client || len(p) <= 4096 {
+	if c.socket.deflates {
+		frames = net.Buffers{c.deflater.appendFrame(nil, byte(t), p, c.socket.client)}
+	} else if c.socket.client || len(p) <= 4096 {
 		frames = net.Buffers{appendFrame(make([]byte, 0, maxHeader+len(p)), byte(t), p, c.socket.client)}
 	} else {
 		frames = net.Buffers{appendHeader(nil, byte(t), len(p), false), p}

@@ -52,9 +52,10 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, error) {
 	}
 	client.Transport = d
 	library, response, err := websocket.Dial(ctx, url, &websocket.DialOptions{
-		HTTPClient:   &client,
-		HTTPHeader:   o.Header,
-		Subprotocols: options.Subprotocols,
+		HTTPClient:      &client,
+		HTTPHeader:      o.Header,
+		Subprotocols:    options.Subprotocols,
+		CompressionMode: options.mode(),
 		OnPingReceived: func(_ context.Context, payload []byte) bool {
 			d.socket.answer(payload)
 			return false
@@ -93,6 +94,7 @@ func (d *dialer) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	// The body has what the transport read ahead, the connection the deadlines.
 	d.socket = newSocket(upgraded{conn, body}, new(tcp.Writer), d.timeout, true)
+	d.socket.deflates = deflates(response.Header)
 	response.Body = d.socket
 	return response, nil
 }

@@ -99,8 +99,10 @@ type Handler struct {
 
 	state  delivery.State
 	once   sync.Once
-	codec  delivery.Codec
+	codecs [2]delivery.Codec // by whether messages are deflated
 	writer tcp.Writer
+
+	deflater deflater
 }
 
 // Raw is an Encode for clients that want a message's Data and nothing else. They
@@ -134,11 +136,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.once.Do(h.setUp)
-	opened, err := handler.Open(r.WithContext(ground.Context), &h.state, &h.codec)
+	opened, err := handler.Open(r.WithContext(ground.Context), &h.state, &h.codecs[0])
 	if err != nil {
 		handler.Refuse(w, r, err)
 		return
 	}
+	options.deflater = &h.deflater
 	maxAge := options.MaxAge
 	options.MaxAge = 0 // the stream ends itself, with what it owes
 	accepted := false
@@ -157,6 +160,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	accepted = true
+	if c.socket.deflates {
+		opened.Use(&h.codecs[1])
+	}
 	in := newInbox(c, opened, h.logger(), options)
 	if h.Receive != nil {
 		err = in.guard(func() error {
@@ -183,23 +189,33 @@ func (h *Handler) logger() *slog.Logger {
 }
 
 func (h *Handler) setUp() {
-	h.codec.Name, h.codec.Logger = "ws", h.logger()
-	h.codec.Message, h.codec.Control = h.message, h.control
+	h.codecs[0].Message = h.message(appendFrame)
+	h.codecs[1].Message = h.message(h.deflater.appendFrame)
+	for i := range h.codecs {
+		h.codecs[i].Name, h.codecs[i].Logger, h.codecs[i].Control = "ws", h.logger(), h.control
+	}
 }
 
-func (h *Handler) message(m *broadcast.Message, bare bool) ([]byte, error) {
-	if h.Encode == nil {
-		data, err := delivery.NewEnvelope(m, m.Type, m.Data, m.Binary, bare)
+// message makes the wire form of a message with the function that makes frames.
+func (h *Handler) message(frame func(b []byte, opcode byte, payload []byte, masked bool) []byte) func(*broadcast.Message, bool) ([]byte, error) {
+	return func(m *broadcast.Message, bare bool) ([]byte, error) {
+		if h.Encode == nil {
+			data, err := delivery.NewEnvelope(m, m.Type, m.Data, m.Binary, bare)
+			if err != nil {
+				return nil, err
+			}
+			return frame(nil, opText, data, false), nil
+		}
+		f, ok := h.Encode(m)
+		if !ok {
+			return nil, nil
+		}
+		opcode, err := f.opcode()
 		if err != nil {
 			return nil, err
 		}
-		return appendFrame(nil, opText, data, false), nil
+		return frame(nil, opcode, f.Data, false), nil
 	}
-	frame, ok := h.Encode(m)
-	if !ok {
-		return nil, nil
-	}
-	return frame.encode()
 }
 
 func (h *Handler) control(c delivery.Control) []byte {
@@ -219,16 +235,24 @@ func (h *Handler) control(c delivery.Control) []byte {
 }
 
 func (f Frame) encode() ([]byte, error) {
+	opcode, err := f.opcode()
+	if err != nil {
+		return nil, err
+	}
+	return appendFrame(nil, opcode, f.Data, false), nil
+}
+
+func (f Frame) opcode() (byte, error) {
 	switch f.Type {
 	case 0, Text:
 		if !utf8.Valid(f.Data) {
-			return nil, errors.New("a Frame of Text is not UTF-8: make it Binary")
+			return 0, errors.New("a Frame of Text is not UTF-8: make it Binary")
 		}
-		return appendFrame(nil, opText, f.Data, false), nil
+		return opText, nil
 	case Binary:
-		return appendFrame(nil, opBinary, f.Data, false), nil
+		return opBinary, nil
 	}
-	return nil, errors.New("the Type of a Frame is neither Text nor Binary")
+	return 0, errors.New("the Type of a Frame is neither Text nor Binary")
 }
 
 // connection is a Conn as a stream's writer uses it.

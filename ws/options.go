@@ -27,6 +27,15 @@ type Options struct {
 	// there is no limit.
 	MessageRate float64
 
+	// Compression offers permessage-deflate (RFC 7692), without context takeover: a
+	// message of 512 bytes or more goes out deflated where that makes it smaller. A
+	// Handler deflates a message once for all its clients. MaxMessage counts what a
+	// message inflates to.
+	//
+	// Do not compress what mixes secrets with what a client can choose (CRIME), nor
+	// what is compressed already.
+	Compression bool
+
 	// PingInterval is after how long a ping goes out if nothing came in. A peer
 	// that is silent from one ping to the next is cut. If zero, 30 s.
 	PingInterval time.Duration
@@ -42,6 +51,8 @@ type Options struct {
 	// newer servers in time. It is closed with 1012 after 80 to 100 % of it, at
 	// random. If zero, there is no limit.
 	MaxAge time.Duration
+
+	deflater *deflater // a Handler's, for all its connections; may be nil
 }
 
 const (

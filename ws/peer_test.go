@@ -59,13 +59,15 @@ type peer struct {
 	r *bufio.Reader
 }
 
+func newPeer(t *testing.T, conn net.Conn) *peer { return &peer{t, conn, bufio.NewReader(conn)} }
+
 // raw connects a peer, whose handshake is done; more goes out right behind it.
 func (n *network) raw(target, more string) *peer {
 	n.t.Helper()
 	conn, err := n.listener.DialContext(n.t.Context(), "", "")
 	require.NoError(n.t, err)
 	n.t.Cleanup(func() { conn.Close() })
-	p := &peer{n.t, conn, bufio.NewReader(conn)}
+	p := newPeer(n.t, conn)
 	p.write("GET " + target + " HTTP/1.1\r\nHost: memory\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" + more)
 	response, err := http.ReadResponse(p.r, nil)

@@ -20,6 +20,7 @@ type socket struct {
 	net.Conn
 	client   bool    // frames are masked, and the peer's must not be
 	incoming framing // of a client's peer
+	deflates bool    // messages may be deflated
 	buffered []byte  // what the HTTP server had read already
 	deadline delivery.Deadline
 	broken   func(error) // told that a write has failed; must not wait for a Read

@@ -188,6 +188,7 @@ func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, writer 
 	library, err := websocket.Accept(h, r, &websocket.AcceptOptions{
 		Subprotocols:       o.Subprotocols,
 		InsecureSkipVerify: true, // the origin was checked
+		CompressionMode:    o.mode(),
 		OnPingReceived: func(_ context.Context, payload []byte) bool {
 			h.socket.answer(payload)
 			return false
@@ -196,6 +197,7 @@ func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, writer 
 	if err != nil {
 		return nil, &HandshakeError{http.StatusInternalServerError, err}
 	}
+	h.socket.deflates = deflates(h.Header())
 	h.ResponseWriter = nil // a connection lives longer than its request
 	return newConn(ctx, library, h.socket, o), nil
 }

@@ -307,6 +307,10 @@ func (s *Stream) passes(m *broadcast.Message) (pass bool) {
 	return pass && err == nil
 }
 
+// Use lets a stream that has not started go on with another of the handler's codecs,
+// where only the handshake tells which. What the stream begins with is encoded.
+func (s *Stream) Use(codec *Codec) { s.codec = codec }
+
 // Start begins to write to a connection that stands: the prologue, then what the
 // first look found. Every interval (0: never) in which nothing was written, it
 // tells the position or lets the connection beat. It ends at most maxAge later (0:

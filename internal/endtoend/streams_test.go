@@ -69,7 +69,7 @@ func deliver(t *testing.T, hub *broadcast.Hub) *run {
 	}
 	for path, detach := range map[string]bool{"": false, "/detached": true} {
 		mux.Handle("/sse"+path, &sse.Handler{Broadcaster: hub, Grant: grant, Detach: detach})
-		mux.Handle("/ws"+path, &ws.Handler{Broadcaster: hub, Grant: grant, Detach: detach})
+		mux.Handle("/ws"+path, &ws.Handler{Broadcaster: hub, Grant: grant, Detach: detach, Options: ws.Options{Compression: true}})
 	}
 	server := httptest.NewServer(mux)
 	defer server.Close()
@@ -102,6 +102,9 @@ func (r *run) publish(ctx context.Context, t *testing.T, hub *broadcast.Hub) {
 	var mu sync.Mutex
 	put := func(topic int, typ string) {
 		m := broadcast.Message{Topic: "topic " + strconv.Itoa(topic), Type: typ, Data: []byte("x")}
+		if rand.N(50) == 0 {
+			m.Data = bytes.Repeat(m.Data, 1000) // which is deflated
+		}
 		id, err := hub.Publish(ctx, m)
 		if !assert.NoError(t, err) {
 			return
@@ -229,7 +232,7 @@ func (c *client) overSSE(ctx context.Context, query string, take func(id, topic,
 }
 
 func (c *client) overWebSocket(ctx context.Context, query string, take func(id, topic, typ string) error) error {
-	conn, err := ws.Dial(ctx, c.run.url+"/ws"+either("", "/detached")+"?"+query, nil)
+	conn, err := ws.Dial(ctx, c.run.url+"/ws"+either("", "/detached")+"?"+query, &ws.DialOptions{Options: ws.Options{Compression: rand.N(2) == 0}})
 	if err != nil {
 		return err
 	}
