@@ -20,9 +20,14 @@ import (
 // of its Grant.
 //
 // Requests that do not become streams pass as if Direct were not there. Direct returns
-// when both the handlers below and the stream have ended.
+// when both the handlers below and the stream have ended: an sse.Writer and a Conn of
+// ws.Upgrade have to be closed, for that their handler has returned does not show here.
 func Direct(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if stream.Directed(r.Context()) {
+			next.ServeHTTP(w, r) // mounted twice: the first one leads further
+			return
+		}
 		d, r := stream.NewDirect(w, r)
 		aborted := true
 		defer func() { d.Close(aborted) }()

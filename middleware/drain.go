@@ -62,6 +62,7 @@ func (d *Drain) Handler(next http.Handler) http.Handler {
 		var hold *stream.Hold
 		hold, ctx := stream.NewHold(r.Context(), func() { d.leave(hold) })
 		if !d.enter(hold) {
+			w.Header().Set("Connection", "close") // the next one is to reach another server
 			refuse(w, r, d.Logger, http.StatusServiceUnavailable, max(d.spread(), time.Second), d.Plain, errors.New("the server is shutting down"))
 			return
 		}
@@ -116,12 +117,10 @@ func (d *Drain) Shutdown(ctx context.Context) error {
 	d.mu.Lock()
 	if done := d.done; done != nil {
 		d.mu.Unlock()
-		select {
-		case <-done:
-			return d.err
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if !await(ctx, done) {
+			return ctx.Err()
 		}
+		return d.err
 	}
 	d.done = make(chan struct{})
 	d.mu.Unlock()
@@ -132,7 +131,7 @@ func (d *Drain) Shutdown(ctx context.Context) error {
 }
 
 func (d *Drain) shutdown(ctx context.Context) error {
-	wait(ctx, d.Delay)
+	wait(ctx, nil, d.Delay)
 	holds := d.refuse()
 	rand.Shuffle(len(holds), func(i, j int) { holds[i], holds[j] = holds[j], holds[i] })
 	spread := d.spread()
@@ -141,19 +140,32 @@ func (d *Drain) shutdown(ctx context.Context) error {
 	}
 	began := time.Now()
 	for i, hold := range holds {
-		due := spread * time.Duration(i+1) / time.Duration(len(holds))
-		wait(ctx, due-time.Since(began))
+		due := time.Duration(float64(spread) * (float64(i+1) / float64(len(holds))))
+		wait(ctx, d.empty, due-time.Since(began)) // they leave by themselves, too
 		hold.End(stream.End{})
 	}
-	select {
-	case <-d.empty:
+	if await(ctx, d.empty) {
 		return nil
-	case <-ctx.Done():
 	}
 	for _, hold := range d.refuse() {
 		hold.End(stream.End{Cut: true})
 	}
-	return context.Cause(ctx)
+	return ctx.Err()
+}
+
+// await reports whether done is closed, for which it waits until ctx ends.
+func await(ctx context.Context, done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+	}
+	select {
+	case <-done: // as well
+		return true
+	default:
+		return false
+	}
 }
 
 // refuse begins to refuse, and returns what is still held.
@@ -173,7 +185,8 @@ func (d *Drain) refuse() (holds []*stream.Hold) {
 	return holds
 }
 
-func wait(ctx context.Context, duration time.Duration) {
+// wait waits until the time is over, or there is no reason to any more.
+func wait(ctx context.Context, needless <-chan struct{}, duration time.Duration) {
 	if duration <= 0 {
 		return
 	}
@@ -181,6 +194,7 @@ func wait(ctx context.Context, duration time.Duration) {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-needless:
 	case <-ctx.Done():
 	}
 }

@@ -97,7 +97,11 @@ func (l *Limit) enter(key string, hold *stream.Hold) (status int, err error) {
 	case l.Total > 0 && l.total >= l.Total:
 		return http.StatusServiceUnavailable, errors.New("as many streams as Limit.Total allows")
 	case l.PerKey > 0 && key != "" && len(l.keys[key]) >= l.PerKey:
-		return http.StatusTooManyRequests, fmt.Errorf("as many streams of %.100q as Limit.PerKey allows", key)
+		err = errors.New("as many streams of its key as Limit.PerKey allows")
+		if l.Key == nil { // else it may be what nobody is to read, such as a token
+			err = fmt.Errorf("as many streams of %s as Limit.PerKey allows", key)
+		}
+		return http.StatusTooManyRequests, err
 	}
 	l.total++
 	if key != "" {
@@ -127,7 +131,7 @@ func (l *Limit) leave(key string, hold *stream.Hold) {
 // cannot be sent. An event stream just ends, and its client comes back: it is up to
 // Grant to refuse it then. A request that has not become a stream yet ends as it does.
 func (l *Limit) Disconnect(key string, code int, reason string) int {
-	if code < 3000 || code > 4999 {
+	if !sendable(code) {
 		code = 3003
 	}
 	l.mu.Lock()
@@ -140,4 +144,9 @@ func (l *Limit) Disconnect(key string, code int, reason string) int {
 		hold.End(stream.End{Code: code, Reason: reason})
 	}
 	return len(holds)
+}
+
+// sendable reports whether a close frame may carry the code (RFC 6455 section 7.4).
+func sendable(code int) bool {
+	return code >= 1000 && code <= 1014 && (code < 1004 || code > 1006) || code >= 3000 && code <= 4999
 }

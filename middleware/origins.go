@@ -67,13 +67,13 @@ func (o *Origins) check(r *http.Request) (foreign string, err error) {
 	if !ok {
 		return "", fmt.Errorf("middleware: the Origin %.100q", values[0]) // null, or nonsense
 	}
-	if host == withoutPort(scheme, strings.ToLower(r.Host)) {
-		return "", nil
-	}
-	for _, pattern := range o.Allow {
+	for _, pattern := range o.Allow { // first: of the same host over another scheme a browser wants CORS, too
 		if matches(pattern, scheme, host) {
 			return values[0], nil
 		}
+	}
+	if host == withoutPort(scheme, strings.ToLower(r.Host)) {
+		return "", nil
 	}
 	return "", fmt.Errorf("middleware: the Origin %.100q, while the host is %.100q: allow it in Origins.Allow", values[0], r.Host)
 }

@@ -15,8 +15,9 @@ import (
 // below sees it and no server echoes it.
 //
 // It touches only requests for streams: those whose Accept names text/event-stream,
-// and WebSocket handshakes. An Authorization header that the request has stays. It is
-// set before its first use; the zero Token does nothing.
+// WebSocket handshakes, and the URLs of CORS preflight requests. An Authorization
+// header that the request has stays. It is set before its first use; the zero Token
+// does nothing.
 type Token struct {
 	// Query is the name of a query parameter. A URL ends up in the logs of proxies and
 	// in browsers' histories: give such tokens a short life. If empty, none is looked
@@ -46,13 +47,21 @@ const maxToken = 8 << 10
 // RFC 6750 allows. It goes outside of loggers, inside of Direct.
 func (t *Token) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		isWebSocket := strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
-		if !isWebSocket && !strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+		names := func(header, value string) bool {
+			return strings.Contains(strings.ToLower(strings.Join(r.Header.Values(header), ",")), value)
+		}
+		isWebSocket := names("Upgrade", "websocket")
+		isPreflight := r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
+		if !isWebSocket && !isPreflight && !names("Accept", "text/event-stream") {
 			next.ServeHTTP(w, r)
 			return
 		}
 		clone := r.Clone(r.Context())
 		tokens := t.takeQuery(clone)
+		if isPreflight { // it has the URL of the request to come, and no authority
+			next.ServeHTTP(w, clone)
+			return
+		}
 		if isWebSocket {
 			more, err := t.takeSubprotocol(clone.Header)
 			if err != nil {
@@ -78,21 +87,29 @@ func (t *Token) takeQuery(r *http.Request) (tokens []string) {
 		return nil
 	}
 	var rest []string
+	found := false
 	for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
 		name, value, _ := strings.Cut(pair, "=")
 		if name, err := url.QueryUnescape(name); err != nil || name != t.Query {
 			rest = append(rest, pair)
 			continue
 		}
+		found = true
 		if value, err := url.QueryUnescape(value); err != nil {
 			tokens = append(tokens, "%") // which is no token
 		} else if value != "" {
 			tokens = append(tokens, value)
 		}
 	}
-	u := *r.URL
-	u.RawQuery = strings.Join(rest, "&")
-	r.URL, r.RequestURI = &u, u.RequestURI()
+	if !found {
+		return nil
+	}
+	delete(r.Form, t.Query) // if somebody has parsed it already
+	r.URL.RawQuery = strings.Join(rest, "&")
+	r.RequestURI, _, _ = strings.Cut(r.RequestURI, "?")
+	if r.URL.RawQuery != "" {
+		r.RequestURI += "?" + r.URL.RawQuery
+	}
 	return tokens
 }
 

@@ -88,11 +88,13 @@ type Handler struct {
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		h.logger().Info("sse: refused a stream", "path", r.URL.Path, "status", http.StatusMethodNotAllowed, "reason", "the method is "+r.Method)
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
 		return
 	}
 	if !acceptable(r) {
+		h.logger().Info("sse: refused a stream", "path", r.URL.Path, "status", http.StatusNotAcceptable, "reason", "Accept excludes text/event-stream")
 		http.Error(w, http.StatusText(http.StatusNotAcceptable), http.StatusNotAcceptable)
 		return
 	}
@@ -117,18 +119,23 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		handler.Refuse(w, r, err)
 		return
 	}
+	started := false
+	defer func() {
+		if !started { // also after a panic in somebody's WriteHeader
+			opened.Abandon()
+		}
+	}()
 	if err := ground.Take(); err != nil {
-		opened.Abandon()
 		h.logger().Info("sse: a stream came too late", "path", r.URL.Path, "reason", err)
 		return
 	}
 	if detach {
 		conn, head, err := hijack(ground.Writer, &h.writer, options)
 		if err != nil {
-			opened.Abandon()
 			handler.Refuse(w, r, err)
 			return
 		}
+		started = true
 		opened.Start(conn, append(head, chunk(prologue(r, options))...), options.Heartbeat, options.MaxAge)
 		return
 	}
@@ -140,10 +147,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		})
 	}
 	if r.Method == http.MethodHead {
-		opened.Abandon()
 		response.End(delivery.Reason{})
 		return
 	}
+	started = true
 	opened.Start(response, prologue(r, options), options.Heartbeat, options.MaxAge)
 	<-opened.Done()
 }

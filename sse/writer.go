@@ -76,9 +76,8 @@ func NewWriter(w http.ResponseWriter, r *http.Request, opts *Options) (*Writer, 
 	}
 	s := &Writer{response: response, ground: ground}
 	s.ctx, s.cancel = context.WithCancelCause(ground.Context)
-	s.detach = stream.Attach(ground.Context, s.end)
-	context.AfterFunc(ground.Context, s.forgotten)
 	_ = response.commit(options) // without deadlines it streams as well
+	s.detach = stream.Attach(ground.Context, s.end)
 	first := prologue(r, options)
 	if err := response.write(append(first, '\n')); err != nil {
 		s.fail(err)
@@ -92,6 +91,8 @@ func NewWriter(w http.ResponseWriter, r *http.Request, opts *Options) (*Writer, 
 	if options.MaxAge > 0 {
 		s.age = time.AfterFunc(options.age(), func() { s.cancel(errMaxAge) })
 	}
+	// Only now: whoever has forgotten the Writer may let Direct return.
+	context.AfterFunc(ground.Context, s.forgotten)
 	return s, nil
 }
 
@@ -99,14 +100,16 @@ func NewWriter(w http.ResponseWriter, r *http.Request, opts *Options) (*Writer, 
 // handler has returned without Close. Nothing may wait for that.
 func (s *Writer) forgotten() {
 	s.detach()
-	if !s.ground.Direct() {
-		return // the handler may still ask what happened
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.ground.Direct() {
+		s.ground.Leave()
+		return // the handler may still ask what happened
+	}
 	if !s.left {
 		s.left = true
 		_ = s.fail(fmt.Errorf("sse: %w", context.Cause(s.ground.Context)))
+		s.response.End(delivery.Reason{}) // Close must not touch it any more
 		s.ground.Leave()
 	}
 }

@@ -44,7 +44,8 @@ func (e *HandshakeError) Unwrap() error { return e.Err }
 //
 // If opts is nil, the defaults stand. The connection's life is the request's: it
 // is closed with 1001 when the request's context ends, which net/http does when
-// the handler returns.
+// the handler returns. Below a middleware.Direct that waits for the connection
+// instead: close it.
 func Upgrade(w http.ResponseWriter, r *http.Request, opts *Options) (*Conn, error) {
 	if stream.Probed(w, r) {
 		return nil, errProbed

@@ -15,7 +15,8 @@ type Direct struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	mu      sync.Mutex // also held over what goes through the gate: it and the stream must not mix
+	io      sync.Mutex // held over what is written through the gate; taken before mu
+	mu      sync.Mutex // guards state, and what the server's header is
 	header  http.Header
 	state   directState
 	streams sync.WaitGroup
@@ -48,12 +49,14 @@ var errOver = errors.New("the request is over")
 // Close is called when the handlers below have returned. It waits for a stream that
 // has taken the writer; abort ends it.
 func (d *Direct) Close(abort bool) {
+	d.io.Lock()
 	d.mu.Lock()
 	if d.state != taken {
 		d.copyHeader(d.header) // for an answer without a byte, and for trailers
 		d.state = over
 	}
 	d.mu.Unlock()
+	d.io.Unlock()
 	if abort {
 		d.cancel(errOver)
 	}
@@ -61,9 +64,26 @@ func (d *Direct) Close(abort bool) {
 	d.cancel(errOver)
 }
 
-// take gives the writer to a stream, with the header that was set so far, by those
-// in between and by the stream's own handler.
-func (d *Direct) take(own http.Header) error {
+// Directed reports whether a request has a way past all that follows already.
+func Directed(ctx context.Context) bool {
+	d, _ := ctx.Value(directKey{}).(*Direct)
+	return d != nil
+}
+
+// snapshot is the header so far. A stream makes it as early as it can: the late answer
+// of a timeout sets headers, too, and nothing keeps it from doing so while they are read.
+func (d *Direct) snapshot() http.Header {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state != untouched {
+		return nil
+	}
+	return d.header.Clone()
+}
+
+// take gives the writer to a stream, with the header that was set by those in between
+// and by the stream's own handler.
+func (d *Direct) take(before, own http.Header) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch d.state {
@@ -76,7 +96,7 @@ func (d *Direct) take(own http.Header) error {
 	}
 	d.state = taken
 	d.streams.Add(1)
-	d.copyHeader(d.header)
+	d.copyHeader(before)
 	for name, values := range own {
 		d.w.Header()[name] = values
 	}

@@ -18,19 +18,23 @@ type Ground struct {
 
 	direct *Direct
 	own    http.ResponseWriter
+	before http.Header // what those in between have set when the request came here
 	taken  bool
 	stop   func()
+	leave  func() // the holds, which wait from here on
+	held   bool   // or are over
 }
 
 // GroundOf returns what a stream of this request stands on. The caller calls Leave.
 func GroundOf(w http.ResponseWriter, r *http.Request) *Ground {
 	d, _ := r.Context().Value(directKey{}).(*Direct)
+	leave, held := join(r.Context())
 	if d == nil {
-		return &Ground{Writer: w, Context: r.Context(), own: w, stop: func() {}}
+		return &Ground{Writer: w, Context: r.Context(), own: w, stop: func() {}, leave: leave, held: held}
 	}
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
 	stop := context.AfterFunc(d.ctx, func() { cancel(context.Cause(d.ctx)) })
-	return &Ground{Writer: d.w, Context: ctx, direct: d, own: w, stop: func() {
+	return &Ground{Writer: d.w, Context: ctx, direct: d, own: w, before: d.snapshot(), leave: leave, held: held, stop: func() {
 		stop()
 		cancel(context.Canceled)
 	}}
@@ -46,10 +50,13 @@ func Apart(ctx context.Context) context.Context {
 
 // Take makes the writer the stream's. From now on nobody else reaches it.
 func (g *Ground) Take() error {
+	if !g.held {
+		return errOver
+	}
 	if g.direct == nil {
 		return nil
 	}
-	err := g.direct.take(g.own.Header())
+	err := g.direct.take(g.before, g.own.Header())
 	g.taken = err == nil
 	return err
 }
@@ -57,12 +64,13 @@ func (g *Ground) Take() error {
 // Direct reports whether the stream stands on a Direct.
 func (g *Ground) Direct() bool { return g.direct != nil }
 
-// Leave is called when the stream has ended, or has not come about. Nothing is
-// written after it.
+// Leave is called when the stream has ended, or has not come about, once or more, one
+// call at a time. Nothing is written after it.
 func (g *Ground) Leave() {
 	g.stop()
 	if g.taken {
 		g.taken = false
 		g.direct.streams.Done()
 	}
+	g.leave()
 }

@@ -46,6 +46,35 @@ func (h *Hold) Release() {
 	}
 }
 
+// join lets every Hold of a request wait for what may become a stream. It reports
+// false if one of them is over: its middleware has let go of the request, and must not
+// be made to do that again.
+func join(ctx context.Context) (leave func(), ok bool) {
+	innermost, _ := ctx.Value(holdKey{}).(*Hold)
+	if innermost == nil {
+		return func() {}, true
+	}
+	var joined []*Hold
+	leave = sync.OnceFunc(func() {
+		for _, h := range joined {
+			h.Release()
+		}
+	})
+	for h := innermost; h != nil; h = h.parent {
+		h.mu.Lock()
+		over := h.users == 0
+		if !over {
+			h.users++
+		}
+		h.mu.Unlock()
+		if over {
+			return leave, false
+		}
+		joined = append(joined, h)
+	}
+	return leave, true
+}
+
 // End asks the streams of the request to end.
 func (h *Hold) End(how End) {
 	h.mu.Lock()
@@ -66,9 +95,9 @@ func Held(ctx context.Context) bool {
 	return h != nil
 }
 
-// Attach lets every Hold of a request wait for a stream, and end it by calling end,
-// which may be called at any time, more than once, and must not wait. The stream
-// calls detach when it has ended, once or more.
+// Attach lets every Hold of a request wait for a stream that has a [Ground], and end
+// it by calling end, which may be called at any time, more than once, and must not
+// wait. The stream calls detach when it has ended, once or more.
 func Attach(ctx context.Context, end func(End)) (detach func()) {
 	innermost, _ := ctx.Value(holdKey{}).(*Hold)
 	if innermost == nil {
