@@ -1,0 +1,104 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"runtime/pprof"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// order is what the server's process is told to do.
+type order struct {
+	Publish int           // so many messages,
+	Size    int           // of so many bytes,
+	Every   time.Duration // with so much time between them; 0: at once
+}
+
+// usage is what the server's process has used so far.
+type usage struct {
+	Began   int64         // when the publishing began, in nanoseconds
+	CPU     time.Duration // of user and system
+	User    time.Duration
+	RSS     int64 // bytes
+	Live    int64 // bytes of heap and stacks, after a collection
+	Mallocs uint64
+}
+
+// serve is the server's process: it takes orders on its input.
+func serve(p peer) error {
+	h, publish := p.open()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	go http.Serve(l, h)
+	fmt.Println(l.Addr())
+	out := json.NewEncoder(os.Stdout)
+	if name := os.Getenv("BENCH_PROFILE"); name != "" {
+		file, err := os.Create(name)
+		if err != nil {
+			return err
+		}
+		if err := pprof.StartCPUProfile(file); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	in := bufio.NewScanner(os.Stdin)
+	for in.Scan() {
+		var o order
+		if err := json.Unmarshal(in.Bytes(), &o); err != nil {
+			return err
+		}
+		began := time.Now()
+		for i := range o.Publish {
+			if o.Every > 0 {
+				time.Sleep(time.Until(began.Add(time.Duration(i) * o.Every)))
+			}
+			publish(payload(o.Size))
+		}
+		u := measure(o.Publish == 0)
+		u.Began = began.UnixNano()
+		if err := out.Encode(u); err != nil {
+			return err
+		}
+	}
+	return in.Err()
+}
+
+// payload begins with a mark that is nowhere else on the wire, and the time.
+func payload(size int) []byte {
+	b := fmt.Appendf(make([]byte, 0, size), "@%016x", time.Now().UnixNano())
+	for len(b) < size {
+		b = append(b, 'x')
+	}
+	return b
+}
+
+func measure(live bool) usage {
+	var u usage
+	var r syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r)
+	u.User = time.Duration(r.Utime.Nano())
+	u.CPU = u.User + time.Duration(r.Stime.Nano())
+	if live {
+		runtime.GC()
+		runtime.GC()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	u.Live, u.Mallocs = int64(m.HeapAlloc+m.StackInuse), m.Mallocs
+	if statm, err := os.ReadFile("/proc/self/statm"); err == nil {
+		pages, _ := strconv.ParseInt(strings.Fields(string(statm))[1], 10, 64)
+		u.RSS = pages * int64(os.Getpagesize())
+	}
+	return u
+}
