@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/fanfare-go/fanfare/internal/delivery"
@@ -16,6 +17,7 @@ import (
 // it: that the client has left, a write finds out.
 type detached struct {
 	conn     net.Conn
+	raw      syscall.RawConn
 	deadline delivery.Deadline
 	writer   *tcp.Writer // the handler's
 }
@@ -57,7 +59,7 @@ func hijack(w http.ResponseWriter, writer *tcp.Writer, o Options) (*detached, []
 	if o.Heartbeat > 0 && o.WriteTimeout > 0 {
 		tcp.SetUserTimeout(conn, o.Heartbeat+o.WriteTimeout)
 	}
-	return &detached{conn, delivery.Deadline{Of: conn, Timeout: o.WriteTimeout}, writer}, head.Bytes(), nil
+	return &detached{conn, tcp.Raw(conn), delivery.Deadline{Of: conn, Timeout: o.WriteTimeout}, writer}, head.Bytes(), nil
 }
 
 // chunk frames data as a chunk of HTTP/1.1 (RFC 9112 section 7.1).
@@ -78,16 +80,16 @@ var (
 )
 
 // Write writes chunks in one go.
-func (d *detached) Write(chunks net.Buffers) (err error) {
+func (d *detached) Write(chunks net.Buffers, w *delivery.Worker) error {
 	d.deadline.Renew()
-	if err = d.writer.Write(d.conn, chunks); err != nil {
+	if err := delivery.Write(d.conn, d.raw, d.writer, chunks, w); err != nil {
 		return fmt.Errorf("sse: writing: %w", err)
 	}
 	return nil
 }
 
 // Beat writes a heartbeat.
-func (d *detached) Beat() error { return d.Write(net.Buffers{heartbeatChunk}) }
+func (d *detached) Beat(w *delivery.Worker) error { return d.Write(net.Buffers{heartbeatChunk}, w) }
 
 // Closing gives all that is still to be written one deadline.
 func (d *detached) Closing() { d.deadline.Fix() }
@@ -98,7 +100,7 @@ func (d *detached) Cut() { d.deadline.Cut() }
 // End ends the response, unless the stream was cut, and the connection.
 func (d *detached) End(why delivery.Reason) {
 	if why.Code != 0 {
-		_ = d.Write(net.Buffers{lastChunk})
+		_ = d.Write(net.Buffers{lastChunk}, nil)
 	}
 	tcp.HangUp(d.conn)
 }

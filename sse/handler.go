@@ -151,8 +151,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	started = true
-	opened.Start(response, prologue(r, options), options.Heartbeat, options.MaxAge)
-	<-opened.Done()
+	opened.Serve(response, prologue(r, options), options.Heartbeat, options.MaxAge)
 }
 
 func (h *Handler) logger() *slog.Logger {

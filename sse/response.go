@@ -101,7 +101,7 @@ func setHeader(header http.Header) {
 }
 
 // Write writes and flushes frames in one go.
-func (s *response) Write(frames net.Buffers) error {
+func (s *response) Write(frames net.Buffers, _ *delivery.Worker) error {
 	if len(frames) == 1 {
 		return s.write(frames[0])
 	}
@@ -131,7 +131,7 @@ func (s *response) write(b []byte) error {
 var heartbeat = []byte(":\n")
 
 // Beat writes a heartbeat.
-func (s *response) Beat() error { return s.write(heartbeat) }
+func (s *response) Beat(*delivery.Worker) error { return s.write(heartbeat) }
 
 // Closing gives all that is still to be written one deadline.
 func (s *response) Closing() { s.deadline.Fix() }

@@ -187,7 +187,7 @@ func (s *Writer) heartbeat(interval time.Duration) {
 			s.fail(fmt.Errorf("sse: panic in a heartbeat: %v", p))
 		}
 	}()
-	if err := s.response.Beat(); err != nil {
+	if err := s.response.Beat(nil); err != nil {
 		s.fail(err)
 		return
 	}

@@ -334,11 +334,11 @@ func (c *Conn) Write(ctx context.Context, t MessageType, p []byte) error {
 	if err := c.socket.take(ctx); err != nil {
 		return fmt.Errorf("ws: writing: %w", err)
 	}
-	defer c.socket.letGo()
+	defer c.socket.letGo(nil)
 	if c.closing.Load() {
 		return fmt.Errorf("ws: writing: %w", net.ErrClosed)
 	}
-	if err := c.socket.write(frames...); err != nil {
+	if err := c.socket.write(nil, frames...); err != nil {
 		return fmt.Errorf("ws: writing: %w", err)
 	}
 	return nil

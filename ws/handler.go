@@ -259,12 +259,12 @@ func (f Frame) opcode() (byte, error) {
 type connection struct{ *Conn }
 
 // Write writes frames of messages.
-func (c *connection) Write(frames net.Buffers) error {
-	return c.socket.send(context.Background(), frames)
+func (c *connection) Write(frames net.Buffers, w *delivery.Worker) error {
+	return c.socket.send(frames, w)
 }
 
 // Beat has nothing to do: the Conn sends pings.
-func (c *connection) Beat() error { return nil }
+func (c *connection) Beat(*delivery.Worker) error { return nil }
 
 // Closing gives what is still to be written, and the peer's answer to the close
 // frame, one deadline.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -29,6 +30,7 @@ type socket struct {
 	// holds the turn writes them before letting go of it.
 	turn   chan struct{}
 	writer *tcp.Writer // a Handler's, or its own
+	raw    syscall.RawConn
 	over   atomic.Bool // a close frame went out, or a write failed:
 	broke  atomic.Bool // that
 	began  time.Time
@@ -49,6 +51,7 @@ func newSocket(c net.Conn, writer *tcp.Writer, timeout time.Duration, client boo
 		deadline: delivery.Deadline{Of: c, Timeout: timeout},
 		turn:     make(chan struct{}, 1),
 		writer:   writer,
+		raw:      tcp.Raw(c),
 	}
 }
 
@@ -115,10 +118,10 @@ func (s *socket) tryTake() bool {
 }
 
 // letGo writes the control messages that wait, and lets go of the turn.
-func (s *socket) letGo() {
+func (s *socket) letGo(w *delivery.Worker) {
 	for {
 		if control := s.waiting(); control != nil {
-			_ = s.write(control)
+			_ = s.write(w, control)
 			continue
 		}
 		<-s.turn
@@ -159,7 +162,7 @@ func (s *socket) answer(ping []byte) {
 	s.pong = append(make([]byte, 0, len(ping)), ping...)
 	s.mu.Unlock()
 	if s.tryTake() {
-		s.letGo()
+		s.letGo(nil)
 	}
 }
 
@@ -169,27 +172,28 @@ func (s *socket) probe() {
 	s.ping = true
 	s.mu.Unlock()
 	if s.tryTake() {
-		s.letGo()
+		s.letGo(nil)
 	}
 }
 
-// send writes whole frames in one go.
-func (s *socket) send(ctx context.Context, frames net.Buffers) error {
-	if err := s.take(ctx); err != nil {
-		return err
+// send writes whole frames in one go, on the time of a worker.
+func (s *socket) send(frames net.Buffers, w *delivery.Worker) error {
+	if !s.tryTake() {
+		w.Wait()
+		s.turn <- struct{}{} // who has it has a deadline
 	}
-	defer s.letGo()
-	return s.write(frames...)
+	defer s.letGo(w)
+	return s.write(w, frames...)
 }
 
 // write writes frames in the caller's turn. After an error the connection is
 // gone.
-func (s *socket) write(frames ...[]byte) error {
+func (s *socket) write(w *delivery.Worker, frames ...[]byte) error {
 	if s.over.Load() {
 		return net.ErrClosed
 	}
 	s.deadline.Renew()
-	err := s.writer.Write(s.Conn, frames)
+	err := delivery.Write(s.Conn, s.raw, s.writer, frames, w)
 	if err != nil {
 		s.over.Store(true)
 		s.broke.Store(true)
@@ -208,14 +212,14 @@ func (s *socket) behind() bool { return s.deadline.Timeout > 0 && s.hasWaiting()
 func (s *socket) close(why *CloseError) error {
 	s.deadline.Fix()
 	s.turn <- struct{}{} // who has it has a deadline
-	defer s.letGo()
+	defer s.letGo(nil)
 	switch {
 	case s.broke.Load():
 		return net.ErrClosed
 	case s.over.Load():
 		return nil
 	}
-	err := s.write(appendClose(nil, why, s.client))
+	err := s.write(nil, appendClose(nil, why, s.client))
 	s.over.Store(true)
 	return err
 }

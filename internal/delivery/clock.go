@@ -3,6 +3,7 @@ package delivery
 import (
 	"container/heap"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -10,8 +11,8 @@ import (
 // since a timer of its own would be a third of what an idle stream takes. The zero
 // clock is ready.
 type clock struct {
+	base  atomic.Pointer[time.Time] // of the durations here; set by the first use
 	mu    sync.Mutex
-	base  time.Time // of the durations here; set by the first use
 	timer *time.Timer
 	ticks ticks
 }
@@ -24,23 +25,20 @@ type tick struct {
 
 // now is the time since base.
 func (c *clock) now() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.since()
-}
-
-func (c *clock) since() time.Duration {
-	if c.base.IsZero() {
-		c.base = time.Now()
+	base := c.base.Load()
+	if base == nil {
+		now := time.Now()
+		c.base.CompareAndSwap(nil, &now)
+		base = c.base.Load()
 	}
-	return time.Since(c.base)
+	return time.Since(*base)
 }
 
 // look calls the stream's tick after d.
 func (c *clock) look(s *Stream, d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	heap.Push(&c.ticks, tick{c.since() + d, s})
+	heap.Push(&c.ticks, tick{c.now() + d, s})
 	if c.ticks[0].stream == s {
 		c.wind()
 	}
@@ -48,7 +46,7 @@ func (c *clock) look(s *Stream, d time.Duration) {
 
 // wind sets the timer to the next tick.
 func (c *clock) wind() {
-	d := max(0, c.ticks[0].at-c.since())
+	d := max(0, c.ticks[0].at-c.now())
 	if c.timer == nil {
 		c.timer = time.AfterFunc(d, c.run)
 	} else {
@@ -76,7 +74,7 @@ func (c *clock) next() *Stream {
 	case len(c.ticks) == 0:
 		c.timer = nil
 		return nil
-	case c.ticks[0].at > c.since():
+	case c.ticks[0].at > c.now():
 		c.wind()
 		return nil
 	}

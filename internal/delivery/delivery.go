@@ -29,11 +29,12 @@ const (
 // Conn is one stream's connection. Only its stream's writer calls Write, Beat
 // and End, one at a time.
 type Conn interface {
-	// Write writes frames in one go. It has a deadline, and its error is final.
-	Write(frames net.Buffers) error
+	// Write writes frames in one go, on the time of a worker (nil: of a goroutine
+	// of the stream's own). It has a deadline, and its error is final.
+	Write(frames net.Buffers, w *Worker) error
 
 	// Beat writes what keeps the connection alive where nothing is to be said.
-	Beat() error
+	Beat(w *Worker) error
 
 	// Closing sets the deadline for all that is still to be written. It may be
 	// called from anywhere, and cuts the connection if need be.

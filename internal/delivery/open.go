@@ -31,6 +31,7 @@ type Handler struct {
 type State struct {
 	servers        Servers
 	clock          clock
+	workers        workers
 	warnOfDeadline sync.Once
 	topics         atomic.Pointer[broadcast.Grant] // what everybody gets
 }

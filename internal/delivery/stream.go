@@ -17,14 +17,19 @@ import (
 // written by its writer: it polls, writes all of that, and only then may tell a
 // position, so that no position ever overtakes a message.
 //
-// The writer is a goroutine that exists only while there is something to write.
+// The writer is a worker of the handler's, which has many streams to write for, or the
+// goroutine that serves the stream's request. A stream has a turn of it only while there
+// is something to write.
 type Stream struct {
-	codec  *Codec
-	clock  *clock
-	grant  *broadcast.Grant
-	sub    broadcast.Subscription
-	conn   Conn
-	server *server // nil outside of one
+	codec   *Codec
+	clock   *clock
+	workers *workers
+	next    *Stream       // that waits for a worker
+	wake    chan struct{} // wakes the goroutine that serves the stream; nil: a worker writes
+	grant   *broadcast.Grant
+	sub     broadcast.Subscription
+	conn    Conn
+	server  *server // nil outside of one
 
 	// ctx is the stream's own: it ends when the stream has ended. A stream that
 	// outlives its request has none unless its Grant has asked for it.
@@ -97,18 +102,16 @@ func (p *batches) get() *batch {
 }
 
 func (p *batches) put(b *batch) {
-	clear(b.messages[:])
-	if cap(b.frames) > 1024 {
-		b.frames = nil
+	clear(b.messages[:b.polled]) // the rest is clear: see encode and write
+	clear(b.frames)
+	b.frames, b.size, b.polled = b.frames[:0], 0, 0
+	if cap(b.frames) <= 1024 {
+		p.pool.Put(b)
 	}
-	clear(b.frames[:cap(b.frames)])
-	b.frames = b.frames[:0]
-	b.size, b.polled = 0, 0
-	p.pool.Put(b)
 }
 
 func newStream(ctx context.Context, h Handler, state *State, codec *Codec) *Stream {
-	s := &Stream{codec: codec, clock: &state.clock, request: ctx, outlives: h.Detach, room: minRoom}
+	s := &Stream{codec: codec, clock: &state.clock, workers: &state.workers, request: ctx, outlives: h.Detach, room: minRoom}
 	if !h.Detach {
 		s.ctx, s.cancel = context.WithCancel(ctx)
 	}
@@ -192,6 +195,7 @@ func (s *Stream) look(fresh bool) error {
 		}
 	}
 	b.polled = copy(b.messages[:], b.messages[k:n])
+	clear(b.messages[b.polled:n])
 	return nil
 }
 
@@ -205,7 +209,7 @@ var errUnspeakable = errors.New("a gap cannot be told on this wire")
 // encode makes frames of what was polled, and writes them as often as they are as
 // much as one write takes: a client that does not read holds no more than that. It
 // reports false once nothing may be written any more.
-func (s *Stream) encode(b *batch) bool {
+func (s *Stream) encode(b *batch, w *Worker) bool {
 	size := b.size
 	for i, m := range b.messages[:b.polled] {
 		size += len(m.Data)
@@ -217,7 +221,7 @@ func (s *Stream) encode(b *batch) bool {
 		if frame == nil {
 			continue
 		}
-		if b.size > 0 && b.size+len(frame) > maxWrite && !s.write(b) {
+		if b.size > 0 && b.size+len(frame) > maxWrite && !s.write(b, w) {
 			return false
 		}
 		b.add(frame)
@@ -316,6 +320,21 @@ func (s *Stream) Use(codec *Codec) { s.codec = codec }
 // tells the position or lets the connection beat. It ends at most maxAge later (0:
 // never). The stream ends by itself; conn.End is the last it does.
 func (s *Stream) Start(conn Conn, prologue []byte, interval, maxAge time.Duration) {
+	s.begin(conn, prologue, interval, maxAge)
+	s.workers.add(s)
+}
+
+// Serve is Start for a stream that is written by its caller, and returns when it has
+// ended.
+func (s *Stream) Serve(conn Conn, prologue []byte, interval, maxAge time.Duration) {
+	s.wake = make(chan struct{}, 1)
+	s.begin(conn, prologue, interval, maxAge)
+	for !s.run(nil) {
+		<-s.wake
+	}
+}
+
+func (s *Stream) begin(conn Conn, prologue []byte, interval, maxAge time.Duration) {
 	s.conn, s.every = conn, interval
 	s.wrote.Store(int64(s.clock.now()))
 	s.endLater(maxAge)
@@ -332,7 +351,6 @@ func (s *Stream) Start(conn Conn, prologue []byte, interval, maxAge time.Duratio
 		defer l.letGo()
 	}
 	s.request = nil
-	go s.run()
 }
 
 // endAs ends the stream as a middleware wants.
@@ -426,42 +444,47 @@ func (s *Stream) silence(now time.Duration) time.Duration {
 
 // notify makes sure that a writer looks again.
 func (s *Stream) notify() {
-	if s.word.Swap(notified) == idle {
-		go s.run()
+	switch {
+	case s.word.Swap(notified) != idle:
+	case s.wake != nil:
+		s.wake <- struct{}{} // there is room: it is idle only once
+	default:
+		s.workers.add(s)
 	}
 }
 
-// run is the writer.
-func (s *Stream) run() {
+// run is a turn of the writer. It reports whether the stream has ended.
+func (s *Stream) run(w *Worker) (ended bool) {
 	for {
 		s.word.Store(writing)
 		more := false
 		err := guard("the stream's writer", func() error {
-			more = s.drain()
+			more = s.drain(w)
 			return nil
 		})
 		if err != nil {
 			s.fail(Fault, err)
 		}
 		if !more {
+			w.Wait()
 			s.finish()
-			return
+			return true
 		}
 		if s.word.CompareAndSwap(writing, idle) {
-			return
+			return false
 		}
 	}
 }
 
 // drain writes until nothing is left. It reports false once the stream is over.
-func (s *Stream) drain() bool {
+func (s *Stream) drain(w *Worker) bool {
 	b := s.opening
 	if s.opening = nil; b == nil {
 		b = s.codec.batches.get()
 	}
 	defer s.codec.batches.put(b)
 	more := b.polled == s.room // what follows the opening goes out with it
-	if !s.encode(b) || !more && !s.write(b) {
+	if !s.encode(b, w) || !more && !s.write(b, w) {
 		return false
 	}
 	_, finishes := s.sub.(finisher)
@@ -477,16 +500,17 @@ func (s *Stream) drain() bool {
 		b.polled = n
 		gap, _ := errors.AsType[*broadcast.GapError](err)
 		if gap != nil {
+			w.Wait() // for a Snapshot
 			if err := s.tellGap(b, gap); err != nil {
 				s.fail(Fault, err)
 				return false
 			}
 		}
-		if !s.encode(b) {
+		if !s.encode(b, w) {
 			return false
 		}
 		// With as many as there was room for more are waiting: they go out together.
-		if (n < room || err != nil) && !s.write(b) {
+		if (n < room || err != nil) && !s.write(b, w) {
 			return false
 		}
 		switch {
@@ -497,11 +521,11 @@ func (s *Stream) drain() bool {
 			s.fail(Fault, err)
 			return false
 		case why != nil && (n == 0 && gap == nil || !finishes):
-			s.write(b)
+			s.write(b, w)
 			return false
 		case n == 0 && gap == nil:
-			return s.beat(b, true)
-		case !s.beat(b, false): // a Filter may drop more than it lets pass
+			return s.beat(b, w, true)
+		case !s.beat(b, w, false): // a Filter may drop more than it lets pass
 			return false
 		}
 	}
@@ -509,14 +533,14 @@ func (s *Stream) drain() bool {
 
 // beat does what a beat asks for, if one is due. Only when all that is in the log
 // has been polled and written may it tell the position.
-func (s *Stream) beat(b *batch, drained bool) bool {
+func (s *Stream) beat(b *batch, w *Worker, drained bool) bool {
 	if !s.due.Swap(false) || s.silence(s.clock.now()) < s.every {
 		return true
 	}
 	if position := s.sub.Position(); drained && position != s.told && s.tell(b, Control{Kind: Position, ID: position}) {
-		return s.write(b)
+		return s.write(b, w)
 	}
-	if err := s.conn.Beat(); err != nil {
+	if err := s.conn.Beat(w); err != nil {
 		s.fail(Failed, err)
 		return false
 	}
@@ -525,14 +549,14 @@ func (s *Stream) beat(b *batch, drained bool) bool {
 }
 
 // write writes the frames of b. It reports false if the connection is gone.
-func (s *Stream) write(b *batch) bool {
+func (s *Stream) write(b *batch, w *Worker) bool {
 	for frames := b.frames; len(frames) > 0; {
 		k, size := 1, len(frames[0])
 		for k < len(frames) && size+len(frames[k]) <= maxWrite {
 			size += len(frames[k])
 			k++
 		}
-		if err := s.conn.Write(frames[:k:k]); err != nil {
+		if err := s.conn.Write(frames[:k:k], w); err != nil {
 			s.fail(Failed, err)
 			return false
 		}

@@ -1,0 +1,17 @@
+//go:build !unix
+
+package tcp
+
+import (
+	"net"
+	"syscall"
+)
+
+// Attempt writes to connections without waiting, where that can be done.
+type Attempt struct{}
+
+// Raw returns nil: it cannot be done here.
+func Raw(net.Conn) syscall.RawConn { return nil }
+
+// Write is not called.
+func (*Attempt) Write(syscall.RawConn, []byte) (int, error) { return 0, nil }
