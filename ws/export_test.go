@@ -6,3 +6,11 @@ var (
 	AppendClose = appendClose
 	ParseClose  = parseClose
 )
+
+// Deflater is a deflater.
+type Deflater struct{ d deflater }
+
+// AppendFrame is deflater.appendFrame for text.
+func (d *Deflater) AppendFrame(b, payload []byte) []byte {
+	return d.d.appendFrame(b, opText, payload, false)
+}

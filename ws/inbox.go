@@ -22,7 +22,8 @@ type inbox struct {
 	logger  *slog.Logger
 	receive func(MessageType, []byte) error
 	rate    rate
-	queue   *queue
+	most    int64  // bytes that wait at most
+	queue   *queue // made for the first message
 
 	mu      sync.Mutex    // guards what follows
 	failed  bool          // nothing more is handed over
@@ -34,7 +35,7 @@ func newInbox(c *Conn, s *delivery.Stream, logger *slog.Logger, o Options) *inbo
 	if most < 0 {
 		most = defaultMaxMessage
 	}
-	return &inbox{conn: c, stream: s, logger: logger, queue: newQueue(most), rate: rate{perSecond: o.MessageRate}}
+	return &inbox{conn: c, stream: s, logger: logger, most: most, rate: rate{perSecond: o.MessageRate}}
 }
 
 // serve reads until the connection has ended, and waits until nothing runs for it any
@@ -71,6 +72,9 @@ func refusal(text string) delivery.Reason {
 
 // put hands a message over, and waits for room if too much waits already.
 func (in *inbox) put(r received) {
+	if in.queue == nil {
+		in.queue = newQueue(in.most)
+	}
 	began := time.Now()
 	if in.queue.put(r, in.conn.ctx.Done()) {
 		in.rate.forgive(time.Since(began)) // what comes meanwhile is read in one go

@@ -232,8 +232,10 @@ func (h *handshake) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		b, _ := buffered.Reader.Peek(n)
 		h.socket.buffered = append([]byte(nil), b...)
 	}
+	// What is larger than its buffer is read past it; what is written are control
+	// frames, which have to come in one piece.
 	return h.socket, bufio.NewReadWriter(
-		bufio.NewReaderSize(h.socket, 512),
-		bufio.NewWriterSize(h.socket, 256),
+		bufio.NewReaderSize(h.socket, 256),
+		bufio.NewWriterSize(h.socket, maxHeader+125),
 	), nil
 }

@@ -18,7 +18,7 @@ import (
 
 // queue is how many messages may wait for a client of a library with queues: more
 // than a burst has.
-const queue = 4096
+const queue = 512
 
 // clients are those of a library that leaves keeping them to its user.
 type clients[T comparable] struct {

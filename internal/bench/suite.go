@@ -184,7 +184,7 @@ func (s suite) report(out io.Writer, results [][]figures) {
 				lost += f.lost
 			}
 			us := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
-			fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %s | %s | %s | %s | %d |\n", p.name,
+			fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %s | %s | %s | %s | %s | %d |\n", p.name,
 				cell("%.2f", func(f figures) float64 { return f.burst / 1e6 }),
 				cell("%.2f", func(f figures) float64 { return us(f.burstCPU) }),
 				cell("%.2f", func(f figures) float64 { return f.allocs }),

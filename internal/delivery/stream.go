@@ -83,6 +83,17 @@ func (b *batch) add(frame []byte) {
 	}
 }
 
+// precede puts bytes before the first frame: into one buffer with it, since that goes
+// out in a simpler way than two.
+func (b *batch) precede(bytes []byte) {
+	b.size += len(bytes)
+	if len(b.frames) == 0 {
+		b.frames = append(b.frames, bytes)
+		return
+	}
+	b.frames[0] = append(bytes[:len(bytes):len(bytes)], b.frames[0]...)
+}
+
 // minRoom is how many messages a stream polls at first.
 const minRoom = 16
 
@@ -339,7 +350,7 @@ func (s *Stream) begin(conn Conn, prologue []byte, interval, maxAge time.Duratio
 	s.wrote.Store(int64(s.clock.now()))
 	s.endLater(maxAge)
 	if prologue != nil {
-		s.opening.frames = append(net.Buffers{prologue}, s.opening.frames...)
+		s.opening.precede(prologue)
 	}
 	if s.unspeakable {
 		s.End(Unspeakable)
