@@ -49,5 +49,12 @@
 // no, so that proxies neither keep, compress nor collect it. Streams outlive
 // http.Server's ReadTimeout and WriteTimeout; each write has a deadline of its
 // own instead. Heartbeats keep a connection alive that proxies would cut for
-// being idle.
+// being idle. Middleware of one's own may stand in the way of all that: see
+// ssetest.Diagnose, and middleware.Direct.
+//
+// # Many streams
+//
+// An idle stream holds a goroutine or two and what net/http keeps for a request,
+// some 27 KB. With [Handler].Detach it gives that back: a detached stream has no
+// goroutine while it is idle, and takes about a KB. That holds for HTTP/1.1.
 package sse

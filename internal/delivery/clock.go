@@ -44,6 +44,15 @@ func (c *clock) look(s *Stream, d time.Duration) {
 	}
 }
 
+// forget lets go of a stream, which may hold much that is not needed any more.
+func (c *clock) forget(s *Stream) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.place > 0 {
+		heap.Remove(&c.ticks, s.place-1)
+	}
+}
+
 // wind sets the timer to the next tick.
 func (c *clock) wind() {
 	d := max(0, c.ticks[0].at-c.now())
@@ -86,11 +95,20 @@ type ticks []tick
 
 func (t ticks) Len() int           { return len(t) }
 func (t ticks) Less(i, j int) bool { return t[i].at < t[j].at }
-func (t ticks) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
-func (t *ticks) Push(x any)        { *t = append(*t, x.(tick)) }
+func (t ticks) Swap(i, j int) {
+	t[i], t[j] = t[j], t[i]
+	t[i].stream.place, t[j].stream.place = i+1, j+1
+}
+
+func (t *ticks) Push(x any) {
+	*t = append(*t, x.(tick))
+	x.(tick).stream.place = len(*t)
+}
+
 func (t *ticks) Pop() any {
 	last := len(*t) - 1
 	x := (*t)[last]
+	x.stream.place = 0
 	(*t)[last] = tick{}
 	*t = (*t)[:last]
 	return x

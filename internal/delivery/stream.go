@@ -51,6 +51,7 @@ type Stream struct {
 	every time.Duration          // beats; 0: never
 	until time.Duration          // the stream ends then, by the clock; 0: never
 	last  *Reason                // and why
+	place int                    // among the clock's ticks, from 1; the clock's
 
 	// What follows is the writer's.
 	told        broadcast.ID // the position that the client has
@@ -621,6 +622,7 @@ func (s *Stream) finish() {
 	}
 	s.codec.Logger.Debug(s.codec.Name+": stream ended", "reason", why.Name, "position", s.told)
 	s.over.Store(true)
+	s.clock.forget(s)
 	if s.detach != nil {
 		s.detach()
 	}
