@@ -17,6 +17,7 @@ func main() {
 	quick := flag.Bool("quick", false, "one round and fewer idle connections, in three minutes")
 	only := flag.String("only", "", "only peers whose name contains this")
 	rounds := flag.Int("rounds", 3, "how often each peer takes its turn")
+	growth := flag.Bool("growth", false, "only how this kit grows with subscribers, sizes and topics")
 	chart := flag.String("chart", "", "write a chart of the bursts to this file")
 	serving := flag.Int("serve", -1, "be the server's process of a peer")
 	taking := flag.String("take", "", "be the process that takes from this address")
@@ -29,6 +30,8 @@ func main() {
 		err = serve(peers[*serving])
 	case *taking != "":
 		err = take(*taking, *wire, *conns)
+	case *growth:
+		err = grow(os.Stdout)
 	default:
 		s := suite{subscribers: 1000, burst: 300, size: 128, steady: 200, rate: 50, idle: 8000, rounds: *rounds, only: *only}
 		if *quick {

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+)
+
+// grow reports how what this kit takes grows: with the subscribers, and with the size
+// of messages over real connections, with the topics in the hub alone.
+func grow(out io.Writer) error {
+	fmt.Fprintln(out, "| subscribers | messages of | burst, M deliveries/s | CPU each, us | lost |\n|---|---|---|---|---|")
+	for _, w := range []struct{ subscribers, size, messages int }{
+		{1, 128, 100_000}, {10, 128, 30_000}, {100, 128, 3000}, {1000, 128, 300}, {10_000, 128, 300},
+		{1000, 16, 300}, {1000, 1024, 300}, {1000, 8192, 100}, {1000, 65_536, 30},
+	} {
+		s := suite{subscribers: w.subscribers, size: w.size, burst: min(w.messages, 3000), steady: 1, rate: 50}
+		var f figures
+		fmt.Fprintf(os.Stderr, "%d subscribers, %d bytes\n", w.subscribers, w.size)
+		if err := s.fanOut(detachedSSE, &f); err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "| %d | %s | %.2f | %.2f | %d |\n", w.subscribers, inBytes(w.size), f.burst/1e6, float64(f.burstCPU.Nanoseconds())/1000, f.lost)
+	}
+	fmt.Fprintln(out, "\n| topics, each with a subscriber | publish, us | KB for each topic, with one message of 128 bytes and its subscription |\n|---|---|---|")
+	for _, topics := range []int{1, 10, 100, 1000, 10_000} {
+		publish, memory, err := overTopics(topics)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "| %d | %.2f | %.2f |\n", topics, float64(publish.Nanoseconds())/1000, memory/1024)
+	}
+	return nil
+}
+
+// detachedSSE is the peer whose growth is looked at.
+const detachedSSE = 9
+
+func inBytes(n int) string {
+	if n >= 1024 {
+		return strconv.Itoa(n/1024) + " KiB"
+	}
+	return strconv.Itoa(n) + " B"
+}
+
+// overTopics measures a hub with topics that each have a subscriber.
+func overTopics(topics int) (publish time.Duration, memory float64, err error) {
+	ctx := context.Background()
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	var hub broadcast.Hub
+	names := make([]string, topics)
+	subs := make([]broadcast.Subscription, topics)
+	buf := make([]*broadcast.Message, 1)
+	for i := range names {
+		names[i] = "topic " + strconv.Itoa(i)
+		if subs[i], err = hub.Subscribe(ctx, broadcast.SubscribeOptions{Topics: names[i : i+1]}); err != nil {
+			return 0, 0, err
+		}
+		if _, err := hub.Publish(ctx, broadcast.Message{Topic: names[i], Data: payload(128)}); err != nil {
+			return 0, 0, err
+		}
+		for n := 1; n > 0; {
+			n, _ = subs[i].Poll(buf)
+		}
+	}
+	memory = float64(heap()-before) / float64(topics)
+	const messages = 200_000
+	data := payload(128)
+	began := time.Now()
+	for i := range messages {
+		if _, err := hub.Publish(ctx, broadcast.Message{Topic: names[i%topics], Data: data}); err != nil {
+			return 0, 0, err
+		}
+	}
+	publish = time.Since(began) / messages
+	return publish, memory, hub.Close()
+}
