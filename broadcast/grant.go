@@ -27,8 +27,9 @@ type Grant struct {
 	// of the messages that follow. It is called for a client that does not
 	// resume, after its subscription stands, and again after a gap; what it
 	// returns goes out before the position is told, so that a client cut in the
-	// middle gets it again. Its messages need a Topic and no ID. If nil, there
-	// is none.
+	// middle gets it again. Its context ends when it returns, or as soon as the
+	// stream is to end. Its messages need a Topic and no ID. If nil, there is
+	// none.
 	Snapshot func(context.Context) ([]Message, error)
 
 	// Expires is when the stream ends, for example with the token that opened

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
@@ -226,4 +227,85 @@ func TestDetachOfAClientThatNeverReads(t *testing.T) {
 		synctest.Wait()
 		require.Zero(t, hub.Stats().Subscriptions)
 	})
+}
+
+// slowHub takes a while to subscribe, as one that reads a journal does.
+type slowHub struct{ *broadcast.Hub }
+
+func (h slowHub) Subscribe(ctx context.Context, o broadcast.SubscribeOptions) (broadcast.Subscription, error) {
+	time.Sleep(50 * time.Millisecond)
+	return h.Hub.Subscribe(ctx, o)
+}
+
+// TestDetachHeadFirst has an end that owes nothing come before the first write, while the
+// first look found as many messages as there was room for.
+func TestDetachHeadFirst(t *testing.T) {
+	var hub broadcast.Hub
+	h := detachable(&hub)
+	h.Broadcaster = slowHub{&hub}
+	h.Grant = func(*http.Request) (*broadcast.Grant, error) {
+		return &broadcast.Grant{Topics: []string{"a"}, Expires: time.Now().Add(20 * time.Millisecond)}, nil
+	}
+	serve(t, h, func(t *testing.T, n *network) {
+		begin := position(t, &hub)
+		first := n.stuck("/") // the clock has begun
+		defer first.Close()
+		time.Sleep(time.Second)
+		for range 16 {
+			publish(t, &hub, "a", "x")
+		}
+		c, err := n.listener.DialContext(t.Context(), "", "")
+		require.NoError(t, err)
+		defer c.Close()
+		_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nLast-Event-ID: "+begin+"\r\n\r\n")
+		require.NoError(t, err)
+		all, _ := io.ReadAll(c)
+		require.Contains(t, string(all), "HTTP/1.1 200 OK\r\n", "all that the client got: %q", all)
+	})
+}
+
+// TestDetachNotWithABody has a request whose body nobody would read: closing the
+// connection would reset it, and drop what the client is owed.
+func TestDetachNotWithABody(t *testing.T) {
+	var hub broadcast.Hub
+	serve(t, detachable(&hub), func(t *testing.T, n *network) {
+		s := n.do("GET", "/", strings.NewReader("hello"))
+		require.False(t, s.Close, "it is attached")
+		require.NoError(t, hub.Close())
+		_, err := s.rest()
+		require.NoError(t, err)
+	})
+}
+
+// TestFiltersThatWait has more streams wait in their Filter than there are workers:
+// others get their messages meanwhile.
+func TestFiltersThatWait(t *testing.T) {
+	var hub broadcast.Hub
+	defer hub.Close()
+	checked := make(chan struct{})
+	defer close(checked)
+	h := detachable(&hub)
+	h.Grant = func(r *http.Request) (*broadcast.Grant, error) {
+		g := &broadcast.Grant{Topics: []string{r.URL.Path[1:]}}
+		if g.Topics[0] == "checked" {
+			g.Filter = func(*broadcast.Message) bool { <-checked; return true }
+		}
+		return g, nil
+	}
+	server := httptest.NewServer(h)
+	defer server.Close()
+	streams := 3 * runtime.GOMAXPROCS(0)
+	for range streams {
+		response, err := http.Get(server.URL + "/checked")
+		require.NoError(t, err)
+		defer response.Body.Close()
+	}
+	response, err := http.Get(server.URL + "/quiet")
+	require.NoError(t, err)
+	defer response.Body.Close()
+	publish(t, &hub, "checked", "for those who wait")
+	publish(t, &hub, "quiet", "for who does not")
+	event, err := sse.NewReader(response.Body).Read()
+	require.NoError(t, err)
+	require.Equal(t, "for who does not", string(event.Data))
 }

@@ -20,6 +20,7 @@ type detached struct {
 	raw      syscall.RawConn
 	deadline delivery.Deadline
 	writer   *tcp.Writer // the handler's
+	begun    bool        // the head of the response went out
 }
 
 // canHijack walks the wrappers as http.ResponseController does.
@@ -59,7 +60,7 @@ func hijack(w http.ResponseWriter, writer *tcp.Writer, o Options) (*detached, []
 	if o.Heartbeat > 0 && o.WriteTimeout > 0 {
 		tcp.SetUserTimeout(conn, o.Heartbeat+o.WriteTimeout)
 	}
-	return &detached{conn, tcp.Raw(conn), delivery.Deadline{Of: conn, Timeout: o.WriteTimeout}, writer}, head.Bytes(), nil
+	return &detached{conn: conn, raw: tcp.Raw(conn), deadline: delivery.Deadline{Of: conn, Timeout: o.WriteTimeout}, writer: writer}, head.Bytes(), nil
 }
 
 // chunk frames data as a chunk of HTTP/1.1 (RFC 9112 section 7.1).
@@ -85,6 +86,7 @@ func (d *detached) Write(chunks net.Buffers, w *delivery.Worker) error {
 	if err := delivery.Write(d.conn, d.raw, d.writer, chunks, w); err != nil {
 		return fmt.Errorf("sse: writing: %w", err)
 	}
+	d.begun = true
 	return nil
 }
 
@@ -99,7 +101,7 @@ func (d *detached) Cut() { d.deadline.Cut() }
 
 // End ends the response, unless the stream was cut, and the connection.
 func (d *detached) End(why delivery.Reason) {
-	if why.Code != 0 {
+	if why.Code != 0 && d.begun { // a last chunk without a head would be no HTTP
 		_ = d.Write(net.Buffers{lastChunk}, nil)
 	}
 	tcp.HangUp(d.conn)

@@ -753,24 +753,27 @@ func TestSnapshotFailsLater(t *testing.T) {
 	})
 }
 
-// TestContextOfSnapshot wants the stream's own context there, which ends with it.
+// TestContextOfSnapshot wants a context of the call, of which nothing is left.
 func TestContextOfSnapshot(t *testing.T) {
+	type key struct{}
 	var hub broadcast.Hub
 	var ctx context.Context
 	h := &sse.Handler{Broadcaster: &hub, Grant: func(r *http.Request) (*broadcast.Grant, error) {
 		return &broadcast.Grant{Topics: []string{"a"}, Snapshot: func(c context.Context) ([]broadcast.Message, error) {
 			ctx = c
-			return nil, nil
+			return nil, c.Err()
 		}}, nil
 	}}
-	serve(t, h, func(t *testing.T, n *network) {
+	serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), key{}, "value")))
+	}), func(t *testing.T, n *network) {
 		s := n.get("/")
 		s.begins()
-		require.NoError(t, ctx.Err())
+		require.Error(t, ctx.Err(), "the call is over")
+		require.Equal(t, "value", ctx.Value(key{}), "it comes from the stream's")
 		require.NoError(t, hub.Close())
 		s.ends()
 		synctest.Wait()
-		require.Error(t, ctx.Err())
 	})
 }
 

@@ -38,6 +38,9 @@ func (c *clock) now() time.Duration {
 func (c *clock) look(s *Stream, d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if s.over.Load() {
+		return // and has been forgotten
+	}
 	heap.Push(&c.ticks, tick{c.now() + d, s})
 	if c.ticks[0].stream == s {
 		c.wind()

@@ -195,6 +195,7 @@ func (s *Stream) look(fresh bool) error {
 		if k++; k < n {
 			continue
 		}
+		clear(b.messages[:n])
 		if n, err = s.sub.Poll(b.messages[:s.room]); err != nil && !errors.As(err, &gap) {
 			return err
 		}
@@ -223,6 +224,9 @@ var errUnspeakable = errors.New("a gap cannot be told on this wire")
 // reports false once nothing may be written any more.
 func (s *Stream) encode(b *batch, w *Worker) bool {
 	size := b.size
+	if s.grant.Filter != nil && b.polled > 0 {
+		w.Wait() // it is the user's, and may
+	}
 	for i, m := range b.messages[:b.polled] {
 		size += len(m.Data)
 		b.messages[i] = nil
@@ -284,7 +288,8 @@ func (s *Stream) snapshot(b *batch) error {
 	if s.grant.Snapshot == nil {
 		return nil
 	}
-	ctx, cancel := context.WithCancel(s.Context()) // and it ends with that
+	ctx, cancel := context.WithCancel(s.Context())
+	defer cancel()
 	s.stopAsking.Store(&cancel)
 	if s.why.Load() != nil {
 		cancel()
@@ -505,8 +510,12 @@ func (s *Stream) drain(w *Worker) bool {
 		// still owed.
 		why := s.why.Load()
 		if why != nil && !why.Owed {
+			if more { // the opening is still to go out: under SSE it has the head of the response
+				s.write(b, w)
+			}
 			return false
 		}
+		more = false
 		room := s.room
 		n, err := s.sub.Poll(b.messages[:room])
 		b.polled = n
