@@ -1,0 +1,61 @@
+package delivery
+
+import (
+	"net"
+	"sync"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+)
+
+// batch is what one look found, on its way to the connection.
+type batch struct {
+	messages [256]*broadcast.Message
+	polled   int // of messages, that are not in frames yet
+	frames   net.Buffers
+	size     int // of frames
+}
+
+func (b *batch) add(frame []byte) {
+	if frame != nil {
+		b.frames = append(b.frames, frame)
+		b.size += len(frame)
+	}
+}
+
+// precede puts bytes before the first frame: into one buffer with it, since that goes
+// out in a simpler way than two.
+func (b *batch) precede(bytes []byte) {
+	b.size += len(bytes)
+	if len(b.frames) == 0 {
+		b.frames = append(b.frames, bytes)
+		return
+	}
+	b.frames[0] = append(bytes[:len(bytes):len(bytes)], b.frames[0]...)
+}
+
+// minRoom is how many messages a stream polls at first.
+const minRoom = 16
+
+// maxWrite is how many bytes go out in one write at most, unless one message is
+// larger: each write has a deadline of its own, which a slow client must be able
+// to keep.
+const maxWrite = 256 << 10
+
+// batches hands out batches that hold nothing.
+type batches struct{ pool sync.Pool }
+
+func (p *batches) get() *batch {
+	if b, ok := p.pool.Get().(*batch); ok {
+		return b
+	}
+	return &batch{frames: make(net.Buffers, 0, 64)}
+}
+
+func (p *batches) put(b *batch) {
+	clear(b.messages[:b.polled]) // the rest is clear: see encode and write
+	clear(b.frames)
+	b.frames, b.size, b.polled = b.frames[:0], 0, 0
+	if cap(b.frames) <= 1024 {
+		p.pool.Put(b)
+	}
+}
