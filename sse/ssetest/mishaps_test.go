@@ -9,9 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +19,7 @@ import (
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/faults"
+	"github.com/fanfare-go/fanfare/internal/failing"
 	direct "github.com/fanfare-go/fanfare/middleware"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/sse/ssetest"
@@ -39,7 +38,7 @@ func TestReconnectOfAPost(t *testing.T) {
 			s.Send(sse.Event{Data: prompt})
 			<-s.Context().Done()
 		})
-		said := tell(t, func(t testing.TB) {
+		said := failing.Said(t, func(t testing.TB) {
 			s := ssetest.Connect(t, h, httptest.NewRequest("POST", "/", strings.NewReader("hello")))
 			require.Equal(t, "hello", string(s.Next().Data))
 			s.Reconnect()
@@ -52,7 +51,7 @@ func TestReconnectOfAPost(t *testing.T) {
 // The handler sees the TLS of httptest.NewRequest; in memory there is none.
 func TestRequestOverTLS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		said := tell(t, func(t testing.TB) {
+		said := failing.Said(t, func(t testing.TB) {
 			s := ssetest.Connect(t, &sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"a"}}, httptest.NewRequest("GET", "https://example.com/", nil))
 			s.Close()
 		})
@@ -65,7 +64,7 @@ func TestRequestOverTLS(t *testing.T) {
 func TestCompressedStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := new(broadcast.Hub)
-		said := tell(t, func(t testing.TB) {
+		said := failing.Said(t, func(t testing.TB) {
 			r := httptest.NewRequest("GET", "/", nil)
 			r.Header.Set("Accept-Encoding", "gzip")
 			s := ssetest.Connect(t, middleware.Compress(5, "text/*")(&sse.Handler{Broadcaster: hub, Topics: []string{"a"}}), r)
@@ -90,7 +89,7 @@ func TestClearedID(t *testing.T) {
 // Each event gives it another minute.
 func TestEndOfASlowStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		said := tell(t, func(t testing.TB) {
+		said := failing.Said(t, func(t testing.TB) {
 			s := ssetest.Connect(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				s, _ := sse.NewWriter(w, r, nil)
 				defer s.Close()
@@ -151,7 +150,7 @@ func TestReconnectOfAVanishedClient(t *testing.T) {
 		t.Run(fmt.Sprint(v), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				hub := new(broadcast.Hub)
-				said := tell(t, func(t testing.TB) {
+				said := failing.Said(t, func(t testing.TB) {
 					var link faults.Link
 					r := httptest.NewRequest("GET", "/", nil)
 					r.ProtoMajor = v
@@ -229,7 +228,7 @@ func TestDirectDoesNotLeadPastAProxy(t *testing.T) {
 // The test is told, and goes on.
 func TestPanicInHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		said := tell(t, func(t testing.TB) {
+		said := failing.Said(t, func(t testing.TB) {
 			ssetest.Connect(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("oh") }), get())
 		})
 		t.Log(said)
@@ -308,40 +307,6 @@ func (h holder) Unwrap() http.ResponseWriter { return h.ResponseWriter }
 
 func target() http.Handler {
 	return &sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"a"}, Logger: quietLog}
-}
-
-// tell returns what a test is told by what g does.
-func tell(t *testing.T, g func(t testing.TB)) string {
-	f := &strict{TB: t}
-	done := make(chan struct{})
-	go func() { defer close(done); g(f) }()
-	<-done
-	for i := range f.cleanups {
-		f.cleanups[len(f.cleanups)-1-i]()
-	}
-	return f.said
-}
-
-// strict is a testing.TB that notes all it is told.
-type strict struct {
-	testing.TB
-	mu       sync.Mutex
-	said     string
-	cleanups []func()
-}
-
-func (f *strict) Helper()             {}
-func (f *strict) Cleanup(g func())    { f.cleanups = append(f.cleanups, g) }
-func (f *strict) Logf(string, ...any) {}
-func (f *strict) Errorf(format string, args ...any) {
-	f.mu.Lock()
-	f.said += fmt.Sprintf(format, args...) + "\n"
-	f.mu.Unlock()
-}
-
-func (f *strict) Fatalf(format string, args ...any) {
-	f.Errorf(format, args...)
-	runtime.Goexit()
 }
 
 var quietLog = slog.New(slog.DiscardHandler)

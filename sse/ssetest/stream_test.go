@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/faults"
+	"github.com/fanfare-go/fanfare/internal/failing"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/sse/ssetest"
 )
@@ -240,31 +240,6 @@ func TestProxies(t *testing.T) {
 	})
 }
 
-// fatal is a testing.TB that notes what it is told, and ends the goroutine as the
-// real one does.
-type fatal struct {
-	testing.TB
-	said string
-}
-
-func (f *fatal) Helper() {}
-func (f *fatal) Fatalf(format string, args ...any) {
-	f.said = fmt.Sprintf(format, args...)
-	runtime.Goexit()
-}
-
-// fails returns what a test is told by what f does.
-func fails(t *testing.T, f func(t testing.TB)) string {
-	tb := &fatal{TB: t}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f(tb)
-	}()
-	<-done
-	return tb.said
-}
-
 func TestFailures(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -284,7 +259,7 @@ func TestFailures(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				said := fails(t, func(tb testing.TB) {
+				said := failing.Said(t, func(tb testing.TB) {
 					n := newNews()
 					s := ssetest.Connect(tb, n, get())
 					n.say(t, "hello")
@@ -298,7 +273,7 @@ func TestFailures(t *testing.T) {
 	}
 	t.Run("Connect to a handler that does not answer", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			said := fails(t, func(tb testing.TB) {
+			said := failing.Said(t, func(tb testing.TB) {
 				ssetest.Connect(tb, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }), get())
 			})
 			require.Contains(t, said, "no answer: none has come in 1m0s")

@@ -16,6 +16,7 @@ import (
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/faults"
+	"github.com/fanfare-go/fanfare/internal/failing"
 	"github.com/fanfare-go/fanfare/ws"
 	"github.com/fanfare-go/fanfare/ws/wstest"
 )
@@ -174,28 +175,9 @@ func TestInRealTime(t *testing.T) {
 	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 }, 5*time.Second, time.Millisecond)
 }
 
-// fatal is a testing.TB that notes what it is told, and ends the goroutine as the
-// real one does.
-type fatal struct {
-	testing.TB
-	said string
-}
-
-func (f *fatal) Helper() {}
-func (f *fatal) Fatalf(format string, args ...any) {
-	f.said = fmt.Sprintf(format, args...)
-	runtime.Goexit()
-}
-
 func TestDialRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tb := &fatal{TB: t}
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			wstest.Dial(tb, http.NotFoundHandler(), get())
-		}()
-		<-done
-		require.Contains(t, tb.said, "404")
+		said := failing.Said(t, func(t testing.TB) { wstest.Dial(t, http.NotFoundHandler(), get()) })
+		require.Contains(t, said, "404")
 	})
 }

@@ -5,8 +5,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/faults"
+	"github.com/fanfare-go/fanfare/internal/failing"
 	"github.com/fanfare-go/fanfare/ws"
 	"github.com/fanfare-go/fanfare/ws/wstest"
 )
@@ -25,7 +24,7 @@ func TestEndOfAVanishedClient(t *testing.T) {
 		t.Run(fmt.Sprint(ping), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				hub := new(broadcast.Hub)
-				said := tell(t, func(t testing.TB) {
+				said := failing.Said(t, func(t testing.TB) {
 					var link faults.Link
 					wstest.Dial(t, &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Logger: quietLog, Options: ws.Options{PingInterval: ping}},
 						faults.Via(httptest.NewRequest("GET", "/", nil), &link))
@@ -41,7 +40,7 @@ func TestEndOfAVanishedClient(t *testing.T) {
 func TestURLs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, u := range []string{"https://example.com/", "wss://example.com/", "ws://example.com/"} {
-			said := tell(t, func(t testing.TB) {
+			said := failing.Said(t, func(t testing.TB) {
 				wstest.Dial(t, &ws.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"a"}}, httptest.NewRequest("GET", u, nil))
 			})
 			require.Empty(t, said)
@@ -65,40 +64,6 @@ func TestHost(t *testing.T) {
 		wstest.Dial(t, h, r)
 		require.Equal(t, "b.example", host)
 	})
-}
-
-// tell returns what a test is told by what g does.
-func tell(t *testing.T, g func(t testing.TB)) string {
-	f := &strict{TB: t}
-	done := make(chan struct{})
-	go func() { defer close(done); g(f) }()
-	<-done
-	for i := range f.cleanups {
-		f.cleanups[len(f.cleanups)-1-i]()
-	}
-	return f.said
-}
-
-// strict is a testing.TB that notes all it is told.
-type strict struct {
-	testing.TB
-	mu       sync.Mutex
-	said     string
-	cleanups []func()
-}
-
-func (f *strict) Helper()             {}
-func (f *strict) Cleanup(g func())    { f.cleanups = append(f.cleanups, g) }
-func (f *strict) Logf(string, ...any) {}
-func (f *strict) Errorf(format string, args ...any) {
-	f.mu.Lock()
-	f.said += fmt.Sprintf(format, args...) + "\n"
-	f.mu.Unlock()
-}
-
-func (f *strict) Fatalf(format string, args ...any) {
-	f.Errorf(format, args...)
-	runtime.Goexit()
 }
 
 var quietLog = slog.New(slog.DiscardHandler)
