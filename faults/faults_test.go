@@ -207,22 +207,25 @@ func TestWrittenBeforeCloseArrives(t *testing.T) {
 
 // One goes out after the other.
 func TestConcurrentWrites(t *testing.T) {
-	var l faults.Link
-	c, s := l.Pipe()
-	var wg sync.WaitGroup
-	for _, ch := range "abcd" {
-		wg.Go(func() { s.Write(bytes.Repeat([]byte(string(ch)), 200<<10)) })
-	}
-	go func() { wg.Wait(); s.Close() }()
-	time.Sleep(10 * time.Millisecond)
-	b, _ := io.ReadAll(c)
-	changes := 0
-	for i := 1; i < len(b); i++ {
-		if b[i] != b[i-1] {
-			changes++
+	synctest.Test(t, func(t *testing.T) {
+		var l faults.Link
+		c, s := l.Pipe()
+		var wg sync.WaitGroup
+		for _, ch := range "abcd" {
+			wg.Go(func() { s.Write(bytes.Repeat([]byte(string(ch)), 200<<10)) })
 		}
-	}
-	require.Equal(t, 3, changes)
+		go func() { wg.Wait(); s.Close() }()
+		synctest.Wait()
+		b, _ := io.ReadAll(c)
+		require.Len(t, b, 4*200<<10)
+		changes := 0
+		for i := 1; i < len(b); i++ {
+			if b[i] != b[i-1] {
+				changes++
+			}
+		}
+		require.Equal(t, 3, changes)
+	})
 }
 
 // While a Read waits for them.

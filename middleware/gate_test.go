@@ -107,7 +107,9 @@ func (s *slowWriter) Flush() {}
 func TestNewWriterOutlivesDirect(t *testing.T) {
 	w := &slowWriter{ResponseWriter: httptest.NewRecorder(), entered: make(chan struct{}), leave: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
+	handled := make(chan struct{})
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(handled)
 		s, err := sse.NewWriter(w, r, nil)
 		if err == nil {
 			s.Close()
@@ -128,13 +130,14 @@ func TestNewWriterOutlivesDirect(t *testing.T) {
 		close(w.leave)
 		<-returned
 	}
-	time.Sleep(50 * time.Millisecond)
+	<-handled
 }
 
 // Over HTTP/2, Close of a Writer whose client has left touches a ResponseWriter
 // that net/http has taken back.
 func TestCloseAfterForgottenHTTP2(t *testing.T) {
 	result := make(chan any, 1)
+	timedOut, returned := make(chan struct{}), make(chan struct{})
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, err := sse.NewWriter(w, r, nil)
 		if !assert.NoError(t, err) {
@@ -145,10 +148,19 @@ func TestCloseAfterForgottenHTTP2(t *testing.T) {
 			result <- p
 		}()
 		defer s.Close()
+		<-r.Context().Done()
+		close(timedOut)
 		<-s.Context().Done()
-		time.Sleep(200 * time.Millisecond) // saves what it has
+		select { // it saves what it has
+		case <-returned:
+		case <-time.After(200 * time.Millisecond):
+		}
 	})
-	server := httptest.NewUnstartedServer(middleware.Direct(http.TimeoutHandler(h, 100*time.Millisecond, "too late")))
+	direct := middleware.Direct(http.TimeoutHandler(h, 100*time.Millisecond, "too late"))
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(returned)
+		direct.ServeHTTP(w, r)
+	}))
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	defer server.Close()
@@ -157,7 +169,7 @@ func TestCloseAfterForgottenHTTP2(t *testing.T) {
 	response, err := server.Client().Do(r)
 	require.NoError(t, err)
 	require.Equal(t, 2, response.ProtoMajor)
-	time.Sleep(300 * time.Millisecond)
+	<-timedOut
 	cancel()
 	require.Nil(t, <-result)
 }
