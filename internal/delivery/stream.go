@@ -29,11 +29,11 @@ type Stream struct {
 	conn    Conn
 	server  *server // nil outside of one
 
-	// ctx is the stream's own: it ends when the stream has ended. A stream that
-	// outlives its request has none unless its Grant has asked for it.
+	// ctx is the stream's own: it ends when the stream has ended. Who asks for none,
+	// such as a handler without a Grant, has none.
 	ctx      context.Context
 	cancel   context.CancelFunc
-	request  context.Context // the request's; until the stream has started
+	request  context.Context // the request's; nil once a stream has started that outlives it
 	outlives bool            // the request
 	stop     func() bool     // the watch over the request's end; may be nil
 	detach   func()          // from what middleware holds for the stream; nil if nothing is
@@ -68,17 +68,17 @@ const (
 )
 
 func newStream(ctx context.Context, h Handler, state *State, codec *Codec) *Stream {
-	s := &Stream{codec: codec, clock: &state.clock, workers: &state.workers, request: ctx, outlives: h.Detach, room: minRoom}
-	if !h.Detach {
-		s.ctx, s.cancel = context.WithCancel(ctx)
-	}
-	return s
+	return &Stream{codec: codec, clock: &state.clock, workers: &state.workers, request: ctx, outlives: h.Detach, room: minRoom}
 }
 
 // Context ends when the stream has ended. It is first asked for before Start.
 func (s *Stream) Context() context.Context {
-	if s.ctx == nil {
+	switch {
+	case s.ctx != nil:
+	case s.outlives:
 		s.ctx, s.cancel = newLife(s.request)
+	default:
+		s.ctx, s.cancel = context.WithCancel(s.request)
 	}
 	return s.ctx
 }
@@ -119,16 +119,25 @@ func (s *Stream) Use(codec *Codec) { s.codec = codec }
 // never). The stream ends by itself; conn.End is the last it does.
 func (s *Stream) Start(conn Conn, prologue []byte, interval, maxAge time.Duration) {
 	s.begin(conn, prologue, interval, maxAge)
+	if s.outlives {
+		s.request = nil
+	} else {
+		s.stop = context.AfterFunc(s.request, func() { s.End(RequestEnded) })
+	}
 	s.workers.add(s)
 }
 
 // Serve is Start for a stream that is written by its caller, and returns when it has
-// ended.
+// ended. It watches over the request's end by itself, since a watch would take as much
+// as a stream.
 func (s *Stream) Serve(conn Conn, prologue []byte, interval, maxAge time.Duration) {
 	s.wake = make(chan struct{}, 1)
 	s.begin(conn, prologue, interval, maxAge)
 	for !s.run(nil) {
-		<-s.wake
+		select {
+		case <-s.wake:
+		case <-s.request.Done(): // which drain looks at
+		}
 	}
 }
 
@@ -148,7 +157,6 @@ func (s *Stream) begin(conn Conn, prologue []byte, interval, maxAge time.Duratio
 	if l, ok := s.ctx.(*life); ok {
 		defer l.letGo()
 	}
-	s.request = nil
 }
 
 // endAs ends the stream as a middleware wants.
@@ -180,9 +188,6 @@ func (s *Stream) endLater(maxAge time.Duration) {
 	}
 	if s.server != nil && !s.server.add(s) {
 		s.End(Restart)
-	}
-	if !s.outlives {
-		s.stop = context.AfterFunc(s.ctx, func() { s.End(RequestEnded) })
 	}
 }
 
@@ -230,6 +235,14 @@ func (s *Stream) End(why Reason) {
 		s.codec.Logger.Error(s.codec.Name+": ending a stream", "error", err)
 	}
 	s.notify()
+}
+
+// asked returns why the stream is to end; nil if it is not.
+func (s *Stream) asked() *Reason {
+	if s.request != nil && s.request.Err() != nil {
+		s.End(RequestEnded)
+	}
+	return s.why.Load()
 }
 
 // finisher is a Subscription that can end at what is in the log now.
@@ -289,7 +302,7 @@ func (s *Stream) drain(w *Worker) bool {
 	for {
 		// Before the poll: what was in the log when the end was asked for is
 		// still owed.
-		why := s.why.Load()
+		why := s.asked()
 		if why != nil && !why.Owed {
 			if more { // the opening is still to go out: under SSE it has the head of the response
 				s.write(b, w)
@@ -364,7 +377,7 @@ func (s *Stream) write(b *batch, w *Worker) bool {
 		}
 		frames = frames[k:]
 		s.wrote.Store(int64(s.clock.now()))
-		if why := s.why.Load(); why != nil && !why.Owed {
+		if why := s.asked(); why != nil && !why.Owed {
 			return false // such as a Grant that has expired while this write waited
 		}
 	}
