@@ -19,8 +19,8 @@ type detached struct {
 	conn     net.Conn
 	raw      syscall.RawConn
 	deadline delivery.Deadline
-	writer   *tcp.Writer // the handler's
-	begun    bool        // the head of the response went out
+	buffers  *tcp.Buffers // the handler's
+	begun    bool         // the head of the response went out
 }
 
 // canHijack walks the wrappers as http.ResponseController does.
@@ -39,7 +39,7 @@ func canHijack(w http.ResponseWriter) bool {
 
 // hijack takes the connection, and returns it with the head of the response, which is
 // still to be written. It has all of the header that was set so far.
-func hijack(w http.ResponseWriter, writer *tcp.Writer, o Options) (*detached, []byte, error) {
+func hijack(w http.ResponseWriter, buffers *tcp.Buffers, o Options) (*detached, []byte, error) {
 	header := w.Header().Clone()
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -60,7 +60,7 @@ func hijack(w http.ResponseWriter, writer *tcp.Writer, o Options) (*detached, []
 	if o.Heartbeat > 0 && o.WriteTimeout > 0 {
 		tcp.SetUserTimeout(conn, o.Heartbeat+o.WriteTimeout)
 	}
-	return &detached{conn: conn, raw: tcp.Raw(conn), deadline: delivery.Deadline{Of: conn, Timeout: o.WriteTimeout}, writer: writer}, head.Bytes(), nil
+	return &detached{conn: conn, raw: tcp.Raw(conn), deadline: delivery.Deadline{Of: conn, Timeout: o.WriteTimeout}, buffers: buffers}, head.Bytes(), nil
 }
 
 // chunk frames data as a chunk of HTTP/1.1 (RFC 9112 section 7.1).
@@ -83,7 +83,7 @@ var (
 // Write writes chunks in one go.
 func (d *detached) Write(chunks net.Buffers, w *delivery.Worker) error {
 	d.deadline.Renew()
-	if err := delivery.Write(d.conn, d.raw, d.writer, chunks, w); err != nil {
+	if err := delivery.Write(d.conn, d.raw, d.buffers, chunks, w); err != nil {
 		return fmt.Errorf("sse: writing: %w", err)
 	}
 	d.begun = true
@@ -92,6 +92,9 @@ func (d *detached) Write(chunks net.Buffers, w *delivery.Worker) error {
 
 // Beat writes a heartbeat.
 func (d *detached) Beat(w *delivery.Worker) error { return d.Write(net.Buffers{heartbeatChunk}, w) }
+
+// Tick has nothing to do: heartbeats follow what goes out.
+func (*detached) Tick() time.Duration { return 0 }
 
 // Closing gives all that is still to be written one deadline.
 func (d *detached) Closing() { d.deadline.Fix() }

@@ -82,7 +82,7 @@ type Handler struct {
 	state        delivery.State
 	warnDeadline sync.Once
 	once         sync.Once
-	writer       tcp.Writer
+	buffers      tcp.Buffers
 	codecs       [2][2]delivery.Codec // by whether it is for envelopes, and in chunks
 }
 
@@ -110,7 +110,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Name: "sse", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant,
 		ErrorHandler: h.ErrorHandler, Logger: h.logger(), Detach: detach,
 	}
-	response, err := newResponse(ground.Writer, r, &h.writer, options)
+	response, err := newResponse(ground.Writer, r, &h.buffers, options)
 	if err != nil {
 		handler.Refuse(w, r, err)
 		return
@@ -131,7 +131,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if detach {
-		conn, head, err := hijack(ground.Writer, &h.writer, options)
+		conn, head, err := hijack(ground.Writer, &h.buffers, options)
 		if err != nil {
 			handler.Refuse(w, r, err)
 			return

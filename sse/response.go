@@ -22,9 +22,9 @@ type response struct {
 	w        http.ResponseWriter
 	control  *http.ResponseController
 	deadline delivery.Deadline
-	conn     net.Conn    // under the request, if ConnContext has told
-	shared   bool        // other streams go over the connection as well: HTTP/2
-	joiner   *tcp.Writer // the handler's; nil for one that writes single buffers
+	conn     net.Conn     // under the request, if ConnContext has told
+	shared   bool         // other streams go over the connection as well: HTTP/2
+	buffers  *tcp.Buffers // the handler's; nil for one that writes single buffers
 
 	// body is how long the rest of the request's body may take to come, which
 	// net/http reads before the first write, and again before the next request;
@@ -34,7 +34,7 @@ type response struct {
 }
 
 // newResponse makes sure that the stream can be written, and sends nothing.
-func newResponse(w http.ResponseWriter, r *http.Request, joiner *tcp.Writer, o Options) (*response, error) {
+func newResponse(w http.ResponseWriter, r *http.Request, buffers *tcp.Buffers, o Options) (*response, error) {
 	if err := canFlush(w); err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func newResponse(w http.ResponseWriter, r *http.Request, joiner *tcp.Writer, o O
 		conn:     connOf(r.Context()),
 		shared:   r.ProtoMajor > 1,
 		body:     body,
-		joiner:   joiner,
+		buffers:  buffers,
 	}, nil
 }
 
@@ -105,7 +105,7 @@ func (s *response) Write(frames net.Buffers, _ *delivery.Worker) error {
 	if len(frames) == 1 {
 		return s.write(frames[0])
 	}
-	return s.joiner.Join(frames, s.write)
+	return s.buffers.Join(frames, s.write)
 }
 
 func (s *response) write(b []byte) error {
@@ -132,6 +132,9 @@ var heartbeat = []byte(":\n")
 
 // Beat writes a heartbeat.
 func (s *response) Beat(*delivery.Worker) error { return s.write(heartbeat) }
+
+// Tick has nothing to do: heartbeats follow what goes out.
+func (*response) Tick() time.Duration { return 0 }
 
 // Closing gives all that is still to be written one deadline.
 func (s *response) Closing() { s.deadline.Fix() }

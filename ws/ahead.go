@@ -16,8 +16,8 @@ type ahead struct {
 // negative, there is no limit. It waits for a Read that is under way, and has an
 // effect once.
 func (c *Conn) ReadAhead(most int64) {
-	c.reading <- struct{}{}
-	defer func() { <-c.reading }()
+	c.reading.wait()
+	defer c.reading.letGo()
 	if c.ahead != nil {
 		return
 	}

@@ -39,40 +39,41 @@ var errSilent = errors.New("ws: the peer is silent")
 // answered, and its silence is noticed, only while something reads: call Read in
 // a loop, or ReadAhead or CloseRead once.
 type Conn struct {
-	socket      *socket
-	library     *websocket.Conn
-	subprotocol string
-	deflater    *deflater
-	limit       int64 // of a message's size; -1: none
-	timeout     time.Duration
+	socket   *socket
+	library  *websocket.Conn
+	deflater *deflater
+	limit    int64 // of a message's size; -1: none
+	timeout  time.Duration
 
 	ctx    context.Context // ends with the connection
 	cancel context.CancelCauseFunc
 	beat   *time.Timer // nil: no pings
 
-	reading chan struct{} // held by whoever reads
+	reading turn          // held by whoever reads
 	pending chan received // a read whose caller did not wait for it; belongs to who holds reading
 	ahead   *ahead        // likewise: what ReadAhead reads; nil without
 	readErr error         // how reading ended; belongs to who calls next
 
-	probed  int64       // keepalive: what socket.reads was at the last tick
-	pinged  bool        // and whether a ping went out then
-	closing atomic.Bool // nothing more is to be written or handed over
-	closed  atomic.Bool // by Close or CloseNow
-	refused atomic.Bool // by refuse, which cuts it
-	cutting sync.Once
+	interval time.Duration // of pings; 0: none
+	due      time.Duration // when to look after the peer again, since socket.began
+	probed   int64         // what socket.reads was at the last look
+	pinged   bool          // and whether a ping went out then
+	closing  atomic.Bool   // nothing more is to be written or handed over
+	closed   atomic.Bool   // by Close or CloseNow
+	refused  atomic.Bool   // by refuse, which cuts it
+	cutting  sync.Once
 }
 
 // newConn takes over a connection whose handshake is done.
 func newConn(ctx context.Context, library *websocket.Conn, s *socket, o Options) *Conn {
 	c := &Conn{
-		socket:      s,
-		library:     library,
-		subprotocol: library.Subprotocol(),
-		limit:       o.MaxMessage,
-		timeout:     o.WriteTimeout,
-		reading:     make(chan struct{}, 1),
-		deflater:    o.deflater,
+		socket:   s,
+		library:  library,
+		limit:    o.MaxMessage,
+		timeout:  o.WriteTimeout,
+		deflater: o.deflater,
+		interval: o.PingInterval,
+		due:      o.PingInterval,
 	}
 	if c.deflater == nil {
 		c.deflater = new(deflater)
@@ -83,43 +84,57 @@ func newConn(ctx context.Context, library *websocket.Conn, s *socket, o Options)
 	// Closing takes longer than the request: it ends with the connection alone.
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	library.SetReadLimit(-1) // see readMessage
-	s.broken = func(err error) { go c.cut(fmt.Errorf("ws: writing: %w", err)) }
+	s.conn = c
 	if o.PingInterval > 0 && o.WriteTimeout > 0 {
 		tcp.SetUserTimeout(s.Conn, o.PingInterval+o.WriteTimeout)
 	}
-	c.keepAlive(o.PingInterval)
-	c.age(o.MaxAge)
 	return c
 }
 
-// keepAlive sends a ping every interval in which nothing came in, and cuts a
-// peer that was silent from one to the next. Its silence counts only where a read
-// has waited all the time: what nobody reads may have come.
-func (c *Conn) keepAlive(interval time.Duration) {
-	if interval == 0 {
-		return
+// alone lets the connection look after itself, where no Handler's stream does.
+func (c *Conn) alone(maxAge time.Duration) *Conn {
+	c.age(maxAge)
+	if c.interval == 0 {
+		return c
 	}
 	c.beat = time.AfterFunc(math.MaxInt64, func() {
-		reads := c.socket.reads.Load()
-		idle := time.Duration(time.Since(c.socket.began).Nanoseconds() - c.socket.heard.Load())
-		switch {
-		case c.ctx.Err() != nil:
-			return
-		case idle < interval: // something came in
-			c.pinged = false
-			c.beat.Reset(interval - idle)
-			return
-		case c.pinged && reads == c.probed && reads&1 == 1 && !c.socket.behind():
-			c.cut(errSilent)
-			return
-		default:
-			c.pinged = true
-			c.socket.probe()
+		if d := c.probe(); d > 0 {
+			c.beat.Reset(d)
 		}
-		c.probed = reads
-		c.beat.Reset(interval)
 	})
-	c.beat.Reset(interval) // only now, when its function knows it
+	c.beat.Reset(c.interval) // only now, when its function knows it
+	return c
+}
+
+// probe sends a ping every interval in which nothing came in, and cuts a peer that
+// was silent from one to the next. Its silence counts only where a read has waited all
+// the time: what nobody reads may have come. It does not wait, and returns after how
+// long to call it again; 0: never. It may be called sooner.
+func (c *Conn) probe() time.Duration {
+	now := time.Since(c.socket.began)
+	switch {
+	case c.interval == 0 || c.ctx.Err() != nil:
+		return 0
+	case now < c.due:
+		return c.due - now
+	}
+	reads := c.socket.reads.Load()
+	heard := time.Duration(c.socket.heard.Load())
+	switch {
+	case now-heard < c.interval: // something came in
+		c.pinged = false
+		c.due = heard + c.interval
+		return c.due - now
+	case c.pinged && reads == c.probed && reads&1 == 1 && !c.socket.behind():
+		go c.cut(errSilent)
+		return 0
+	default:
+		c.pinged = true
+		go c.socket.probe()
+	}
+	c.probed = reads
+	c.due = now + c.interval
+	return c.interval
 }
 
 // age closes a connection that has lived long enough, between 80 and 100 % of
@@ -139,7 +154,7 @@ func (c *Conn) age(most time.Duration) {
 func (c *Conn) Context() context.Context { return c.ctx }
 
 // Subprotocol returns what was agreed on in the handshake; "" if nothing was.
-func (c *Conn) Subprotocol() string { return c.subprotocol }
+func (c *Conn) Subprotocol() string { return c.library.Subprotocol() }
 
 // Read returns the next message, which belongs to the caller. If ctx ends first,
 // nothing is lost: the next Read gets the message.
@@ -149,12 +164,10 @@ func (c *Conn) Subprotocol() string { return c.subprotocol }
 // not UTF-8, 1009 for a message larger than MaxMessage, 1002 for what is no
 // WebSocket protocol. After Close it is [net.ErrClosed].
 func (c *Conn) Read(ctx context.Context) (MessageType, []byte, error) {
-	select {
-	case c.reading <- struct{}{}:
-		defer func() { <-c.reading }()
-	case <-ctx.Done():
-		return 0, nil, fmt.Errorf("ws: %w", context.Cause(ctx))
+	if err := c.reading.take(ctx); err != nil {
+		return 0, nil, fmt.Errorf("ws: %w", err)
 	}
+	defer c.reading.letGo()
 	r, err := c.await(ctx)
 	if err != nil {
 		return 0, nil, fmt.Errorf("ws: %w", err)
@@ -331,10 +344,10 @@ func (c *Conn) Write(ctx context.Context, t MessageType, p []byte) error {
 	} else {
 		frames = net.Buffers{appendHeader(nil, byte(t), len(p), false), p}
 	}
-	if err := c.socket.take(ctx); err != nil {
+	if err := c.socket.turn.take(ctx); err != nil {
 		return fmt.Errorf("ws: writing: %w", err)
 	}
-	defer c.socket.letGo(nil)
+	defer c.socket.done(nil)
 	if c.closing.Load() {
 		return fmt.Errorf("ws: writing: %w", net.ErrClosed)
 	}
@@ -401,8 +414,7 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 		c.cut(err)
 		return fmt.Errorf("ws: closing: %w", err)
 	}
-	select {
-	case c.reading <- struct{}{}:
+	if c.reading.take(c.ctx) == nil { // else whoever reads has seen the end
 		for {
 			if r, _ := c.await(context.Background()); r.err != nil {
 				break
@@ -411,9 +423,7 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 		if c.ctx.Err() == nil { // what came cannot be read on as frames
 			_, _ = io.Copy(io.Discard, c.socket.Conn)
 		}
-		<-c.reading
-	case <-c.ctx.Done():
-		// Whoever reads has seen the end.
+		c.reading.letGo()
 	}
 	c.cut(net.ErrClosed)
 	return nil

@@ -67,7 +67,7 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, error) {
 		}
 		return nil, fmt.Errorf("ws: dialing: %w", err)
 	}
-	return newConn(context.WithoutCancel(ctx), library, d.socket, options), nil
+	return newConn(context.WithoutCancel(ctx), library, d.socket, options).alone(options.MaxAge), nil
 }
 
 // dialer is the http.RoundTripper that puts the socket between the library and
@@ -93,7 +93,8 @@ func (d *dialer) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errors.New("the http.Client's Transport does not hand out the connection of an upgrade")
 	}
 	// The body has what the transport read ahead, the connection the deadlines.
-	d.socket = newSocket(upgraded{conn, body}, new(tcp.Writer), d.timeout, true)
+	d.socket = &socket{client: true, incoming: new(framing)}
+	d.socket.stand(upgraded{conn, body}, nil, new(tcp.Buffers), d.timeout)
 	d.socket.deflates = deflates(response.Header)
 	response.Body = d.socket
 	return response, nil

@@ -111,6 +111,19 @@ func (f *framing) unmasked(p []byte) bool {
 	return true
 }
 
+// wholeControl reports whether a control frame has come to its end: its payload has
+// at most 125 bytes, so that its second byte tells where that is.
+func wholeControl(frame []byte) bool {
+	if len(frame) < 2 {
+		return false
+	}
+	size := 2 + int(frame[1]&^maskBit)
+	if frame[1]&maskBit != 0 {
+		size += 4
+	}
+	return len(frame) >= size
+}
+
 var errNotClose = errors.New("ws: not one whole close frame")
 
 // parseClose returns what a close frame carries, which is whole and not longer

@@ -97,10 +97,10 @@ type Handler struct {
 	// (Error). If nil, slog.Default().
 	Logger *slog.Logger
 
-	state  delivery.State
-	once   sync.Once
-	codecs [2]delivery.Codec // by whether messages are deflated
-	writer tcp.Writer
+	state   delivery.State
+	once    sync.Once
+	codecs  [2]delivery.Codec // by whether messages are deflated
+	buffers tcp.Buffers
 
 	deflater deflater
 }
@@ -142,8 +142,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	options.deflater = &h.deflater
-	maxAge := options.MaxAge
-	options.MaxAge = 0 // the stream ends itself, with what it owes
 	accepted := false
 	defer func() {
 		if !accepted { // also after a panic in somebody's Hijack
@@ -154,7 +152,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.logger().Info("ws: a WebSocket came too late", "path", r.URL.Path, "reason", err)
 		return
 	}
-	c, err := accept(opened.Context(), ground.Writer, r, &h.writer, options)
+	c, err := accept(opened.Context(), ground.Writer, r, &h.buffers, options)
 	if err != nil {
 		h.logger().Error("ws: the handshake failed", "path", r.URL.Path, "error", err)
 		return
@@ -170,7 +168,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return nil
 		})
 	}
-	opened.Start(&connection{c}, nil, options.PingInterval, maxAge)
+	opened.Start(&connection{c}, nil, options.PingInterval, options.MaxAge)
 	if err != nil {
 		in.fail(err)
 	}
@@ -263,8 +261,11 @@ func (c *connection) Write(frames net.Buffers, w *delivery.Worker) error {
 	return c.socket.send(frames, w)
 }
 
-// Beat has nothing to do: the Conn sends pings.
+// Beat has nothing to do: pings follow what comes in, not what goes out.
 func (c *connection) Beat(*delivery.Worker) error { return nil }
+
+// Tick looks after the peer.
+func (c *connection) Tick() time.Duration { return c.probe() }
 
 // Closing gives what is still to be written, and the peer's answer to the close
 // frame, one deadline.

@@ -21,7 +21,7 @@ type inbox struct {
 	stream  *delivery.Stream
 	logger  *slog.Logger
 	receive func(MessageType, []byte) error
-	rate    rate
+	rate    *rate  // nil: no limit
 	most    int64  // bytes that wait at most
 	queue   *queue // made for the first message
 
@@ -35,7 +35,11 @@ func newInbox(c *Conn, s *delivery.Stream, logger *slog.Logger, o Options) *inbo
 	if most < 0 {
 		most = defaultMaxMessage
 	}
-	return &inbox{conn: c, stream: s, logger: logger, most: most, rate: rate{perSecond: o.MessageRate}}
+	in := &inbox{conn: c, stream: s, logger: logger, most: most}
+	if o.MessageRate != 0 {
+		in.rate = &rate{perSecond: o.MessageRate}
+	}
+	return in
 }
 
 // serve reads until the connection has ended, and waits until nothing runs for it any
@@ -162,17 +166,21 @@ func (in *inbox) wait() {
 
 // rate is a bucket of as many messages as a second may have.
 type rate struct {
-	perSecond float64 // 0: no limit
+	perSecond float64
 	left      float64
 	forgiven  float64 // allowed on top
 	at        time.Time
 }
 
 // forgive lets the messages come at once of a time in which nothing was read.
-func (r *rate) forgive(d time.Duration) { r.forgiven += d.Seconds() * r.perSecond }
+func (r *rate) forgive(d time.Duration) {
+	if r != nil {
+		r.forgiven += d.Seconds() * r.perSecond
+	}
+}
 
 func (r *rate) allows(now time.Time) bool {
-	if r.perSecond == 0 {
+	if r == nil {
 		return true
 	}
 	most := math.Max(1, r.perSecond)

@@ -1,11 +1,10 @@
 package ws
 
 import (
-	"context"
+	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -19,18 +18,17 @@ import (
 // failed.
 type socket struct {
 	net.Conn
-	client   bool    // frames are masked, and the peer's must not be
-	incoming framing // of a client's peer
-	deflates bool    // messages may be deflated
-	buffered []byte  // what the HTTP server had read already
+	client   bool     // frames are masked, and the peer's must not be
+	incoming *framing // of a client's peer
+	deflates bool     // messages may be deflated
+	reader   tcp.Reader
+	said     *[]byte // by the library, of a frame that is not whole yet
 	deadline delivery.Deadline
-	broken   func(error) // told that a write has failed; must not wait for a Read
+	conn     *Conn // on top; nil during the handshake
 
 	// turn is held by whoever writes. Control messages do not wait for it: who
 	// holds the turn writes them before letting go of it.
-	turn   chan struct{}
-	writer *tcp.Writer // a Handler's, or its own
-	raw    syscall.RawConn
+	turn   turn
 	over   atomic.Bool // a close frame went out, or a write failed:
 	broke  atomic.Bool // that
 	began  time.Time
@@ -43,43 +41,41 @@ type socket struct {
 	ping bool
 }
 
-func newSocket(c net.Conn, writer *tcp.Writer, timeout time.Duration, client bool) *socket {
-	return &socket{
-		Conn:     c,
-		client:   client,
-		began:    time.Now(),
-		deadline: delivery.Deadline{Of: c, Timeout: timeout},
-		turn:     make(chan struct{}, 1),
-		writer:   writer,
-		raw:      tcp.Raw(c),
-	}
+// stand puts the socket on a connection, of which something has been read already.
+func (s *socket) stand(c net.Conn, already []byte, buffers *tcp.Buffers, timeout time.Duration) {
+	s.Conn, s.began = c, time.Now()
+	s.deadline.Of, s.deadline.Timeout = c, timeout
+	s.reader.Reset(c, buffers, already)
 }
 
 func (s *socket) Read(p []byte) (int, error) {
-	if len(s.buffered) > 0 {
-		n := copy(p, s.buffered)
-		if s.buffered = s.buffered[n:]; len(s.buffered) == 0 {
-			s.buffered = nil
-		}
-		return n, nil
+	if s.reader.Buffered() {
+		return s.reader.Read(p)
 	}
 	s.reads.Add(1)
-	n, err := s.Conn.Read(p)
+	n, err := s.reader.Read(p)
 	s.heard.Store(int64(time.Since(s.began)))
 	s.reads.Add(1)
 	if err != nil {
 		s.failed.Store(true)
 	}
-	if s.client && !s.incoming.unmasked(p[:n]) {
+	if s.incoming != nil && !s.incoming.unmasked(p[:n]) {
 		return 0, errMasked
 	}
 	return n, err
 }
 
-// Write is called by the library, with control messages. It is left only close
-// frames to write: it answers one, or refuses what the peer did.
+// Write is called by the library, with control messages in pieces. It is left only
+// close frames to write: it answers one, or refuses what the peer did.
 func (s *socket) Write(p []byte) (int, error) {
-	why, err := parseClose(p)
+	if s.said == nil {
+		s.said = new([]byte)
+	}
+	if *s.said = append(*s.said, p...); !wholeControl(*s.said) {
+		return len(p), nil
+	}
+	why, err := parseClose(*s.said)
+	s.said = nil
 	if err != nil {
 		return 0, err
 	}
@@ -93,40 +89,16 @@ func (s *socket) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// take waits for the turn, at most until ctx ends.
-func (s *socket) take(ctx context.Context) error {
-	select {
-	case s.turn <- struct{}{}:
-		return nil
-	default:
-	}
-	select {
-	case s.turn <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (s *socket) tryTake() bool {
-	select {
-	case s.turn <- struct{}{}:
-		return true
-	default:
-		return false
-	}
-}
-
-// letGo writes the control messages that wait, and lets go of the turn.
-func (s *socket) letGo(w *delivery.Worker) {
+// done writes the control messages that wait, and lets go of the turn.
+func (s *socket) done(w *delivery.Worker) {
 	for {
 		if control := s.waiting(); control != nil {
 			_ = s.write(w, control)
 			continue
 		}
-		<-s.turn
+		s.turn.letGo()
 		// One may have come too late to be seen and too early to get the turn.
-		if !s.hasWaiting() || !s.tryTake() {
+		if !s.hasWaiting() || !s.turn.tryTake() {
 			return
 		}
 	}
@@ -161,8 +133,8 @@ func (s *socket) answer(ping []byte) {
 	s.mu.Lock()
 	s.pong = append(make([]byte, 0, len(ping)), ping...)
 	s.mu.Unlock()
-	if s.tryTake() {
-		s.letGo(nil)
+	if s.turn.tryTake() {
+		s.done(nil)
 	}
 }
 
@@ -171,18 +143,18 @@ func (s *socket) probe() {
 	s.mu.Lock()
 	s.ping = true
 	s.mu.Unlock()
-	if s.tryTake() {
-		s.letGo(nil)
+	if s.turn.tryTake() {
+		s.done(nil)
 	}
 }
 
 // send writes whole frames in one go, on the time of a worker.
 func (s *socket) send(frames net.Buffers, w *delivery.Worker) error {
-	if !s.tryTake() {
+	if !s.turn.tryTake() {
 		w.Wait()
-		s.turn <- struct{}{} // who has it has a deadline
+		s.turn.wait() // who has it has a deadline
 	}
-	defer s.letGo(w)
+	defer s.done(w)
 	return s.write(w, frames...)
 }
 
@@ -193,13 +165,13 @@ func (s *socket) write(w *delivery.Worker, frames ...[]byte) error {
 		return net.ErrClosed
 	}
 	s.deadline.Renew()
-	err := delivery.Write(s.Conn, s.raw, s.writer, frames, w)
+	err := delivery.Write(s.Conn, s.reader.Raw, s.reader.Buffers, frames, w)
 	if err != nil {
 		s.over.Store(true)
 		s.broke.Store(true)
 		tcp.HangUp(s.Conn)
-		if s.broken != nil { // nobody to tell yet, in the handshake
-			s.broken(err)
+		if s.conn != nil {
+			go s.conn.cut(fmt.Errorf("ws: writing: %w", err)) // which may wait for a Read
 		}
 	}
 	return err
@@ -211,8 +183,8 @@ func (s *socket) behind() bool { return s.deadline.Timeout > 0 && s.hasWaiting()
 // close sends a close frame, once. The error says that none could be sent.
 func (s *socket) close(why *CloseError) error {
 	s.deadline.Fix()
-	s.turn <- struct{}{} // who has it has a deadline
-	defer s.letGo(nil)
+	s.turn.wait() // who has it has a deadline
+	defer s.done(nil)
 	switch {
 	case s.broke.Load():
 		return net.ErrClosed

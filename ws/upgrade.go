@@ -66,11 +66,12 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *Options) (*Conn, erro
 		ground.Leave()
 		return nil, &HandshakeError{http.StatusServiceUnavailable, err}
 	}
-	c, err := accept(ground.Context, ground.Writer, r, new(tcp.Writer), options)
+	c, err := accept(ground.Context, ground.Writer, r, new(tcp.Buffers), options)
 	if err != nil {
 		ground.Leave()
 		return nil, err
 	}
+	c.alone(options.MaxAge)
 	stop := context.AfterFunc(ground.Context, func() { _ = c.Close(StatusGoingAway, "going away") })
 	detach := stream.Attach(ground.Context, func(how stream.End) { go c.end(how) })
 	context.AfterFunc(c.ctx, func() {
@@ -184,32 +185,32 @@ func answer(w http.ResponseWriter, err error) {
 // accept does the handshake of a request that was checked, and takes the
 // connection over. ctx is what the connection's context comes from. On an error
 // the client has been answered.
-func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, writer *tcp.Writer, o Options) (*Conn, error) {
-	h := &handshake{ResponseWriter: w, writer: writer, timeout: o.WriteTimeout}
+func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, buffers *tcp.Buffers, o Options) (*Conn, error) {
+	s := new(socket) // what the connection holds on to is this, and not the handshake
+	h := &handshake{ResponseWriter: w, socket: s, buffers: buffers, timeout: o.WriteTimeout}
 	library, err := websocket.Accept(h, r, &websocket.AcceptOptions{
 		Subprotocols:       o.Subprotocols,
 		InsecureSkipVerify: true, // the origin was checked
 		CompressionMode:    o.mode(),
 		OnPingReceived: func(_ context.Context, payload []byte) bool {
-			h.socket.answer(payload)
+			s.answer(payload)
 			return false
 		},
 	})
 	if err != nil {
 		return nil, &HandshakeError{http.StatusInternalServerError, err}
 	}
-	h.socket.deflates = deflates(h.Header())
-	h.ResponseWriter = nil // a connection lives longer than its request
-	return newConn(ctx, library, h.socket, o), nil
+	s.deflates = deflates(h.Header())
+	return newConn(ctx, library, s, o), nil
 }
 
 // handshake is the http.ResponseWriter that the library hijacks: it puts the
-// socket between the two, with buffers as small as a control message.
+// socket between the two, which has the buffers.
 type handshake struct {
 	http.ResponseWriter
-	writer  *tcp.Writer
+	socket  *socket // that is to stand on the connection
+	buffers *tcp.Buffers
 	timeout time.Duration
-	socket  *socket
 }
 
 func (h *handshake) WriteHeader(status int) {
@@ -227,15 +228,13 @@ func (h *handshake) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	_ = c.SetDeadline(time.Time{})
-	h.socket = newSocket(c, h.writer, h.timeout, false)
+	var already []byte
 	if n := buffered.Reader.Buffered(); n > 0 {
 		b, _ := buffered.Reader.Peek(n)
-		h.socket.buffered = append([]byte(nil), b...)
+		already = append(already, b...)
 	}
-	// What is larger than its buffer is read past it; what is written are control
-	// frames, which have to come in one piece.
-	return h.socket, bufio.NewReadWriter(
-		bufio.NewReaderSize(h.socket, 256),
-		bufio.NewWriterSize(h.socket, maxHeader+125),
-	), nil
+	h.socket.stand(c, already, h.buffers, h.timeout)
+	// The library's own are as small as they can be: frames are read past them, and
+	// what it writes are control frames, which the socket puts together.
+	return h.socket, bufio.NewReadWriter(bufio.NewReaderSize(h.socket, h.socket.reader.Least()), bufio.NewWriterSize(h.socket, 16)), nil
 }

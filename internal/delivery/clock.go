@@ -52,7 +52,7 @@ func (c *clock) forget(s *Stream) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s.place > 0 {
-		heap.Remove(&c.ticks, s.place-1)
+		heap.Remove(&c.ticks, int(s.place)-1)
 	}
 }
 
@@ -100,12 +100,12 @@ func (t ticks) Len() int           { return len(t) }
 func (t ticks) Less(i, j int) bool { return t[i].at < t[j].at }
 func (t ticks) Swap(i, j int) {
 	t[i], t[j] = t[j], t[i]
-	t[i].stream.place, t[j].stream.place = i+1, j+1
+	t[i].stream.place, t[j].stream.place = int32(i+1), int32(j+1)
 }
 
 func (t *ticks) Push(x any) {
 	*t = append(*t, x.(tick))
-	x.(tick).stream.place = len(*t)
+	x.(tick).stream.place = int32(len(*t))
 }
 
 func (t *ticks) Pop() any {

@@ -8,6 +8,7 @@ package delivery
 
 import (
 	"net"
+	"time"
 
 	"github.com/fanfare-go/fanfare/broadcast"
 )
@@ -35,6 +36,11 @@ type Conn interface {
 
 	// Beat writes what keeps the connection alive where nothing is to be said.
 	Beat(w *Worker) error
+
+	// Tick does what the connection has to do by the clock. It does not wait, may be
+	// called at any time, one call after the other, and returns after how long to call
+	// it again; 0: never.
+	Tick() time.Duration
 
 	// Closing sets the deadline for all that is still to be written. It may be
 	// called from anywhere, and cuts the connection if need be.

@@ -34,7 +34,6 @@ type Stream struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	request  context.Context // the request's; nil once a stream has started that outlives it
-	outlives bool            // the request
 	stop     func() bool     // the watch over the request's end; may be nil
 	detach   func()          // from what middleware holds for the stream; nil if nothing is
 
@@ -42,20 +41,21 @@ type Stream struct {
 	done       atomic.Pointer[chan struct{}]      // closed when the stream has ended; nil if nobody has asked
 
 	word  atomic.Int32           // whether there is a writer, and whether it has to look again
-	why   atomic.Pointer[Reason] // set once the stream is to end
 	due   atomic.Bool            // a beat is due
 	over  atomic.Bool            // the stream has ended
+	place int32                  // among the clock's ticks, from 1; the clock's
+	why   atomic.Pointer[Reason] // set once the stream is to end
 	wrote atomic.Int64           // when something was written last, by the clock
 	every time.Duration          // beats; 0: never
 	until time.Duration          // the stream ends then, by the clock; 0: never
 	last  *Reason                // and why
-	place int                    // among the clock's ticks, from 1; the clock's
 
 	// What follows is the writer's.
 	told        broadcast.ID // the position that the client has
 	opening     *batch       // what the first look found
 	room        int          // how many messages the next Poll takes
 	unspeakable bool         // it was a gap, which the wire cannot tell
+	outlives    bool         // the stream does, its request; not only the writer's
 }
 
 // The states of Stream.word. A look that finds nothing and a notification that
@@ -202,18 +202,28 @@ func (s *Stream) tick() time.Duration {
 		s.End(*s.last)
 		s.until = 0
 	}
-	var next time.Duration
+	next := s.conn.Tick()
 	if s.every > 0 {
-		if next = s.every - s.silence(now); next <= 0 {
-			next = s.every
+		quiet := s.every - s.silence(now)
+		if quiet <= 0 {
+			quiet = s.every
 			s.due.Store(true)
 			s.notify()
 		}
+		next = sooner(next, quiet)
 	}
-	if s.until > 0 && (next == 0 || s.until-now < next) {
-		next = s.until - now
+	if s.until > 0 {
+		next = sooner(next, s.until-now)
 	}
 	return next
+}
+
+// sooner returns the shorter of two times to wait; a first of 0 is for ever.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 {
+		return b
+	}
+	return min(a, b)
 }
 
 // End asks the stream to end. The first reason stands.

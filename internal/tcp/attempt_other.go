@@ -15,3 +15,6 @@ func Raw(net.Conn) syscall.RawConn { return nil }
 
 // Write is not called.
 func (*Attempt) Write(syscall.RawConn, []byte) (int, error) { return 0, nil }
+
+// attempt is not called.
+func (*Reader) attempt(uintptr) bool { return true }

@@ -23,7 +23,7 @@ func (c *counted) Write(b []byte) (int, error) {
 }
 
 func TestWriterJoins(t *testing.T) {
-	var w tcp.Writer
+	var w tcp.Buffers
 	var c counted
 	long := strings.Repeat("x", 1<<20)
 	for _, buffers := range []net.Buffers{{[]byte("one")}, {[]byte("a"), []byte("b"), []byte("c")}, {[]byte(long), []byte("end")}} {
@@ -45,7 +45,7 @@ func TestWriterOverTCP(t *testing.T) {
 	require.NoError(t, err)
 	defer server.Close()
 
-	var w tcp.Writer
+	var w tcp.Buffers
 	require.NoError(t, w.Write(server, net.Buffers{[]byte("a"), []byte("b")}))
 	var a tcp.Attempt
 	raw := tcp.Raw(server)
