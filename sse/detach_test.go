@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -308,4 +309,31 @@ func TestFiltersThatWait(t *testing.T) {
 	event, err := sse.NewReader(response.Body).Read()
 	require.NoError(t, err)
 	require.Equal(t, "for who does not", string(event.Data))
+}
+
+// TestDetachPipelined has a client send more behind its request, which nobody reads. It
+// must see the end all the same, and not a reset.
+func TestDetachPipelined(t *testing.T) {
+	var hub broadcast.Hub
+	server := httptest.NewServer(detachable(&hub))
+	defer server.Close()
+	for range 20 {
+		c, err := net.Dial("tcp", server.Listener.Addr().String())
+		require.NoError(t, err)
+		defer c.Close()
+		_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		require.NoError(t, err)
+		r := bufio.NewReader(c)
+		response, err := http.ReadResponse(r, nil)
+		require.NoError(t, err)
+		_, err = io.WriteString(c, "GET /another HTTP/1.1\r\nHost: x\r\n\r\n")
+		require.NoError(t, err)
+		defer func() {
+			_, err := io.ReadAll(response.Body)
+			require.NoError(t, err)
+			_, err = r.ReadByte()
+			require.Equal(t, io.EOF, err)
+		}()
+	}
+	require.NoError(t, hub.Close())
 }

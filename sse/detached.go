@@ -102,10 +102,12 @@ func (d *detached) Closing() { d.deadline.Fix() }
 // Cut lets a write that waits for the client fail.
 func (d *detached) Cut() { d.deadline.Cut() }
 
-// End ends the response, unless the stream was cut, and the connection.
+// End ends the response, unless the stream was cut, and the connection. Nobody has read
+// what the client sent behind its request.
 func (d *detached) End(why delivery.Reason) {
 	if why.Code != 0 && d.begun { // a last chunk without a head would be no HTTP
 		_ = d.Write(net.Buffers{lastChunk}, nil)
 	}
+	tcp.Discard(d.raw, d.buffers)
 	tcp.HangUp(d.conn)
 }

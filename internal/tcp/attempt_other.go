@@ -18,3 +18,6 @@ func (*Attempt) Write(syscall.RawConn, []byte) (int, error) { return 0, nil }
 
 // attempt is not called.
 func (*Reader) attempt(uintptr) bool { return true }
+
+// Discard does nothing here.
+func Discard(syscall.RawConn, *Buffers) {}

@@ -23,3 +23,22 @@ func (r *Reader) attempt(fd uintptr) bool {
 	r.errno, _ = err.(syscall.Errno)
 	return true
 }
+
+// Discard takes what has come and was not read, without waiting, and not for ever: a
+// connection that has some of it left is reset when it is closed, and the peer may
+// never see what was written last.
+func Discard(raw syscall.RawConn, buffers *Buffers) {
+	if raw == nil {
+		return
+	}
+	buffer := buffers.borrow()
+	defer buffers.incoming.Put(buffer)
+	_ = raw.Read(func(fd uintptr) bool {
+		for range 16 {
+			if n, err := syscall.Read(int(fd), buffer[:]); n <= 0 && err != syscall.EINTR {
+				break
+			}
+		}
+		return true
+	})
+}
