@@ -149,7 +149,8 @@ func median(all []figures, of func(figures) float64) (m, least, most float64) {
 		values[i] = of(f)
 	}
 	slices.Sort(values)
-	return values[len(values)/2], values[0], values[len(values)-1]
+	m = (values[len(values)/2] + values[(len(values)-1)/2]) / 2
+	return m, values[0], values[len(values)-1]
 }
 
 func (s suite) report(out io.Writer, results [][]figures) {

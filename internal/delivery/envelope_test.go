@@ -85,3 +85,23 @@ func FuzzNewEnvelope(f *testing.F) {
 		}
 	})
 }
+
+// TestNewEnvelopeAllocs checks that an envelope takes one allocation, its own.
+func TestNewEnvelopeAllocs(t *testing.T) {
+	for name, m := range map[string]broadcast.Message{
+		"text":   {ID: broadcast.MakeID(0x1f, 0x2a), Topic: "prices", Type: "tick", Data: []byte(`{"usd":42}`)},
+		"binary": {ID: broadcast.MakeID(0x1f, 0x2a), Topic: "prices", Data: []byte{0xff, 0}, Binary: true},
+	} {
+		assert.LessOrEqual(t, testing.AllocsPerRun(100, func() {
+			_, _ = delivery.NewEnvelope(&m, m.Type, m.Data, m.Binary, false)
+		}), 1.0, name)
+	}
+}
+
+func BenchmarkNewEnvelope(b *testing.B) {
+	m := broadcast.Message{ID: broadcast.MakeID(0x1f, 0x2a), Topic: "prices", Type: "tick", Data: []byte(`{"usd":42,"at":"2026-01-02T03:04:05Z"}`)}
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = delivery.NewEnvelope(&m, m.Type, m.Data, m.Binary, false)
+	}
+}

@@ -31,11 +31,11 @@ type Stream struct {
 
 	// ctx is the stream's own: it ends when the stream has ended. Who asks for none,
 	// such as a handler without a Grant, has none.
-	ctx      context.Context
-	cancel   context.CancelFunc
-	request  context.Context // the request's; nil once a stream has started that outlives it
-	stop     func() bool     // the watch over the request's end; may be nil
-	detach   func()          // from what middleware holds for the stream; nil if nothing is
+	ctx     context.Context
+	cancel  context.CancelFunc
+	request context.Context // the request's; nil once a stream has started that outlives it
+	stop    func() bool     // the watch over the request's end; may be nil
+	detach  func()          // from what middleware holds for the stream; nil if nothing is
 
 	stopAsking atomic.Pointer[context.CancelFunc] // ends the context of Grant.Snapshot
 	done       atomic.Pointer[chan struct{}]      // closed when the stream has ended; nil if nobody has asked
