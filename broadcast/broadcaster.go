@@ -81,6 +81,14 @@ import "context"
 //   - last and position: Position is behind the Last messages from the start:
 //     a client that is cut among them and resumes does not get them again.
 //   - last and after: Last has no effect on a subscription that resumes.
+//   - set topics: A Subscription's SetTopics, if it has one, gives it other
+//     topics from Position on: what stays loses nothing, of what is new comes
+//     exactly what was published behind Position, and of what is left out
+//     nothing more.
+//   - set topics and notify: Whoever waits for Notify is called when SetTopics
+//     has given it something new to look at, and for all that follows.
+//   - set topics and gap: Where a topic that is new has lost something behind
+//     Position, a gap is told, once, before what follows.
 //   - invalid message: A message that could not be written to a client is
 //     refused with ErrNotPublished, and never comes.
 //   - invalid topics: Subscribe refuses no topic, more than 1,000, and any
@@ -133,12 +141,14 @@ type SubscribeOptions struct {
 // Poll and Position belong to one goroutine at a time; Close may be called at
 // any time, more than once.
 //
-// A Hub's Subscription also has the method
+// A Hub's Subscription also has the methods
 //
 //	Finish() // what is in the log now is still returned, then ErrClosed
+//	SetTopics(topics []string) error // others from Position on, 1 to 1,000
 //
-// which handlers find by assertion. Without it a stream that is to end sends
-// what one last Poll returns.
+// which handlers find by assertion. Without Finish a stream that is to end sends
+// what one last Poll returns; without SetTopics a client keeps its topics as long as
+// its stream. SetTopics belongs to the goroutine that polls.
 type Subscription interface {
 	// Poll fills buf with what has arrived behind the position, in order, and
 	// returns how many messages that are. It does not block. Fewer than

@@ -32,6 +32,14 @@ type Grant struct {
 	// none.
 	Snapshot func(context.Context) ([]Message, error)
 
+	// Change decides what the client gets that asks for other topics on its open
+	// WebSocket: topics are all that it wants from then on. What it returns is for
+	// the rest of the stream: its Topics, Filter, Snapshot and, if it has one,
+	// Change. An error refuses, and the client keeps what it has: a *Refusal with
+	// its status, any other with 500. A Snapshot is called again, for the state of
+	// what is new. If nil, topics are what they are for as long as the stream.
+	Change func(topics []string) (*Grant, error)
+
 	// Expires is when the stream ends, for example with the token that opened
 	// it. If zero, never.
 	Expires time.Time

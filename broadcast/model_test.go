@@ -70,6 +70,7 @@ func TestModel(t *testing.T) {
 	assert.NotZero(t, seen.Overruns)
 	assert.NotZero(t, seen.Forgotten)
 	assert.NotZero(t, seen.Resumed)
+	assert.NotZero(t, seen.Changed)
 	// The table of forgotten topics is bounded, so that two of them may share a
 	// place in it, and one of them be told of a gap that is none: seldom.
 	assert.LessOrEqual(t, seen.Collisions, 10+seen.Graves/100, "gaps told for another topic's sake")
@@ -83,6 +84,7 @@ type modelTally struct {
 	Forgotten             int // topics forgotten while they held something
 	Graves, Collisions    int // resumes that another topic's grave could spoil, and those that it did
 	Late                  int // gaps behind the end of a finished stream
+	Changed               int // times that a stream was given other topics
 }
 
 // drawRun returns a run: the first number decides what the Hub is like, each other
@@ -218,6 +220,8 @@ func (w *world) step() {
 		w.cut(c)
 	case what < 910 && c.stream != nil:
 		w.finish(c)
+	case what < 940 && c.stream != nil:
+		w.change(c)
 	case what < 985:
 		w.pass(w.model.ttl / 4 * time.Duration(1+w.rng.IntN(8)))
 	case what < 990:
@@ -478,10 +482,11 @@ type modelStream struct {
 	names  []string
 	topics map[string]bool
 
-	after   int          // it begins behind this sequence
+	after   int          // it, or its topics' last change, begins behind this sequence
 	begin   broadcast.ID // what it tells its client first
 	odd     bool         // the log has no such position: a gap comes first
 	fresh   bool         // it has not been polled, but for the backlog
+	changed bool         // it has not been polled since it has its topics
 	backlog []int        // what Last asked for
 	at      int          // all up to here was returned, or told as lost
 	end     int          // the last sequence it is owed; -1: it goes on
@@ -515,6 +520,14 @@ type modelItem struct {
 	isGap bool
 }
 
+// name gives the stream its topics.
+func (s *modelStream) name(names []string) {
+	s.names, s.topics = names, make(map[string]bool)
+	for _, name := range names {
+		s.topics[name] = true
+	}
+}
+
 func (s *modelStream) finish(head int) {
 	if s.end < 0 {
 		s.end, s.news = head, true
@@ -534,6 +547,48 @@ func grown[E any](list []E, head int) []E {
 	return append(list, make([]E, max(0, head+1-len(list)))...)
 }
 
+// some returns some of the topics there are.
+func (w *world) some() (names []string) {
+	for _, i := range w.rng.Perm(len(w.names))[:1+w.rng.IntN(len(w.names))] {
+		names = append(names, w.names[i])
+	}
+	return names
+}
+
+// change gives a stream other topics. All that was polled is written before, and the
+// client is told from where they hold.
+func (w *world) change(c *modelClient) {
+	s := c.stream
+	if s.fresh || s.end >= 0 {
+		return // nobody asks for it then
+	}
+	w.write(c, len(s.queue))
+	w.told(c, s.sub.Position())
+	names := w.some()
+	w.note("client %d changes to %v from %v", c.number, names, s.sub.Position())
+	before, position := s.names, s.sub.Position()
+	w.model.subscribe(names, w.tally)
+	w.model.unsubscribe(before)
+	for seq := range s.told {
+		if claim := s.told[seq]; claim != nil && !slices.Contains(names, claim.topic) {
+			s.told[seq] = nil // it may be told again to who comes back to the topic
+		}
+	}
+	c.topics = names
+	s.name(names)
+	if err := s.sub.(interface{ SetTopics([]string) error }).SetTopics(names); err != nil {
+		w.fail("SetTopics: %v", err)
+	}
+	if s.sub.Position() != position {
+		w.fail("client %d: SetTopics moved the position from %v to %v", c.number, position, s.sub.Position())
+	}
+	if s.armed && s.calls == 0 {
+		w.fail("client %d: SetTopics did not call Notify", c.number)
+	}
+	s.armed, s.drained, s.changed, s.after = false, false, true, s.at
+	w.tally.Changed++
+}
+
 // open connects a client, mostly where it was before.
 func (w *world) open(c *modelClient) {
 	m := &w.model
@@ -546,11 +601,7 @@ func (w *world) open(c *modelClient) {
 			c.topics = append(c.topics, w.names[i])
 		}
 	}
-	s.names = c.topics
-	s.topics = make(map[string]bool)
-	for _, name := range s.names {
-		s.topics[name] = true
-	}
+	s.name(c.topics)
 	asked := s.names
 	if w.rng.IntN(8) == 0 {
 		asked = append(slices.Clone(asked), asked[0]) // to name a topic twice changes nothing
@@ -758,7 +809,7 @@ func (w *world) poll(c *modelClient, size int) {
 		}
 	}
 	s.at = passed
-	if s.fresh && !s.odd {
+	if (s.fresh || s.changed) && !s.odd {
 		for _, name := range s.names {
 			if w.spoilt(s, name) {
 				w.tally.Graves++
@@ -781,7 +832,7 @@ func (w *world) poll(c *modelClient, size int) {
 	for _, msg := range polled {
 		s.queue = append(s.queue, modelItem{seq: int(msg.ID.Seq()), id: msg.ID})
 	}
-	s.odd, s.fresh = false, false
+	s.odd, s.fresh, s.changed = false, false, false
 	switch {
 	case closed:
 		s.drained = true
@@ -898,7 +949,7 @@ func (w *world) gap(c *modelClient, gap *broadcast.GapError, polled []*broadcast
 		case claim.lost > 0 || s.odd:
 		case late:
 			w.tally.Late++
-		case s.fresh && w.spoilt(s, name):
+		case (s.fresh || s.changed) && w.spoilt(s, name):
 			w.tally.Collisions++
 		default:
 			w.fail("client %d: a gap in %s, which has lost nothing that was not told before", c.number, name)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 	"errors"
+	"fmt"
 	"math"
 	"runtime/debug"
 	"slices"
@@ -27,14 +28,16 @@ type link struct {
 	held   *entry // the next to return: no longer at risk of being overrun
 	awake  bool   // in subscription.awake
 	asleep bool
-	woken  *link // the next in subscription.woken
+	lost   bool        // the topic has lost something that comes behind the position
+	gone   atomic.Bool // the subscription has other links now, or none
+	woken  *link       // the next in subscription.woken
 }
 
 // wake says that there is news for the link. Anyone may call it for a link they
 // took from its topic's sleepers.
 func (l *link) wake() {
 	s := l.sub
-	if s.closed.Load() {
+	if l.gone.Load() {
 		return
 	}
 	for {
@@ -86,20 +89,87 @@ func newSubscription(h *Hub, topics []string, opts SubscribeOptions) *subscripti
 		s.position = ID{epoch: unknownEpoch}
 	}
 	s.end.Store(forever)
-	s.links = make([]link, len(topics))
+	s.link(topics)
+	return s
+}
+
+// link makes links to topics. The caller holds Hub.mu.
+func (s *subscription) link(topics []string) {
+	s.links, s.byTopic = make([]link, len(topics)), nil
 	if s.several() {
 		s.byTopic = make(map[*topic]*link, len(topics))
 	}
 	for i, name := range topics {
-		t := h.kept.topic(name)
-		h.kept.pin(t)
+		t := s.hub.kept.topic(name)
+		s.hub.kept.pin(t)
 		l := &s.links[i]
 		l.sub, l.topic = s, t
 		if s.several() {
 			s.byTopic[t] = l
 		}
 	}
-	return s
+}
+
+// unlink lets go of links. The caller holds Hub.mu.
+func (s *subscription) unlink(links []link, now time.Time) {
+	for i := range links {
+		links[i].gone.Store(true)
+		s.hub.kept.unpin(links[i].topic, now)
+	}
+}
+
+// SetTopics gives the subscription other topics, from Position on: those that are new
+// are resumed behind it.
+func (s *subscription) SetTopics(topics []string) error {
+	names, err := distinct(topics)
+	if err != nil {
+		return fmt.Errorf("broadcast: SetTopics: %w", err)
+	}
+	if err := s.setTopics(names); err != nil {
+		return err
+	}
+	s.wake() // whoever waits has not looked at what is new
+	return nil
+}
+
+func (s *subscription) setTopics(names []string) error {
+	h, now := s.hub, time.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	if err := h.use(now); err != nil {
+		return err
+	}
+	before := s.links
+	s.link(names)
+	s.unlink(before, now)
+	s.backlog = slices.DeleteFunc(s.backlog, func(m *Message) bool { return !slices.Contains(names, m.Topic) })
+	s.ready, s.awake = nil, nil
+	if s.epoch == 0 || s.epoch != h.epoch {
+		return nil // attend places all links
+	}
+	old := make(map[*topic]*link, len(before))
+	for i := range before {
+		old[before[i].topic] = &before[i]
+	}
+	for i := range s.links {
+		l := &s.links[i]
+		if o := old[l.topic]; o != nil {
+			l.index, l.held, l.lost = o.index, o.held, o.lost
+		} else {
+			l.index, l.lost = l.topic.behind(s.position.seq), l.topic.evicted > s.position.seq
+		}
+		if l.lost {
+			s.attention.Store(true)
+		}
+		if s.stir(l); l.held != nil {
+			s.ready = append(s.ready, l)
+		}
+	}
+	heap.Init(&s.ready)
+	return nil
 }
 
 func (s *subscription) several() bool { return len(s.links) > 1 }
@@ -198,7 +268,9 @@ func (s *subscription) collect(buf []*Message, limit uint64) (n int, lost bool) 
 	for l := s.woken.Swap(nil); l != nil; {
 		next := l.woken
 		l.woken, l.asleep = nil, false
-		s.stir(l)
+		if !l.gone.Load() {
+			s.stir(l)
+		}
 		l = next
 	}
 	awake := s.awake[:0]
@@ -342,7 +414,8 @@ func (s *subscription) attend(buf []*Message) (int, error) {
 		if moved {
 			l.held, l.index = nil, t.behind(s.after)
 		}
-		if moved && t.evicted > s.after || l.index < t.first.Load() && t.evicted > s.skip {
+		lost := moved && t.evicted > s.after || !moved && l.lost || l.index < t.first.Load() && t.evicted > s.skip
+		if l.lost = false; lost {
 			topics = append(topics, t.name)
 			l.held = nil // it is gone from the ring too, and came before the loss that is told now
 		}
@@ -403,9 +476,7 @@ func (s *subscription) Close() error {
 	defer h.mu.Unlock()
 	delete(h.subs, s)
 	delete(h.follower.waiting, s)
-	for i := range s.links {
-		h.kept.unpin(s.links[i].topic, now)
-	}
+	s.unlink(s.links, now)
 	return nil
 }
 

@@ -97,7 +97,7 @@ func (t *topic) sleep(l *link) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.sleepers) == cap(t.sleepers) {
-		// Instead of growing, let go of those that closed meanwhile: clients
+		// Instead of growing, let go of those that are gone meanwhile: clients
 		// that come and go on a silent topic must not pile up here.
 		t.sleepers = open(t.sleepers)
 		if len(t.sleepers) > cap(t.sleepers)/2 {
@@ -111,7 +111,7 @@ func (t *topic) sleep(l *link) {
 func open(links []*link) []*link {
 	kept := links[:0]
 	for _, l := range links {
-		if !l.sub.closed.Load() {
+		if !l.gone.Load() {
 			kept = append(kept, l)
 		}
 	}

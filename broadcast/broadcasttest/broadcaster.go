@@ -243,6 +243,21 @@ var broadcasterCases = []broadcasterCase{
 		testLastAndAfter,
 	},
 	{
+		"set topics",
+		"A Subscription's SetTopics, if it has one, gives it other topics from Position on: what stays loses nothing, of what is new comes exactly what was published behind Position, and of what is left out nothing more.",
+		testSetTopics,
+	},
+	{
+		"set topics and notify",
+		"Whoever waits for Notify is called when SetTopics has given it something new to look at, and for all that follows.",
+		testSetTopicsNotify,
+	},
+	{
+		"set topics and gap",
+		"Where a topic that is new has lost something behind Position, a gap is told, once, before what follows.",
+		testSetTopicsGap,
+	},
+	{
 		"invalid message",
 		"A message that could not be written to a client is refused with ErrNotPublished, and never comes.",
 		testInvalidMessage,
