@@ -40,8 +40,14 @@
 //
 // With envelope=1 in the query each block's data is the JSON that a WebSocket of
 // this kit carries (see package ws), without an event type: one format on both
-// transports. With padding=true the stream begins with 2 KB of comment, which
-// old polyfills wait for.
+// transports. With heartbeat=1 each heartbeat tells the position, moved or not: a page
+// sees no comments, and cannot tell a quiet stream from a dead one. With padding=true
+// the stream begins with 2 KB of comment, which old polyfills wait for.
+//
+// With poll=1 the response ends with the first messages, or after 25 s with the
+// position: long polling, for networks that hold a response back until it has ended.
+// A request without a position is answered at once. Each poll resumes behind the one
+// before it as any stream does.
 //
 // # Behind a proxy
 //
@@ -55,6 +61,6 @@
 // # Many streams
 //
 // An idle stream holds a goroutine or two and what net/http keeps for a request,
-// some 27 KB. With [Handler].Detach it gives that back: a detached stream has no
+// some 26 KB. With [Handler].Detach it gives that back: a detached stream has no
 // goroutine while it is idle, and takes about a KB. That holds for HTTP/1.1.
 package sse

@@ -104,7 +104,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ground := stream.GroundOf(w, r)
 	defer ground.Leave()
 	options := h.Options.withDefaults()
-	detach := h.Detach && r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor >= 1 && canHijack(ground.Writer) &&
+	poll := r.URL.Query().Get("poll") == "1"
+	detach := h.Detach && !poll && r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor >= 1 && canHijack(ground.Writer) &&
 		r.ContentLength == 0 // nobody would read the rest of a body, and closing the connection would reset it
 	handler := delivery.Handler{
 		Name: "sse", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant,
@@ -152,6 +153,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	started = true
+	if poll {
+		opened.Poll(response, prologue(r, options))
+		return
+	}
 	opened.Serve(response, prologue(r, options), options.Heartbeat, options.MaxAge)
 }
 

@@ -25,8 +25,20 @@
 //	{"gap":"1f-2a","topics":["prices"]}
 //	{"position":"1f-31"}
 //
+// With heartbeat=1 in the query the position is told each [Options].PingInterval in
+// which nothing else went out, moved or not: a page sees no pings, and cannot tell a
+// quiet connection from a dead one.
+//
+// A client whose Grant has a Change may ask for other topics: for the whole new set.
+// The answer has what it has from then on, and from which position; with a status where
+// that is not what it has asked for. It comes back with them when it reconnects, in
+// whatever way Handler.Grant finds them in a request.
+//
+//	{"topics":["prices","news"]}
+//	{"topics":["prices","news"],"position":"1f-31"}
+//
 // Only a message has a topic, so none can be taken for what the stream says
-// itself. A client's position is what the last of these four named: it comes back
+// itself. A client's position is what the last of these named: it comes back
 // with it, on either transport, as the query parameter lastEventId (or as the
 // header Last-Event-ID, where it can set one).
 //
@@ -42,7 +54,7 @@
 //
 // # Many connections
 //
-// With [Handler].Detach an idle connection is a goroutine and some 9 KB, less than a
-// third of what it takes otherwise. With [Options].Compression a message is deflated
+// With [Handler].Detach an idle connection is a goroutine and some 8 KB, a quarter
+// of what it takes otherwise. With [Options].Compression a message is deflated
 // once, however many clients get it.
 package ws

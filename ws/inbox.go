@@ -1,7 +1,9 @@
 package ws
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +23,7 @@ type inbox struct {
 	stream  *delivery.Stream
 	logger  *slog.Logger
 	receive func(MessageType, []byte) error
+	change  bool   // the client may ask for other topics
 	rate    *rate  // nil: no limit
 	most    int64  // bytes that wait at most
 	queue   *queue // made for the first message
@@ -35,7 +38,7 @@ func newInbox(c *Conn, s *delivery.Stream, logger *slog.Logger, o Options) *inbo
 	if most < 0 {
 		most = defaultMaxMessage
 	}
-	in := &inbox{conn: c, stream: s, logger: logger, most: most}
+	in := &inbox{conn: c, stream: s, logger: logger, most: most, change: s.MayChange()}
 	if o.MessageRate != 0 {
 		in.rate = &rate{perSecond: o.MessageRate}
 	}
@@ -60,18 +63,50 @@ func (in *inbox) read() {
 			in.stream.End(peer(err))
 			return
 		case in.conn.closing.Load():
-		case in.receive == nil:
+		case in.receive == nil && !in.change:
 			in.stream.End(refusal("no message is expected"))
 		case !in.rate.allows(time.Now()):
 			in.stream.End(refusal("too many messages"))
 		default:
-			in.put(received{typ: typ, data: data})
+			in.take(received{typ: typ, data: data})
 		}
 	}
 }
 
 func refusal(text string) delivery.Reason {
 	return delivery.Reason{Name: text, Code: int(StatusPolicyViolation), Text: text}
+}
+
+// take takes a message for what it is.
+func (in *inbox) take(r received) {
+	if in.change && r.typ == Text {
+		if topics, ok := parseTopics(r.data); ok {
+			in.stream.Change(topics)
+			return
+		}
+	}
+	if in.receive == nil {
+		in.stream.End(refusal("no such message is expected"))
+		return
+	}
+	in.put(r)
+}
+
+// parseTopics returns the topics that a client asks for. An object that has anything
+// else in it is none of ours.
+func parseTopics(data []byte) (topics []string, ok bool) {
+	if !bytes.Contains(data, []byte(`"topics"`)) {
+		return nil, false
+	}
+	var asked struct {
+		Topics *[]string `json:"topics"`
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if d.Decode(&asked) != nil || d.More() || asked.Topics == nil {
+		return nil, false
+	}
+	return *asked.Topics, true
 }
 
 // put hands a message over, and waits for room if too much waits already.

@@ -17,7 +17,8 @@ import (
 type Control struct {
 	Kind   string // one of the constants
 	ID     broadcast.ID
-	Topics []string // those that a gap is in; nil: all
+	Topics []string // those that a gap is in, nil: all; or that the client has
+	Status int      // why those are not what the client has asked for; 0: they are
 }
 
 // The kinds of Control.
@@ -25,6 +26,7 @@ const (
 	Ready    = "ready"    // the stream begins behind ID
 	Gap      = "gap"      // messages were lost, it goes on behind ID
 	Position = "position" // everything up to ID has been sent
+	Topics   = "topics"   // from ID on the client has these
 )
 
 // Conn is one stream's connection. Only its stream's writer calls Write, Beat
@@ -64,6 +66,7 @@ type Reason struct {
 
 // The reasons that both transports have.
 var (
+	Polled       = Reason{Name: "polled", Code: 1000, Owed: true}
 	Restart      = Reason{Name: "restart", Code: 1012, Text: "service restart", Owed: true}
 	Expired      = Reason{Name: "expired", Code: 3000, Text: "expired"}
 	RequestEnded = Reason{Name: "request ended", Code: 1001, Text: "going away"}

@@ -3,6 +3,7 @@ package delivery
 import (
 	"encoding/base64"
 	"errors"
+	"strconv"
 	"unicode/utf8"
 
 	"github.com/fanfare-go/fanfare/broadcast"
@@ -40,6 +41,9 @@ func NewEnvelope(m *broadcast.Message, typ string, data []byte, binary, bare boo
 // ControlEnvelope returns a Control in JSON. It has no topic, so that no message
 // can be taken for one.
 func ControlEnvelope(c Control) []byte {
+	if c.Kind == Topics {
+		return topicsEnvelope(c)
+	}
 	b := append([]byte(nil), `{"`...)
 	b = append(b, c.Kind...)
 	b = append(b, `":"`...)
@@ -55,6 +59,25 @@ func ControlEnvelope(c Control) []byte {
 	}
 	if len(c.Topics) > 0 {
 		b = append(b, ']')
+	}
+	return append(b, '}')
+}
+
+// topicsEnvelope returns the answer to a client that has asked for other topics.
+func topicsEnvelope(c Control) []byte {
+	b := append([]byte(nil), `{"topics":[`...)
+	for i, topic := range c.Topics {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, topic)
+	}
+	b = append(b, `],"position":"`...)
+	b, _ = c.ID.AppendText(b)
+	b = append(b, '"')
+	if c.Status != 0 {
+		b = append(b, `,"status":`...)
+		b = strconv.AppendInt(b, int64(c.Status), 10)
 	}
 	return append(b, '}')
 }

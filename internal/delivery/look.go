@@ -3,6 +3,9 @@ package delivery
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
 
 	"github.com/fanfare-go/fanfare/broadcast"
 )
@@ -20,7 +23,7 @@ func (s *Stream) look(fresh bool) error {
 		if err := s.tellGap(b, gap); err != nil {
 			return err
 		}
-		b.polled = n
+		b.polled, s.news = n, true
 		return nil
 	}
 	if err != nil {
@@ -52,6 +55,7 @@ func (s *Stream) look(fresh bool) error {
 	}
 	b.polled = copy(b.messages[:], b.messages[k:n])
 	clear(b.messages[b.polled:n])
+	s.news = fresh || b.polled > 0 || gap != nil
 	return nil
 }
 
@@ -116,6 +120,51 @@ func (s *Stream) tellGap(b *batch, gap *broadcast.GapError) error {
 		return err
 	}
 	s.tell(b, Control{Kind: Position, ID: gap.ID})
+	return nil
+}
+
+// change gives the client other topics, if it is granted them, and answers with those
+// that it has from here on. The state of what is new goes before the answer, as it does
+// before where a stream begins.
+func (s *Stream) change(b *batch, topics []string) error {
+	sub, ok := s.sub.(interface{ SetTopics([]string) error })
+	var granted *broadcast.Grant
+	err := guard("Grant.Change", func() (err error) {
+		if !ok {
+			return fmt.Errorf("%s: the Broadcaster's Subscription has no SetTopics", s.codec.Name)
+		}
+		granted, err = s.grant.Change(topics)
+		return err
+	})
+	if err == nil && granted == nil {
+		err = fmt.Errorf("%s: Grant.Change returned neither a Grant nor an error", s.codec.Name)
+	}
+	if err == nil {
+		if err = sub.SetTopics(granted.Topics); err != nil && !errors.Is(err, broadcast.ErrClosed) {
+			err = &broadcast.Refusal{Status: http.StatusBadRequest, Err: err}
+		}
+	}
+	answer := Control{Kind: Topics, ID: s.sub.Position()}
+	if err != nil {
+		answer.Status, _ = status(err)
+		level := slog.LevelInfo
+		if answer.Status == http.StatusInternalServerError {
+			level = slog.LevelError
+		}
+		s.codec.Logger.Log(context.Background(), level, s.codec.Name+": refused other topics", "status", answer.Status, "reason", err)
+	} else {
+		changed := *s.grant
+		changed.Topics, changed.Filter, changed.Snapshot = granted.Topics, granted.Filter, granted.Snapshot
+		if granted.Change != nil {
+			changed.Change = granted.Change
+		}
+		s.grant = &changed
+		if err := s.snapshot(b); err != nil {
+			return err
+		}
+	}
+	answer.Topics = s.grant.Topics
+	s.tell(b, answer)
 	return nil
 }
 

@@ -67,6 +67,7 @@ func (h Handler) Open(r *http.Request, state *State, codec *Codec) (_ *Stream, e
 		return nil, fmt.Errorf("%s: Handler.Broadcaster is nil", h.Name)
 	}
 	s := newStream(r.Context(), h, state, codec)
+	s.restless = r.URL.Query().Get("heartbeat") == "1"
 	s.server = state.servers.of(r) // before Grant: a Shutdown meanwhile calls who is registered by then
 	opened := false
 	defer func() {
@@ -153,20 +154,31 @@ func guard(where string, f func() error) (err error) {
 	return f()
 }
 
+// status returns the HTTP status that a client is refused with for an error, which is
+// another one if the error has none that can be.
+func status(err error) (int, error) {
+	if refusal, ok := errors.AsType[*broadcast.Refusal](err); ok {
+		switch code := refusal.Status; {
+		case code == 0:
+			return http.StatusForbidden, err
+		case code < 400 && code != http.StatusNoContent || code > 599:
+			return http.StatusInternalServerError, fmt.Errorf("%w: the status of a Refusal must be 204 or from 400 to 599", err)
+		default:
+			return code, err
+		}
+	}
+	if errors.Is(err, broadcast.ErrClosed) {
+		return http.StatusServiceUnavailable, err
+	}
+	return http.StatusInternalServerError, err
+}
+
 // Refuse answers a request that gets no stream, and logs it once.
 func (h Handler) Refuse(w http.ResponseWriter, r *http.Request, err error) {
-	status, retryAfter := http.StatusInternalServerError, time.Duration(0)
+	status, err := status(err)
+	var retryAfter time.Duration
 	if refusal, ok := errors.AsType[*broadcast.Refusal](err); ok {
-		status, retryAfter = refusal.Status, refusal.RetryAfter
-		switch {
-		case status == 0:
-			status = http.StatusForbidden
-		case status < 400 && status != http.StatusNoContent || status > 599:
-			err = fmt.Errorf("%s: %w: the status of a Refusal must be 204 or from 400 to 599", h.Name, err)
-			status = http.StatusInternalServerError
-		}
-	} else if errors.Is(err, broadcast.ErrClosed) {
-		status = http.StatusServiceUnavailable
+		retryAfter = refusal.RetryAfter
 	}
 	level := slog.LevelInfo
 	switch {

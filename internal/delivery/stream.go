@@ -48,14 +48,21 @@ type Stream struct {
 	wrote atomic.Int64           // when something was written last, by the clock
 	every time.Duration          // beats; 0: never
 	until time.Duration          // the stream ends then, by the clock; 0: never
-	last  *Reason                // and why
+
+	wanted atomic.Pointer[[]string] // topics that the client has asked for, and has not got yet
 
 	// What follows is the writer's.
 	told        broadcast.ID // the position that the client has
 	opening     *batch       // what the first look found
 	room        int          // how many messages the next Poll takes
 	unspeakable bool         // it was a gap, which the wire cannot tell
-	outlives    bool         // the stream does, its request; not only the writer's
+	news        bool         // it was something that the client did not know
+
+	// What follows is set before the stream starts.
+	outlives bool // the stream does, its request
+	expires  bool // until is when the grant does
+	poll     bool // the stream ends with the first news
+	restless bool // each beat tells the position
 }
 
 // The states of Stream.word. A look that finds nothing and a notification that
@@ -141,6 +148,16 @@ func (s *Stream) Serve(conn Conn, prologue []byte, interval, maxAge time.Duratio
 	}
 }
 
+// Poll is Serve for a client that polls: the stream ends with the first news, or after
+// a while. It is the same stream, so that nothing is lost between one and the next.
+func (s *Stream) Poll(conn Conn, prologue []byte) {
+	s.poll = true
+	s.Serve(conn, prologue, 0, pollFor)
+}
+
+// pollFor is how long a client that polls waits: less than proxies do.
+const pollFor = 25 * time.Second
+
 func (s *Stream) begin(conn Conn, prologue []byte, interval, maxAge time.Duration) {
 	s.conn, s.every = conn, interval
 	s.wrote.Store(int64(s.clock.now()))
@@ -175,12 +192,15 @@ func (s *Stream) endAs(how stream.End) {
 // endLater arms what ends the stream from outside.
 func (s *Stream) endLater(maxAge time.Duration) {
 	now := s.clock.now()
-	if maxAge > 0 {
-		s.until, s.last = now+maxAge-rand.N(maxAge/5+1), &Restart
+	switch {
+	case s.poll:
+		s.until = now + maxAge
+	case maxAge > 0:
+		s.until = now + maxAge - rand.N(maxAge/5+1)
 	}
 	if !s.grant.Expires.IsZero() {
 		if until := max(1, now+time.Until(s.grant.Expires)); s.until == 0 || until < s.until {
-			s.until, s.last = until, &Expired
+			s.until, s.expires = until, true
 		}
 	}
 	if d := s.tick(); d > 0 {
@@ -199,7 +219,14 @@ func (s *Stream) tick() time.Duration {
 		return 0
 	}
 	if s.until > 0 && now >= s.until {
-		s.End(*s.last)
+		switch {
+		case s.expires:
+			s.End(Expired)
+		case s.poll:
+			s.End(Polled)
+		default:
+			s.End(Restart)
+		}
 		s.until = 0
 	}
 	next := s.conn.Tick()
@@ -258,6 +285,17 @@ func (s *Stream) asked() *Reason {
 // finisher is a Subscription that can end at what is in the log now.
 type finisher interface{ Finish() }
 
+// Change asks for other topics, if the Grant lets the client do that. What is asked for
+// later counts.
+func (s *Stream) Change(topics []string) {
+	s.wanted.Store(&topics)
+	s.notify()
+}
+
+// MayChange reports whether the Grant lets the client ask for other topics. It is called
+// before Start.
+func (s *Stream) MayChange() bool { return s.grant.Change != nil }
+
 // silence is how long ago something was written.
 func (s *Stream) silence(now time.Duration) time.Duration {
 	return now - time.Duration(s.wrote.Load())
@@ -308,6 +346,9 @@ func (s *Stream) drain(w *Worker) bool {
 	if !s.encode(b, w) || !more && !s.write(b, w) {
 		return false
 	}
+	if s.poll && s.news {
+		s.End(Polled)
+	}
 	_, finishes := s.sub.(finisher)
 	for {
 		// Before the poll: what was in the log when the end was asked for is
@@ -320,6 +361,13 @@ func (s *Stream) drain(w *Worker) bool {
 			return false
 		}
 		more = false
+		if topics := s.wanted.Swap(nil); topics != nil {
+			w.Wait() // for the Grant
+			if err := s.change(b, *topics); err != nil {
+				s.fail(Fault, err)
+				return false
+			}
+		}
 		room := s.room
 		n, err := s.sub.Poll(b.messages[:room])
 		b.polled = n
@@ -338,15 +386,19 @@ func (s *Stream) drain(w *Worker) bool {
 		if (n < room || err != nil) && !s.write(b, w) {
 			return false
 		}
+		if s.poll && (n > 0 || gap != nil) {
+			s.End(Polled)
+		}
 		switch {
 		case errors.Is(err, broadcast.ErrClosed):
 			s.End(Restart)
+			s.leave(b, w)
 			return false
 		case err != nil && gap == nil:
 			s.fail(Fault, err)
 			return false
 		case why != nil && (n == 0 && gap == nil || !finishes):
-			s.write(b, w)
+			s.leave(b, w)
 			return false
 		case n == 0 && gap == nil:
 			return s.beat(b, w, true)
@@ -356,13 +408,21 @@ func (s *Stream) drain(w *Worker) bool {
 	}
 }
 
+// leave tells a client that has got all it was owed where it comes back to.
+func (s *Stream) leave(b *batch, w *Worker) {
+	if position := s.sub.Position(); position != s.told {
+		s.tell(b, Control{Kind: Position, ID: position})
+	}
+	s.write(b, w)
+}
+
 // beat does what a beat asks for, if one is due. Only when all that is in the log
 // has been polled and written may it tell the position.
 func (s *Stream) beat(b *batch, w *Worker, drained bool) bool {
 	if !s.due.Swap(false) || s.silence(s.clock.now()) < s.every {
 		return true
 	}
-	if position := s.sub.Position(); drained && position != s.told && s.tell(b, Control{Kind: Position, ID: position}) {
+	if position := s.sub.Position(); drained && (position != s.told || s.restless) && s.tell(b, Control{Kind: Position, ID: position}) {
 		return s.write(b, w)
 	}
 	if err := s.conn.Beat(w); err != nil {

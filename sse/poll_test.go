@@ -1,0 +1,111 @@
+package sse_test
+
+import (
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/sse"
+)
+
+// TestPoll looks at each byte of long polling.
+func TestPoll(t *testing.T) {
+	for _, detach := range []bool{false, true} {
+		var hub broadcast.Hub
+		grant := &broadcast.Grant{Topics: []string{"a"}, Last: 2}
+		h := &sse.Handler{Broadcaster: &hub, Logger: silent, Detach: detach, Options: sse.Options{MaxAge: time.Second}}
+		h.Topics = grant.Topics
+		serve(t, h, func(t *testing.T, n *network) {
+			begin := position(t, &hub)
+			began := time.Now()
+			n.get("/?poll=1").whole("retry: 3000\nid: " + begin + "\n\n")
+			require.Zero(t, time.Since(began), "who has no position gets one at once")
+
+			// Nothing comes: after 25 s the client is told where it is, if that has moved.
+			quiet := "retry: 3000\nid: " + begin + "\n\n"
+			n.get("/?poll=1", "Last-Event-ID", begin).whole(quiet)
+			require.Equal(t, 25*time.Second, time.Since(began), "whatever MaxAge is, and without heartbeats")
+			s := n.get("/?poll=1", "Last-Event-ID", begin)
+			elsewhere := publish(t, &hub, "b", "not for it")
+			s.whole(quiet + "id: " + elsewhere + "\n\n")
+
+			// Something comes, with what comes at the same time.
+			s = n.get("/?poll=1", "Last-Event-ID", elsewhere)
+			s.says("retry: 3000\nid: " + elsewhere + "\n\n")
+			time.Sleep(time.Second)
+			require.True(t, s.open())
+			one := publish(t, &hub, "a", "one")
+			s.whole(tick(one, "one"))
+
+			// It was there already.
+			two, three := publish(t, &hub, "a", "two"), publish(t, &hub, "a", "three")
+			began = time.Now()
+			n.get("/?poll=1", "Last-Event-ID", one).whole("retry: 3000\nid: " + one + "\n\n" + tick(two, "two") + tick(three, "three"))
+			n.get("/?poll=1", "Last-Event-ID", "nonsense").whole("retry: 3000\nevent: gap\nid: " + elsewhere + "\ndata: {\"gap\":\"" + elsewhere + "\"}\n\n" +
+				tick(one, "one") + tick(two, "two") + tick(three, "three"))
+			require.Zero(t, time.Since(began))
+			require.EqualValues(t, 1, n.dials.Load(), "over one connection")
+		})
+	}
+}
+
+// whole wants the stream to say this, and then to end.
+func (s *stream) whole(want string) {
+	s.t.Helper()
+	rest, err := s.rest()
+	require.NoError(s.t, err)
+	require.Equal(s.t, want, rest)
+}
+
+// TestPollsLoseNothing polls while messages flow.
+func TestPollsLoseNothing(t *testing.T) {
+	var hub broadcast.Hub
+	serve(t, &sse.Handler{Broadcaster: &hub, Topics: []string{"a"}, Logger: silent}, func(t *testing.T, n *network) {
+		const messages = 500
+		after := position(t, &hub)
+		var publishing sync.WaitGroup
+		defer publishing.Wait()
+		publishing.Go(func() {
+			for i := range messages {
+				publish(t, &hub, "a", "x")
+				time.Sleep(time.Duration(i%7) * 20 * time.Millisecond)
+			}
+		})
+		polls := 0
+		for got := 0; got < messages; polls++ {
+			rest, err := n.get("/?poll=1", "Last-Event-ID", after).rest()
+			require.NoError(t, err)
+			all, last := events(t, rest)
+			for _, e := range all {
+				require.Equal(t, "tick", e.Type)
+				require.Equal(t, after, before(t, e.ID))
+				after = e.ID
+				got++
+			}
+			require.Equal(t, after, last)
+		}
+		require.Greater(t, polls, 10)
+		require.Less(t, polls, messages+10)
+	})
+}
+
+// TestHeartbeatsThatAPageSees tells the position with each heartbeat to who asks.
+func TestHeartbeatsThatAPageSees(t *testing.T) {
+	var hub broadcast.Hub
+	serve(t, &sse.Handler{Broadcaster: &hub, Topics: []string{"a"}, Logger: silent}, func(t *testing.T, n *network) {
+		s := n.get("/?heartbeat=1")
+		begin := s.begins()
+		for range 3 {
+			time.Sleep(15 * time.Second)
+			synctest.Wait()
+			s.says("id: " + begin + "\n\n")
+		}
+		s = n.get("/?heartbeat=1&envelope=1")
+		s.says("retry: 3000\nid: " + begin + "\ndata: {\"ready\":\"" + begin + "\"}\n\n")
+		s.says("id: " + begin + "\ndata: {\"position\":\"" + begin + "\"}\n\n")
+	})
+}

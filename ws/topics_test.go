@@ -1,0 +1,244 @@
+package ws_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/ws"
+)
+
+func ask(topics string) string { return masked(fin|text, `{"topics":[`+topics+`]}`) }
+
+func TestOtherTopics(t *testing.T) {
+	hub := &broadcast.Hub{}
+	log := &logbook{}
+	var changes [][]string
+	var change func(topics []string) (*broadcast.Grant, error)
+	change = func(topics []string) (*broadcast.Grant, error) {
+		changes = append(changes, topics)
+		switch {
+		case slices.Contains(topics, "secret"):
+			return nil, &broadcast.Refusal{Status: 403, Err: errors.New("not for you")}
+		case slices.Contains(topics, "panic"):
+			panic("in Change")
+		case slices.Contains(topics, "nothing"):
+			return nil, nil
+		}
+		return &broadcast.Grant{Topics: topics, Filter: func(m *broadcast.Message) bool { return string(m.Data) != "left out" }}, nil
+	}
+	h := &ws.Handler{Broadcaster: hub, Logger: log.logger(), Grant: func(*http.Request) (*broadcast.Grant, error) {
+		return &broadcast.Grant{Topics: []string{"a"}, Change: change}, nil
+	}}
+	serve(t, h, func(t *testing.T, n *network) {
+		begin := position(t, hub)
+		p := n.raw("/", "")
+		p.says(`{"ready":"` + begin + `"}`)
+		say(t, hub, "b", "before it was asked for")
+		one := say(t, hub, "a", "one")
+		p.says(message(one, "a", "one"))
+		p.write(ask(`"b", "c"`))
+		p.says(`{"topics":["b","c"],"position":"` + one + `"}`)
+		say(t, hub, "a", "no longer")
+		two, three := say(t, hub, "b", "two"), say(t, hub, "c", "three")
+		p.says(message(two, "b", "two"), message(three, "c", "three"))
+		say(t, hub, "b", "left out")
+		synctest.Wait()
+
+		// What is refused changes nothing.
+		here := position(t, hub)
+		for topics, status := range map[string]string{`"secret"`: "403", `"panic"`: "500", `"nothing"`: "500", ``: "400", `"a\nb"`: "400"} {
+			p.write(ask(topics))
+			p.says(`{"topics":["b","c"],"position":"` + here + `","status":` + status + `}`)
+		}
+		four := say(t, hub, "c", "four")
+		p.says(message(four, "c", "four"))
+		require.Len(t, changes, 6)
+		require.Equal(t, 3, log.count("refused other topics")-2, "two of them are faults")
+		require.NotContains(t, log.text.String(), "token")
+
+		// The client comes back with the position that it was told last.
+		p.Close()
+		synctest.Wait()
+		require.Zero(t, hub.Stats().Subscriptions)
+		five := say(t, hub, "a", "five")
+		p = n.raw("/?lastEventId="+four, "")
+		p.says(`{"ready":"`+four+`"}`, message(five, "a", "five"))
+		p.Close()
+	})
+}
+
+// TestOtherTopicsInTheMiddle asks while messages rush by: each answer holds from where it
+// says.
+func TestOtherTopicsInTheMiddle(t *testing.T) {
+	hub := &broadcast.Hub{Keep: 4096}
+	var change func(topics []string) (*broadcast.Grant, error)
+	change = func(topics []string) (*broadcast.Grant, error) { return &broadcast.Grant{Topics: topics}, nil }
+	h := &ws.Handler{Broadcaster: hub, Logger: silent, Grant: func(*http.Request) (*broadcast.Grant, error) {
+		return &broadcast.Grant{Topics: []string{"a"}, Change: change}, nil
+	}}
+	serve(t, h, func(t *testing.T, n *network) {
+		c := n.dial("/", ws.Options{})
+		c.ReadAhead(-1)
+		const rounds = 100
+		published := make(map[string][]uint64) // sequences by topic
+		publishing := true
+		publish := func(topic string) broadcast.ID {
+			id, err := hub.Publish(t.Context(), broadcast.Message{Topic: topic, Data: []byte("x")})
+			require.NoError(t, err)
+			published[topic] = append(published[topic], id.Seq())
+			return id
+		}
+		stop := make(chan struct{})
+		var publisher sync.WaitGroup
+		publisher.Go(func() {
+			for i := 0; ; i++ {
+				publish([]string{"a", "b"}[i%2])
+				select {
+				case <-time.After(time.Millisecond):
+				case <-stop:
+					return
+				}
+			}
+		})
+		type heard struct {
+			topics []string
+			from   uint64
+			got    []uint64
+		}
+		parts := []heard{{topics: []string{"a"}}}
+		sets := [][]string{{"b"}, {"a", "b"}, {"a"}}
+		var end broadcast.ID
+		for asked := 0; ; {
+			if asked < rounds && asked < len(parts) {
+				require.NoError(t, c.WriteJSON(t.Context(), map[string]any{"topics": sets[asked%3]}))
+				asked++
+			}
+			if len(parts) == rounds+1 && publishing {
+				publishing = false
+				close(stop)
+				publisher.Wait()
+				end = publish(parts[rounds].topics[0])
+			}
+			var m struct {
+				ID, Position broadcast.ID
+				Topics       []string
+			}
+			require.NoError(t, c.ReadJSON(t.Context(), &m))
+			last := &parts[len(parts)-1]
+			switch {
+			case m.Topics != nil:
+				parts = append(parts, heard{topics: m.Topics, from: m.Position.Seq()})
+			case !m.ID.IsZero():
+				last.got = append(last.got, m.ID.Seq())
+			}
+			if m.ID == end && !publishing {
+				break
+			}
+		}
+		require.Len(t, parts, rounds+1)
+		for i, part := range parts {
+			to := end.Seq()
+			if i+1 < len(parts) {
+				to = parts[i+1].from
+			}
+			var want []uint64
+			for _, topic := range part.topics {
+				for _, seq := range published[topic] {
+					if seq > part.from && seq <= to {
+						want = append(want, seq)
+					}
+				}
+			}
+			slices.Sort(want)
+			require.Equal(t, want, part.got, "part %d, %v from %d to %d", i, part.topics, part.from, to)
+		}
+	})
+}
+
+// TestOtherTopicsAndReceive has messages of an application's own that look alike.
+func TestOtherTopicsAndReceive(t *testing.T) {
+	hub := &broadcast.Hub{}
+	received := make(chan string, 10)
+	grant := &broadcast.Grant{Topics: []string{"a"}}
+	h := &ws.Handler{Broadcaster: hub, Logger: silent, Grant: func(*http.Request) (*broadcast.Grant, error) { return grant, nil },
+		Receive: func(*http.Request, *ws.Conn) func(ws.MessageType, []byte) error {
+			return func(_ ws.MessageType, data []byte) error { received <- string(data); return nil }
+		}}
+	serve(t, h, func(t *testing.T, n *network) {
+		own := `{"topics":["b"]}`
+		c := n.dial("/", ws.Options{})
+		require.NoError(t, c.Write(t.Context(), ws.Text, []byte(own)))
+		require.Equal(t, own, <-received, "without a Change it is a message like any other")
+		require.NoError(t, c.CloseNow())
+
+		grant = &broadcast.Grant{Topics: []string{"a"}, Change: func(topics []string) (*broadcast.Grant, error) { return &broadcast.Grant{Topics: topics}, nil }}
+		c = n.dial("/", ws.Options{})
+		for _, own := range []string{`{"topics":["b"],"x":1}`, `{"topics":null}`, `{"topics":"b"}`, `{"topics":[1]}`, `{"topics":["b"]} {}`, `"topics"`, `{`} {
+			require.NoError(t, c.Write(t.Context(), ws.Text, []byte(own)))
+			require.Equal(t, own, <-received)
+		}
+		require.NoError(t, c.Write(t.Context(), ws.Binary, []byte(`{"topics":["b"]}`)))
+		require.Equal(t, `{"topics":["b"]}`, <-received, "binary is none of ours")
+		require.NoError(t, c.Write(t.Context(), ws.Text, []byte(" {\n\"topics\" : [\"b\"] } ")))
+		for {
+			_, data, err := c.Read(t.Context())
+			require.NoError(t, err)
+			if strings.Contains(string(data), `"topics":["b"]`) {
+				break
+			}
+		}
+		require.NoError(t, c.CloseNow())
+	})
+}
+
+// TestOtherTopicsBeginWithState gets a Snapshot of what is new, before the answer.
+func TestOtherTopicsBeginWithState(t *testing.T) {
+	hub := &broadcast.Hub{}
+	grant := &broadcast.Grant{Topics: []string{"a"}}
+	grant.Change = func(topics []string) (*broadcast.Grant, error) {
+		return &broadcast.Grant{Topics: topics, Snapshot: snapshot(topics[0])}, nil
+	}
+	h := &ws.Handler{Broadcaster: hub, Logger: silent, Grant: func(*http.Request) (*broadcast.Grant, error) { return grant, nil }}
+	serve(t, h, func(t *testing.T, n *network) {
+		p := n.raw("/", "")
+		here := position(t, hub)
+		p.says(`{"ready":"` + here + `"}`)
+		p.write(ask(`"b"`))
+		p.says(`{"topic":"b","data":"state of b"}`, `{"topics":["b"],"position":"`+here+`"}`)
+		p.write(ask(`"` + strings.Repeat("x", 256) + `"`))
+		p.says(`{"topics":["b"],"position":"` + here + `","status":400}`)
+		p.Close()
+	})
+}
+
+// TestHeartbeatThatAPageSees tells the position with each ping to who asks.
+func TestHeartbeatThatAPageSees(t *testing.T) {
+	hub := &broadcast.Hub{}
+	serve(t, &ws.Handler{Broadcaster: hub, Topics: []string{"a"}}, func(t *testing.T, n *network) {
+		c := n.dial("/?heartbeat=1", ws.Options{})
+		began := time.Now()
+		for _, want := range []string{`{"ready":"`, `{"position":"`, `{"position":"`} {
+			_, data, err := c.Read(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, want+position(t, hub)+`"}`, string(data))
+		}
+		require.Equal(t, time.Minute, time.Since(began))
+		require.NoError(t, c.CloseNow())
+	})
+}
+
+func snapshot(topic string) func(context.Context) ([]broadcast.Message, error) {
+	return func(context.Context) ([]broadcast.Message, error) {
+		return []broadcast.Message{{Topic: topic, Data: []byte("state of " + topic)}}, nil
+	}
+}
