@@ -37,12 +37,12 @@ func TestImports(t *testing.T) {
 		},
 		{
 			pkg:    "sse",
-			ours:   []string{"broadcast", "internal/delivery", "internal/stream", "internal/tcp"},
+			ours:   []string{"broadcast", "internal/backoff", "internal/delivery", "internal/stream", "internal/tcp"},
 			reason: "the transports do not know of each other",
 		},
 		{
 			pkg:     "ws",
-			ours:    []string{"broadcast", "internal/delivery", "internal/stream", "internal/tcp"},
+			ours:    []string{"broadcast", "internal/backoff", "internal/delivery", "internal/stream", "internal/tcp"},
 			outside: []string{"github.com/coder/websocket"},
 			reason:  "the transports do not know of each other",
 		},
