@@ -116,7 +116,7 @@ export class Fanfare extends EventTarget {
 
   readonly readyState: 0 | 1 | 2;
 
-  /** What it does at the moment; statechange says that it has changed. */
+  /** What it does at the moment; statechange says that this, or the transport, has changed. */
   readonly state: 'connecting' | 'open' | 'waiting' | 'closed';
 
   /** What carries the stream now; 'shared': another tab does. */

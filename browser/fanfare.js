@@ -267,6 +267,7 @@ export class Fanfare extends EventTarget {
       this.#link.probe = ways[way](this.#url(way), this.#options, () => {
         this.#ways = [...transports];
         this.#connect(this.#link.since);
+        this.dispatchEvent(new Event('statechange'));
       }, () => {}, () => this.#improve());
     });
   }

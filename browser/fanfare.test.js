@@ -254,7 +254,7 @@ describe('what does not get through', () => {
     assert.equal(position(sockets[4]), '1-3', 'the trial is over, and the link begins where the other one was');
     sockets[4].say({ ready: '1-3' }, message('1-4', 'over WebSocket'));
     assert.equal(stream.transport, 'ws');
-    assert.deepEqual(heard, ['over WebSocket'], 'nobody notices');
+    assert.deepEqual(heard, ['open', 'over WebSocket'], 'it is open all the time; statechange tells of the transport');
   });
 
   test('a trial ends with the stream', async () => {

@@ -1,6 +1,6 @@
 // Chat is a chat with one room for each path, where everybody reads on the
-// transport of their choice: the same messages, with the same IDs, over a
-// WebSocket and over Server-Sent Events.
+// transport of their choice, and changes it while messages flow: the same
+// messages, with the same IDs, over a WebSocket, Server-Sent Events and long polling.
 //
 //	go run ./examples/chat
 package main
@@ -26,6 +26,7 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/browser"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/ws"
 )
@@ -77,6 +78,7 @@ func newChat(hub *broadcast.Hub) http.Handler {
 	r.Use(middleware.RequestID, middleware.Logger, middleware.Recoverer)
 	r.Get("/", http.RedirectHandler("/rooms/lobby", http.StatusFound).ServeHTTP)
 	r.Handle("/static/*", http.StripPrefix("/static/", http.FileServerFS(files)))
+	r.Method(http.MethodGet, "/fanfare.js", browser.Handler())
 	r.Get("/rooms/{room}", func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFileFS(w, r, files, "index.html")
 	})
@@ -101,7 +103,7 @@ func newChat(hub *broadcast.Hub) http.Handler {
 		var data json.RawMessage
 		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 16<<10)).Decode(&data)
 		if err == nil {
-			err = say(r.Context(), hub, topic(r), "eventsource", data)
+			err = say(r.Context(), hub, topic(r), "post", data)
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)

@@ -138,7 +138,7 @@ func TestMiddleware(t *testing.T) {
 
 func TestPageAndFiles(t *testing.T) {
 	chat := newChat(new(broadcast.Hub))
-	for path, status := range map[string]int{"/": 302, "/rooms/lobby": 200, "/static/app.js": 200, "/static/style.css": 200} {
+	for path, status := range map[string]int{"/": 302, "/rooms/lobby": 200, "/static/app.js": 200, "/fanfare.js": 200, "/static/style.css": 200} {
 		w := httptest.NewRecorder()
 		chat.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
 		require.Equal(t, status, w.Code, path)

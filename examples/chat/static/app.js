@@ -1,150 +1,70 @@
-// One room, shown twice: over a WebSocket and over an EventSource. Both get the
-// same messages with the same IDs, so either can be cut and come back, and the
-// other one is the witness of what it missed.
+// One room, shown twice, each time over a transport of your choice. Both sides get the
+// same messages with the same IDs, so either can be cut, or moved to another transport in
+// the middle of a conversation, and the other one is the witness of what it missed.
 //
-// The two Link classes are the part worth copying: each keeps its position, the
-// last ID that the server told, and resumes from it. The rest is what one sees.
+// The Link class is the part worth copying: what a page needs of fanfare.js.
+
+import { Fanfare } from '/fanfare.js';
 
 const base = location.pathname.replace(/\/+$/, ''); // /rooms/{room}
 const room = decodeURIComponent(base.slice(base.lastIndexOf('/') + 1));
 const MAX_BUBBLES = 500, MAX_RAW = 200;
 
-function streamURL(path, position) {
-  const url = new URL(base + path, location.href);
-  if (position) url.searchParams.set('lastEventId', position);
-  return url;
-}
-
-// Full jitter: any time up to the bound, so that the clients of a server that
-// went away do not all return in the same moment.
-const backoff = (attempt) => Math.random() * Math.min(10_000, 500 * 2 ** attempt);
-
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-// ---------------------------------------------------------------- transports
+// ------------------------------------------------------------------ transport
 //
-// A link calls its listener's connecting(url), up(), down(), message({id, data}),
-// gap(id) and raw(id, text). A message without an ID is history, which a client
-// that does not resume is shown first; it moves no position.
+// A link calls its listener's connecting(), up(), down(), message({id, data}), gap(id) and
+// raw(id, text). A message without an ID is history, which a client that does not resume is
+// shown first; it moves no position.
 
-class WebSocketLink {
-  position = '';
-  firstPosition = ''; // see Panel.comeBack
-  #socket = null;
-  #timer = 0;
-  #attempt = 0;
+class Link {
+  #stream = null;
+  #position = '';
 
   constructor(listener) { this.listener = listener; }
 
-  start() {
-    const url = streamURL('/ws', this.position);
-    url.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
-    const socket = new WebSocket(url);
-    this.#socket = socket;
-    this.listener.connecting(url);
-    socket.onopen = () => this.listener.up();
-    socket.onmessage = (event) => this.#receive(event.data);
-    socket.onclose = (event) => {
-      // A WebSocket never reconnects by itself. 1012: the server restarts, so
-      // it is worth coming back soon.
-      const delay = event.code === 1012 ? backoff(0) : backoff(this.#attempt++);
-      this.#timer = setTimeout(() => this.start(), delay);
-      this.listener.down();
-    };
-  }
+  get transport() { return this.#stream?.transport; }
 
-  stop() {
-    clearTimeout(this.#timer);
-    const socket = this.#socket;
-    if (!socket) return; // not started yet
-    // Frames still arrive while a socket closes. They must not move the
-    // position, or be shown, once the panel says that it is cut.
-    socket.onopen = socket.onmessage = socket.onclose = null;
-    socket.close();
-  }
-
-  async send(message) {
-    if (this.#socket?.readyState !== WebSocket.OPEN) throw new Error('not connected');
-    this.#socket.send(JSON.stringify(message));
-  }
-
-  #receive(text) {
-    this.#attempt = 0; // not in onopen: a server may accept and close at once
-    const frame = JSON.parse(text);
-    const id = frame.id ?? frame.ready ?? frame.gap ?? frame.position ?? '';
-    this.listener.raw(id, text);
-    // Control frames never have a topic, so no message can look like one.
-    if ('topic' in frame) {
-      if (frame.type === 'chat') this.listener.message({ id, data: frame.data });
-    } else if (frame.gap) {
-      this.listener.gap(id);
-    }
-    // Moved last: by now what the ID stands for has been dealt with.
-    if (id) this.position = id;
-    if (frame.ready) this.firstPosition ||= id;
-  }
-}
-
-class EventSourceLink {
-  position = '';
-  #gap = '';
-  #source = null;
-  #timer = 0;
-  #attempt = 0;
-
-  constructor(listener) { this.listener = listener; }
-
-  start() {
-    // The browser sends Last-Event-ID when it reconnects by itself, but a new
-    // EventSource begins without one: hence the query.
-    const url = streamURL('/events', this.position);
-    const source = new EventSource(url);
-    this.#source = source;
-    this.listener.connecting(url);
-    source.onopen = () => {
-      this.#attempt = 0;
-      this.listener.up();
-    };
-    source.onerror = () => {
-      // After a network error the browser tries again. After an answer that is
-      // no stream, such as a proxy's 502, it gives up for good; we do not.
-      if (source.readyState === EventSource.CLOSED) {
-        this.#timer = setTimeout(() => this.start(), backoff(this.#attempt++));
-      }
-      this.listener.down();
-    };
-    source.addEventListener('chat', (event) => {
-      this.#raw(event);
-      // lastEventId is sticky: an event without an ID of its own shows the one
-      // before it, which here is none at all or a gap's.
-      const id = event.lastEventId === this.#gap ? '' : event.lastEventId;
-      this.listener.message({ id, data: event.data });
-      this.position = event.lastEventId;
+  start(transports) {
+    const stream = new Fanfare({
+      ws: `${base}/ws`,
+      sse: `${base}/events`,
+      post: `${base}/messages`,
+      transports,
+      lastEventId: this.#position, // where the one before it was
     });
-    source.addEventListener('gap', (event) => {
+    this.#stream = stream;
+    this.listener.connecting();
+    stream.onstatechange = () => {
+      if (stream.state === 'open') this.listener.up();
+      else if (stream.state === 'connecting') this.listener.connecting();
+      else this.listener.down();
+    };
+    stream.addEventListener('chat', (event) => {
+      this.#raw(event);
+      this.listener.message({ id: event.lastEventId, data: event.data });
+    });
+    stream.ongap = (event) => {
       this.#raw(event);
       this.listener.gap(event.lastEventId);
-      this.position = this.#gap = event.lastEventId;
-    });
+    };
   }
 
   stop() {
-    clearTimeout(this.#timer);
-    this.#source?.close(); // nothing is dispatched after it
+    if (!this.#stream) return; // not started yet
+    this.#position = this.#stream.lastEventId;
+    this.#stream.onstatechange = null;
+    this.#stream.close(); // nothing is dispatched after it
   }
 
   async send(message) {
-    if (this.#source?.readyState !== EventSource.OPEN) throw new Error('not connected');
-    const response = await fetch(`${base}/messages`, {
-      method: 'POST',
-      headers: { 'Content-Type': 'application/json' },
-      body: JSON.stringify(message),
-    });
-    if (!response.ok) throw new Error((await response.text()).trim() || `status ${response.status}`);
+    if (this.#stream?.readyState !== Fanfare.OPEN) throw new Error('not connected');
+    await this.#stream.send(JSON.stringify(message));
   }
 
   #raw({ lastEventId, type, data }) {
-    this.listener.raw(lastEventId, `id: ${lastEventId}\nevent: ${type}\ndata: ${data}`);
+    this.listener.raw(lastEventId, [lastEventId, type, data].filter(Boolean).join(' '));
   }
 }
 
@@ -158,13 +78,16 @@ class Panel {
   #liveSince = 0;
   #absence = null; // the latest: from a cut on, and kept after the return
   #freshHistory = false;
+  #moving = false;
 
-  constructor(root, Link) {
+  constructor(root) {
     this.root = root;
     this.link = new Link(this);
     this.title = root.querySelector('h2').textContent;
     this.messages = this.role('messages');
     this.hint = this.role('notice').textContent;
+    this.transport = this.role('transport');
+    this.transport.addEventListener('change', () => this.move());
     const form = this.role('composer');
     form.addEventListener('submit', async (event) => {
       event.preventDefault();
@@ -191,13 +114,14 @@ class Panel {
     this.#leave('cut');
   }
 
-  comeBack() {
-    // A page never sees the IDs that reach an EventSource without an event, so
-    // one cut before its first message cannot know where it stood. But an ID
-    // means the same on both transports, and the socket, which connects after
-    // it (see the end of this file), was told one.
-    if (this.#liveSince) this.link.position ||= this.other.link.firstPosition ?? '';
-    this.link.start();
+  comeBack() { this.link.start(this.transport.value.split(' ')); }
+
+  // Goes on over another transport, from where it is: that is no cut.
+  move() {
+    if (this.state === 'cut') return;
+    this.link.stop();
+    this.#moving = true;
+    this.comeBack();
   }
 
   async say(text) {
@@ -210,16 +134,22 @@ class Panel {
 
   // What the link tells
 
-  connecting(url) {
-    this.role('url').textContent = url.pathname + url.search;
-    this.role('url').title = url.href;
-    if (this.state !== 'reconnecting') this.state = 'connecting';
+  connecting() {
+    if (this.#moving) this.#carried('…');
+    else if (this.state !== 'reconnecting') this.state = 'connecting';
   }
 
   up() {
     const now = performance.now();
     const absence = this.#absence;
-    if (absence) {
+    this.#carried(carriers[this.link.transport]);
+    if (this.#moving) {
+      this.#moving = false;
+      append(this.role('raw'), element('li', 'row note', `Goes on ${carriers[this.link.transport]}`), MAX_RAW);
+      this.state = 'live';
+      return;
+    }
+    if (absence && !absence.returned) {
       absence.until = this.other.order.length; // what the other panel had by now
       absence.witnessed = this.other.live && this.other.#liveSince < absence.since;
       absence.returned = now;
@@ -231,12 +161,16 @@ class Panel {
     this.state = 'live';
     this.#notice('');
     this.#judge();
-    this.onSettled?.();
   }
 
   down() {
+    this.#moving = false;
     this.#leave('reconnecting');
-    this.onSettled?.();
+  }
+
+  #carried(by) {
+    this.root.dataset.carrier = this.link.transport ?? '';
+    this.role('carrier').textContent = by;
   }
 
   message({ id, data }) {
@@ -360,7 +294,7 @@ class Panel {
     part('text').textContent = text;
     part('time').textContent = time;
     part('time').dateTime = at;
-    part('via').textContent = via === 'websocket' ? 'WebSocket' : 'EventSource';
+    part('via').textContent = via === 'websocket' ? 'WebSocket' : 'POST';
     part('via').dataset.via = via;
     part('avatar').textContent = [...name][0]?.toUpperCase() ?? '?';
     part('avatar').style.setProperty('--hue', hue(name));
@@ -369,7 +303,7 @@ class Panel {
     bubble.dataset.id = id;
     bubble.toggleAttribute('data-history', !id);
     bubble.toggleAttribute('data-replayed', replayed);
-    bubble.classList.toggle('mine', name === myName() && via === this.root.dataset.transport);
+    bubble.classList.toggle('mine', name === myName());
     // What one person says in a row stands under one heading.
     const above = this.messages.lastElementChild;
     bubble.dataset.heading = [name, via, time].join(' ');
@@ -392,6 +326,7 @@ class Panel {
   }
 }
 
+const carriers = { ws: 'over WebSocket', sse: 'over EventSource', poll: 'over long polling' };
 const clone = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
 const element = (tag, className, textContent = '') =>
   Object.assign(document.createElement(tag), { className, textContent });
@@ -455,11 +390,9 @@ document.getElementById('room-form').addEventListener('submit', (event) => {
   if (name) location.href = `${base.slice(0, base.lastIndexOf('/'))}/${encodeURIComponent(name)}`;
 });
 
-const section = (transport) => document.querySelector(`section[data-transport="${transport}"]`);
-const socketPanel = new Panel(section('websocket'), WebSocketLink);
-const eventsPanel = new Panel(section('eventsource'), EventSourceLink);
-socketPanel.other = eventsPanel;
-eventsPanel.other = socketPanel;
+const [left, right] = [...document.querySelectorAll('section')].map((section) => new Panel(section));
+left.other = right;
+right.other = left;
 
 const conversations = [
   ['Knock, knock.', 'Who is there?', 'Five messages.', 'Five messages who?', 'Five messages, each once, in order.'],
@@ -469,14 +402,12 @@ let turn = 0;
 document.getElementById('say-five').addEventListener('click', async () => {
   const lines = conversations[turn++ % conversations.length];
   for (const [i, line] of lines.entries()) {
-    const live = [socketPanel, eventsPanel].filter((panel) => panel.live);
-    const speaker = live[i % live.length] ?? socketPanel; // none: let that one say so
+    const live = [left, right].filter((panel) => panel.live);
+    const speaker = live[i % live.length] ?? left; // none: let that one say so
     if (!(await speaker.say(line))) break;
     await sleep(120);
   }
 });
 
-// The EventSource first, and the socket once that stands: see Panel.comeBack.
-eventsPanel.link.start();
-await Promise.race([new Promise((resolve) => (eventsPanel.onSettled = resolve)), sleep(1000)]);
-if (socketPanel.state !== 'cut') socketPanel.link.start();
+left.comeBack();
+right.comeBack();

@@ -1,0 +1,110 @@
+// Tokens streams an answer word by word, as language models give theirs: a POST whose
+// response is an event stream. The page reads it with fetch, and can stop it in the middle.
+//
+//	go run ./examples/tokens
+//	curl -N -d '{"question":"What is a fanfare?"}' http://localhost:8080/answer
+package main
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+
+	"github.com/fanfare-go/fanfare/sse"
+)
+
+func main() {
+	addr := flag.String("addr", "localhost:8080", "the address to listen on")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *addr); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context, addr string) error {
+	server := &http.Server{Handler: newTokens(local{pause: 40 * time.Millisecond}), ConnContext: sse.ConnContext, ReadHeaderTimeout: 10 * time.Second}
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("Ask on http://%s\n", listener.Addr())
+	go func() {
+		<-ctx.Done()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = server.Shutdown(ctx)
+	}()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+//go:embed index.html
+var page []byte
+
+func newTokens(source Source) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = w.Write(page) // the client may be gone
+	})
+	mux.HandleFunc("POST /answer", func(w http.ResponseWriter, r *http.Request) { answer(w, r, source) })
+	return mux
+}
+
+// answer streams the tokens of an answer as events of the type "token", each a string in
+// JSON, and ends with one of the type "done", or "failed".
+func answer(w http.ResponseWriter, r *http.Request, source Source) {
+	question, err := read(http.MaxBytesReader(w, r.Body, 16<<10))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	stream, err := sse.NewWriter(w, r, nil)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	defer stream.Close()
+	began, n := time.Now(), 0
+	// The stream's context ends with the client: whoever presses stop stops the source.
+	for token, err := range source.Tokens(stream.Context(), question) {
+		if err == nil {
+			n++
+			err = stream.SendJSON("token", token)
+		}
+		if err != nil {
+			log.Printf("after %d tokens: %v", n, err)
+			// If it is the client that has gone, there is nobody to tell.
+			_ = stream.SendJSON("failed", "The answer could not be finished.")
+			return
+		}
+	}
+	_ = stream.SendJSON("done", map[string]any{"tokens": n, "seconds": time.Since(began).Seconds()})
+}
+
+// read returns the question of a request's body.
+func read(body io.Reader) (string, error) {
+	var asked struct{ Question string }
+	if err := json.NewDecoder(body).Decode(&asked); err != nil {
+		return "", fmt.Errorf(`the body must be {"question":"..."} in JSON: %w`, err)
+	}
+	if asked.Question = strings.TrimSpace(asked.Question); asked.Question == "" {
+		return "", errors.New("there is no question")
+	}
+	return asked.Question, nil
+}

@@ -1,0 +1,169 @@
+package chromium_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/broadcast/broadcasttest"
+	"github.com/fanfare-go/fanfare/browser"
+	"github.com/fanfare-go/fanfare/sse"
+	"github.com/fanfare-go/fanfare/ws"
+)
+
+// site is a server at one address, which can be killed and started again, behind a
+// network that lets through what it wants.
+type site struct {
+	t       *testing.T
+	address string
+	journal broadcasttest.Journal // the servers' common log
+
+	killsWebSockets atomic.Bool // once they are open
+	holdsResponses  atomic.Bool // until they have ended
+	streams         atomic.Int32
+
+	mu     sync.Mutex // guards what follows
+	hub    *broadcast.Hub
+	server *http.Server
+	conns  map[net.Conn]struct{}
+	stop   func()
+}
+
+func newSite(t *testing.T) *site {
+	s := &site{t: t, address: "127.0.0.1:0"}
+	s.start()
+	t.Cleanup(s.kill)
+	return s
+}
+
+func (s *site) url(path string) string { return "http://" + s.address + path }
+
+// start starts a server, which has nothing from the one before it but the journal.
+func (s *site) start() {
+	listener, err := net.Listen("tcp", s.address)
+	require.NoError(s.t, err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.address = listener.Addr().String()
+	silent := slog.New(slog.DiscardHandler)
+	hub := &broadcast.Hub{Keep: 4096, Journal: s.journal.Node(), Logger: silent}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = hub.Run(ctx)
+	}()
+	mux := http.NewServeMux()
+	mux.Handle("GET /fanfare.js", browser.Handler())
+	mux.HandleFunc("GET /page", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, page)
+	})
+	grant := func(r *http.Request) (*broadcast.Grant, error) {
+		s.streams.Add(1)
+		context.AfterFunc(r.Context(), func() { s.streams.Add(-1) })
+		return &broadcast.Grant{Topics: []string{"a"}}, nil
+	}
+	mux.Handle("GET /events", s.network(&sse.Handler{Broadcaster: hub, Grant: grant, Logger: silent}))
+	mux.Handle("GET /ws", s.network(&ws.Handler{Broadcaster: hub, Grant: grant, Logger: silent,
+		Receive: func(_ *http.Request, c *ws.Conn) func(ws.MessageType, []byte) error {
+			if s.killsWebSockets.Load() {
+				time.AfterFunc(100*time.Millisecond, func() { _ = c.CloseNow() })
+			}
+			return func(_ ws.MessageType, data []byte) error {
+				_, err := hub.Publish(context.Background(), broadcast.Message{Topic: "a", Data: data})
+				return err
+			}
+		}}))
+	server := &http.Server{Handler: mux, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), ConnState: func(c net.Conn, state http.ConnState) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if state == http.StateNew {
+			s.conns[c] = struct{}{}
+		} else if state == http.StateClosed {
+			delete(s.conns, c)
+		}
+	}}
+	s.hub, s.server, s.conns = hub, server, make(map[net.Conn]struct{})
+	s.stop = func() {
+		cancel()
+		<-ended
+	}
+	go server.Serve(listener)
+}
+
+// network holds back what is not poll's.
+func (s *site) network(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.holdsResponses.Load() && r.Header.Get("Upgrade") == "" && r.URL.Query().Get("poll") == "" {
+			<-r.Context().Done()
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// kill ends the server as a crash does: nobody is told.
+func (s *site) kill() {
+	s.mu.Lock()
+	server, conns, stop := s.server, s.conns, s.stop
+	s.conns = nil
+	s.mu.Unlock()
+	if server == nil {
+		return
+	}
+	for c := range conns {
+		_ = c.Close()
+	}
+	_ = server.Close()
+	stop()
+}
+
+func (s *site) publish(text string) {
+	s.mu.Lock()
+	hub := s.hub
+	s.mu.Unlock()
+	_, err := hub.Publish(context.Background(), broadcast.Message{Topic: "a", Data: []byte(text)})
+	require.NoError(s.t, err)
+}
+
+// page keeps what a stream brings where the test finds it.
+var page = strings.TrimSpace(`
+<!doctype html><meta charset="utf-8"><title>streams</title><link rel="icon" href="data:,">
+<script type="module">
+import { Fanfare } from '/fanfare.js';
+window.got = [];
+window.states = [];
+window.fanfare = (options) => {
+  const stream = new Fanfare({ ws: '/ws', sse: '/events', retry: 50, maxRetry: 400, good: 600, patience: 1000, upgrade: 500, ...options });
+  stream.onmessage = ({ data, lastEventId }) => window.got.push(data);
+  stream.ongap = () => window.got.push('gap');
+  stream.onstatechange = () => window.states.push(stream.state === 'open' ? stream.transport : stream.state);
+  window.stream = stream;
+};
+window.eventsource = () => {
+  const source = new EventSource('/events');
+  source.onmessage = ({ data }) => window.got.push(data);
+  source.onopen = () => window.states.push('sse');
+};
+window.websocket = () => {
+  const socket = new WebSocket('/ws');
+  socket.onmessage = ({ data }) => {
+    const envelope = JSON.parse(data);
+    if (envelope.ready) window.states.push('ws');
+    if ('topic' in envelope) window.got.push(envelope.data);
+  };
+};
+window.loaded = true;
+</script>
+`)
