@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"sync"
 	"time"
 )
 
@@ -15,8 +16,13 @@ type follower struct {
 	newest    uint64                     // the newest sequence of this epoch that exists, as far as this Hub was told
 	waiting   map[*subscription]struct{} // those that only the engine can place
 	asked     chan struct{}              // has a token while somebody waits; nil while Run does not run
+	ctx       context.Context            // Run's
 	cancel    context.CancelFunc         // ends Run; nil while it does not run
 	following bool
+
+	behind  map[*subscription]struct{} // those that wait for their history
+	reads   int                        // goroutines that read it
+	reading sync.WaitGroup
 }
 
 const (
@@ -60,31 +66,6 @@ func (f *follower) stop() {
 	}
 }
 
-// append publishes to the journal. The message reaches this Hub's own
-// subscribers through the tail, like everybody else's, so that all agree on the
-// order.
-func (h *Hub) append(ctx context.Context, m Message) (ID, error) {
-	h.mu.Lock()
-	err := h.use(time.Now())
-	h.mu.Unlock()
-	if err != nil {
-		return ID{}, fmt.Errorf("%w: %w", ErrNotPublished, err)
-	}
-	ids, err := h.Journal.Append(ctx, m)
-	if err != nil {
-		return ID{}, fmt.Errorf("broadcast: appending to the journal: %w", err)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(ids) != 1 {
-		return ID{}, fmt.Errorf("broadcast: the journal returned %d IDs for one message", len(ids))
-	}
-	if ids[0].epoch == h.epoch {
-		h.follower.newest = max(h.follower.newest, ids[0].seq)
-	}
-	return ids[0], nil
-}
-
 // Run follows the Journal until ctx ends, whose error it returns, or the Hub is
 // closed ([ErrClosed]). While the engine is away Run tries again, with backoff;
 // streams stay open meanwhile. A Hub in memory needs no Run: it returns nil at
@@ -98,7 +79,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if err := h.beginRun(cancel); err != nil {
+	if err := h.beginRun(ctx, cancel); err != nil {
 		return err
 	}
 	judged := make(chan struct{})
@@ -109,6 +90,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	defer func() {
 		cancel()
 		<-judged
+		h.follower.reading.Wait()
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.follower.cancel, h.follower.asked, h.follower.following = nil, nil, false
@@ -135,7 +117,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 }
 
-func (h *Hub) beginRun(cancel context.CancelFunc) error {
+func (h *Hub) beginRun(ctx context.Context, cancel context.CancelFunc) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
@@ -144,9 +126,10 @@ func (h *Hub) beginRun(cancel context.CancelFunc) error {
 	case h.follower.cancel != nil:
 		return errors.New("broadcast: Hub.Run is running already")
 	}
-	h.follower.cancel = cancel
+	h.follower.ctx, h.follower.cancel = ctx, cancel
 	h.follower.asked = make(chan struct{}, 1)
 	h.follower.call()
+	h.startReading()
 	return nil
 }
 
@@ -376,7 +359,7 @@ func (h *Hub) settle(waiting map[*subscription]struct{}, newest ID, entered int)
 		case s.from.IsZero():
 			s.goOn(h.now(), true) // nobody knows what has been published since it subscribed
 		case h.placeable(s):
-			h.place(s)
+			h.locate(s)
 		case s.from.epoch == newest.epoch:
 			s.goOn(h.now(), true)
 		default:

@@ -35,8 +35,10 @@ type Hub struct {
 	// back without a gap. If zero, 5 minutes.
 	TopicTTL time.Duration
 
-	// Journal is the log that this Hub shares with others; Run follows it. If
-	// nil, the Hub is in memory only.
+	// Journal is the log that this Hub shares with others; Run follows it. A
+	// client that comes back from before what the Hub keeps is served from it: at
+	// most 16 times Keep messages, beyond that it is told of a gap. If nil, the Hub
+	// is in memory only.
 	Journal Journal
 
 	// Logger gets what goes wrong. If nil, slog.Default().
@@ -55,6 +57,7 @@ type Hub struct {
 
 	waker    waker
 	follower follower
+	appender appender
 }
 
 const (
@@ -113,20 +116,23 @@ func (h *Hub) use(now time.Time) error {
 // Publish appends m to the log. In memory it takes a moment, whatever the number
 // of subscribers, and has an error only if m is invalid or larger than KeepBytes,
 // ctx has ended, the Hub is closed or a field of it is impossible; each wraps
-// [ErrNotPublished]. With a Journal it returns when its Append does: once the
-// engine has acknowledged the message, or when ctx ends.
+// [ErrNotPublished]. With a Journal it returns once the engine has acknowledged the
+// message, or when ctx ends; what wraps ErrNotPublished does not arrive, after any other
+// error it may. Messages that wait go to the engine together: one goroutine's in the
+// order of its calls, those of several in any order.
 func (h *Hub) Publish(ctx context.Context, m Message) (ID, error) {
 	if err := h.publishable(ctx, &m); err != nil {
 		return ID{}, fmt.Errorf("%w: %w", ErrNotPublished, err)
-	}
-	if h.Journal != nil {
-		return h.append(ctx, m)
 	}
 	now := time.Now()
 	h.mu.Lock()
 	if err := h.use(now); err != nil {
 		h.mu.Unlock()
 		return ID{}, fmt.Errorf("%w: %w", ErrNotPublished, err)
+	}
+	if h.Journal != nil {
+		h.mu.Unlock()
+		return h.append(ctx, m)
 	}
 	m.ID = ID{h.epoch, h.head.Load() + 1}
 	t := h.insert(m, now)
@@ -181,7 +187,7 @@ func (h *Hub) Subscribe(ctx context.Context, opts SubscribeOptions) (Subscriptio
 	if err != nil {
 		return nil, err
 	}
-	s.sortBacklog() // not while publishers wait
+	s.sortOwed() // not while publishers wait
 	return s, nil
 }
 
@@ -201,12 +207,12 @@ func (h *Hub) subscribe(topics []string, opts SubscribeOptions) (*subscription, 
 	case last && h.epoch != 0:
 		// What comes next here, so that nothing falls between.
 		s.goOn(h.head.Load(), false)
-		s.last(opts.Last)
-	case !h.place(s):
-		if last {
-			s.from = s.position // which is not known: it gets all that is kept, after a gap
-		}
+		s.owe(opts.Last)
+	case last:
+		s.from = s.position // which is not known: it gets all that is kept, after a gap
 		h.follower.ask(s)
+	default:
+		h.locate(s)
 	}
 	if s.placed && !s.gap {
 		s.position = ID{h.epoch, s.after}
@@ -237,6 +243,17 @@ func distinct(topics []string) ([]string, error) {
 		}
 	}
 	return names, nil
+}
+
+// locate places a subscription, or lets it wait for who knows where it stands, or has what
+// it missed. The caller holds mu.
+func (h *Hub) locate(s *subscription) {
+	if h.Journal != nil && h.placeable(s) && h.isBehind(s) && h.readFor(s) {
+		return
+	}
+	if !h.place(s) {
+		h.follower.ask(s)
+	}
 }
 
 // place decides where a subscription goes on, and reports whether it could. The

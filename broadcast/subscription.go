@@ -63,7 +63,7 @@ type subscription struct {
 	position ID
 	epoch    uint64     // of the log that the links are on; 0: not placed yet
 	skip     uint64     // nothing up to here is returned: the client is ahead of the tail
-	backlog  []*Message // the Last messages, from before the position
+	owed     []*Message // comes before what the links have
 
 	woken  atomic.Pointer[link] // links that others have woken
 	armed  atomic.Bool          // the next wake calls notify
@@ -73,10 +73,12 @@ type subscription struct {
 	// attention tells the next Poll to look at what stands below, which belongs
 	// to Hub.mu. It is set before the messages that this must precede.
 	attention atomic.Bool
-	from      ID     // SubscribeOptions.After
-	placed    bool   // the Hub knows where the subscription goes on:
-	after     uint64 // behind this sequence,
-	gap       bool   // after a gap in all topics
+	from      ID          // SubscribeOptions.After
+	placed    bool        // the Hub knows where the subscription goes on:
+	after     uint64      // behind this sequence,
+	gap       bool        // after a gap in all topics
+	last      bool        // owed are the Last messages, from before the position
+	history   *[]*Message // becomes owed; nil if nothing does
 }
 
 const forever = math.MaxUint64
@@ -145,9 +147,18 @@ func (s *subscription) setTopics(names []string) error {
 	before := s.links
 	s.link(names)
 	s.unlink(before, now)
-	s.backlog = slices.DeleteFunc(s.backlog, func(m *Message) bool { return !slices.Contains(names, m.Topic) })
 	s.ready, s.awake = nil, nil
-	if s.epoch == 0 || s.epoch != h.epoch {
+	if s.last {
+		s.owed = slices.DeleteFunc(s.owed, func(m *Message) bool { return !slices.Contains(names, m.Topic) })
+	} else if s.placed && (s.history != nil || s.owed != nil) {
+		// What was read for it is not of these topics.
+		s.from, s.placed, s.history, s.owed, s.epoch = s.position, false, nil, nil, 0
+	}
+	switch {
+	case !s.placed:
+		h.locate(s)
+		return nil
+	case s.epoch == 0 || s.epoch != h.epoch:
 		return nil // attend places all links
 	}
 	old := make(map[*topic]*link, len(before))
@@ -181,18 +192,19 @@ func (s *subscription) goOn(after uint64, gap bool) {
 	s.attention.Store(true)
 }
 
-// last sets the backlog to the newest n messages of each topic.
-func (s *subscription) last(n int) {
+// owe lets the subscription begin with the newest n messages of each topic.
+func (s *subscription) owe(n int) {
+	s.last = true
 	for i := range s.links {
 		t := s.links[i].topic
 		for index := t.next - min(uint64(n), t.kept()); index < t.next; index++ {
-			s.backlog = append(s.backlog, &t.ring.Load().at(index).Load().msg)
+			s.owed = append(s.owed, &t.ring.Load().at(index).Load().msg)
 		}
 	}
 }
 
-func (s *subscription) sortBacklog() {
-	slices.SortFunc(s.backlog, func(a, b *Message) int {
+func (s *subscription) sortOwed() {
+	slices.SortFunc(s.owed, func(a, b *Message) int {
 		return cmp.Compare(a.ID.seq, b.ID.seq)
 	})
 }
@@ -203,13 +215,10 @@ func (s *subscription) Poll(buf []*Message) (int, error) {
 	if len(buf) == 0 {
 		return 0, errors.New("broadcast: Poll needs room for at least one message")
 	}
-	if len(s.backlog) > 0 && !s.closed.Load() {
-		n := copy(buf, s.backlog)
-		clear(s.backlog[:n])
-		s.backlog = s.backlog[n:]
-		return n, nil
-	}
 	for !s.closed.Load() {
+		if n := s.pay(buf); n > 0 {
+			return n, nil
+		}
 		// The head first: all that must be known before its message is returned
 		// is in place by then.
 		end, head := s.end.Load(), s.hub.head.Load()
@@ -251,6 +260,29 @@ func (s *subscription) Poll(buf []*Message) (int, error) {
 		}
 	}
 	return 0, ErrClosed
+}
+
+// pay fills buf with what is owed from before the links' place.
+func (s *subscription) pay(buf []*Message) (n int) {
+	if len(s.owed) == 0 {
+		return 0
+	}
+	end := s.end.Load()
+	if s.last {
+		end = forever // they are no part of what the end is the end of
+	}
+	for n < len(buf) && n < len(s.owed) && s.owed[n].ID.seq <= end {
+		buf[n] = s.owed[n]
+		s.owed[n] = nil
+		n++
+	}
+	if s.owed = s.owed[n:]; n == 0 || len(s.owed) == 0 {
+		s.owed = nil
+	}
+	if n > 0 && !s.last {
+		s.position = buf[n-1].ID
+	}
+	return n
 }
 
 // collect fills buf with what the links have up to limit, merged by sequence.
@@ -395,6 +427,11 @@ func (s *subscription) attend(buf []*Message) (int, error) {
 	defer h.mu.Unlock()
 	s.attention.Store(false)
 	if !s.placed {
+		return 0, nil
+	}
+	if s.history != nil {
+		s.owed, s.history = *s.history, nil
+		s.attention.Store(true) // for the rest, when they are paid
 		return 0, nil
 	}
 	all := s.gap
