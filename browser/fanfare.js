@@ -1,30 +1,31 @@
-// One stream over whatever gets through. What there is to set, call and hear: fanfare.d.ts.
+// What there is to set, call and hear: fanfare.d.ts.
 //
-// A link is one connection. All bring the same envelopes, and each resumes behind the last
-// position that was told.
+// A link is one connection. Each resumes behind the last position that was told.
 
 const preset = { retry: 500, maxRetry: 30_000, silence: 45_000, patience: 10_000, good: 5_000, upgrade: 10_000 };
 
 const request = async ({ headers, withCredentials }, more) => ({
-  // Not as an EventSource, which is told 200 where it is refused.
+  // An EventSource's is told 200 where it is refused.
   headers: { Accept: 'text/event-stream, */*;q=0.1', ...(typeof headers === 'function' ? await headers() : headers) },
   credentials: withCredentials ? 'include' : 'same-origin',
   cache: 'no-store',
   ...more,
 });
 
-// A way opens a link, and returns what ends it. done: it has ended by itself.
+// A way opens a link, and returns what ends it.
 const ways = {
   ws(url, options, take, alive, done) {
     url.protocol = url.protocol.replace('http', 'ws');
     const socket = new WebSocket(url, options.protocols ?? []);
-    socket.onmessage = ({ data }) => take(data);
+    socket.onmessage = ({ data }) => {
+      stop.send = (data) => socket.send(data); // not before it is open
+      take(data);
+    };
     socket.onclose = done;
     const stop = () => {
       socket.onmessage = socket.onclose = null;
       socket.close();
     };
-    stop.send = (data) => socket.send(data);
     return stop;
   },
 
@@ -60,7 +61,7 @@ const ways = {
           const [, field, text] = /^([^:]*):? ?(.*)/s.exec(line);
           if (field === 'data') data += text + '\n';
           if (field === 'retry') wait = +text || 0;
-          if (line || !data) continue;
+          if (line || !data || signal.aborted) continue;
           take(data.slice(0, -1));
           data = '';
         }
@@ -88,8 +89,8 @@ export class Fanfare extends EventTarget {
   #attempt = 0;
   #upgrade = 0;
   #timers = {};
-  #recent = []; // for other tabs
-  #tell = () => {}; // them
+  #recent = [];
+  #tell = () => {};
   #leads = true;
   #abort = new AbortController();
 
@@ -99,12 +100,12 @@ export class Fanfare extends EventTarget {
     this.lastEventId = options.lastEventId;
     options.transports = options.transports.filter((way) => options[way]);
     this.#ways = [...options.transports];
-    this.#url(this.#ways[0]); // throws if there is none
+    this.#url(this.#ways[0]);
     for (const type of ['open', 'message', 'error', 'gap', 'statechange']) {
       this.addEventListener(type, (event) => this['on' + type]?.(event));
     }
     const { signal } = this.#abort;
-    const hurry = () => this.state === 'waiting' && !globalThis.document?.hidden && this.#connect();
+    const hurry = () => this.state === 'waiting' && !globalThis.document?.hidden && (this.#leads ? this.#connect() : this.#tell('hurry'));
     globalThis.addEventListener?.('online', hurry, { signal });
     globalThis.document?.addEventListener('visibilitychange', hurry, { signal });
     queueMicrotask(() => signal.aborted || (options.shared && navigator.locks ? this.#share() : this.#connect()));
@@ -136,8 +137,9 @@ export class Fanfare extends EventTarget {
   setTopics(topics) {
     this.#options.topics = topics;
     const { since, stop } = this.#link;
-    if (!this.#leads) this.#tell('setTopics', topics);
-    else if (since && stop.send) stop.send(JSON.stringify({ topics }));
+    this.#tell('setTopics', topics);
+    if (!this.#leads) return;
+    if (since && stop.send) stop.send(JSON.stringify({ topics }));
     else if (stop) this.#connect();
   }
 
@@ -153,11 +155,11 @@ export class Fanfare extends EventTarget {
 
   #after(name, ms, f) {
     clearTimeout(this.#timers[name]);
-    this.#timers[name] = setTimeout(f, ms);
+    this.#timers[name] = setTimeout(f, Math.min(ms, 2 ** 31 - 1));
   }
 
   #set(state) {
-    if (this.state === state) return;
+    if ([state, 'closed'].includes(this.state)) return;
     this.state = state;
     this.readyState = ['open', 'closed'].indexOf(state) + 1;
     if (this.#leads) this.#tell('state', state);
@@ -172,27 +174,33 @@ export class Fanfare extends EventTarget {
     this.#link = {};
   }
 
-  // since: the link goes on for one that stood.
-  #connect(since) {
-    this.#stop();
+  // since: it goes on for a link that stood.
+  #connect(since, polls) {
+    if (!polls) this.#stop();
     if (!since) this.#set('connecting');
+    if (this.readyState > 1) return;
     const [way] = this.#ways;
-    const link = (this.#link = { way, since, began: performance.now() });
+    const link = (this.#link = { way, since, began: performance.now(), probe: this.#link.probe });
     const mine = (f) => (x) => link === this.#link && f(x);
     const alive = () => (link.quiet = 0);
     alive();
-    link.stop = ways[way](this.#url(way), this.#options, mine((text) => this.#take(text)), alive, mine((how) => this.#down(how)));
+    const down = mine((how) => this.#down(how));
+    try {
+      link.stop = ways[way](this.#url(way), this.#options, mine((text) => this.#take(text)), alive, down);
+    } catch {
+      setTimeout(down, 0, {});
+    }
     this.#watch();
-    if (since) this.#improve();
+    if (since && !polls) this.#improve();
   }
 
-  // Ends a link that is silent. Timers stand still while a computer sleeps, the clock does not.
+  // Timers stand still while a computer sleeps, the clock does not.
   #watch(now = Date.now()) {
     const { silence, patience } = this.#options;
     const link = this.#link;
-    const ms = link.since || link.way === 'poll' ? silence / 3 : patience;
-    this.#after('watch', ms, () => {
-      if (ms === patience || ++link.quiet > 3 || Date.now() - now > 2 * silence) this.#down({});
+    const stands = link.since || link.way === 'poll';
+    this.#after('watch', stands ? silence / 3 : patience, () => {
+      if (!stands || ++link.quiet > 3 || Date.now() - now > 2 * silence) this.#down({});
       else this.#watch();
     });
   }
@@ -201,7 +209,8 @@ export class Fanfare extends EventTarget {
     const link = this.#link;
     const envelope = JSON.parse(text);
     link.quiet = 0;
-    link.news ||= !envelope.ready;
+    if (envelope.topics && envelope.position) this.#options.topics = envelope.topics;
+    link.news ||= !envelope.ready || !this.lastEventId;
     if (!link.since) {
       link.since = performance.now();
       this.#watch();
@@ -222,9 +231,9 @@ export class Fanfare extends EventTarget {
     let { data } = envelope;
     if (encoding) data = Uint8Array.from(atob(data), (c) => c.charCodeAt());
     const fire = (type, more) => this.dispatchEvent(Object.assign(new MessageEvent(type, { data, lastEventId: id ?? gap ?? '' }), more));
+    this.lastEventId = cursor || this.lastEventId;
     if (topic != null) fire(type, { topic });
     else if (gap) fire('gap', { topics });
-    this.lastEventId = cursor || this.lastEventId; // last: what it stands for has been dealt with
   }
 
   #down({ code, status, wait = 0, end }) {
@@ -233,10 +242,10 @@ export class Fanfare extends EventTarget {
     const lasted = performance.now() - began;
     if (way === 'poll' && end && (news || lasted > good)) {
       this.#failures = this.#attempt = 0;
-      return this.#connect(since || began);
+      return this.#connect(since, true);
     }
     this.#stop();
-    // Some networks kill a WebSocket once it is open: a short life is a failure.
+    // Some networks kill a WebSocket that is open: a short life is a failure.
     if (since && lasted > good) {
       this.#failures = this.#attempt = 0;
       if (way === transports[0]) this.#upgrade = 0;
@@ -258,12 +267,11 @@ export class Fanfare extends EventTarget {
     this.dispatchEvent(Object.assign(new Event('error'), { code, status }));
   }
 
-  // Tries the best way, less and less often.
   #improve() {
     const { transports } = this.#options;
     const [way] = transports;
     if (way === this.#link.way) return;
-    this.#after('improve', this.#options.upgrade * 2 ** this.#upgrade++, () => {
+    this.#after('improve', this.#options.upgrade * 2 ** Math.min(6, this.#upgrade++), () => {
       this.#link.probe = ways[way](this.#url(way), this.#options, () => {
         this.#ways = [...transports];
         this.#connect(this.#link.since);
@@ -272,17 +280,19 @@ export class Fanfare extends EventTarget {
     });
   }
 
-  // The tab that has the lock has the link, for all.
+  // Who has the lock has the link.
   #share() {
     const { shared, ws, sse, topics } = this.#options;
-    const name = ['fanfare', shared, ws, sse, topics].join(' ');
+    const name = ['fanfare', shared, topics, ...[ws, sse].map((url) => url && new URL(url, globalThis.document?.baseURI))].join(' ');
     const { signal } = this.#abort;
     const channel = new BroadcastChannel(name);
     this.#leads = false;
+    if (this.lastEventId) this.#recent = [{ cursor: this.lastEventId }];
     this.#tell = (...said) => signal.aborted || channel.postMessage(said);
     const here = () => this.#tell('at', this.#recent, this.state);
-    const leader = { join: here, send: (data) => this.send(data).catch(() => {}), setTopics: (topics) => this.setTopics(topics) };
+    const leader = { join: here, hurry: () => this.state === 'waiting' && this.#connect(), send: (data) => this.send(data).catch(() => {}), setTopics: (topics) => this.setTopics(topics) };
     const others = {
+      setTopics: (topics) => (this.#options.topics = topics),
       hear: (envelope) => this.#hear(envelope),
       state: (state) => this.#set(state),
       at: (recent, state) => {
@@ -301,6 +311,9 @@ export class Fanfare extends EventTarget {
       here();
       this.#connect();
       return new Promise((release) => signal.addEventListener('abort', release));
-    }).catch(() => {}).then(() => channel.close());
+    }).catch(() => {
+      this.#leads = true;
+      signal.aborted || this.#connect();
+    }).then(() => channel.close());
   }
 }

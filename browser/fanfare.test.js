@@ -540,6 +540,144 @@ describe('sending', () => {
   });
 });
 
+describe('in a listener', () => {
+  test('asking for other topics goes on behind the message at hand', async () => {
+    const { stream } = await begin({ sse: 'http://x/events', topics: ['a'] });
+    stream.addEventListener('message', () => stream.setTopics(['a', 'b']));
+    sources[0].say({ ready: '1-1' }, message('1-2', 'one'));
+    assert.equal(sources.length, 2);
+    assert.equal(position(sources[1]), '1-2');
+  });
+
+  test('closing leaves the position of the message at hand', async () => {
+    const { stream } = await begin();
+    let at;
+    stream.onmessage = () => { stream.close(); at = stream.lastEventId; };
+    sockets[0].say({ ready: '1-1' }, message('1-2', 'one'));
+    assert.equal(at, '1-2');
+  });
+
+  for (const state of ['waiting', 'connecting']) {
+    test(`closing while ${state} is for good`, async () => {
+      const { stream } = await begin();
+      stream.onstatechange = () => stream.state === state && stream.close();
+      sockets[0].say({ ready: '1-1' });
+      sockets[0].end();
+      await pass(5000);
+      assert.equal(stream.state, 'closed');
+      assert.equal(sockets.length, 1);
+    });
+  }
+});
+
+describe('odd circumstances', () => {
+  test('a silence as long as three times the patience', async () => {
+    await begin({ ws: 'http://x/ws', silence: 30_000 });
+    sockets[0].say({ ready: '1-1' });
+    for (let i = 0; i < 6; i++) {
+      await pass(5_000);
+      sockets[0].say({ position: '1-1' });
+    }
+    assert.equal(sockets.length, 1);
+  });
+
+  test('a first poll, which brings a position alone, is no failure', async () => {
+    const { heard } = await begin({ sse: 'http://x/events', transports: ['poll'] });
+    await requests[0].respond();
+    await requests[0].write('retry: 3000\nid: 1-1\ndata: {"ready":"1-1"}\n\n');
+    await requests[0].end();
+    assert.equal(requests.length, 2);
+    assert.deepEqual(heard, ['open', 'open']);
+  });
+
+  test('while polls come and go, a better way is tried now and then', async () => {
+    await begin({ ws: 'http://x/ws', sse: 'http://x/events', transports: ['ws', 'poll'] });
+    sockets[0].end();
+    await pass(2000);
+    sockets[1].end();
+    await pass(3000);
+    let tried = sockets.length;
+    for (let i = 0; i < 900; i++) {
+      await last(requests).respond();
+      await last(requests).say({ ready: `1-${i + 1}` }, message(`1-${i + 2}`, 'x'));
+      await last(requests).end();
+      await pass(1000);
+      if (sockets.length > tried) sockets[(tried = sockets.length) - 1].end();
+    }
+    assert.ok(sockets.length > 4 && sockets.length < 10, `${sockets.length} in a quarter of an hour`);
+  });
+
+  test('a WebSocket that still connects is not sent on', async () => {
+    globalThis.WebSocket = class extends FakeSocket {
+      readyState = 0;
+      send(data) {
+        if (this.readyState === 0) throw new Error('InvalidStateError');
+        super.send(data);
+      }
+      say(...envelopes) {
+        this.readyState = 1;
+        super.say(...envelopes);
+      }
+    };
+    const { stream } = await begin({ ws: 'http://x/ws', sse: 'http://x/events', post: 'http://x/post', topics: ['a'] });
+    sockets[0].end();
+    await pass(1000);
+    sockets[1].end();
+    await pass(2000);
+    sources[0].say({ ready: '1-1' });
+    await pass(11_000);
+    sockets[2].say({ ready: '1-1' });
+    answer = (request) => request.resolve(new Response(null, { status: 204 }));
+    await stream.send('by post');
+    assert.equal(last(requests).init.body, 'by post');
+    stream.setTopics(['b']);
+    assert.deepEqual(last(sockets).url.searchParams.getAll('topic'), ['b']);
+  });
+
+  test('a way that throws is left for the next', async () => {
+    globalThis.WebSocket = class { constructor() { throw new DOMException('insecure', 'SecurityError'); } };
+    await begin();
+    await pass(10_000);
+    assert.equal(sources.length, 1);
+  });
+
+  test('a trial that brings much at once is one trial', async () => {
+    await begin({ sse: 'http://x/events', headers: {} });
+    await requests[0].fail();
+    await pass(2000);
+    await requests[1].fail();
+    await pass(3000);
+    await requests[2].respond();
+    await requests[2].say({ ready: '1-1' });
+    await pass(11_000);
+    const n = requests.length;
+    await requests[3].respond();
+    await requests[3].say({ ready: '1-1' }, message('1-2', 'x'), message('1-3', 'x'));
+    assert.equal(requests.length, n + 1);
+  });
+
+  test('a poll that is held back and brings nothing leaves the state as it is', async () => {
+    const { stream } = await begin({ sse: 'http://x/events', transports: ['poll'], lastEventId: '1-1' });
+    await requests[0].respond();
+    await pass(6000);
+    await requests[0].end();
+    await requests[1].respond();
+    await requests[1].say({ ready: '1-1' }, message('1-2', 'x'));
+    assert.equal(stream.state, 'open');
+  });
+
+  test('topics that are refused are not asked for again', async () => {
+    const { stream } = await begin({ ws: 'http://x/ws', topics: ['a'] });
+    sockets[0].say({ ready: '1-1' });
+    stream.setTopics(['secret']);
+    sockets[0].say({ topics: ['a'], position: '1-1', status: 403 });
+    await pass(10_000);
+    sockets[0].end();
+    await pass(1000);
+    assert.deepEqual(sockets[1].url.searchParams.getAll('topic'), ['a']);
+  });
+});
+
 describe('sharing', () => {
   const options = { ws: 'http://x/ws', sse: 'http://x/events', shared: true };
   let held, queue;
@@ -661,5 +799,62 @@ describe('sharing', () => {
     await begin({ ...options, topics: ['a'] });
     await begin({ ...options, ws: 'http://x/ws2' });
     assert.equal(sockets.length, 3);
+  });
+
+  test('tabs wait for the one that leads, whatever wakes them', async () => {
+    const target = new EventTarget();
+    globalThis.addEventListener = target.addEventListener.bind(target);
+    try {
+      const tabs = [await begin(options), await begin(options), await begin(options)];
+      sockets[0].say({ ready: '1-1' }, message('1-2', 'one'));
+      await settled();
+      sockets[0].end();
+      await settled();
+      assert.deepEqual(tabs.map(({ stream }) => stream.state), ['waiting', 'waiting', 'waiting']);
+      target.dispatchEvent(new Event('online'));
+      await settled();
+      assert.equal(sockets.length, 2);
+    } finally {
+      delete globalThis.addEventListener;
+    }
+  });
+
+  test('a tab that begins elsewhere than the one that leads is told of a gap', async () => {
+    await begin({ ...options, lastEventId: '1-10' });
+    const behind = await begin({ ...options, lastEventId: '1-5' });
+    sockets[0].say({ ready: '1-10' }, message('1-11', 'x'));
+    await settled();
+    assert.deepEqual(texts(behind.heard), ['gap 1-10', 'message 1-11 x']);
+  });
+
+  test('topics that a tab has asked for stay when another one leads', async () => {
+    const tabs = [];
+    for (let i = 0; i < 3; i++) tabs.push(await begin({ ...options, topics: ['a'] }));
+    sockets[0].say({ ready: '1-1' });
+    await settled();
+    tabs[2].stream.setTopics(['b']);
+    await settled();
+    assert.deepEqual(sockets[0].sent, ['{"topics":["b"]}']);
+    tabs[0].stream.close();
+    await settled();
+    assert.deepEqual(sockets[1].url.searchParams.getAll('topic'), ['b']);
+  });
+
+  test('the same relative URL on two pages is not the same stream', async () => {
+    try {
+      for (const page of ['a', 'b']) {
+        globalThis.document = { baseURI: `http://x/rooms/${page}/`, addEventListener() {} };
+        await begin({ ws: 'ws', shared: true });
+      }
+      assert.equal(sockets.length, 2);
+    } finally {
+      delete globalThis.document;
+    }
+  });
+
+  test('where locks are refused each tab connects', async () => {
+    globalThis.navigator.locks.request = () => Promise.reject(new DOMException('x', 'SecurityError'));
+    await begin(options);
+    assert.equal(sockets.length, 1);
   });
 });

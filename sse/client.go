@@ -104,11 +104,17 @@ func (s *source) run(yield func(Event, error) bool) error {
 	switch {
 	case s.HTTP != nil && s.HTTP.Timeout != 0:
 		return fmt.Errorf("sse: Client.HTTP.Timeout is %v, which would cut streams: set it to 0, and bound dialing in the Transport", s.HTTP.Timeout)
+	case s.request.URL == nil || s.request.URL.Scheme != "http" && s.request.URL.Scheme != "https":
+		return errors.New("sse: the request's URL has neither the scheme http nor https")
 	case s.request.Body != nil && s.request.Body != http.NoBody && s.request.GetBody == nil:
 		return errors.New("sse: the request's body can be sent only once: set GetBody, with which it can be sent again")
 	}
 	for {
+		began := time.Now()
 		err := s.connect(yield)
+		if time.Since(began) >= backoff.Good {
+			s.backoff.Reset()
+		}
 		if errors.Is(err, errDone) {
 			return nil
 		}

@@ -1,6 +1,8 @@
 package sse_test
 
 import (
+	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -51,6 +53,34 @@ func TestPoll(t *testing.T) {
 			require.EqualValues(t, 1, n.dials.Load(), "over one connection")
 		})
 	}
+}
+
+// TestPollOfWhatIsFiltered is about messages that are not for this client: they are no
+// news, but move its position.
+func TestPollOfWhatIsFiltered(t *testing.T) {
+	var hub broadcast.Hub
+	h := &sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(*http.Request) (*broadcast.Grant, error) {
+		return &broadcast.Grant{Topics: []string{"a"}, Filter: func(*broadcast.Message) bool { return false }}, nil
+	}}
+	serve(t, h, func(t *testing.T, n *network) {
+		begin, began := position(t, &hub), time.Now()
+		s := n.get("/?poll=1", "Last-Event-ID", begin)
+		time.Sleep(time.Second)
+		last := publish(t, &hub, "a", "for others")
+		s.whole("retry: 3000\nid: " + begin + "\n\nid: " + last + "\n\n")
+		require.Equal(t, 25*time.Second, time.Since(began))
+
+		// While they rush by, heartbeats tell where the client is.
+		s = n.get("/", "Last-Event-ID", last)
+		s.says("retry: 3000\nid: " + last + "\n\n")
+		for range 3200 {
+			last = publish(t, &hub, "a", "for others")
+			time.Sleep(10 * time.Millisecond)
+		}
+		told := s.now()
+		require.Equal(t, 2, strings.Count(told, "id: "), told)
+		require.NotContains(t, told, ":\n\n")
+	})
 }
 
 // whole wants the stream to say this, and then to end.

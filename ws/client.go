@@ -52,7 +52,12 @@ type Client struct {
 	news     chan struct{} // closed when conn changes; nil if nobody waits for that
 }
 
-const defaultMaxEnvelope = 1 << 20
+const (
+	defaultMaxEnvelope = 1 << 20
+	handshakeTimeout   = 30 * time.Second
+)
+
+var errNoAnswer = errors.New("ws: the server does not answer the handshake")
 
 // Messages returns the messages of a stream, over as many connections as it takes. A
 // gap is yielded as an error (broadcast.ErrGap) before the messages that follow it, and
@@ -161,6 +166,7 @@ func (c *Client) run(ctx context.Context, yield func(*broadcast.Message, error) 
 	}
 	waits := backoff.Backoff{Most: c.MaxBackoff}
 	for {
+		began := time.Now()
 		good, err := c.connect(ctx, target, yield)
 		switch {
 		case errors.Is(err, errDone) || CloseStatus(err) == StatusNormalClosure:
@@ -170,10 +176,14 @@ func (c *Client) run(ctx context.Context, yield func(*broadcast.Message, error) 
 		case errors.Is(err, errNoEnvelope) || final(err) && (c.Retry == nil || !c.Retry(err)):
 			return err
 		}
-		if good {
+		if good || time.Since(began) >= backoff.Good {
 			waits.Reset()
 		}
-		wait := waits.Next(0)
+		least := time.Duration(0)
+		if refused, ok := errors.AsType[*HandshakeError](err); ok {
+			least = refused.RetryAfter
+		}
+		wait := waits.Next(least)
 		if CloseStatus(err) == StatusTryAgainLater {
 			wait += 5*time.Second + rand.N(10*time.Second)
 		}
@@ -211,7 +221,9 @@ func (c *Client) connect(ctx context.Context, target *url.URL, yield func(*broad
 	if options.Options.MaxMessage == 0 {
 		options.Options.MaxMessage = defaultMaxEnvelope
 	}
-	conn, err := Dial(ctx, u.String(), &options)
+	handshake, cancel := context.WithTimeoutCause(ctx, handshakeTimeout, errNoAnswer)
+	conn, err := Dial(handshake, u.String(), &options)
+	cancel()
 	if err != nil {
 		return false, err
 	}
@@ -227,6 +239,9 @@ func (c *Client) connect(ctx context.Context, target *url.URL, yield func(*broad
 	}()
 	for {
 		_, data, err := conn.Read(ctx)
+		if err == nil {
+			err = context.Cause(ctx) // what was read ahead may be much
+		}
 		if err != nil {
 			return good, err
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/fanfare-go/fanfare/internal/backoff"
 	"github.com/fanfare-go/fanfare/internal/tcp"
 )
 
@@ -63,7 +64,7 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, error) {
 	})
 	if err != nil {
 		if response != nil {
-			return nil, &HandshakeError{response.StatusCode, err}
+			return nil, &HandshakeError{response.StatusCode, err, backoff.RetryAfter(response.Header)}
 		}
 		return nil, fmt.Errorf("ws: dialing: %w", err)
 	}

@@ -28,8 +28,9 @@ var errProbed = errors.New("ws: the request was a probe, which has been answered
 // HandshakeError is why no WebSocket came about: with the HTTP status that the
 // client was answered with, or that the server answered with.
 type HandshakeError struct {
-	Status int   // of the HTTP response
-	Err    error // the reason, which the client is not told
+	Status     int           // of the HTTP response
+	Err        error         // the reason, which the client is not told
+	RetryAfter time.Duration // what the server asks a client for; 0: nothing
 }
 
 func (e *HandshakeError) Error() string {
@@ -64,7 +65,7 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *Options) (*Conn, erro
 	err := ground.Take()
 	if err != nil {
 		ground.Leave()
-		return nil, &HandshakeError{http.StatusServiceUnavailable, err}
+		return nil, &HandshakeError{Status: http.StatusServiceUnavailable, Err: err}
 	}
 	c, err := accept(ground.Context, ground.Writer, r, new(tcp.Buffers), options)
 	if err != nil {
@@ -99,7 +100,7 @@ func (c *Conn) end(how stream.End) {
 func check(w, under http.ResponseWriter, r *http.Request, o Options) error {
 	header := w.Header()
 	refuse := func(status int, format string, args ...any) error {
-		return &HandshakeError{status, fmt.Errorf(format, args...)}
+		return &HandshakeError{Status: status, Err: fmt.Errorf(format, args...)}
 	}
 	switch keys := r.Header.Values("Sec-Websocket-Key"); {
 	case r.Method != http.MethodGet && (r.Method != http.MethodConnect || r.ProtoMajor < 2):
@@ -198,7 +199,7 @@ func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, buffers
 		},
 	})
 	if err != nil {
-		return nil, &HandshakeError{http.StatusInternalServerError, err}
+		return nil, &HandshakeError{Status: http.StatusInternalServerError, Err: err}
 	}
 	s.deflates = deflates(h.Header())
 	return newConn(ctx, library, s, o), nil

@@ -20,6 +20,10 @@ type Backoff struct {
 const (
 	first       = 500 * time.Millisecond
 	defaultMost = 30 * time.Second
+	longest     = 24 * time.Hour // that a server may ask for
+
+	// Good is how long a connection has to last to have proved good by that alone.
+	Good = 5 * time.Second
 )
 
 // Next returns how long to wait, on top of what the server has asked for.
@@ -32,7 +36,7 @@ func (b *Backoff) Next(least time.Duration) time.Duration {
 	if bound < most {
 		b.attempt++
 	}
-	return least + rand.N(bound+1)
+	return min(least, longest) + rand.N(bound+1)
 }
 
 // Reset begins anew, once a connection has proved good.
@@ -54,10 +58,10 @@ func Sleep(ctx context.Context, d time.Duration) error {
 func RetryAfter(header http.Header) time.Duration {
 	value := header.Get("Retry-After")
 	if seconds, err := strconv.Atoi(value); err == nil {
-		return time.Duration(max(0, min(seconds, 24*60*60))) * time.Second
+		return min(longest, time.Duration(max(0, min(seconds, 1<<30)))*time.Second)
 	}
 	if at, err := http.ParseTime(value); err == nil {
-		return max(0, min(time.Until(at), 24*time.Hour))
+		return max(0, min(time.Until(at), longest))
 	}
 	return 0
 }

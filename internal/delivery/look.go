@@ -23,7 +23,7 @@ func (s *Stream) look(fresh bool) error {
 		if err := s.tellGap(b, gap); err != nil {
 			return err
 		}
-		b.polled, s.news = n, true
+		b.polled = n
 		return nil
 	}
 	if err != nil {
@@ -55,7 +55,7 @@ func (s *Stream) look(fresh bool) error {
 	}
 	b.polled = copy(b.messages[:], b.messages[k:n])
 	clear(b.messages[b.polled:n])
-	s.news = fresh || b.polled > 0 || gap != nil
+	s.news = s.news || fresh
 	return nil
 }
 
@@ -88,7 +88,7 @@ func (s *Stream) encode(b *batch, w *Worker) bool {
 			return false
 		}
 		b.add(frame)
-		s.told = m.ID
+		s.told, s.news = m.ID, true
 	}
 	// One Poll takes about what one write does: what is held here may not be kept
 	// by the log any more.
@@ -110,7 +110,7 @@ func (s *Stream) tellGap(b *batch, gap *broadcast.GapError) error {
 	if s.grant.Snapshot != nil {
 		told.ID = lost
 	}
-	if !s.tell(b, told) {
+	if s.news = true; !s.tell(b, told) {
 		return errUnspeakable
 	}
 	if s.grant.Snapshot == nil {

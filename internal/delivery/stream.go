@@ -386,7 +386,7 @@ func (s *Stream) drain(w *Worker) bool {
 		if (n < room || err != nil) && !s.write(b, w) {
 			return false
 		}
-		if s.poll && (n > 0 || gap != nil) {
+		if s.poll && s.news {
 			s.End(Polled)
 		}
 		switch {
@@ -401,8 +401,8 @@ func (s *Stream) drain(w *Worker) bool {
 			s.leave(b, w)
 			return false
 		case n == 0 && gap == nil:
-			return s.beat(b, w, true)
-		case !s.beat(b, w, false): // a Filter may drop more than it lets pass
+			return s.beat(b, w)
+		case !s.beat(b, w): // a Filter may drop more than it lets pass
 			return false
 		}
 	}
@@ -416,13 +416,13 @@ func (s *Stream) leave(b *batch, w *Worker) {
 	s.write(b, w)
 }
 
-// beat does what a beat asks for, if one is due. Only when all that is in the log
-// has been polled and written may it tell the position.
-func (s *Stream) beat(b *batch, w *Worker, drained bool) bool {
+// beat does what a beat asks for, if one is due. All that was polled goes out before, or
+// was dropped by a Filter: so it may tell the position.
+func (s *Stream) beat(b *batch, w *Worker) bool {
 	if !s.due.Swap(false) || s.silence(s.clock.now()) < s.every {
 		return true
 	}
-	if position := s.sub.Position(); drained && (position != s.told || s.restless) && s.tell(b, Control{Kind: Position, ID: position}) {
+	if position := s.sub.Position(); (position != s.told || s.restless) && s.tell(b, Control{Kind: Position, ID: position}) {
 		return s.write(b, w)
 	}
 	if err := s.conn.Beat(w); err != nil {

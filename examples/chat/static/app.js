@@ -120,7 +120,7 @@ class Panel {
   move() {
     if (this.state === 'cut') return;
     this.link.stop();
-    this.#moving = true;
+    this.#moving = this.live;
     this.comeBack();
   }
 
