@@ -1,0 +1,89 @@
+package natsjournal_test
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/broadcast/natsjournal"
+)
+
+const publishers = 512
+
+// BenchmarkPublish compares what 512 goroutines publish through a Hub, each of which waits
+// for the engine, with what the engine takes from one client that waits for nothing.
+func BenchmarkPublish(b *testing.B) {
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: b.TempDir(), NoSigs: true, NoLog: true})
+	require.NoError(b, err)
+	s.Start()
+	require.True(b, s.ReadyForConnections(soon))
+	defer func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	}()
+	payload := make([]byte, 128)
+
+	b.Run("engine, asynchronous", func(b *testing.B) {
+		conn, err := nats.Connect(s.ClientURL())
+		require.NoError(b, err)
+		defer conn.Close()
+		js, err := jetstream.New(conn, jetstream.WithPublishAsyncMaxPending(1<<20))
+		require.NoError(b, err)
+		_, err = js.CreateOrUpdateStream(b.Context(), jetstream.StreamConfig{Name: "bare", Subjects: []string{"bare"}, MaxMsgs: 1_000_000})
+		require.NoError(b, err)
+		for i := 0; b.Loop(); i++ {
+			m := nats.NewMsg("bare") // as much as a Journal's entry has
+			m.Data = payload
+			m.Header.Set("Fanfare-Topic", "a")
+			_, err := js.PublishMsgAsync(m, jetstream.WithMsgID(strconv.Itoa(i)))
+			require.NoError(b, err)
+		}
+		<-js.PublishAsyncComplete()
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+	})
+	open := func(b *testing.B) (*broadcast.Hub, func()) {
+		conn, err := nats.Connect(s.ClientURL())
+		require.NoError(b, err)
+		hub := &broadcast.Hub{Journal: &natsjournal.Journal{Conn: conn}, Logger: slog.New(slog.DiscardHandler)}
+		ctx, cancel := context.WithCancel(context.Background())
+		var running sync.WaitGroup
+		running.Go(func() { _ = hub.Run(ctx) })
+		require.Eventually(b, func() bool { return hub.Stats().Following }, soon, moment)
+		return hub, func() {
+			cancel()
+			running.Wait()
+			conn.Close()
+		}
+	}
+	b.Run("hub, one goroutine", func(b *testing.B) {
+		hub, stop := open(b)
+		defer stop()
+		for b.Loop() {
+			_, err := hub.Publish(b.Context(), broadcast.Message{Topic: "a", Data: payload})
+			require.NoError(b, err)
+		}
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+	})
+	b.Run("hub, 512 goroutines", func(b *testing.B) {
+		hub, stop := open(b)
+		defer stop()
+		b.SetParallelism(publishers / 2)
+		b.RunParallel(func(p *testing.PB) {
+			for p.Next() {
+				if _, err := hub.Publish(b.Context(), broadcast.Message{Topic: "a", Data: payload}); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+	})
+}

@@ -1,0 +1,73 @@
+package natsjournal_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/clustertest"
+)
+
+// TestClients has clients on several servers while the engine is restarted twice, which
+// loses nothing.
+func TestClients(t *testing.T) {
+	e := startEngine(t)
+	restart := func(*testing.T) { e.restart() }
+	clustertest.Test(t, clustertest.Config{
+		Open: func(*testing.T) (broadcast.Journal, func()) {
+			conn := e.connect()
+			return journal(conn), conn.Close
+		},
+		Faults: []func(*testing.T){restart, restart},
+	})
+}
+
+// TestClientsOfOneThatLosesAll has them while the stream is deleted.
+func TestClientsOfOneThatLosesAll(t *testing.T) {
+	e := startEngine(t)
+	js := admin(t, e.connect())
+	clustertest.Test(t, clustertest.Config{
+		Open: func(*testing.T) (broadcast.Journal, func()) {
+			conn := e.connect()
+			return journal(conn), conn.Close
+		},
+		Faults: []func(*testing.T){func(t *testing.T) { require.NoError(t, js.DeleteStream(within(t), "fanfare")) }},
+		Loses:  true,
+	})
+}
+
+// TestClientsOfCluster kills the leader of the stream in a cluster of three, twice.
+func TestClientsOfCluster(t *testing.T) {
+	engines := startCluster(t)
+	var urls []string
+	for _, e := range engines {
+		urls = append(urls, e.ClientURL())
+	}
+	open := func(t *testing.T) (broadcast.Journal, func()) {
+		conn := connect(t, strings.Join(urls, ","))
+		j := journal(conn)
+		j.Replicas = 3
+		return j, conn.Close
+	}
+	first, stop := open(t)
+	defer stop()
+	require.Eventually(t, func() bool {
+		_, _, err := first.Bounds(t.Context())
+		return err == nil
+	}, 2*soon, 10*moment, "the cluster is up")
+	js := admin(t, connect(t, strings.Join(urls, ",")))
+	killLeader := func(t *testing.T) {
+		leader := ""
+		require.Eventually(t, func() bool {
+			s, err := js.Stream(t.Context(), "fanfare")
+			if err == nil && s.CachedInfo().Cluster != nil {
+				leader = s.CachedInfo().Cluster.Leader
+			}
+			return leader != ""
+		}, soon, moment)
+		engines[leader].restart()
+	}
+	clustertest.Test(t, clustertest.Config{Open: open, Faults: []func(*testing.T){killLeader, killLeader}})
+}
