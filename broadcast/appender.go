@@ -9,12 +9,12 @@ import (
 )
 
 // appender gives the journal what is published: as many messages at once as came while
-// those before them were on their way. It is a goroutine that exists only while
-// somebody waits.
+// those before them were on their way. That are a few goroutines, which exist only while
+// somebody waits: while the engine has one group, the next is made and sent.
 type appender struct {
 	mu      sync.Mutex
 	waiting []*publication
-	running bool
+	running int
 }
 
 // publication is a Publish that waits for the journal.
@@ -36,6 +36,7 @@ type group struct {
 }
 
 const (
+	maxAppends    = 2       // at once
 	maxGroup      = 512     // messages
 	maxGroupBytes = 4 << 20 // or one message
 )
@@ -47,8 +48,8 @@ func (h *Hub) append(ctx context.Context, m Message) (ID, error) {
 	a := &h.appender
 	a.mu.Lock()
 	a.waiting = append(a.waiting, p)
-	if !a.running {
-		a.running = true
+	if a.running < maxAppends {
+		a.running++
 		go h.appendWaiting()
 	}
 	a.mu.Unlock()
@@ -99,7 +100,8 @@ func (a *appender) next() (*group, context.Context) {
 		n++
 	}
 	if n == 0 {
-		a.waiting, a.running = nil, false
+		a.waiting = nil
+		a.running--
 		return nil, nil
 	}
 	ctx, cancel := context.WithCancel(context.Background())
