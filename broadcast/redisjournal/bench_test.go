@@ -1,0 +1,91 @@
+package redisjournal_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/broadcast/redisjournal"
+)
+
+const publishers = 512
+
+// BenchmarkPublish compares what 512 goroutines publish through a Hub, each of which waits
+// for the engine, with what the engine takes from one client in pipelines of 512.
+func BenchmarkPublish(b *testing.B) {
+	program, err := exec.LookPath("redis-server")
+	if err != nil {
+		b.Skip("redis-server is not installed")
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(b, err)
+	address := free.Addr().String()
+	require.NoError(b, free.Close())
+	_, port, _ := net.SplitHostPort(address)
+	process := exec.Command(program, "--port", port, "--bind", "127.0.0.1", "--dir", b.TempDir(), "--save", "", "--logfile", "log")
+	require.NoError(b, process.Start())
+	defer func() {
+		_ = process.Process.Kill()
+		_ = process.Wait()
+	}()
+	client := redis.NewClient(&redis.Options{Addr: address})
+	defer client.Close()
+	require.Eventually(b, func() bool { return client.Ping(b.Context()).Err() == nil }, patience, 5*time.Millisecond)
+	payload := make([]byte, 128)
+
+	b.Run("engine, pipelines of 512", func(b *testing.B) {
+		pipeline := client.Pipeline()
+		for b.Loop() {
+			pipeline.XAdd(b.Context(), &redis.XAddArgs{Stream: "bare", MaxLen: 100_000, Approx: true, Values: []any{"topic", "a", "type", "", "from", "", "data", payload, "binary", ""}})
+			if pipeline.Len() == publishers {
+				_, err := pipeline.Exec(b.Context())
+				require.NoError(b, err)
+			}
+		}
+		_, err := pipeline.Exec(b.Context())
+		require.NoError(b, err)
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+	})
+	open := func(b *testing.B) (*broadcast.Hub, func()) {
+		hub := &broadcast.Hub{Journal: &redisjournal.Journal{Client: client}, Logger: slog.New(slog.DiscardHandler)}
+		ctx, cancel := context.WithCancel(context.Background())
+		var running sync.WaitGroup
+		running.Go(func() { _ = hub.Run(ctx) })
+		require.Eventually(b, func() bool { return hub.Stats().Following }, patience, 5*time.Millisecond)
+		return hub, func() {
+			cancel()
+			running.Wait()
+		}
+	}
+	b.Run("hub, one goroutine", func(b *testing.B) {
+		hub, stop := open(b)
+		defer stop()
+		for b.Loop() {
+			_, err := hub.Publish(b.Context(), broadcast.Message{Topic: "a", Data: payload})
+			require.NoError(b, err)
+		}
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+	})
+	b.Run("hub, 512 goroutines", func(b *testing.B) {
+		hub, stop := open(b)
+		defer stop()
+		b.SetParallelism(publishers / 2)
+		b.RunParallel(func(p *testing.PB) {
+			for p.Next() {
+				if _, err := hub.Publish(b.Context(), broadcast.Message{Topic: "a", Data: payload}); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+	})
+}
