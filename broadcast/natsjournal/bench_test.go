@@ -19,7 +19,8 @@ import (
 const publishers = 512
 
 // BenchmarkPublish compares what 512 goroutines publish through a Hub, each of which waits
-// for the engine, with what the engine takes from one client that waits for nothing.
+// for the engine, with what the engine takes from one client that waits for nothing. A Hub
+// follows the stream as well, which costs the engine as much as taking a message.
 func BenchmarkPublish(b *testing.B) {
 	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: b.TempDir(), NoSigs: true, NoLog: true})
 	require.NoError(b, err)
@@ -31,14 +32,21 @@ func BenchmarkPublish(b *testing.B) {
 	}()
 	payload := make([]byte, 128)
 
-	b.Run("engine, asynchronous", func(b *testing.B) {
+	bare := func(b *testing.B, tail bool) {
 		conn, err := nats.Connect(s.ClientURL())
 		require.NoError(b, err)
 		defer conn.Close()
 		js, err := jetstream.New(conn, jetstream.WithPublishAsyncMaxPending(1<<20))
 		require.NoError(b, err)
-		_, err = js.CreateOrUpdateStream(b.Context(), jetstream.StreamConfig{Name: "bare", Subjects: []string{"bare"}, MaxMsgs: 1_000_000})
+		stream, err := js.CreateOrUpdateStream(b.Context(), jetstream.StreamConfig{Name: "bare", Subjects: []string{"bare"}, MaxMsgs: 1_000_000})
 		require.NoError(b, err)
+		if tail {
+			consumer, err := stream.OrderedConsumer(b.Context(), jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy})
+			require.NoError(b, err)
+			consuming, err := consumer.Consume(func(jetstream.Msg) {})
+			require.NoError(b, err)
+			defer consuming.Stop()
+		}
 		for i := 0; b.Loop(); i++ {
 			m := nats.NewMsg("bare") // as much as a Journal's entry has
 			m.Data = payload
@@ -48,7 +56,9 @@ func BenchmarkPublish(b *testing.B) {
 		}
 		<-js.PublishAsyncComplete()
 		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
-	})
+	}
+	b.Run("engine, asynchronous", func(b *testing.B) { bare(b, false) })
+	b.Run("engine, asynchronous, and one that follows", func(b *testing.B) { bare(b, true) })
 	open := func(b *testing.B) (*broadcast.Hub, func()) {
 		conn, err := nats.Connect(s.ClientURL())
 		require.NoError(b, err)
