@@ -25,6 +25,13 @@
 // from the future, or older than what is kept is answered with a gap, never
 // with silence.
 //
+// # Several servers
+//
+// Hubs on one [Journal] are one log: packages natsjournal and redisjournal have engines
+// for it, as modules of their own. [Hub.Run] follows the journal. A position is then good
+// on every server, and what the Hub no longer keeps is read from the journal for whoever
+// comes back for it. docs/journals.md says what is promised and what it costs.
+//
 // # How it works
 //
 // A topic is a ring of messages and a subscription is a cursor on the rings of

@@ -23,8 +23,7 @@ func TestOtherTopics(t *testing.T) {
 	hub := &broadcast.Hub{}
 	log := &logbook{}
 	var changes [][]string
-	var change func(topics []string) (*broadcast.Grant, error)
-	change = func(topics []string) (*broadcast.Grant, error) {
+	change := func(topics []string) (*broadcast.Grant, error) {
 		changes = append(changes, topics)
 		switch {
 		case slices.Contains(topics, "secret"):
@@ -81,8 +80,7 @@ func TestOtherTopics(t *testing.T) {
 // says.
 func TestOtherTopicsInTheMiddle(t *testing.T) {
 	hub := &broadcast.Hub{Keep: 4096}
-	var change func(topics []string) (*broadcast.Grant, error)
-	change = func(topics []string) (*broadcast.Grant, error) { return &broadcast.Grant{Topics: topics}, nil }
+	change := func(topics []string) (*broadcast.Grant, error) { return &broadcast.Grant{Topics: topics}, nil }
 	h := &ws.Handler{Broadcaster: hub, Logger: silent, Grant: func(*http.Request) (*broadcast.Grant, error) {
 		return &broadcast.Grant{Topics: []string{"a"}, Change: change}, nil
 	}}
