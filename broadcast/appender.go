@@ -126,7 +126,8 @@ func (h *Hub) appendWaiting() {
 
 // appendGroup gives messages to the journal, and their publishers its answer. Where it
 // surely took none of several, each has its own try: one that it cannot take must not
-// stand in the way of the others.
+// stand in the way of the others. When it refuses two in a row it is not for the messages'
+// sake.
 func (h *Hub) appendGroup(ctx context.Context, members []*publication) {
 	ms := make([]Message, len(members))
 	for i, p := range members {
@@ -134,9 +135,13 @@ func (h *Hub) appendGroup(ctx context.Context, members []*publication) {
 	}
 	ids, err := h.appendAll(ctx, ms)
 	if len(members) > 1 && errors.Is(err, ErrNotPublished) {
+		refused := 0
 		for _, p := range members {
-			if p.ctx.Err() == nil {
+			if refused < 2 && p.ctx.Err() == nil {
 				h.appendGroup(p.ctx, []*publication{p})
+				if refused++; p.err == nil {
+					refused = 0
+				}
 				continue
 			}
 			p.err = err

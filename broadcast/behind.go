@@ -42,26 +42,21 @@ func (s *subscription) evicted() (seq uint64) {
 	return seq
 }
 
-// readFor lets a subscription wait for its history. It reports false if nobody reads,
-// since Run does not run. The caller holds mu.
-func (h *Hub) readFor(s *subscription) bool {
+// readFor lets a subscription wait for its history. The caller holds mu.
+func (h *Hub) readFor(s *subscription) {
 	f := &h.follower
-	if f.cancel == nil {
-		return false
-	}
 	if f.behind == nil {
 		f.behind = make(map[*subscription]struct{})
 	}
 	f.behind[s] = struct{}{}
 	h.startReading()
-	return true
 }
 
-// startReading lets another goroutine read, if somebody waits for it. The caller holds
-// mu.
+// startReading lets another goroutine read, if somebody waits for it and Run runs, to
+// which it belongs. The caller holds mu.
 func (h *Hub) startReading() {
 	f := &h.follower
-	if len(f.behind) == 0 || f.reads == maxReads {
+	if f.cancel == nil || len(f.behind) == 0 || f.reads == maxReads {
 		return
 	}
 	f.reads++
@@ -173,7 +168,10 @@ func (h *Hub) install(r *reader, upTo uint64) {
 	s.goOn(max(upTo, s.from.seq), false)
 }
 
-var errTailEnded = errors.New("broadcast: the journal's tail ended")
+var (
+	errTailEnded  = errors.New("broadcast: the journal's tail ended")
+	errOtherEpoch = errors.New("broadcast: the journal has another epoch")
+)
 
 // readUpTo reads the journal behind a position up to a sequence, and gives each reader
 // what it is owed of that.
@@ -198,7 +196,7 @@ func (h *Hub) readUpTo(ctx context.Context, after ID, to uint64, readers []*read
 			return err
 		}
 		if m.ID.epoch != after.epoch {
-			return nil // which the follower sees as well; locate then decides
+			return errOtherEpoch // until the follower has seen it as well
 		}
 		loss = loss || m.ID.seq != after.seq+1
 		for _, r := range readers {

@@ -338,7 +338,8 @@ func TestAppendsAreGrouped(t *testing.T) {
 		}
 		all.Wait()
 		require.Less(t, time.Since(began), 20*10*time.Millisecond, "not each by itself")
-		require.Equal(t, 512, slices.Max(slow.groups))
+		require.Greater(t, slices.Max(slow.groups), 300)
+		require.LessOrEqual(t, slices.Max(slow.groups), 512)
 		seen := make(map[broadcast.ID]bool)
 		for _, mine := range ids {
 			for i, id := range mine {
@@ -408,5 +409,128 @@ func TestAppendThatPanics(t *testing.T) {
 		_, err := s.Publish(t.Context(), broadcast.Message{Topic: "x"})
 		require.ErrorContains(t, err, "in an engine")
 		require.NotErrorIs(t, err, broadcast.ErrNotPublished)
+	})
+}
+
+// One that asks for other topics when it has just got what it missed is somewhere within
+// what was read for others as well.
+func TestBehindAndOtherTopicsAtTheEdge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, &broadcasttest.Journal{}, nil)
+		begin := s.here()
+		s.say("x", texts("x", 0, 17)...)
+		s.say("y", "y0", "y1")
+		s.say("z", texts("z", 0, 17)...) // up to whose first one is read for both
+		synctest.Wait()
+		other := s.from(begin, "z")
+		r := s.from(begin, "x")
+		synctest.Wait()
+		n, err := r.sub.Poll(make([]*broadcast.Message, 64))
+		require.NoError(t, err)
+		require.Equal(t, 17, n)
+		require.NoError(t, r.sub.(interface{ SetTopics([]string) error }).SetTopics([]string{"x", "y"}))
+		synctest.Wait()
+		r.gets("y0", "y1")
+		other.gets(texts("z", 0, 17)...)
+		require.Zero(t, s.Stats().Gaps)
+	})
+}
+
+// One that is to end before it has its history resumes behind its end, and not behind
+// what was read.
+func TestBehindAndAnEarlyEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := new(tailLog)
+		s := newServer(t, &broadcasttest.Journal{}, log.dress)
+		begin := s.here()
+		s.say("x", texts("", 0, 30)...)
+		synctest.Wait()
+		log.mu.Lock()
+		log.meddle = func(m broadcast.Message) error {
+			if m.ID.Seq() == begin.Seq()+5 {
+				time.Sleep(time.Second)
+			}
+			return nil
+		}
+		log.mu.Unlock()
+		r := s.from(begin, "x")
+		synctest.Wait()
+		r.sub.(interface{ Finish() }).Finish()
+		s.say("x", texts("", 30, 60)...)
+		time.Sleep(time.Minute)
+		r.gets(append(texts("", 0, 30), "end")...)
+		s.from(r.sub.Position(), "x").gets(texts("", 30, 60)...)
+	})
+}
+
+// A Tail that sees another epoch before the follower does has not read all.
+func TestBehindAndAnEpochThatComesEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := &broadcasttest.Journal{}
+		log := new(tailLog)
+		s := newServer(t, engine, log.dress)
+		begin := s.here()
+		s.say("x", texts("", 0, 60)...)
+		synctest.Wait()
+		log.mu.Lock()
+		log.meddle = func(m broadcast.Message) error {
+			if m.ID.Seq() == begin.Seq()+5 {
+				s.node.Hold() // for both, but this one is let go of first
+				engine.Recreate()
+				s.node.Release()
+			}
+			return nil
+		}
+		log.mu.Unlock()
+		r := s.from(begin, "x")
+		time.Sleep(time.Minute)
+		got := r.comes()
+		require.Equal(t, "gap", got[0], "%v", got)
+	})
+}
+
+// While Run ends and begins again, clients go on to come.
+func TestBehindWhileRunEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, &broadcasttest.Journal{}, nil)
+		begin := s.here()
+		s.say("x", texts("", 0, 50)...)
+		synctest.Wait()
+		var clients sync.WaitGroup
+		for range 8 {
+			clients.Go(func() {
+				for range 50 {
+					r := s.from(begin, "x")
+					time.Sleep(time.Millisecond)
+					r.sub.Close()
+				}
+			})
+		}
+		for range 20 {
+			require.ErrorIs(t, s.stop(errAway), errAway)
+			s.start()
+			time.Sleep(time.Millisecond)
+		}
+		clients.Wait()
+		time.Sleep(time.Second)
+		s.from(begin, "x").gets(texts("", 0, 50)...)
+	})
+}
+
+// An engine that refuses everybody is not asked for each message.
+func TestAppendsThatAreAllRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowJournal{takes: 5 * time.Second, refuse: func(broadcast.Message) bool { return true }}
+		s := newServer(t, &broadcasttest.Journal{}, func(j broadcast.Journal) broadcast.Journal { slow.Journal = j; return slow })
+		began := time.Now()
+		var all sync.WaitGroup
+		for range 600 {
+			all.Go(func() {
+				_, err := s.Publish(t.Context(), broadcast.Message{Topic: "x"})
+				require.ErrorIs(t, err, broadcast.ErrNotPublished)
+			})
+		}
+		all.Wait()
+		require.LessOrEqual(t, time.Since(began), time.Minute)
 	})
 }

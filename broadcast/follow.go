@@ -16,6 +16,7 @@ type follower struct {
 	newest    uint64                     // the newest sequence of this epoch that exists, as far as this Hub was told
 	waiting   map[*subscription]struct{} // those that only the engine can place
 	asked     chan struct{}              // has a token while somebody waits; nil while Run does not run
+	running   bool                       // Run does, until it has returned
 	ctx       context.Context            // Run's
 	cancel    context.CancelFunc         // ends Run; nil while it does not run
 	following bool
@@ -89,11 +90,14 @@ func (h *Hub) Run(ctx context.Context) error {
 	}()
 	defer func() {
 		cancel()
+		h.mu.Lock()
+		h.follower.cancel, h.follower.asked, h.follower.following = nil, nil, false
+		h.mu.Unlock()
 		<-judged
 		h.follower.reading.Wait()
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.follower.cancel, h.follower.asked, h.follower.following = nil, nil, false
+		h.follower.running = false
 	}()
 
 	for failures := 0; ; failures++ {
@@ -123,9 +127,10 @@ func (h *Hub) beginRun(ctx context.Context, cancel context.CancelFunc) error {
 	switch {
 	case h.closed:
 		return ErrClosed
-	case h.follower.cancel != nil:
+	case h.follower.running:
 		return errors.New("broadcast: Hub.Run is running already")
 	}
+	h.follower.running = true
 	h.follower.ctx, h.follower.cancel = ctx, cancel
 	h.follower.asked = make(chan struct{}, 1)
 	h.follower.call()

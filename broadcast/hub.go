@@ -118,8 +118,9 @@ func (h *Hub) use(now time.Time) error {
 // ctx has ended, the Hub is closed or a field of it is impossible; each wraps
 // [ErrNotPublished]. With a Journal it returns once the engine has acknowledged the
 // message, or when ctx ends; what wraps ErrNotPublished does not arrive, after any other
-// error it may. Messages that wait go to the engine together: one goroutine's in the
-// order of its calls, those of several in any order.
+// error it may. Messages that wait go to the engine together: those of several goroutines
+// in any order; one's in the order of its calls, but that after a call whose context ended
+// meanwhile the next message may come before that one.
 func (h *Hub) Publish(ctx context.Context, m Message) (ID, error) {
 	if err := h.publishable(ctx, &m); err != nil {
 		return ID{}, fmt.Errorf("%w: %w", ErrNotPublished, err)
@@ -248,10 +249,10 @@ func distinct(topics []string) ([]string, error) {
 // locate places a subscription, or lets it wait for who knows where it stands, or has what
 // it missed. The caller holds mu.
 func (h *Hub) locate(s *subscription) {
-	if h.Journal != nil && h.placeable(s) && h.isBehind(s) && h.readFor(s) {
-		return
-	}
-	if !h.place(s) {
+	switch {
+	case h.Journal != nil && h.placeable(s) && h.isBehind(s):
+		h.readFor(s)
+	case !h.place(s):
 		h.follower.ask(s)
 	}
 }
@@ -312,7 +313,7 @@ type Stats struct {
 	Subscriptions int    // open subscriptions
 	Gaps          uint64 // gaps told since the Hub's first use
 	Position      ID     // the head of the log as this Hub has it; zero if not known yet
-	Following     bool   // whether Run follows the Journal at the moment
+	Following     bool   // Run follows the Journal, and has noticed no failure since the engine answered
 }
 
 // Stats returns a snapshot of the Hub.

@@ -148,11 +148,13 @@ func (s *subscription) setTopics(names []string) error {
 	s.link(names)
 	s.unlink(before, now)
 	s.ready, s.awake = nil, nil
-	if s.last {
-		s.owed = slices.DeleteFunc(s.owed, func(m *Message) bool { return !slices.Contains(names, m.Topic) })
-	} else if s.placed && (s.history != nil || s.owed != nil) {
-		// What was read for it is not of these topics.
-		s.from, s.placed, s.history, s.owed, s.epoch = s.position, false, nil, nil, 0
+	if s.placed && s.epoch == 0 && !s.gap && s.position.epoch == h.epoch && s.position.seq < s.after {
+		// What was read for it, up to there, is not of these topics.
+		s.from, s.placed, s.history, s.owed = s.position, false, nil, nil
+	}
+	left := func(m *Message) bool { return !slices.Contains(names, m.Topic) }
+	if s.owed = slices.DeleteFunc(s.owed, left); s.history != nil {
+		*s.history = slices.DeleteFunc(*s.history, left)
 	}
 	switch {
 	case !s.placed:
@@ -440,7 +442,8 @@ func (s *subscription) attend(buf []*Message) (int, error) {
 	if moved {
 		s.epoch, s.skip = h.epoch, s.after
 		if !all {
-			s.position = ID{h.epoch, s.after}
+			// Not behind the end of a subscription that was to end before it had its history.
+			s.position = ID{h.epoch, max(min(s.after, s.end.Load()), s.positionIn(h.epoch))}
 		}
 	}
 	var topics []string
@@ -483,6 +486,14 @@ func (s *subscription) attend(buf []*Message) (int, error) {
 	return n, gap
 }
 
+// positionIn returns the sequence of the position, if that is in an epoch.
+func (s *subscription) positionIn(epoch uint64) uint64 {
+	if s.position.epoch != epoch {
+		return 0
+	}
+	return s.position.seq
+}
+
 // Finish lets the subscription end at what is the head now.
 func (s *subscription) Finish() {
 	s.hub.mu.Lock()
@@ -513,6 +524,7 @@ func (s *subscription) Close() error {
 	defer h.mu.Unlock()
 	delete(h.subs, s)
 	delete(h.follower.waiting, s)
+	delete(h.follower.behind, s)
 	s.unlink(s.links, now)
 	return nil
 }

@@ -135,7 +135,8 @@ func TestFailover(t *testing.T) {
 	s.journal.Recreate()
 	s.start()
 	p.until("got.at(-1) === 'gap' && stream.transport === 'ws'")
-	p.run("(async () => { while (await stream.send('hello').catch(() => true)); })()") // until a WebSocket stands
+	// As soon as a WebSocket stands.
+	p.run("(async () => { while (await stream.send('hello').catch(() => true)) await new Promise((resolve) => setTimeout(resolve, 20)); })()")
 	p.until("got.at(-1) === 'hello'")
 	require.Equal(t, []string{"gap", "hello"}, evaluate[[]string](p, "got.slice(2000)"))
 }
