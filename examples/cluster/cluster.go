@@ -43,16 +43,18 @@ func (c *cluster) close() {
 }
 
 func (c *cluster) start(i int) error {
+	n, err := startNode(c.engine)
+	if err != nil {
+		return err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.nodes[i] != nil {
+	if c.nodes[i] != nil { // somebody else was faster
+		go n.kill()
 		return nil
 	}
-	n, err := startNode(c.engine)
-	if err == nil {
-		c.nodes[i] = n
-	}
-	return err
+	c.nodes[i] = n
+	return nil
 }
 
 func (c *cluster) kill(i int) {

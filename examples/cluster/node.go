@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -56,9 +57,9 @@ func startNode(e *engine) (*node, error) {
 		return nil, err
 	}
 	n.address = listener.Addr().String()
-	conns := new(connections)
-	server := &http.Server{Handler: mux, ConnState: conns.note, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
-	running.Go(func() { _ = server.Serve(listener) })
+	conns := &connections{Listener: listener, open: make(map[net.Conn]struct{})}
+	server := &http.Server{Handler: mux, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+	running.Go(func() { _ = server.Serve(conns) })
 	n.kill = func() { // as a crash does: nobody is told
 		_ = server.Close()
 		conns.cut()
@@ -95,30 +96,44 @@ func (n *node) serves() []string {
 	return slices.Clone(n.panels)
 }
 
-// connections are those of a server, WebSockets included.
+// connections are those of a listener, WebSockets included, which a server lets go of.
 type connections struct {
+	net.Listener
+
 	mu   sync.Mutex
 	open map[net.Conn]struct{}
 }
 
-func (c *connections) note(conn net.Conn, state http.ConnState) {
+// connection forgets itself when it is closed.
+type connection struct {
+	net.Conn
+	of *connections
+}
+
+func (c *connections) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	own := &connection{conn, c}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch state {
-	case http.StateNew:
-		if c.open == nil {
-			c.open = make(map[net.Conn]struct{})
-		}
-		c.open[conn] = struct{}{}
-	case http.StateClosed:
-		delete(c.open, conn)
-	}
+	c.open[own] = struct{}{}
+	return own, nil
+}
+
+func (c *connection) Close() error {
+	c.of.mu.Lock()
+	delete(c.of.open, c)
+	c.of.mu.Unlock()
+	return c.Conn.Close()
 }
 
 func (c *connections) cut() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	for conn := range c.open {
+	open := slices.Collect(maps.Keys(c.open))
+	c.mu.Unlock()
+	for _, conn := range open {
 		_ = conn.Close()
 	}
 }

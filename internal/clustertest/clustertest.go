@@ -64,7 +64,7 @@ func Test(t *testing.T, c Config) {
 	}
 	t.Logf("-cluster.seed=%d", chosen)
 	draw := rand.New(rand.NewPCG(chosen, 0))
-	cl := &cluster{t: t, config: c}
+	cl := &cluster{t: t, config: c, outcomes: make(map[string]outcome)}
 	for i := range cl.servers {
 		cl.start(i)
 	}
@@ -108,14 +108,15 @@ func Test(t *testing.T, c Config) {
 	publishing.Wait()
 	// The last of each topic is what the clients have to get to.
 	for topic := range topics {
-		require.Eventually(t, func() bool { return cl.try(fmt.Sprint("t", topic), "last") == nil }, time.Minute, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return cl.try(fmt.Sprint("t", topic), last) == nil }, time.Minute, 10*time.Millisecond)
 	}
 	truth := cl.truth(begin)
+	cl.keepsItsWord(truth)
 	deadline := time.Now().Add(time.Minute)
 	for _, client := range all {
-		last := client.due(truth)
-		require.Eventually(t, func() bool { return client.reached(last) }, max(time.Second, time.Until(deadline)), 10*time.Millisecond,
-			"%s never got to %v: %v", client.name, last, client.state())
+		due := client.due(truth)
+		require.Eventually(t, func() bool { return client.reached(due) }, max(time.Second, time.Until(deadline)), 10*time.Millisecond,
+			"%s never got to %v: %v", client.name, due, client.state())
 	}
 	cancel()
 	listening.Wait()
@@ -137,8 +138,15 @@ type cluster struct {
 	refused     atomic.Int64
 	unknown     atomic.Int64
 
-	mu      sync.Mutex // guards what follows
-	servers [servers]*server
+	mu       sync.Mutex // guards what follows
+	servers  [servers]*server
+	outcomes map[string]outcome // of publishing, by text
+}
+
+// outcome is what a publisher was told.
+type outcome struct {
+	id  broadcast.ID
+	err error
 }
 
 type server struct {
@@ -152,7 +160,8 @@ type server struct {
 
 func (cl *cluster) start(i int) {
 	journal, closeJournal := cl.config.Open(cl.t)
-	s := &server{hub: &broadcast.Hub{Keep: 1024, Journal: journal, Logger: silent}, conns: make(map[net.Conn]struct{})}
+	// One server keeps hardly anything: it has to read what clients have missed.
+	s := &server{hub: &broadcast.Hub{Keep: []int{1024, 1024, 64}[i], Journal: journal, Logger: silent}, conns: make(map[net.Conn]struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -257,8 +266,33 @@ func (cl *cluster) try(topic, text string) error {
 	if s == nil {
 		return broadcast.ErrNotPublished
 	}
-	_, err := s.hub.Publish(ctx, broadcast.Message{Topic: topic, Type: topic, Data: []byte(text)})
+	id, err := s.hub.Publish(ctx, broadcast.Message{Topic: topic, Type: topic, Data: []byte(text)})
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if text != last {
+		cl.outcomes[text] = outcome{id, err}
+	}
 	return err
+}
+
+// last is the text of the messages that come when all is over, as often as it takes.
+const last = "last"
+
+// keepsItsWord checks that what was acknowledged is there, and what was refused is not.
+func (cl *cluster) keepsItsWord(truth []entry) {
+	there := make(map[string]broadcast.ID, len(truth))
+	for _, e := range truth {
+		there[e.text] = e.id
+	}
+	for text, o := range cl.outcomes {
+		id, found := there[text]
+		switch {
+		case o.err == nil && !cl.config.Loses:
+			assert.Equal(cl.t, o.id, id, "%q was acknowledged", text)
+		case errors.Is(o.err, broadcast.ErrNotPublished):
+			assert.False(cl.t, found, "%q was refused, and came all the same: %v", text, o.err)
+		}
+	}
 }
 
 // entry is what the engine has in the end.
@@ -290,7 +324,7 @@ func (cl *cluster) truth(begin broadcast.ID) (all []entry) {
 	}
 	texts := make(map[string]bool)
 	for _, e := range all {
-		require.False(cl.t, e.text != "last" && texts[e.text], "%q stands in the journal twice", e.text)
+		require.False(cl.t, e.text != last && texts[e.text], "%q stands in the journal twice", e.text)
 		texts[e.text] = true
 	}
 	return all
