@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"time"
 )
 
 // appender gives the journal what is published: as many messages at once as came while
@@ -126,8 +127,8 @@ func (h *Hub) appendWaiting() {
 
 // appendGroup gives messages to the journal, and their publishers its answer. Where it
 // surely took none of several, each has its own try: one that it cannot take must not
-// stand in the way of the others. When it refuses two in a row it is not for the messages'
-// sake.
+// stand in the way of the others. That goes on for a second at most: an engine that is
+// away may take long to say so, and those who come later wait.
 func (h *Hub) appendGroup(ctx context.Context, members []*publication) {
 	ms := make([]Message, len(members))
 	for i, p := range members {
@@ -135,13 +136,10 @@ func (h *Hub) appendGroup(ctx context.Context, members []*publication) {
 	}
 	ids, err := h.appendAll(ctx, ms)
 	if len(members) > 1 && errors.Is(err, ErrNotPublished) {
-		refused := 0
-		for _, p := range members {
-			if refused < 2 && p.ctx.Err() == nil {
-				h.appendGroup(p.ctx, []*publication{p})
-				if refused++; p.err == nil {
-					refused = 0
-				}
+		for began := time.Now(); len(members) > 0; members = members[1:] {
+			p := members[0]
+			if time.Since(began) < time.Second && p.ctx.Err() == nil {
+				h.appendGroup(p.ctx, members[:1:1])
 				continue
 			}
 			p.err = err

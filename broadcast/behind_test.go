@@ -355,7 +355,7 @@ func TestAppendsAreGrouped(t *testing.T) {
 // A message that the engine cannot take does not stand in the way of the others.
 func TestAppendOfOneThatIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		slow := &slowJournal{takes: time.Second, refuse: func(m broadcast.Message) bool { return string(m.Data) == "bad" }}
+		slow := &slowJournal{takes: 10 * time.Millisecond, refuse: func(m broadcast.Message) bool { return string(m.Data) == "bad" }}
 		s := newServer(t, &broadcasttest.Journal{}, func(j broadcast.Journal) broadcast.Journal { slow.Journal = j; return slow })
 		var all sync.WaitGroup
 		publish := func(text string, want error) {

@@ -134,7 +134,7 @@ func (s *socket) answer(ping []byte) {
 	s.pong = append(make([]byte, 0, len(ping)), ping...)
 	s.mu.Unlock()
 	if s.turn.tryTake() {
-		s.done(nil)
+		go s.done(nil) // who reads does not wait for a write: two peers may ping at the same time
 	}
 }
 
