@@ -1,0 +1,293 @@
+package proxies_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// The public address of what is behind a proxy. Nothing resolves it: clients of a proxy
+// dial that, whatever the URL says.
+const (
+	public       = "http://example.com:8080"
+	publicSecure = "https://example.com:8443"
+)
+
+// certificateFile stands in all three configurations.
+const certificateFile = "/etc/ssl/example.com.pem"
+
+// edit replaces all places where a text stands in a configuration. It has to stand there,
+// so that a test does not go on to pass when the documentation changes.
+type edit struct{ old, new string }
+
+// program is a proxy, and what the tests change in its configuration.
+type program struct {
+	name string
+	file string // in docs/proxies
+	args func(dir, file string) []string
+
+	listen   func(plain, secure int) []edit // instead of the ports 8080 and 8443
+	private  func(dir string) []edit        // keeps it in the test's own folder
+	gzip     []edit                         // compresses all text, streams too
+	idle     []edit                         // cuts what is silent for a second
+	buffer   []edit                         // collects responses, whatever they say
+	checks   []edit                         // looks after servers more often
+	nextTry  bool                           // sends a request that was answered 503 to the other server
+	encoding string                         // of a stream under gzip
+	holds    bool                           // a stream under gzip back
+}
+
+var programs = []program{
+	{
+		name: "nginx",
+		file: "nginx.conf",
+		args: func(dir, file string) []string {
+			return []string{"-p", dir, "-c", file, "-e", "stderr", "-g", "daemon off; master_process off; pid nginx.pid;"}
+		},
+		listen: func(plain, secure int) []edit {
+			return []edit{
+				{"listen 8080", fmt.Sprint("listen 127.0.0.1:", plain)},
+				{"listen 8443 ssl http2;", fmt.Sprintf("listen 127.0.0.1:%d ssl http2;", secure)},
+			}
+		},
+		private: func(dir string) []edit {
+			own := "http {\n    access_log off;\n"
+			for _, temporary := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+				own += fmt.Sprintf("    %s_temp_path %s;\n", temporary, filepath.Join(dir, temporary))
+			}
+			return []edit{
+				{"worker_rlimit_nofile 40000;", ""},
+				{"worker_connections 20000", "worker_connections 200"},
+				{"http {\n", own},
+			}
+		},
+		gzip: []edit{{"gzip_types text/css", "gzip_types text/event-stream text/css"}},
+		idle: []edit{{"proxy_read_timeout 60s", "proxy_read_timeout 1s"}},
+		// Over HTTP/1.0, as by default: over 1.1 it passes chunks on.
+		buffer:   []edit{{"proxy_http_version 1.1;", "proxy_buffering on; proxy_ignore_headers X-Accel-Buffering;"}},
+		nextTry:  true,
+		encoding: "gzip", // it does not know no-transform
+	},
+	{
+		name: "haproxy",
+		file: "haproxy.cfg",
+		args: func(_, file string) []string { return []string{"-db", "-f", file} },
+		listen: func(plain, secure int) []edit {
+			return []edit{
+				{"bind :8080", fmt.Sprint("bind 127.0.0.1:", plain)},
+				{"bind :8443", fmt.Sprint("bind 127.0.0.1:", secure)},
+			}
+		},
+		private: func(string) []edit { return []edit{{"maxconn 20000", "maxconn 200"}} },
+		gzip:    []edit{{"compression type text/css", "compression type text/"}},
+		idle: []edit{
+			{"timeout client 60s", "timeout client 1s"},
+			{"timeout server 60s", "timeout server 1s"},
+			{"timeout tunnel 60s", "timeout tunnel 1s"},
+		},
+		buffer:  []edit{{"balance leastconn", "balance leastconn\n    http-response wait-for-body time 60s"}},
+		nextTry: true,
+	},
+	{
+		name: "caddy",
+		file: "Caddyfile",
+		args: func(_, file string) []string { return []string{"run", "--adapter", "caddyfile", "--config", file} },
+		listen: func(plain, secure int) []edit {
+			return []edit{
+				{"example.com:8080 {\n", fmt.Sprintf("example.com:%d {\n\tbind 127.0.0.1\n", plain)},
+				{"example.com:8443 {\n", fmt.Sprintf("example.com:%d {\n\tbind 127.0.0.1\n", secure)},
+			}
+		},
+		private: func(string) []edit {
+			return []edit{{"(fanfare) {", "{\n\tadmin off\n\tauto_https disable_redirects\n\tgrace_period 1s\n}\n\n(fanfare) {"}}
+		},
+		gzip:     []edit{{"header Content-Type text/css*", "header Content-Type text/*"}},
+		holds:    true,
+		encoding: "gzip",
+		idle:     []edit{{"read_timeout 60s", "read_timeout 1s"}},
+		buffer:   []edit{{"lb_policy least_conn", "buffer_responses\n\t\tlb_policy least_conn"}},
+		checks:   []edit{{"health_interval 2s", "health_interval 100ms"}},
+	},
+}
+
+// each runs a test with each proxy that is installed.
+func each(t *testing.T, test func(t *testing.T, p program)) {
+	for _, p := range programs {
+		t.Run(p.name, func(t *testing.T) {
+			installed(t, p)
+			t.Parallel()
+			test(t, p)
+		})
+	}
+}
+
+// installed skips the test if the program is not.
+func installed(t *testing.T, p program) program {
+	t.Helper()
+	if _, err := exec.LookPath(p.name); err != nil {
+		t.Skipf("%s is not installed (apt-get install %s): its configuration in docs/proxies stays untested", p.name, p.name)
+	}
+	return p
+}
+
+// proxy is one that runs.
+type proxy struct {
+	plain, secure string // where it listens
+	roots         *x509.CertPool
+}
+
+// start runs a program before two servers, with its configuration from docs/proxies, until
+// the test ends.
+func start(t *testing.T, p program, a, b string, edits ...[]edit) *proxy {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "proxies", p.file))
+	require.NoError(t, err)
+	dir := t.TempDir()
+	ports := freePorts(t, 2)
+	pemFile, roots := certificate(t, dir)
+	config := string(text)
+	edits = append(edits, p.listen(ports[0], ports[1]), p.private(dir), []edit{
+		{"127.0.0.1:9001", a},
+		{"127.0.0.1:9002", b},
+		{certificateFile, pemFile},
+	})
+	for _, group := range edits {
+		for _, e := range group {
+			require.Contains(t, config, e.old, "the test replaces this in docs/proxies/%s", p.file)
+			config = strings.ReplaceAll(config, e.old, e.new)
+		}
+	}
+	file := filepath.Join(dir, p.file)
+	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
+
+	var log bytes.Buffer // the command's until it has ended
+	cmd := exec.Command(p.name, p.args(dir, file)...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	cmd.Stdout, cmd.Stderr = &log, &log
+	require.NoError(t, cmd.Start())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // by a signal, mostly
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(5 * time.Second):
+			assert.Fail(t, "it does not end by itself")
+			_ = cmd.Process.Kill()
+			<-ended
+		}
+		if t.Failed() {
+			t.Logf("%s, with\n%s\nsaid\n%s", p.name, config, log.String())
+		}
+	})
+
+	running := &proxy{plain: fmt.Sprint("127.0.0.1:", ports[0]), secure: fmt.Sprint("127.0.0.1:", ports[1]), roots: roots}
+	client := running.client(t)
+	for _, base := range []string{public, publicSecure} {
+		require.Eventually(t, func() bool {
+			select {
+			case <-ended:
+				return true
+			default:
+			}
+			response, err := client.Get(base + "/ready")
+			if err != nil {
+				return false
+			}
+			defer func() { _ = response.Body.Close() }()
+			return response.StatusCode == http.StatusOK
+		}, 10*time.Second, 10*time.Millisecond, "it never answered at %s", base)
+	}
+	select {
+	case <-ended:
+		require.Fail(t, "it ended at once")
+	default:
+	}
+	return running
+}
+
+// client returns a client that finds the proxy at the public address. It speaks HTTP/1.1,
+// which a WebSocket needs.
+func (p *proxy) client(t *testing.T) *http.Client {
+	transport := p.transport(t, new(atomic.Int64))
+	return &http.Client{Transport: transport}
+}
+
+// transport counts connections.
+func (p *proxy) transport(t *testing.T, dialed *atomic.Int64) *http.Transport {
+	addresses := map[string]string{"example.com:8080": p.plain, "example.com:8443": p.secure}
+	transport := &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: p.roots},
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			dialed.Add(1)
+			return new(net.Dialer).DialContext(ctx, network, addresses[address])
+		},
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	return transport
+}
+
+// freePorts finds ports that nobody listens on. Somebody else may take one before the
+// proxy does: then the test fails, which is rare.
+func freePorts(t *testing.T, n int) (ports []int) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer func() { _ = l.Close() }() // all at the end, so that no port comes twice
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports
+}
+
+// certificate makes a self-signed one for the public host, with its key in the same file:
+// haproxy wants it so, and the others do not mind.
+func certificate(t *testing.T, dir string) (file string, roots *x509.CertPool) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: "example.com"},
+		DNSNames:              []string{"example.com"},
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(time.Hour),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})...)
+	file = filepath.Join(dir, "example.com.pem")
+	require.NoError(t, os.WriteFile(file, text, 0o600))
+	roots = x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(text))
+	return file, roots
+}
