@@ -1,0 +1,248 @@
+// Soak runs a server under churn for as long as it is told to, and prints every ten seconds
+// what it takes and whether anything was lost in silence or came twice: clients come and
+// go, some read slowly, messages are of mixed sizes and on many topics.
+//
+//	go run ./internal/soak -for 10m
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/sse"
+	"github.com/fanfare-go/fanfare/ws"
+)
+
+func main() {
+	length := flag.Duration("for", 10*time.Minute, "how long to run")
+	clients := flag.Int("clients", 300, "how many clients there are at any time")
+	rate := flag.Int("rate", 500, "messages a second")
+	flag.Parse()
+	if err := run(*length, *clients, *rate); err != nil {
+		log.Fatal(err)
+	}
+}
+
+const topics = 50
+
+var silent = slog.New(slog.DiscardHandler)
+
+// soak is what is counted.
+type soak struct {
+	hub     *broadcast.Hub
+	address string
+
+	published, delivered, gaps, connects, lost, twice, failed atomic.Int64
+}
+
+func run(length time.Duration, clients, rate int) error {
+	s := &soak{hub: &broadcast.Hub{Keep: 512, Logger: silent}}
+	grant := func(r *http.Request) (*broadcast.Grant, error) {
+		return &broadcast.Grant{Topics: r.URL.Query()["topic"]}, nil
+	}
+	mux := http.NewServeMux()
+	for path, detach := range map[string]bool{"/attached": false, "/detached": true} {
+		mux.Handle(path+"/events", &sse.Handler{Broadcaster: s.hub, Grant: grant, Detach: detach, Logger: silent, Options: sse.Options{WriteTimeout: 5 * time.Second}})
+		mux.Handle(path+"/ws", &ws.Handler{Broadcaster: s.hub, Grant: grant, Detach: detach, Logger: silent, Options: ws.Options{WriteTimeout: 5 * time.Second, Compression: detach}})
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	s.address = listener.Addr().String()
+	server := &http.Server{Handler: mux, ConnContext: sse.ConnContext, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+	go server.Serve(listener)
+
+	ctx, cancel := context.WithTimeout(context.Background(), length)
+	defer cancel()
+	var all sync.WaitGroup
+	for range clients {
+		all.Go(func() { s.churn(ctx) })
+	}
+	all.Go(func() { s.publish(ctx, rate) })
+	s.report(ctx)
+	all.Wait()
+	_ = server.Close()
+	_ = s.hub.Close()
+	if s.lost.Load() > 0 || s.twice.Load() > 0 || s.failed.Load() > 0 {
+		return errors.New("not everybody got each message once, or a gap")
+	}
+	return nil
+}
+
+// publish says numbers on each topic, in order, in messages of 16 bytes to 32 KiB, most of
+// them small.
+func (s *soak) publish(ctx context.Context, rate int) {
+	var numbers [topics]int
+	ticks := time.NewTicker(time.Second / time.Duration(rate))
+	defer ticks.Stop()
+	for {
+		select {
+		case <-ticks.C:
+		case <-ctx.Done():
+			return
+		}
+		t := rand.IntN(topics)
+		numbers[t]++
+		data := append(strconv.AppendInt(nil, int64(numbers[t]), 10), ' ')
+		for size := 16 << (rand.IntN(12) * rand.IntN(2)); len(data) < size; {
+			data = append(data, 'x')
+		}
+		name := fmt.Sprint("t", t)
+		if _, err := s.hub.Publish(ctx, broadcast.Message{Topic: name, Type: name, Data: data}); err == nil {
+			s.published.Add(1)
+		}
+	}
+}
+
+// churn is one client after the other.
+func (s *soak) churn(ctx context.Context) {
+	for ctx.Err() == nil {
+		life, cancel := context.WithTimeout(ctx, time.Duration(1+rand.IntN(30))*time.Second)
+		c := &client{soak: s, last: make(map[string]int), told: make(map[string]bool), slow: rand.IntN(20) == 0}
+		for _, t := range rand.Perm(topics)[:1+rand.IntN(5)] {
+			c.topics = append(c.topics, fmt.Sprint("t", t))
+		}
+		err := c.listen(life)
+		if ended := life.Err() != nil; !ended {
+			s.failed.Add(1)
+			fmt.Fprintln(os.Stderr, "a client ended:", err)
+		}
+		cancel()
+	}
+}
+
+// client counts along.
+type client struct {
+	*soak
+	topics []string
+	last   map[string]int  // by topic
+	told   map[string]bool // of a gap since
+	slow   bool
+}
+
+func (c *client) listen(ctx context.Context) (last error) {
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		c.connects.Add(1)
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", c.address)
+		if err == nil && c.slow {
+			_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+		}
+		return conn, err
+	}}
+	defer transport.CloseIdleConnections()
+	httpClient := &http.Client{Transport: transport}
+	path := []string{"/attached", "/detached"}[rand.IntN(2)]
+	query := "?topic=" + strings.Join(c.topics, "&topic=")
+	if rand.IntN(2) == 0 {
+		w := ws.Client{URL: "ws://soak" + path + "/ws" + query, Dial: ws.DialOptions{Client: httpClient, Options: ws.Options{Compression: rand.IntN(2) == 0}}, Logger: silent}
+		for m, err := range w.Messages(ctx) {
+			if gap, ok := errors.AsType[*broadcast.GapError](err); ok {
+				c.gap(gap.Topics)
+			} else if last = err; err == nil {
+				c.take(m.Topic, m.Data)
+			}
+		}
+		return last
+	}
+	r, err := http.NewRequestWithContext(ctx, "GET", "http://soak"+path+"/events"+query, nil)
+	if err != nil {
+		return err
+	}
+	e := sse.Client{HTTP: httpClient, Logger: silent}
+	for event, err := range e.Events(r) {
+		var gap struct{ Topics []string }
+		switch {
+		case err != nil:
+			last = err
+		case event.Type == "gap":
+			_ = json.Unmarshal(event.Data, &gap)
+			c.gap(gap.Topics)
+		default:
+			c.take(event.Type, event.Data)
+		}
+	}
+	return last
+}
+
+func (c *client) gap(in []string) {
+	c.gaps.Add(1)
+	for _, t := range c.topics {
+		if in == nil || slices.Contains(in, t) {
+			c.told[t] = true
+		}
+	}
+}
+
+func (c *client) take(topic string, data []byte) {
+	text, _, _ := strings.Cut(string(data), " ")
+	n, err := strconv.Atoi(text)
+	switch last := c.last[topic]; {
+	case err != nil:
+		c.lost.Add(1)
+	case last > 0 && n <= last:
+		c.twice.Add(1)
+	case last > 0 && n > last+1 && !c.told[topic]:
+		c.lost.Add(int64(n - last - 1))
+	}
+	c.last[topic], c.told[topic] = n, false
+	c.delivered.Add(1)
+	if c.slow {
+		time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
+	}
+}
+
+// report prints a line every ten seconds.
+func (s *soak) report(ctx context.Context) {
+	fmt.Println("| after | heap, MB | resident, MB | goroutines | descriptors | subscriptions | connects | published | delivered | gaps told | lost | twice |")
+	fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|---|")
+	began := time.Now()
+	ticks := time.NewTicker(10 * time.Second)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-ticks.C:
+		case <-ctx.Done():
+			return
+		}
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		fmt.Printf("| %v | %.1f | %.1f | %d | %d | %d | %d | %d | %d | %d | %d | %d |\n", time.Since(began).Round(time.Second),
+			float64(m.HeapAlloc)/(1<<20), resident(), runtime.NumGoroutine(), descriptors(), s.hub.Stats().Subscriptions,
+			s.connects.Load(), s.published.Load(), s.delivered.Load(), s.gaps.Load(), s.lost.Load(), s.twice.Load())
+	}
+}
+
+// resident returns what the process has in memory, in MB; 0 where that is not told.
+func resident() float64 {
+	statm, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	pages, _ := strconv.Atoi(strings.Fields(string(statm))[1])
+	return float64(pages*os.Getpagesize()) / (1 << 20)
+}
+
+// descriptors returns how many are open; 0 where that is not told.
+func descriptors() int {
+	open, _ := os.ReadDir("/proc/self/fd")
+	return len(open)
+}
