@@ -2,15 +2,21 @@ package chromium_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
+	"net/http"
 	"os/exec"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/sse"
 )
 
 // browse starts a browser. Debian's package is chromium.
@@ -199,4 +205,49 @@ func TestWithoutTheModule(t *testing.T) {
 		p.until(fmt.Sprintf("got.length === %d", messages))
 		require.Equal(t, numbers(0, messages), evaluate[[]string](p, "got"))
 	}
+}
+
+// TestWriterReadBack reads back with the browser's EventSource what an sse.Writer has
+// written, and with an sse.Reader: all three agree.
+func TestWriterReadBack(t *testing.T) {
+	s := newSite(t)
+	p := s.open(browse(t))
+	var want []string
+	types := map[string]bool{}
+	last := ""
+	for _, e := range odd {
+		if e.ID != "" {
+			last = e.ID
+		}
+		if e.Data == nil {
+			continue // fires nothing
+		}
+		typ := e.Type
+		if typ == "" {
+			typ = "message"
+		}
+		types[typ] = true
+		data := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(string(e.Data))
+		want = append(want, strings.Join([]string{typ, last, data}, "|"))
+	}
+	names, err := json.Marshal(slices.Collect(maps.Keys(types)))
+	require.NoError(t, err)
+	p.run("odd(" + string(names) + ")")
+	p.until(fmt.Sprintf("got.length === %d", len(want)))
+	require.Equal(t, want, evaluate[[]string](p, "got"))
+
+	response, err := http.Get(s.url("/odd"))
+	require.NoError(t, err)
+	defer response.Body.Close()
+	var read []string
+	for e, err := range sse.NewReader(response.Body).All() {
+		require.NoError(t, err)
+		if e.Type == "" {
+			e.Type = "message"
+		}
+		if read = append(read, strings.Join([]string{e.Type, e.ID, string(e.Data)}, "|")); len(read) == len(want) {
+			break
+		}
+	}
+	require.Equal(t, want, read)
 }

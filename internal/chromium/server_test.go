@@ -69,6 +69,17 @@ func (s *site) start() {
 		w.Header().Set("Content-Type", "text/html")
 		fmt.Fprint(w, page)
 	})
+	mux.HandleFunc("GET /odd", func(w http.ResponseWriter, r *http.Request) {
+		stream, err := sse.NewWriter(w, r, nil)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		defer stream.Close()
+		if stream.Send(odd...) == nil {
+			<-stream.Context().Done()
+		}
+	})
 	grant := func(r *http.Request) (*broadcast.Grant, error) {
 		s.streams.Add(1)
 		context.AfterFunc(r.Context(), func() { s.streams.Add(-1) })
@@ -137,6 +148,26 @@ func (s *site) publish(text string) {
 	require.NoError(s.t, err)
 }
 
+// odd are events that are easily written wrong.
+var odd = []sse.Event{
+	{Data: []byte("plain")},
+	{Data: []byte("")},
+	{Data: []byte(" a space first")},
+	{Data: []byte(":a colon first")},
+	{Data: []byte("data: a field's name")},
+	{Data: []byte("two\nlines")},
+	{Data: []byte("three\rlines\r\nin two ways")},
+	{Data: []byte("a last line that is empty\n")},
+	{Data: []byte("\n\n")},
+	{Data: []byte("über ✓ \U0001F3BA \x00 \u2028")},
+	{Type: "a type: with a colon", ID: "an id: with a colon", Data: []byte("x")},
+	{Type: " spaced ", ID: " spaced ", Data: []byte("x")},
+	{ID: "7", Data: []byte("with an id")},
+	{Data: []byte("the id stays")},
+	{ID: "8"},
+	{Data: []byte("an id alone has moved it")},
+}
+
 // page keeps what a stream brings where the test finds it.
 var page = strings.TrimSpace(`
 <!doctype html><meta charset="utf-8"><title>streams</title><link rel="icon" href="data:,">
@@ -155,6 +186,10 @@ window.eventsource = () => {
   const source = new EventSource('/events');
   source.onmessage = ({ data }) => window.got.push(data);
   source.onopen = () => window.states.push('sse');
+};
+window.odd = (types) => {
+  const source = new EventSource('/odd');
+  for (const type of types) source.addEventListener(type, (e) => window.got.push([e.type, e.lastEventId, e.data].join('|')));
 };
 window.websocket = () => {
   const socket = new WebSocket('/ws');
