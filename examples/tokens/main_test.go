@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,7 +54,7 @@ func TestAnswer(t *testing.T) {
 }
 
 // counted is a Source that never comes to an end.
-type counted struct{ given, stopped int }
+type counted struct{ given, stopped atomic.Int32 }
 
 func (c *counted) Tokens(ctx context.Context, _ string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
@@ -61,12 +62,12 @@ func (c *counted) Tokens(ctx context.Context, _ string) iter.Seq2[string, error]
 			select {
 			case <-time.After(time.Second):
 			case <-ctx.Done():
-				c.stopped++
+				c.stopped.Add(1)
 				yield("", context.Cause(ctx))
 				return
 			}
-			if c.given++; !yield("more ", nil) {
-				c.stopped++
+			if c.given.Add(1); !yield("more ", nil) {
+				c.stopped.Add(1)
 				return
 			}
 		}
@@ -82,8 +83,8 @@ func TestWhoeverStopsStopsTheSource(t *testing.T) {
 		}
 		s.Close()
 		time.Sleep(10 * time.Second)
-		require.LessOrEqual(t, source.given, 11)
-		require.Equal(t, 1, source.stopped)
+		require.LessOrEqual(t, source.given.Load(), int32(11))
+		require.EqualValues(t, 1, source.stopped.Load())
 	})
 }
 
