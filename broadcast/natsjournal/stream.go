@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -27,7 +28,7 @@ func (j *Journal) look(ctx context.Context) (view, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, answer)
 	defer cancel()
-	for {
+	for began := time.Now(); ; {
 		// Taken first: what comes while the engine answers is not missing.
 		before := j.have()
 		v, err := j.ask(ctx, js)
@@ -42,11 +43,19 @@ func (j *Journal) look(ctx context.Context) (view, error) {
 			j.enter(v)
 			return v, nil
 		}
+		if v.newest < before.newest && time.Since(began) < doubt {
+			pause(ctx)
+			continue
+		}
 		if err := j.raise(ctx, js, v); err != nil {
 			return view{}, err
 		}
 	}
 }
+
+// doubt is how long an engine is asked again that knows less than this node has seen. A
+// leader that has just been elected may not have taken in all that it has.
+const doubt = answer / 2
 
 func (j *Journal) ask(ctx context.Context, js jetstream.JetStream) (view, error) {
 	stream, err := js.Stream(ctx, j.stream())
