@@ -2,6 +2,7 @@ package endtoend_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -137,6 +138,9 @@ func different(n int) string {
 // nothing.
 func TestPingFlood(t *testing.T) {
 	hub, server := abused(t)
+	other, err := ws.Dial(t.Context(), server.URL+"/detached/ws?topic=a", nil)
+	require.NoError(t, err)
+	defer other.CloseNow()
 	c, err := net.Dial("tcp", server.Listener.Addr().String())
 	require.NoError(t, err)
 	defer c.Close()
@@ -159,8 +163,17 @@ func TestPingFlood(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	require.Less(t, int64(after.HeapAlloc)-int64(before.HeapAlloc), int64(4<<20))
-	_, err = hub.Publish(t.Context(), broadcast.Message{Topic: "a", Data: []byte("to the others")})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	_, err = hub.Publish(ctx, broadcast.Message{Topic: "a", Data: []byte("to the others")})
 	require.NoError(t, err)
+	for {
+		_, frame, err := other.Read(ctx)
+		require.NoError(t, err, "the others do not notice")
+		if strings.Contains(string(frame), "to the others") {
+			break
+		}
+	}
 }
 
 // TestSlowHandshake sends a request a byte at a time: http.Server's ReadHeaderTimeout is what
