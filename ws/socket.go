@@ -1,7 +1,9 @@
 package ws
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -62,8 +64,15 @@ func (s *socket) Read(p []byte) (int, error) {
 	if s.incoming != nil && !s.incoming.unmasked(p[:n]) {
 		return 0, errMasked
 	}
+	if errors.Is(err, io.EOF) {
+		err = errCut
+	}
 	return n, err
 }
+
+// errCut is what the library is told instead of io.EOF, which it takes for the end of
+// a message wherever it comes.
+var errCut = errors.New("the connection has ended without a close frame")
 
 // Write is called by the library, with control messages in pieces. It is left only
 // close frames to write: it answers one, or refuses what the peer did.
