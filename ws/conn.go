@@ -211,7 +211,7 @@ func (c *Conn) next() (r received) {
 	typ, reader, err := c.library.Reader(context.Background())
 	if err == nil {
 		r.typ = MessageType(typ)
-		r.data, err = readMessage(reader, r.typ, c.limit)
+		r.data, err = c.readMessage(reader, r.typ)
 	}
 	if err != nil {
 		c.readErr = c.ended(err)
@@ -221,32 +221,27 @@ func (c *Conn) next() (r received) {
 }
 
 // readMessage reads to the end of a message of at most limit bytes, if that is not
-// negative. Text is checked as it comes, so that a long message in many frames fails
-// at its first wrong byte (RFC 6455 section 8.1).
-func readMessage(r io.Reader, typ MessageType, limit int64) ([]byte, error) {
+// negative. Text is checked as it comes, so that a message fails at its first wrong
+// byte (RFC 6455 section 8.1), however slowly it comes; where messages may be
+// deflated, after 4 KiB or a frame.
+func (c *Conn) readMessage(r io.Reader, typ MessageType) ([]byte, error) {
 	b := make([]byte, 0, 512)
 	for checked := 0; ; {
-		n, err := r.Read(b[len(b):cap(b)])
+		n, err := r.Read(b[len(b):min(cap(b), len(b)+c.socket.room())])
+		c.socket.took(n)
 		b = b[:len(b)+n]
-		if limit >= 0 && int64(len(b)) > limit {
+		if c.limit >= 0 && int64(len(b)) > c.limit {
 			return nil, errTooBig
 		}
 		if typ == Text {
-			whole := err == io.EOF
-			for checked < len(b) {
-				if b[checked] < utf8.RuneSelf {
-					checked++
-					continue
-				}
-				if !whole && !utf8.FullRune(b[checked:]) {
-					break // its rest is still to come
-				}
-				_, size := utf8.DecodeRune(b[checked:])
-				if size == 1 {
-					return nil, errNotUTF8
-				}
-				checked += size
+			whole := len(b)
+			if err != io.EOF {
+				whole -= begun(b)
 			}
+			if !utf8.Valid(b[checked:whole]) {
+				return nil, errNotUTF8
+			}
+			checked = whole
 		}
 		switch {
 		case err == io.EOF:
@@ -257,6 +252,20 @@ func readMessage(r io.Reader, typ MessageType, limit int64) ([]byte, error) {
 			b = slices.Grow(b, len(b))
 		}
 	}
+}
+
+// begun returns how many bytes at the end of a text are the beginning of a rune whose
+// rest is still to come.
+func begun(text []byte) int {
+	for n := 1; n < utf8.UTFMax && n <= len(text); n++ {
+		if last := text[len(text)-n:]; utf8.RuneStart(last[0]) {
+			if utf8.FullRune(last) {
+				break
+			}
+			return n
+		}
+	}
+	return 0
 }
 
 // ended makes of the library's error what Read returns for good, and ends the

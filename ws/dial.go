@@ -94,7 +94,7 @@ func (d *dialer) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errors.New("the http.Client's Transport does not hand out the connection of an upgrade")
 	}
 	// The body has what the transport read ahead, the connection the deadlines.
-	d.socket = &socket{client: true, incoming: new(framing)}
+	d.socket = &socket{client: true}
 	d.socket.stand(upgraded{conn, body}, nil, new(tcp.Buffers), d.timeout)
 	d.socket.deflates = deflates(response.Header)
 	response.Body = d.socket

@@ -69,23 +69,31 @@ func mask(p []byte, key [4]byte) {
 	}
 }
 
-var errMasked = errors.New("ws: a frame of the server's is masked")
+var (
+	errMasked = errors.New("ws: a frame of the server's is masked")
+	errLength = errors.New("ws: a frame's length is not in its shortest form")
+)
 
-// framing follows frames as they go by, in pieces of any size.
+// framing follows frames as they go by to the library, in pieces of any size. It finds
+// what the library lets pass, and knows how much of a message has come.
 type framing struct {
-	header [2 + 8]byte
-	have   int    // bytes of header
-	rest   uint64 // bytes of payload that are still to come
+	header [2 + 8 + 4]byte
+	have   int8   // bytes of header
+	data   bool   // the frame is not of a control message
+	rest   uint64 // bytes of its payload that are still to come
+	passed uint64 // bytes of messages that have come, and were not taken yet
 }
 
-// unmasked takes note of what has come. It reports false if a frame is masked, which
-// those of servers must not be (RFC 6455 section 5.1).
-func (f *framing) unmasked(p []byte) bool {
+// follow takes note of what has come.
+func (f *framing) follow(p []byte, client bool) error {
 	for len(p) > 0 {
 		if f.rest > 0 {
 			n := min(f.rest, uint64(len(p)))
 			f.rest -= n
 			p = p[n:]
+			if f.data {
+				f.passed += n
+			}
 			continue
 		}
 		f.header[f.have] = p[0]
@@ -94,21 +102,27 @@ func (f *framing) unmasked(p []byte) bool {
 		if f.have < 2 {
 			continue
 		}
-		if f.header[1]&maskBit != 0 {
-			return false
+		if client && f.header[1]&maskBit != 0 {
+			return errMasked // RFC 6455 section 5.1
 		}
-		size, need := uint64(f.header[1]), 2
+		size, need, least := uint64(f.header[1]&^maskBit), int8(2), uint64(0)
 		switch size {
 		case 126:
-			size, need = uint64(binary.BigEndian.Uint16(f.header[2:])), 4
+			size, need, least = uint64(binary.BigEndian.Uint16(f.header[2:])), 4, 126
 		case 127:
-			size, need = binary.BigEndian.Uint64(f.header[2:]), 10
+			size, need, least = binary.BigEndian.Uint64(f.header[2:]), 10, 1<<16
+		}
+		if f.have == need && size < least {
+			return errLength // RFC 6455 section 5.2
+		}
+		if f.header[1]&maskBit != 0 {
+			need += 4
 		}
 		if f.have == need {
-			f.have, f.rest = 0, size
+			f.have, f.rest, f.data = 0, size, f.header[0]&0x8 == 0
 		}
 	}
-	return true
+	return nil
 }
 
 // wholeControl reports whether a control frame has come to its end: its payload has

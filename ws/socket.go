@@ -20,9 +20,9 @@ import (
 // failed.
 type socket struct {
 	net.Conn
-	client   bool     // frames are masked, and the peer's must not be
-	incoming *framing // of a client's peer
-	deflates bool     // messages may be deflated
+	client   bool    // frames are masked, and the peer's must not be
+	incoming framing // what the library has been given
+	deflates bool    // messages may be deflated
 	reader   tcp.Reader
 	said     *[]byte // by the library, of a frame that is not whole yet
 	deadline delivery.Deadline
@@ -51,8 +51,9 @@ func (s *socket) stand(c net.Conn, already []byte, buffers *tcp.Buffers, timeout
 }
 
 func (s *socket) Read(p []byte) (int, error) {
-	if s.reader.Buffered() {
-		return s.reader.Read(p)
+	if s.reader.Buffered() > 0 {
+		n, _ := s.reader.Read(p)
+		return s.passes(p[:n], nil)
 	}
 	s.reads.Add(1)
 	n, err := s.reader.Read(p)
@@ -61,18 +62,40 @@ func (s *socket) Read(p []byte) (int, error) {
 	if err != nil {
 		s.failed.Store(true)
 	}
-	if s.incoming != nil && !s.incoming.unmasked(p[:n]) {
-		return 0, errMasked
-	}
-	if errors.Is(err, io.EOF) {
-		err = errCut
-	}
-	return n, err
+	return s.passes(p[:n], err)
 }
 
 // errCut is what the library is told instead of io.EOF, which it takes for the end of
 // a message wherever it comes.
 var errCut = errors.New("the connection has ended without a close frame")
+
+// passes gives the library what a Read has brought.
+func (s *socket) passes(p []byte, err error) (int, error) {
+	if err := s.incoming.follow(p, s.client); err != nil {
+		return 0, err
+	}
+	if errors.Is(err, io.EOF) {
+		err = errCut
+	}
+	return len(p), err
+}
+
+// room returns how much of a message to ask the library for, which waits until it can
+// fill what it is given: as much as has come, or a byte. How much that is once it is
+// inflated is not known. It is called between Reads, by whoever reads.
+func (s *socket) room() int {
+	if s.deflates {
+		return 4 << 10
+	}
+	n := s.incoming.passed
+	if s.incoming.data {
+		n += min(s.incoming.rest, uint64(s.reader.Buffered()))
+	}
+	return int(max(1, n))
+}
+
+// took takes note that bytes of a message, which is not deflated, were taken.
+func (s *socket) took(n int) { s.incoming.passed -= uint64(n) }
 
 // Write is called by the library, with control messages in pieces. It is left only
 // close frames to write: it answers one, or refuses what the peer did.

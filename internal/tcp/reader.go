@@ -26,8 +26,8 @@ func (r *Reader) Reset(c net.Conn, buffers *Buffers, already []byte) {
 	r.fill = r.attempt
 }
 
-// Buffered reports whether a Read would return without asking the connection.
-func (r *Reader) Buffered() bool { return len(r.unread) > 0 }
+// Buffered returns how many bytes can be read without asking the connection.
+func (r *Reader) Buffered() int { return len(r.unread) }
 
 // Least returns how large the buffer of whoever reads in small pieces has to be.
 func (r *Reader) Least() int {
