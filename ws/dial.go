@@ -93,6 +93,10 @@ func (d *dialer) RoundTrip(r *http.Request) (*http.Response, error) {
 		response.Body.Close()
 		return nil, errors.New("the http.Client's Transport does not hand out the connection of an upgrade")
 	}
+	if err := checkAnswer(response.Header); err != nil {
+		response.Body.Close()
+		return nil, err
+	}
 	// The body has what the transport read ahead, the connection the deadlines.
 	d.socket = &socket{client: true}
 	d.socket.stand(upgraded{conn, body}, nil, new(tcp.Buffers), d.timeout)

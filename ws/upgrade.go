@@ -189,6 +189,9 @@ func answer(w http.ResponseWriter, err error) {
 func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, buffers *tcp.Buffers, o Options) (*Conn, error) {
 	s := new(socket) // what the connection holds on to is this, and not the handshake
 	h := &handshake{ResponseWriter: w, socket: s, buffers: buffers, timeout: o.WriteTimeout}
+	if o.Compression {
+		r = withOffer(r)
+	}
 	library, err := websocket.Accept(h, r, &websocket.AcceptOptions{
 		Subprotocols:       o.Subprotocols,
 		InsecureSkipVerify: true, // the origin was checked
