@@ -2,7 +2,9 @@ package sse_test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math"
@@ -15,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare/internal/conformance"
 	"github.com/fanfare-go/fanfare/sse"
 )
 
@@ -79,13 +82,20 @@ func readAll(src io.Reader, maxEvent int) outcome {
 // feeds are the ways in which the same bytes may arrive.
 var feeds = []struct {
 	name string
-	feed func(io.Reader) io.Reader
+	feed func(stream string) []io.Reader
 }{
-	{"whole", func(r io.Reader) io.Reader { return r }},
-	{"one byte", iotest.OneByteReader},
-	{"half", iotest.HalfReader},
-	{"data with the end", iotest.DataErrReader},
-	{"last byte with the end", func(r io.Reader) io.Reader { return iotest.DataErrReader(iotest.OneByteReader(r)) }},
+	{"whole", func(s string) []io.Reader {
+		return []io.Reader{strings.NewReader(s), iotest.DataErrReader(strings.NewReader(s))}
+	}},
+	{"byte by byte", func(s string) []io.Reader {
+		return []io.Reader{iotest.OneByteReader(strings.NewReader(s)), iotest.DataErrReader(iotest.OneByteReader(strings.NewReader(s)))}
+	}},
+	{"in two pieces, cut anywhere", func(s string) (readers []io.Reader) {
+		for i := range len(s) + 1 {
+			readers = append(readers, io.MultiReader(strings.NewReader(s[:i]), strings.NewReader(s[i:])))
+		}
+		return readers
+	}},
 }
 
 func data(lines ...string) []sse.Event {
@@ -96,15 +106,21 @@ func data(lines ...string) []sse.Event {
 	return events
 }
 
+// TestReader_standard tries what WHATWG HTML 9.2.5 and 9.2.6 say.
 func TestReader_standard(t *testing.T) {
+	table := &conformance.Table{}
+	for _, f := range feeds {
+		table.Columns = append(table.Columns, f.name)
+	}
+	part := ""
 	for _, tt := range []struct {
+		part              string // from here on
 		name, why, stream string
 		want              []sse.Event
 		lastID            string
 		retry             time.Duration
 	}{
-		// The examples of 9.2.6.
-		{name: "YHOO", why: "data lines are joined by LF",
+		{part: "9.2.6 the examples", name: "YHOO", why: "data lines are joined by LF",
 			stream: "data: YHOO\ndata: +2\ndata: 10\n\n", want: data("YHOO\n+2\n10")},
 		{name: "four blocks", why: "a comment fires nothing, an empty id resets, one space is stripped, the last block is not ended",
 			stream: ": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n",
@@ -115,8 +131,7 @@ func TestReader_standard(t *testing.T) {
 			stream: "data\n\ndata\ndata\n\ndata:", want: data("", "\n")},
 		{name: "space after the colon", why: "it makes no difference", stream: "data:test\n\ndata: test\n\n", want: data("test", "test")},
 
-		// Line ends.
-		{name: "CR", why: "it ends a line", stream: "data: a\rdata: b\r\rdata: c\r\r", want: data("a\nb", "c")},
+		{part: "9.2.5 line ends", name: "CR", why: "it ends a line", stream: "data: a\rdata: b\r\rdata: c\r\r", want: data("a\nb", "c")},
 		{name: "CRLF", why: "it is one end", stream: "data: a\r\ndata: b\r\n\r\ndata: c\r\n\r\n", want: data("a\nb", "c")},
 		{name: "all ends mixed", why: "each line may have its own",
 			stream: "data: a\ndata: b\r\ndata: c\r\r\ndata: d\n\r\ndata: e\r\n\rdata: f\n\r", want: data("a\nb\nc", "d", "e", "f")},
@@ -125,16 +140,14 @@ func TestReader_standard(t *testing.T) {
 			stream: "data: a\vb\fc\u0085d\u2028e\u2029f\x1c\n\n", want: data("a\vb\fc\u0085d\u2028e\u2029f\x1c")},
 		{name: "blank lines", why: "they dispatch nothing by themselves", stream: "\n\r\r\n\n\ndata: a\n\n\n\n", want: data("a")},
 
-		// The byte order mark.
-		{name: "byte order mark", why: "one is stripped", stream: "\uFEFFdata: a\n\n", want: data("a")},
+		{part: "9.2.5 the byte order mark", name: "byte order mark", why: "one is stripped", stream: "\uFEFFdata: a\n\n", want: data("a")},
 		{name: "two byte order marks", why: "the second belongs to the name of the field", stream: "\uFEFF\uFEFFdata: a\n\ndata: b\n\n", want: data("b")},
 		{name: "late byte order mark", why: "it belongs to the name of the field", stream: "data: a\n\n\uFEFFdata: b\n\n", want: data("a")},
 		{name: "byte order mark and blank line", why: "the line is blank without it", stream: "\uFEFF\n\uFEFFdata: a\n\ndata: b\n\n", want: data("b")},
 		{name: "half a byte order mark", why: "it is no byte order mark", stream: "\xEF\xBBdata: a\n\ndata: b\n\n", want: data("b")},
 		{name: "byte order mark in data", why: "it is text", stream: "data:\uFEFFa\n\n", want: data("\uFEFFa")},
 
-		// Fields.
-		{name: "comment", why: "it is ignored, within a block too", stream: ":\n: x\ndata: a\n:data: b\n::\n\n", want: data("a")},
+		{part: "9.2.6 fields and comments", name: "comment", why: "it is ignored, within a block too", stream: ":\n: x\ndata: a\n:data: b\n::\n\n", want: data("a")},
 		{name: "unknown fields", why: "names are compared as they are",
 			stream: "Data: a\ndata : b\n data: c\nDATA: d\ndatas: e\nfoo\n\ndata: f\n\n", want: data("f")},
 		{name: "colon in the value", why: "only the first separates", stream: "data::a:b\ndata: : c\n\n", want: data(":a:b\n: c")},
@@ -146,8 +159,7 @@ func TestReader_standard(t *testing.T) {
 		{name: "NUL in data", why: "it is text", stream: "data: a\x00b\n\n", want: data("a\x00b")},
 		{name: "NUL in a name", why: "the field is unknown", stream: "data\x00: a\n\ndata: b\n\n", want: data("b")},
 
-		// Types.
-		{name: "event", why: "the type is of one event alone",
+		{part: "9.2.6 event", name: "event", why: "the type is of one event alone",
 			stream: "event: t\ndata: a\n\ndata: b\n\n", want: []sse.Event{{Type: "t", Data: []byte("a")}, {Data: []byte("b")}}},
 		{name: "event after data", why: "the order in a block is free", stream: "data: a\nevent: t\n\n", want: []sse.Event{{Type: "t", Data: []byte("a")}}},
 		{name: "event twice", why: "the last counts", stream: "event: t\nevent: u\ndata: a\n\n", want: []sse.Event{{Type: "u", Data: []byte("a")}}},
@@ -156,8 +168,7 @@ func TestReader_standard(t *testing.T) {
 		{name: "event message", why: "what was named is told", stream: "event: message\ndata: a\n\n", want: []sse.Event{{Type: "message", Data: []byte("a")}}},
 		{name: "spaces in event", why: "only the first is stripped", stream: "event:  t \ndata: a\n\n", want: []sse.Event{{Type: " t ", Data: []byte("a")}}},
 
-		// IDs.
-		{name: "id", why: "it stays until there is another",
+		{part: "9.2.6 id", name: "id", why: "it stays until there is another",
 			stream: "id: 1\ndata: a\n\ndata: b\n\nid: 2\ndata: c\n\n", lastID: "2",
 			want: []sse.Event{{ID: "1", Data: []byte("a")}, {ID: "1", Data: []byte("b")}, {ID: "2", Data: []byte("c")}}},
 		{name: "id after data", why: "it is of the whole block", stream: "data: a\nid: 1\n\n", lastID: "1", want: []sse.Event{{ID: "1", Data: []byte("a")}}},
@@ -174,8 +185,7 @@ func TestReader_standard(t *testing.T) {
 		{name: "spaces in id", why: "only the first is stripped", stream: "id:  1 \n\n", lastID: " 1 "},
 		{name: "ID in capitals", why: "names are compared as they are", stream: "ID: 1\nId: 2\n\n"},
 
-		// Retry.
-		{name: "retry", why: "it is of one event, and stays in the Reader", stream: "retry: 3000\ndata: a\n\ndata: b\n\n", retry: 3 * time.Second,
+		{part: "9.2.6 retry", name: "retry", why: "it is of one event, and stays in the Reader", stream: "retry: 3000\ndata: a\n\ndata: b\n\n", retry: 3 * time.Second,
 			want: []sse.Event{{Data: []byte("a"), Retry: 3 * time.Second}, {Data: []byte("b")}}},
 		{name: "retry alone", why: "it does not move on to the next event", stream: "retry: 3000\n\ndata: a\n\n", retry: 3 * time.Second, want: data("a")},
 		{name: "retry without blank line", why: "it holds from its own line on", stream: "retry: 1\n", retry: time.Millisecond},
@@ -192,8 +202,7 @@ func TestReader_standard(t *testing.T) {
 		{name: "huge retry", why: "it is cut, not overflowed", stream: "retry: " + strings.Repeat("9", 100) + "\n\n", retry: 9223372036854 * time.Millisecond},
 		{name: "huge retry with a letter", why: "it is not digits alone", stream: "retry: " + strings.Repeat("9", 100) + "x\n\n"},
 
-		// UTF-8.
-		{name: "UTF-8", why: "it comes as it is", stream: "id: é\nevent: €\ndata: 😀\uFFFD\n\n", lastID: "é", want: []sse.Event{{ID: "é", Type: "€", Data: []byte("😀\uFFFD")}}},
+		{part: "9.2.5 UTF-8", name: "UTF-8", why: "it comes as it is", stream: "id: é\nevent: €\ndata: 😀\uFFFD\n\n", lastID: "é", want: []sse.Event{{ID: "é", Type: "€", Data: []byte("😀\uFFFD")}}},
 		{name: "invalid bytes", why: "each is replaced, in every field", stream: "id: \xff\nevent: \xfe\xff\ndata: a\x80\xc0\xafb\n\n", lastID: "\uFFFD",
 			want: []sse.Event{{ID: "\uFFFD", Type: "\uFFFD\uFFFD", Data: []byte("a\uFFFD\uFFFD\uFFFDb")}}},
 		{name: "cut sequences", why: "what could have become a rune is replaced as one", stream: "data: \xe2\x82a\xf0\x9f\x98b\xf0\x9fc\xc3d\xe2\xe2\x82\n\n",
@@ -203,20 +212,24 @@ func TestReader_standard(t *testing.T) {
 			want:   data("\uFFFD\uFFFD\uFFFD|\uFFFD\uFFFD\uFFFD|\uFFFD\uFFFD\uFFFD\uFFFD|\uFFFD\uFFFD")},
 		{name: "line end in a sequence", why: "it is not swallowed", stream: "data: \xe2\x82\ndata: \xf0\r\r", want: data("\uFFFD\n\uFFFD")},
 
-		// The end.
-		{name: "empty stream", why: "there is nothing"},
+		{part: "9.2.6 the end of the stream", name: "empty stream", why: "there is nothing"},
 		{name: "no blank line", why: "the event is dropped", stream: "data: a\n\ndata: b\n", want: data("a")},
 		{name: "no line end", why: "the event is dropped", stream: "data: a\n\ndata: b", want: data("a")},
 		{name: "CR at the end", why: "it is a whole line end", stream: "data: a\r\r", want: data("a")},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			want := outcome{tt.want, "EOF", tt.lastID, tt.retry}
-			assert.Equal(t, want, reference(tt.stream), "the reference of the fuzz test")
-			for _, f := range feeds {
-				got := readAll(f.feed(strings.NewReader(tt.stream)), 0)
-				assert.Equal(t, want, got, "%s; fed %s", tt.why, f.name)
-			}
-		})
+		part = cmp.Or(tt.part, part)
+		want := outcome{tt.want, "EOF", tt.lastID, tt.retry}
+		assert.Equal(t, want, reference(tt.stream), "the reference of the fuzz test")
+		for _, f := range feeds {
+			table.Run(t, part, f.name, tt.name, func(t *testing.T) {
+				for _, src := range f.feed(tt.stream) {
+					require.Equal(t, want, readAll(src, 0), tt.why)
+				}
+			})
+		}
+	}
+	if flag.Lookup("test.run").Value.String() == "" {
+		table.Check(t, "../docs/conformance.md", "server-sent events")
 	}
 }
 
@@ -414,8 +427,9 @@ func TestReader_MaxEvent(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, f := range feeds {
-				got := readAll(f.feed(strings.NewReader(tt.stream)), 10)
-				assert.Equal(t, tt.want, got, "%s; fed %s", tt.why, f.name)
+				for _, src := range f.feed(tt.stream) {
+					assert.Equal(t, tt.want, readAll(src, 10), "%s; fed %s", tt.why, f.name)
+				}
 			}
 		})
 	}

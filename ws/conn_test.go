@@ -75,102 +75,34 @@ func TestMessagesOfAllSizesBothWays(t *testing.T) {
 	})
 }
 
-// TestProtocol sends a server bytes, and wants others back.
-func TestProtocol(t *testing.T) {
-	long := strings.Repeat("x", 200)
-	bad := func(code ws.StatusCode) func(p *peer) { return func(p *peer) { p.closes(code) } }
-	for _, test := range []struct {
-		name  string
-		send  string
-		want  func(p *peer)
-		error ws.StatusCode // what the server's Read says; 0: it is not looked at
-	}{
-		{"a message in fragments", masked(text, "a") + masked(cont, "b") + masked(fin|cont, "c"), func(p *peer) { p.says("abc") }, 0},
-		{"control frames between the fragments", masked(text, "a") + masked(fin|ping, "now") + masked(fin|pong, "") + masked(fin|cont, "b"), func(p *peer) {
-			require.Equal(p.t, frame{fin | pong, "now"}, p.next(), "a ping is answered at once")
-			p.says("ab")
-		}, 0},
-		{"empty fragments", masked(text, "") + masked(cont, "") + masked(fin|cont, ""), func(p *peer) { p.says("") }, 0},
-		{"a rune in two fragments", masked(text, "\xc3") + masked(fin|cont, "\xa9"), func(p *peer) { p.says("é") }, 0},
-		{"bytes of any kind are no text", masked(fin|bin, "\xff\xfe"), func(p *peer) { require.Equal(p.t, frame{fin | bin, "\xff\xfe"}, p.next()) }, 0},
-		{"a ping with as much as it may have", masked(fin|ping, long[:125]), func(p *peer) { require.Equal(p.t, frame{fin | pong, long[:125]}, p.next()) }, 0},
-
-		{"text that is not UTF-8", masked(fin|text, "a\xff"), bad(1007), 1007},
-		{"text that fails before its end has come", masked(text, "a\xff"), bad(1007), 1007},
-		{"text that ends within a rune", masked(fin|text, "a\xc3"), bad(1007), 1007},
-		{"a surrogate, in fragments", masked(text, "\xed") + masked(cont, "\xa0"), bad(1007), 1007},
-		{"an overlong form", masked(fin|text, "\xc0\xaf"), bad(1007), 1007},
-		{"a message that is too big", masked(fin|text, strings.Repeat("x", 1025)), bad(1009), 1009},
-		{"a message that is too big in fragments", masked(text, strings.Repeat("x", 1024)) + masked(fin|cont, "x"), bad(1009), 1009},
-		{"a frame that is not masked", unmasked(fin|text, "a"), bad(1002), 1002},
-		{"a reserved bit", masked(fin|rsv1|text, "a"), bad(1002), 1002},
-		{"a reserved opcode", masked(fin|0x3, "a"), bad(1002), 1002},
-		{"a reserved control opcode", masked(fin|0xb, ""), bad(1002), 1002},
-		{"a continuation of nothing", masked(fin|cont, "a"), bad(1002), 1002},
-		{"a message within another", masked(text, "a") + masked(fin|text, "b"), bad(1002), 1002},
-		{"a control frame in fragments", masked(ping, "a"), bad(1002), 1002},
-		{"a control frame that is too long", masked(fin|ping, long), bad(1002), 1002},
-		{"half a close code", masked(fin|clos, "\x03"), bad(1002), 1002},
-		{"a reason that is not UTF-8", masked(fin|clos, closing(1000, "\xff")), bad(1007), 0},
-		{"a close frame without a code", masked(fin|clos, ""), func(p *peer) {
-			require.Equal(p.t, frame{fin | clos, ""}, p.next())
-			p.ends()
-		}, ws.StatusNoStatusReceived},
+// TestMaxMessage has messages that are too big, byte by byte too. The rest of the
+// protocol is TestConformance.
+func TestMaxMessage(t *testing.T) {
+	for name, send := range map[string]string{
+		"in one frame":                 masked(fin|text, strings.Repeat("x", 1025)),
+		"in fragments":                 masked(text, strings.Repeat("x", 1024)) + masked(fin|cont, "x"),
+		"in a frame that is not whole": masked(fin|text, strings.Repeat("x", 1<<20))[:2000],
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			for _, split := range []bool{false, true} {
+		t.Run(name, func(t *testing.T) {
+			for _, piece := range []int{1, 1 << 30} {
 				serve(t, nil, func(t *testing.T, n *network) {
 					ended := make(chan error, 1) // made in the bubble, so that waiting for it lets time go on
 					n.server.Handler = echoServer(&ws.Options{MaxMessage: 1024}, ended)
 					p := n.raw("/", "")
-					go func() { // the server may close before it has read all
-						for i := range len(test.send) {
-							part := test.send[i : i+1]
-							if !split {
-								part = test.send
-							}
-							if _, err := io.WriteString(p.Conn, part); err != nil || !split {
-								return
-							}
-						}
-					}()
-					test.want(p)
+					go p.trickle(send, piece)
+					p.closes(1009)
 					p.Close()
-					if test.error != 0 {
-						require.Equal(t, test.error, ws.CloseStatus(<-ended))
-					} else {
-						<-ended
-					}
+					require.Equal(t, ws.StatusMessageTooBig, ws.CloseStatus(<-ended))
 				})
 			}
 		})
 	}
 }
 
-// TestCloseCodes has a peer close with every code: those of the registry and of
-// the free ranges are echoed, others are refused.
+// TestCloseCodes sends every code: those of the registry and of the free ranges go out,
+// others are refused.
 func TestCloseCodes(t *testing.T) {
-	legal := func(code ws.StatusCode) bool {
-		return code >= 1000 && code <= 1003 || code >= 1007 && code <= 1014 || code >= 3000 && code <= 4999
-	}
-	var codes []ws.StatusCode
-	for code := ws.StatusCode(990); code <= 1020; code++ {
-		codes = append(codes, code)
-	}
-	for _, code := range append(codes, 0, 1, 999, 1100, 2000, 2999, 3000, 3999, 4000, 4999, 5000, 65535) {
-		serve(t, nil, func(t *testing.T, n *network) {
-			ended := make(chan error, 1) // made in the bubble, so that waiting for it lets time go on
-			n.server.Handler = echoServer(nil, ended)
-			p := n.raw("/", "")
-			p.write(masked(fin|clos, closing(code, "bye")))
-			if legal(code) {
-				require.Equal(t, "bye", p.closes(code))
-				require.Equal(t, &ws.CloseError{Code: code, Reason: "bye"}, <-ended)
-			} else {
-				p.closes(ws.StatusProtocolError)
-				require.Equal(t, ws.StatusProtocolError, ws.CloseStatus(<-ended), "%d", code)
-			}
-		})
+	for _, code := range codes() {
 		serve(t, upgraded(nil, func(c *ws.Conn) {
 			err := c.Close(code, "bye")
 			assert.Equal(t, legal(code), err == nil, "%d: %v", code, err)
@@ -615,44 +547,9 @@ func TestDialRefused(t *testing.T) {
 	require.Error(t, err)
 }
 
-func TestAServerThatBreaksTheProtocol(t *testing.T) {
-	for name, bytes := range map[string]string{
-		"a reserved opcode": unmasked(fin|0x3, ""),
-		"garbage":           strings.Repeat("\xff", 100),
-		"cut in a frame":    header(fin|text, 0, 100) + "only this",
-	} {
-		t.Run(name, func(t *testing.T) {
-			serve(t, upgraded(nil, func(c *ws.Conn) { c.Read(context.Background()) }), func(t *testing.T, n *network) {
-				c := n.dialRaw(bytes)
-				_, _, err := c.Read(context.Background())
-				require.Error(t, err)
-				require.Error(t, c.Context().Err())
-			})
-		})
-	}
-}
-
 func accept(key string) string {
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	return base64.StdEncoding.EncodeToString(sum[:])
-}
-
-// dialRaw connects our client to a server that answers the handshake, says this,
-// and hangs up.
-func (n *network) dialRaw(bytes string) *ws.Conn {
-	n.t.Helper()
-	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, rw, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " +
-			accept(r.Header.Get("Sec-WebSocket-Key")) + "\r\n\r\n" + bytes)
-		rw.Flush()
-	})
-	n.server.Handler = h
-	return n.dial("/", ws.Options{})
 }
 
 // A ping that has not gone out yet asks for no answer.
@@ -668,7 +565,7 @@ func TestPingBehindASlowWrite(t *testing.T) {
 		// It takes 4 s to read it, and answers each ping at once.
 		time.Sleep(4 * time.Second)
 		p.SetReadDeadline(time.Now().Add(limit))
-		f, err := readFrame(p.r)
+		f, err := readFrame(p.r, false)
 		assert.NoError(t, err)
 		assert.Equal(t, fin|bin, int(f.first))
 		assert.NoError(t, <-done)
@@ -694,14 +591,5 @@ func TestPingEveryInterval(t *testing.T) {
 		}
 		p.Close()
 		<-ended
-	})
-}
-
-// RFC 6455 section 5.1: a client must close the connection.
-func TestServerThatMasks(t *testing.T) {
-	serve(t, nil, func(t *testing.T, n *network) {
-		c := n.dialRaw(masked(fin|text, "hello"))
-		_, data, err := c.Read(context.Background())
-		require.Error(t, err, "RFC 6455 5.1: a client MUST close a connection if it detects a masked frame; got %q", data)
 	})
 }

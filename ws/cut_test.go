@@ -27,7 +27,11 @@ func TestMessageThatIsCut(t *testing.T) {
 				require.ErrorContains(t, <-ended, "ended without a close frame", "after %d bytes", size)
 			})
 			serve(t, nil, func(t *testing.T, n *network) {
-				c := n.dialRaw(header(fin|text, 0, 20_000) + strings.Repeat("x", size))
+				p, c := n.accept(ws.Options{Compression: compression}, "")
+				go func() {
+					p.trickle(header(fin|text, 0, 20_000)+strings.Repeat("x", size), 1<<30)
+					p.Close()
+				}()
 				_, _, err := c.Read(context.Background())
 				require.ErrorContains(t, err, "ended without a close frame", "after %d bytes", size)
 			})

@@ -148,7 +148,7 @@ func FuzzServer(f *testing.F) {
 		}
 		closed := false
 		for {
-			frame, err := readFrame(r)
+			frame, err := readFrame(r, false)
 			if err != nil {
 				if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrClosedPipe) {
 					t.Fatalf("after %q: %v", sent, err)

@@ -523,7 +523,7 @@ func TestShutdownDuringGrant(t *testing.T) {
 		p := n.raw("/", "")
 		p.next()
 		p.SetReadDeadline(time.Now().Add(29 * time.Second))
-		f, err := readFrame(p.r)
+		f, err := readFrame(p.r, false)
 		assert.NoError(t, err)
 		assert.Equal(t, fin|clos, int(f.first))
 		p.Close()

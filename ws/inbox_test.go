@@ -81,7 +81,7 @@ func TestRateForgivesWhatWaited(t *testing.T) {
 			close(queue)
 		}()
 		p.SetReadDeadline(time.Now().Add(29 * time.Second))
-		f, err := readFrame(p.r)
+		f, err := readFrame(p.r, false)
 		assert.Error(t, err, "%v", f)
 		p.Close()
 		close(stop)
