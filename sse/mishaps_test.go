@@ -1,6 +1,7 @@
 package sse_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"io"
@@ -187,6 +188,33 @@ func TestFilterThatDropsEverything(t *testing.T) {
 		assert.NoError(t, n.server.Shutdown(ctx), "Shutdown")
 		s.cancel()
 		time.Sleep(time.Second)
+	})
+}
+
+// TestHeadBeforeHeartbeat has a heartbeat become due while the head of a detached stream
+// still waits to go out with the first messages.
+func TestHeadBeforeHeartbeat(t *testing.T) {
+	var hub broadcast.Hub
+	h := detachable(&hub)
+	h.Grant = func(*http.Request) (*broadcast.Grant, error) {
+		return &broadcast.Grant{Topics: []string{"a"}, Filter: func(*broadcast.Message) bool {
+			time.Sleep(time.Second)
+			return true
+		}}, nil
+	}
+	serve(t, h, func(t *testing.T, n *network) {
+		begin := position(t, &hub)
+		for range 16 + 64 { // what the first two looks have room for
+			publish(t, &hub, "a", "x")
+		}
+		c, err := n.listener.DialContext(t.Context(), "", "")
+		require.NoError(t, err)
+		defer c.Close()
+		_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nLast-Event-ID: "+begin+"\r\n\r\n")
+		require.NoError(t, err)
+		response, err := http.ReadResponse(bufio.NewReader(c), nil)
+		require.NoError(t, err)
+		require.Equal(t, 200, response.StatusCode)
 	})
 }
 

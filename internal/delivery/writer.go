@@ -116,7 +116,10 @@ func (s *Stream) beat(b *batch, w *Worker) bool {
 	if !s.due.Swap(false) || s.silence(s.clock.now()) < s.every {
 		return true
 	}
-	if position := s.sub.Position(); (position != s.told || s.restless) && s.tell(b, Control{Kind: Position, ID: position}) {
+	if position := s.sub.Position(); position != s.told || s.restless {
+		s.tell(b, Control{Kind: Position, ID: position})
+	}
+	if len(b.frames) > 0 { // also what waits for more: a detached stream's opening has the head of the response
 		return s.write(b, w)
 	}
 	if err := s.conn.Beat(w); err != nil {
