@@ -88,14 +88,12 @@ type Handler struct {
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		h.logger().Info("sse: refused a stream", "path", r.URL.Path, "status", http.StatusMethodNotAllowed, "reason", "the method is "+r.Method)
 		w.Header().Set("Allow", "GET, HEAD")
-		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
+		h.misunderstood(w, r, http.StatusMethodNotAllowed, "the method is "+r.Method)
 		return
 	}
 	if !acceptable(r) {
-		h.logger().Info("sse: refused a stream", "path", r.URL.Path, "status", http.StatusNotAcceptable, "reason", "Accept excludes text/event-stream")
-		http.Error(w, http.StatusText(http.StatusNotAcceptable), http.StatusNotAcceptable)
+		h.misunderstood(w, r, http.StatusNotAcceptable, "Accept excludes text/event-stream")
 		return
 	}
 	if stream.Probed(w, r) {
@@ -113,12 +111,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	response, err := newResponse(ground.Writer, r, &h.buffers, options)
 	if err != nil {
-		handler.Refuse(w, r, err)
+		handler.Refuse(w, r, &h.state, err)
 		return
 	}
 	opened, err := handler.Open(r.WithContext(ground.Context), &h.state, h.codec(r, detach))
 	if err != nil {
-		handler.Refuse(w, r, err)
+		handler.Refuse(w, r, &h.state, err)
 		return
 	}
 	started := false
@@ -134,7 +132,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if detach {
 		conn, head, err := hijack(ground.Writer, &h.buffers, options)
 		if err != nil {
-			handler.Refuse(w, r, err)
+			handler.Refuse(w, r, &h.state, err)
 			return
 		}
 		started = true
@@ -160,11 +158,21 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	opened.Serve(response, prologue(r, options), options.Heartbeat, options.MaxAge)
 }
 
+// Stats returns a snapshot of the handler's streams.
+func (h *Handler) Stats() broadcast.StreamStats { return h.state.Stats() }
+
 func (h *Handler) logger() *slog.Logger {
 	if h.Logger == nil {
 		return slog.Default()
 	}
 	return h.Logger
+}
+
+// misunderstood answers a request for something else than an event stream.
+func (h *Handler) misunderstood(w http.ResponseWriter, r *http.Request, status int, reason string) {
+	h.logger().Info("sse: refused a stream", "path", r.URL.Path, "status", status, "reason", reason)
+	h.state.CountRefusal(status)
+	http.Error(w, http.StatusText(status), status)
 }
 
 // acceptable reports whether the client's Accept admits an event stream: the

@@ -127,8 +127,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := check(w, ground.Writer, r, options); err != nil {
 		h.logger().Info("ws: refused a handshake", "path", r.URL.Path, "reason", err)
-		if refused, ok := errors.AsType[*HandshakeError](err); ok && refused.Status != http.StatusForbidden &&
-			refused.Status != http.StatusInternalServerError || h.ErrorHandler == nil {
+		status := statusOf(err)
+		h.state.CountRefusal(status)
+		if status != http.StatusForbidden && status != http.StatusInternalServerError || h.ErrorHandler == nil {
 			answer(w, err) // to what is no handshake in the words of RFC 6455
 			return
 		}
@@ -138,7 +139,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.once.Do(h.setUp)
 	opened, err := handler.Open(r.WithContext(ground.Context), &h.state, &h.codecs[0])
 	if err != nil {
-		handler.Refuse(w, r, err)
+		handler.Refuse(w, r, &h.state, err)
 		return
 	}
 	options.deflater = &h.deflater
@@ -178,6 +179,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	in.serve()
 }
+
+// Stats returns a snapshot of the handler's streams.
+func (h *Handler) Stats() broadcast.StreamStats { return h.state.Stats() }
 
 func (h *Handler) logger() *slog.Logger {
 	if h.Logger == nil {
@@ -298,7 +302,7 @@ func peer(err error) delivery.Reason {
 	case errors.Is(err, errSilent):
 		why.Name = "peer silent"
 	case CloseStatus(err) != -1:
-		why.Name = err.Error()
+		why.Name, why.Detail = "closed by the client", err.Error()
 	}
 	return why
 }

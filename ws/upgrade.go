@@ -176,11 +176,15 @@ func checkOrigin(r *http.Request, o Options) error {
 
 // answer tells the client why its request is not upgraded, in the status alone.
 func answer(w http.ResponseWriter, err error) {
-	status := http.StatusInternalServerError
-	if e, ok := errors.AsType[*HandshakeError](err); ok {
-		status = e.Status
-	}
+	status := statusOf(err)
 	http.Error(w, http.StatusText(status), status)
+}
+
+func statusOf(err error) int {
+	if e, ok := errors.AsType[*HandshakeError](err); ok {
+		return e.Status
+	}
+	return http.StatusInternalServerError
 }
 
 // accept does the handshake of a request that was checked, and takes the

@@ -13,6 +13,8 @@ type batch struct {
 	polled   int // of messages, that are not in frames yet
 	frames   net.Buffers
 	size     int // of frames
+	count    int // of messages in frames
+	replayed int // those of them that a stream gets which has not caught up yet
 }
 
 func (b *batch) add(frame []byte) {
@@ -20,6 +22,12 @@ func (b *batch) add(frame []byte) {
 		b.frames = append(b.frames, frame)
 		b.size += len(frame)
 	}
+}
+
+// reset takes note that the frames were written, or never will be.
+func (b *batch) reset() {
+	clear(b.frames)
+	b.frames, b.size, b.count, b.replayed = b.frames[:0], 0, 0, 0
 }
 
 // precede puts bytes before the first frame: into one buffer with it, since that goes
@@ -53,8 +61,8 @@ func (p *batches) get() *batch {
 
 func (p *batches) put(b *batch) {
 	clear(b.messages[:b.polled]) // the rest is clear: see encode and write
-	clear(b.frames)
-	b.frames, b.size, b.polled = b.frames[:0], 0, 0
+	b.polled = 0
+	b.reset()
 	if cap(b.frames) <= 1024 {
 		p.pool.Put(b)
 	}

@@ -58,10 +58,11 @@ type Conn interface {
 
 // Reason is why a stream ended.
 type Reason struct {
-	Name string // for the log
-	Code int    // the WebSocket status code; 0: no close frame, the connection is cut
-	Text string // goes with Code
-	Owed bool   // first the client gets what is in the log when the stream is asked to end
+	Name   string // for the log and the counts: one of a few
+	Code   int    // the WebSocket status code; 0: no close frame, the connection is cut
+	Text   string // goes with Code
+	Owed   bool   // first the client gets what is in the log when the stream is asked to end
+	Detail string // for the log
 }
 
 // The reasons that both transports have.

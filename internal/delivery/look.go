@@ -88,8 +88,13 @@ func (s *Stream) encode(b *batch, w *Worker) bool {
 			return false
 		}
 		b.add(frame)
+		b.count++
+		if s.catching {
+			b.replayed++
+		}
 		s.told, s.news = m.ID, true
 	}
+	s.catching = s.catching && b.polled == s.room
 	// One Poll takes about what one write does: what is held here may not be kept
 	// by the log any more.
 	switch {
@@ -106,6 +111,7 @@ func (s *Stream) encode(b *batch, w *Worker) bool {
 // after it, the position told with the gap resumes as a gap: a client cut in the
 // middle of the snapshot gets it again.
 func (s *Stream) tellGap(b *batch, gap *broadcast.GapError) error {
+	s.counts.gaps.Add(1)
 	told := Control{Kind: Gap, ID: gap.ID, Topics: gap.Topics}
 	if s.grant.Snapshot != nil {
 		told.ID = lost
@@ -192,7 +198,10 @@ func (s *Stream) snapshot(b *batch) error {
 		return err
 	})
 	for i := range state {
-		b.add(s.codec.try(&state[i], true))
+		if frame := s.codec.try(&state[i], true); frame != nil {
+			b.add(frame)
+			b.count++
+		}
 	}
 	return err
 }
@@ -203,6 +212,7 @@ func (s *Stream) add(b *batch, m *broadcast.Message, bare bool) {
 	}
 	if frame := s.codec.form(m, bare).frame; frame != nil {
 		b.add(frame)
+		b.count++
 		if !bare {
 			s.told = m.ID
 		}

@@ -32,6 +32,7 @@ type State struct {
 	servers        Servers
 	clock          clock
 	workers        workers
+	counts         counts
 	warnOfDeadline sync.Once
 	topics         atomic.Pointer[broadcast.Grant] // what everybody gets
 }
@@ -79,6 +80,7 @@ func (h Handler) Open(r *http.Request, state *State, codec *Codec) (_ *Stream, e
 		return nil, err
 	}
 	after := After(r)
+	s.catching = !after.IsZero()
 	s.sub, err = h.Broadcaster.Subscribe(r.Context(), broadcast.SubscribeOptions{
 		Topics: s.grant.Topics,
 		After:  after,
@@ -173,9 +175,10 @@ func status(err error) (int, error) {
 	return http.StatusInternalServerError, err
 }
 
-// Refuse answers a request that gets no stream, and logs it once.
-func (h Handler) Refuse(w http.ResponseWriter, r *http.Request, err error) {
+// Refuse answers a request that gets no stream, and logs and counts it once.
+func (h Handler) Refuse(w http.ResponseWriter, r *http.Request, state *State, err error) {
 	status, err := status(err)
+	state.CountRefusal(status)
 	var retryAfter time.Duration
 	if refusal, ok := errors.AsType[*broadcast.Refusal](err); ok {
 		retryAfter = refusal.RetryAfter

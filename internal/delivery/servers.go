@@ -40,6 +40,19 @@ func (s *Servers) of(r *http.Request) *server {
 	return anew
 }
 
+// each calls f with each open stream.
+func (s *Servers) each(f func(*Stream)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, server := range s.all {
+		server.mu.Lock()
+		for stream := range server.streams {
+			f(stream)
+		}
+		server.mu.Unlock()
+	}
+}
+
 func (s *server) shutDown() {
 	s.mu.Lock()
 	s.down = true

@@ -21,6 +21,7 @@ type Stream struct {
 	codec   *Codec
 	clock   *clock
 	workers *workers
+	counts  *counts
 	next    *Stream       // that waits for a worker
 	wake    chan struct{} // wakes the goroutine that serves the stream; nil: a worker writes
 	grant   *broadcast.Grant
@@ -45,6 +46,7 @@ type Stream struct {
 	place int32                  // among the clock's ticks, from 1; the clock's
 	why   atomic.Pointer[Reason] // set once the stream is to end
 	wrote atomic.Int64           // when something was written last, by the clock
+	turn  atomic.Int64           // when the writer's turn began, likewise; 0: it has none
 	every time.Duration          // beats; 0: never
 	until time.Duration          // the stream ends then, by the clock; 0: never
 
@@ -54,6 +56,7 @@ type Stream struct {
 	told        broadcast.ID // the position that the client has
 	opening     *batch       // what the first look found
 	room        int          // how many messages the next Poll takes
+	catching    bool         // it has resumed, and not caught up yet
 	unspeakable bool         // it was a gap, which the wire cannot tell
 	news        bool         // it was something that the client did not know
 
@@ -62,6 +65,7 @@ type Stream struct {
 	expires  bool // until is when the grant does
 	poll     bool // the stream ends with the first news
 	restless bool // each beat tells the position
+	cell     byte // of the counts
 }
 
 // The states of Stream.word. A look that finds nothing and a notification that
@@ -74,7 +78,7 @@ const (
 )
 
 func newStream(ctx context.Context, h Handler, state *State, codec *Codec) *Stream {
-	return &Stream{codec: codec, clock: &state.clock, workers: &state.workers, request: ctx, outlives: h.Detach, room: minRoom}
+	return &Stream{codec: codec, clock: &state.clock, workers: &state.workers, counts: &state.counts, request: ctx, outlives: h.Detach, room: minRoom}
 }
 
 // Context ends when the stream has ended. It is first asked for before Start.
@@ -159,6 +163,12 @@ const pollFor = 25 * time.Second
 
 func (s *Stream) begin(conn Conn, prologue []byte, interval, maxAge time.Duration) {
 	s.conn, s.every = conn, interval
+	if s.catching {
+		s.counts.resumed.Add(1)
+	} else {
+		s.counts.fresh.Add(1)
+	}
+	s.cell = byte(s.counts.next.Add(1) % uint32(len(s.counts.cells)))
 	s.wrote.Store(int64(s.clock.now()))
 	s.endLater(maxAge)
 	if prologue != nil {

@@ -10,6 +10,7 @@ import (
 func (s *Stream) run(w *Worker) (ended bool) {
 	for {
 		s.word.Store(writing)
+		s.turn.Store(max(1, int64(s.clock.now())))
 		more := false
 		err := guard("the stream's writer", func() error {
 			more = s.drain(w)
@@ -23,6 +24,7 @@ func (s *Stream) run(w *Worker) (ended bool) {
 			s.finish()
 			return true
 		}
+		s.turn.Store(0)
 		if s.word.CompareAndSwap(writing, idle) {
 			return false
 		}
@@ -143,13 +145,19 @@ func (s *Stream) write(b *batch, w *Worker) bool {
 			return false
 		}
 		frames = frames[k:]
+		s.counts.cells[s.cell].bytes.Add(uint64(size))
 		s.wrote.Store(int64(s.clock.now()))
 		if why := s.asked(); why != nil && !why.Owed {
 			return false // such as a Grant that has expired while this write waited
 		}
 	}
-	clear(b.frames)
-	b.frames, b.size = b.frames[:0], 0
+	if b.count > 0 {
+		s.counts.cells[s.cell].live.Add(uint64(b.count - b.replayed))
+		if b.replayed > 0 {
+			s.counts.cells[s.cell].replayed.Add(uint64(b.replayed))
+		}
+	}
+	b.reset()
 	return true
 }
 
@@ -190,7 +198,12 @@ func (s *Stream) finish() {
 	if err != nil {
 		s.codec.Logger.Error(s.codec.Name+": ending a stream", "error", err)
 	}
-	s.codec.Logger.Debug(s.codec.Name+": stream ended", "reason", why.Name, "position", s.told)
+	if why.Detail == "" {
+		s.codec.Logger.Debug(s.codec.Name+": stream ended", "reason", why.Name, "position", s.told)
+	} else {
+		s.codec.Logger.Debug(s.codec.Name+": stream ended", "reason", why.Name, "detail", why.Detail, "position", s.told)
+	}
+	s.counts.end(why.Name)
 	s.over.Store(true)
 	s.clock.forget(s)
 	if s.detach != nil {

@@ -1,0 +1,125 @@
+package sse_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/sse"
+)
+
+// What a handler's streams do, and have done: for a log, expvar, or a metrics library.
+func ExampleHandler_Stats() {
+	var hub broadcast.Hub
+	news := &sse.Handler{Broadcaster: &hub, Topics: []string{"news"}}
+	server := httptest.NewServer(news)
+	defer server.Close()
+
+	response, err := http.Get(server.URL)
+	if err != nil {
+		panic(err)
+	}
+	stats := news.Stats()
+	fmt.Println(stats.Open, "open,", stats.Opened, "opened")
+	response.Body.Close()
+	hub.Close() // ends the stream
+
+	http.Post(server.URL, "text/plain", nil)
+	fmt.Println("refused:", news.Stats().Refused)
+	// Output:
+	// 1 open, 1 opened
+	// refused: map[405:1]
+}
+
+// TestStats follows a handler through all that it counts.
+func TestStats(t *testing.T) {
+	for _, detach := range []bool{false, true} {
+		t.Run(fmt.Sprint("detached: ", detach), func(t *testing.T) {
+			hub := &broadcast.Hub{Keep: 4}
+			h := &sse.Handler{Broadcaster: hub, Detach: detach, Options: sse.Options{Heartbeat: -1}, Grant: func(r *http.Request) (*broadcast.Grant, error) {
+				if r.URL.Path == "/nobody" {
+					return nil, &broadcast.Refusal{Status: 401, Err: errors.New("nobody")}
+				}
+				return &broadcast.Grant{Topics: []string{"a"}}, nil
+			}, Logger: new(logbook).logger()}
+			serve(t, h, func(t *testing.T, n *network) {
+				require.Equal(t, broadcast.StreamStats{}, h.Stats(), "before its first use")
+				fresh := n.get("/")
+				begin := fresh.begins()
+				prologue := len("retry: 3000\nid: \n\n") + len(begin)
+				require.Equal(t, 1, h.Stats().Open)
+				one := publish(t, hub, "a", "one")
+				fresh.says(tick(one, "one"))
+				resumed := n.get("/", "Last-Event-ID", begin)
+				require.Equal(t, begin, resumed.begins())
+				resumed.says(tick(one, "one"))
+				two := publish(t, hub, "a", "two")
+				fresh.says(tick(two, "two"))
+				resumed.says(tick(two, "two"))
+				synctest.Wait()
+				stats := h.Stats()
+				size := 2*prologue + 2*len(tick(one, "one")) + 2*len(tick(two, "two"))
+				if detach { // with the head, and in chunks
+					require.Greater(t, stats.Bytes, uint64(size))
+				} else {
+					require.EqualValues(t, size, stats.Bytes)
+				}
+				stats.Bytes = 0
+				require.Equal(t, broadcast.StreamStats{Open: 2, Opened: 2, Resumed: 1, Messages: 4, Replayed: 1}, stats)
+
+				for range 5 { // one is not kept any more
+					publish(t, hub, "a", "more")
+					synctest.Wait() // the others keep up
+				}
+				n.get("/", "Last-Event-ID", begin).says("retry: 3000\nevent: gap\n")
+				n.get("/nobody")
+				n.do("POST", "/", nil)
+				n.get("/", "Accept", "text/html")
+				synctest.Wait()
+				stats = h.Stats()
+				require.EqualValues(t, 1, stats.Gaps)
+				require.Equal(t, map[int]uint64{401: 1, 405: 1, 406: 1}, stats.Refused)
+				require.EqualValues(t, 2, stats.Resumed)
+				require.EqualValues(t, 1+4, stats.Replayed)
+				require.Zero(t, stats.Behind, "all have everything")
+
+				require.NoError(t, hub.Close())
+				synctest.Wait()
+				stats = h.Stats()
+				require.Zero(t, stats.Open)
+				require.Equal(t, map[string]uint64{"restart": 3}, stats.Ended)
+			})
+		})
+	}
+}
+
+// TestStatsOfASlowClient has a client that stops reading, and shows for how long.
+func TestStatsOfASlowClient(t *testing.T) {
+	hub := &broadcast.Hub{}
+	h := &sse.Handler{Broadcaster: hub, Topics: []string{"a"}, Logger: new(logbook).logger()}
+	serve(t, h, func(t *testing.T, n *network) {
+		good := n.get("/")
+		good.begins()
+		n.stuck("/")
+		synctest.Wait()
+		publish(t, hub, "a", strings.Repeat("x", 1000))
+		time.Sleep(3 * time.Second)
+		stats := h.Stats()
+		require.Equal(t, 2, stats.Open)
+		require.Equal(t, 1, stats.Behind)
+		require.InDelta(t, 3*time.Second, stats.Lag, 1)
+		time.Sleep(10 * time.Second)
+		stats = h.Stats()
+		require.Zero(t, stats.Behind)
+		require.Zero(t, stats.Lag)
+		require.Equal(t, map[string]uint64{"write failed": 1}, stats.Ended)
+	})
+}

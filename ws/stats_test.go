@@ -1,0 +1,46 @@
+package ws_test
+
+import (
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/ws"
+)
+
+// TestStats is TestStats of package sse, for what differs.
+func TestStats(t *testing.T) {
+	for _, detach := range []bool{false, true} {
+		hub := &broadcast.Hub{}
+		h := &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Detach: detach, Options: ws.Options{PingInterval: -1}, Logger: silent}
+		serve(t, h, func(t *testing.T, n *network) {
+			first, second := n.raw("/", ""), n.raw("/?lastEventId="+position(t, hub), "")
+			ready := `{"ready":"` + position(t, hub) + `"}`
+			first.says(ready)
+			second.says(ready)
+			id := say(t, hub, "a", "hello")
+			first.says(message(id, "a", "hello"))
+			second.says(message(id, "a", "hello"))
+			synctest.Wait()
+			require.Equal(t, broadcast.StreamStats{
+				Open: 2, Opened: 2, Resumed: 1, Messages: 2,
+				Bytes: uint64(len(unmasked(fin|text, ready))+len(unmasked(fin|text, message(id, "a", "hello")))) * 2,
+			}, h.Stats())
+
+			first.write(masked(fin|clos, closing(4123, "any words of the client's")))
+			first.closes(4123)
+			second.write(masked(fin|text, "hello"))
+			second.closes(1008)
+			response, err := n.client.Get("http://memory/")
+			require.NoError(t, err)
+			response.Body.Close()
+			synctest.Wait()
+			stats := h.Stats()
+			require.Zero(t, stats.Open)
+			require.Equal(t, map[string]uint64{"closed by the client": 1, "no message is expected": 1}, stats.Ended)
+			require.Equal(t, map[int]uint64{426: 1}, stats.Refused)
+		})
+	}
+}
