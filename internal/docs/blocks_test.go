@@ -1,0 +1,188 @@
+package docs_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const ours = "github.com/fanfare-go/fanfare/"
+
+// paths are the packages that code uses without saying where they come from, beside those
+// of the standard library whose names are their paths.
+var paths = map[string]string{
+	"broadcast": ours + "broadcast", "sse": ours + "sse", "ws": ours + "ws", "middleware": ours + "middleware", "browser": ours + "browser",
+	"faults": ours + "faults", "ssetest": ours + "sse/ssetest", "wstest": ours + "ws/wstest", "broadcasttest": ours + "broadcast/broadcasttest",
+	"natsjournal": ours + "broadcast/natsjournal", "redisjournal": ours + "broadcast/redisjournal", "prometheusstats": ours + "broadcast/prometheusstats",
+	"chi": "github.com/go-chi/chi/v5", "require": "github.com/stretchr/testify/require",
+	"nats": "github.com/nats-io/nats.go", "redis": "github.com/redis/go-redis/v9",
+	"prometheus": "github.com/prometheus/client_golang/prometheus", "promhttp": "github.com/prometheus/client_golang/prometheus/promhttp",
+	"http": "net/http", "httptest": "net/http/httptest", "slog": "log/slog", "json": "encoding/json", "synctest": "testing/synctest", "tls": "crypto/tls",
+	"rand": "crypto/rand", "atomic": "sync/atomic", "signal": "os/signal",
+}
+
+// given is what code uses that the page only speaks of.
+var given = map[string]string{
+	"ctx":        "var ctx context.Context",
+	"hub":        "var hub *broadcast.Hub",
+	"mux":        "var mux *http.ServeMux",
+	"server":     "var server *http.Server",
+	"router":     "var router chi.Router",
+	"drain":      "var drain *middleware.Drain",
+	"news":       "var news http.Handler",
+	"events":     "var events *sse.Handler",
+	"sockets":    "var sockets *ws.Handler",
+	"newRouter":  "func newRouter() http.Handler { return nil }",
+	"publish":    "func publish(text string) {}",
+	"userOf":     "func userOf(r *http.Request) (user string, expires time.Time, err error) { return }",
+	"mayRead":    "func mayRead(user, topic string) bool { return false }",
+	"redeem":     "func redeem(ticket string) (user string, err error) { return }",
+	"answer":     "func answer(ctx context.Context, prompt string) iter.Seq[string] { return nil }",
+	"loadPrices": "func loadPrices(ctx context.Context) ([]broadcast.Message, error) { return nil, nil }",
+}
+
+var name = regexp.MustCompile(`^(?:func|var) (\w+)`)
+
+// TestGo compiles each block of Go: files, declarations, or statements.
+func TestGo(t *testing.T) {
+	folder := t.TempDir()
+	here, err := os.Getwd()
+	require.NoError(t, err)
+	overlay := struct{ Replace map[string]string }{map[string]string{}}
+	args := []string{"build", "-overlay", filepath.Join(folder, "overlay.json")}
+	for _, p := range pages(t) {
+		blocks, _ := p.take()
+		for _, b := range blocks {
+			if b.language != "go" {
+				continue
+			}
+			source, err := complete(b.text, fmt.Sprintf("%s:%d", p.path, b.line))
+			if !assert.NoError(t, err) {
+				continue
+			}
+			n := fmt.Sprintf("block%d", len(overlay.Replace))
+			file := filepath.Join(folder, n+".go")
+			require.NoError(t, os.WriteFile(file, []byte(source), 0o600))
+			overlay.Replace[filepath.Join(here, "blocks", n, "block.go")] = file
+			args = append(args, "./blocks/"+n)
+		}
+	}
+	require.Greater(t, len(overlay.Replace), 10)
+	text, err := json.Marshal(overlay)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "overlay.json"), text, 0o600))
+	out, err := exec.Command("go", args...).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	t.Logf("%d blocks of Go", len(overlay.Replace))
+}
+
+// complete makes a file of a block.
+func complete(text, place string) (string, error) {
+	at := "//line " + place + "\n"
+	if strings.HasPrefix(text, "package ") || strings.Contains(text, "\npackage ") {
+		return at + text, nil
+	}
+	body := at + text
+	file, err := parse("package block\n" + body)
+	if err != nil {
+		body = "func _() error {\n" + at + text + "\nreturn nil }\n"
+		if file, err = parse("package block\n" + body); err != nil {
+			return "", fmt.Errorf("%s: it is neither a file nor declarations nor statements: %w", place, err)
+		}
+	}
+	declared := declarations(file)
+	file, err = parse("package block\n" + body + declared)
+	if err != nil {
+		return "", err
+	}
+	return "package block\n" + imports(file) + body + declared, nil
+}
+
+func parse(source string) (*ast.File, error) {
+	return parser.ParseFile(token.NewFileSet(), "", source, 0)
+}
+
+// declarations declares what is given.
+func declarations(file *ast.File) (text string) {
+	for used := range unresolved(file) {
+		text += "\n" + given[used]
+	}
+	return text + "\n"
+}
+
+// imports imports what stands before a dot and is declared nowhere.
+func imports(file *ast.File) string {
+	free := unresolved(file)
+	packages := make(map[string]bool)
+	ast.Inspect(file, func(n ast.Node) bool {
+		if s, ok := n.(*ast.SelectorExpr); ok {
+			if x, ok := s.X.(*ast.Ident); ok && free[x.Name] {
+				packages[x.Name] = true
+			}
+		}
+		return true
+	})
+	var text strings.Builder
+	for _, p := range slices.Sorted(maps.Keys(packages)) {
+		path, known := paths[p]
+		if !known {
+			path = p
+		}
+		fmt.Fprintf(&text, "import %q\n", path)
+	}
+	return text.String()
+}
+
+// unresolved are the names that a file does not declare.
+func unresolved(file *ast.File) map[string]bool {
+	names := make(map[string]bool)
+	for _, ident := range file.Unresolved { //nolint:staticcheck // names are enough here
+		names[ident.Name] = true
+	}
+	return names
+}
+
+// TestGiven keeps the table of what is given in order.
+func TestGiven(t *testing.T) {
+	for n, declaration := range given {
+		match := name.FindStringSubmatch(declaration)
+		require.NotNil(t, match)
+		require.Equal(t, n, match[1])
+	}
+}
+
+// TestJavaScript has Node look at each block of JavaScript.
+func TestJavaScript(t *testing.T) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Skip("node is not installed: the blocks of JavaScript are not looked at here")
+	}
+	n := 0
+	for _, p := range pages(t) {
+		blocks, _ := p.take()
+		for _, b := range blocks {
+			if b.language != "js" {
+				continue
+			}
+			n++
+			file := filepath.Join(t.TempDir(), "block.mjs")
+			require.NoError(t, os.WriteFile(file, []byte(b.text), 0o600))
+			out, err := exec.Command(node, "--check", file).CombinedOutput()
+			assert.NoError(t, err, "%s:%d: %s", p.path, b.line, out)
+		}
+	}
+	require.Positive(t, n)
+}

@@ -1,0 +1,17 @@
+package docs_test
+
+// What the pages' code uses, so that go.mod has it.
+import (
+	_ "github.com/go-chi/chi/v5"
+	_ "github.com/nats-io/nats.go"
+	_ "github.com/olahol/melody"
+	_ "github.com/prometheus/client_golang/prometheus/promhttp"
+	_ "github.com/r3labs/sse/v2"
+	_ "github.com/redis/go-redis/v9"
+	_ "github.com/tmaxmax/go-sse"
+
+	_ "github.com/fanfare-go/fanfare/broadcast/natsjournal"
+	_ "github.com/fanfare-go/fanfare/broadcast/prometheusstats"
+	_ "github.com/fanfare-go/fanfare/broadcast/redisjournal"
+	_ "github.com/gorilla/websocket"
+)
