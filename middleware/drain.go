@@ -15,7 +15,8 @@ import (
 // Drain ends the streams of a server that shuts down in good order: load balancers
 // notice first, new streams are sent elsewhere, and open ones end one after the other,
 // so that their clients do not all come to the next server at once. Each gets what it
-// is owed before it ends, and resumes where it was.
+// is owed before it ends, and resumes where it was. Owed is what its server's Hub has;
+// with a Journal, what another server has just published comes after the resuming.
 //
 // http.Server.Shutdown alone ends the streams of sse.Handler and ws.Handler too, but
 // all at once; it waits without end for an sse.Writer, and does not know of a

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -27,6 +28,7 @@ type site struct {
 	t       *testing.T
 	address string
 	journal broadcasttest.Journal // the servers' common log
+	more    []func(*http.ServeMux, *broadcast.Hub)
 
 	killsWebSockets atomic.Bool // once they are open
 	holdsResponses  atomic.Bool // until they have ended
@@ -39,8 +41,9 @@ type site struct {
 	stop   func()
 }
 
-func newSite(t *testing.T) *site {
-	s := &site{t: t, address: "127.0.0.1:0"}
+// newSite starts a site. More is what adds routes to each of its servers.
+func newSite(t *testing.T, more ...func(*http.ServeMux, *broadcast.Hub)) *site {
+	s := &site{t: t, address: "127.0.0.1:0", more: more}
 	s.start()
 	t.Cleanup(s.kill)
 	return s
@@ -96,6 +99,9 @@ func (s *site) start() {
 				return err
 			}
 		}}))
+	for _, add := range s.more {
+		add(mux, hub)
+	}
 	server := &http.Server{Handler: mux, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), ConnState: func(c net.Conn, state http.ConnState) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -127,8 +133,7 @@ func (s *site) network(next http.Handler) http.Handler {
 // kill ends the server as a crash does: nobody is told.
 func (s *site) kill() {
 	s.mu.Lock()
-	server, conns, stop := s.server, s.conns, s.stop
-	s.conns = nil
+	server, conns, stop := s.server, maps.Clone(s.conns), s.stop // clients still come
 	s.mu.Unlock()
 	if server == nil {
 		return
@@ -137,6 +142,17 @@ func (s *site) kill() {
 		_ = c.Close()
 	}
 	_ = server.Close()
+	stop()
+}
+
+// end ends the server in good order: a stream gets what it is owed, and an end.
+func (s *site) end() {
+	s.mu.Lock()
+	server, stop := s.server, s.stop
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	require.NoError(s.t, server.Shutdown(ctx))
 	stop()
 }
 

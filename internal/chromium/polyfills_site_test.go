@@ -1,0 +1,202 @@
+package chromium_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/sse"
+)
+
+// ways are how a handler may hold a stream: the second one detached.
+var ways = []string{"attached", "detached"}
+
+// polyfillSite is a site whose streams are for polyfills: they are quick, and what was
+// asked for is kept.
+type polyfillSite struct {
+	*site
+	refuses atomic.Bool
+
+	mu    sync.Mutex // guards what follows
+	asked map[string][]asked
+}
+
+// asked is what a client has asked for.
+type asked struct {
+	header string // Last-Event-ID
+	query  url.Values
+}
+
+const nodeModules = "../interop/node/node_modules"
+
+// browsePolyfills starts a browser for what npm has to have installed.
+func browsePolyfills(t *testing.T) context.Context {
+	t.Helper()
+	for _, name := range []string{"event-source-polyfill", "@microsoft/fetch-event-source"} {
+		if _, err := os.Stat(filepath.Join(nodeModules, name)); err != nil {
+			t.Skipf("%s is not installed: run npm install in internal/interop/node", name)
+		}
+	}
+	return browse(t)
+}
+
+func newPolyfillSite(t *testing.T) *polyfillSite {
+	s := &polyfillSite{asked: make(map[string][]asked)}
+	s.site = newSite(t, s.mount)
+	return s
+}
+
+func (s *polyfillSite) mount(mux *http.ServeMux, hub *broadcast.Hub) {
+	mux.Handle("GET /npm/", http.StripPrefix("/npm/", http.FileServer(http.Dir(nodeModules))))
+	mux.HandleFunc("GET /polyfills", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, polyfillPage)
+	})
+	grant := func(*http.Request) (*broadcast.Grant, error) {
+		if s.refuses.Load() {
+			return nil, &broadcast.Refusal{Status: http.StatusServiceUnavailable}
+		}
+		return &broadcast.Grant{Topics: []string{"a"}}, nil
+	}
+	for i, way := range ways {
+		events := &sse.Handler{Broadcaster: hub, Grant: grant, Detach: i == 1, Logger: slog.New(slog.DiscardHandler),
+			Options: sse.Options{Retry: 50 * time.Millisecond, Heartbeat: 100 * time.Millisecond}}
+		mux.HandleFunc("GET /"+way+"/{client}", func(w http.ResponseWriter, r *http.Request) {
+			s.mu.Lock()
+			client := r.PathValue("client")
+			s.asked[client] = append(s.asked[client], asked{r.Header.Get("Last-Event-ID"), r.URL.Query()})
+			s.mu.Unlock()
+			events.ServeHTTP(w, r)
+		})
+	}
+}
+
+// askedBy is what a client has asked for, from the first time on.
+func (s *polyfillSite) askedBy(client string) []asked {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.asked[client])
+}
+
+// elsewhere publishes what this server may not live to see.
+func (s *polyfillSite) elsewhere(topic, text string) {
+	_, err := s.journal.Append(context.Background(), broadcast.Message{Topic: topic, Data: []byte(text)})
+	require.NoError(s.t, err)
+}
+
+// openPolyfills opens the polyfills' page.
+func (s *polyfillSite) openPolyfills(browser context.Context) *tab {
+	s.t.Helper()
+	p := s.open(browser)
+	do(s.t, p.ctx, chromedp.Navigate(s.url("/polyfills")))
+	p.until("window.loaded === true")
+	return p
+}
+
+// subscribe has a client in a page of its own, and waits until its stream stands.
+func (s *polyfillSite) subscribe(browser context.Context, client, path string) *tab {
+	s.t.Helper()
+	p := s.openPolyfills(browser)
+	p.run(fmt.Sprintf("clients[%q](%q)", client, path))
+	p.until("states.includes('open')")
+	return p
+}
+
+// polyfillPage keeps what a stream brings where the test finds it.
+var polyfillPage = strings.TrimSpace(`
+<!doctype html><meta charset="utf-8"><title>polyfills</title><link rel="icon" href="data:,">
+<script src="/npm/event-source-polyfill/src/eventsource.js"></script>
+<script>
+window.polyfills = [EventSourcePolyfill];
+window.kept = fetch;
+window.fetch = undefined; // which is looked for once
+</script>
+<script src="/npm/event-source-polyfill/src/eventsource.js"></script>
+<script>
+polyfills.push(EventSourcePolyfill);
+window.fetch = kept;
+</script>
+<script type="importmap">
+{
+  "imports": {
+    "@microsoft/fetch-event-source": "/npm/@microsoft/fetch-event-source/lib/esm/index.js",
+    "/npm/@microsoft/fetch-event-source/lib/esm/fetch": "/npm/@microsoft/fetch-event-source/lib/esm/fetch.js",
+    "/npm/@microsoft/fetch-event-source/lib/esm/parse": "/npm/@microsoft/fetch-event-source/lib/esm/parse.js"
+  }
+}
+</script>
+<script type="module">
+import { fetchEventSource, EventStreamContentType } from '@microsoft/fetch-event-source';
+window.got = [];
+window.fired = [];
+window.blank = 0;
+window.states = [];
+const take = (type, id, data) => {
+  window.got.push(type === 'gap' ? type : data);
+  window.fired.push({ Type: type, ID: id, Data: data });
+};
+const follow = (source, types = []) => {
+  for (const type of ['message', 'gap', ...types]) source.addEventListener(type, (e) => take(e.type, e.lastEventId, e.data));
+  source.onopen = () => window.states.push('open');
+  source.onerror = ({ error }) => window.states.push(source.readyState === 2 ? 'gave up' : error ? 'error' : 'closed');
+};
+const [overFetch, overXHR] = window.polyfills;
+const heartbeatTimeout = 2000; // after which they come back
+class RetriableError extends Error {}
+class FatalError extends Error {}
+window.clients = {
+  'EventSource': (url, types) => follow(new EventSource(url), types),
+  'event-source-polyfill': (url, types) => follow(new overFetch(url, { heartbeatTimeout }), types),
+  'event-source-polyfill over XMLHttpRequest': (url, types) => follow(new overXHR(url, { heartbeatTimeout }), types),
+  'event-source-polyfill over XMLHttpRequest, no-cache': (url) => follow(new overXHR(url, { heartbeatTimeout, headers: { 'Cache-Control': 'no-cache' } })),
+  // As its README has it.
+  'fetch-event-source': (url) => {
+    fetchEventSource(url, {
+      async onopen(response) {
+        if (response.ok && response.headers.get('content-type') === EventStreamContentType) window.states.push('open');
+        else if (response.status >= 400 && response.status < 500 && response.status !== 429) throw new FatalError();
+        else throw new RetriableError();
+      },
+      onmessage({ event, id, data }) {
+        if (!event && !data) window.blank++;
+        else take(event || 'message', id, data);
+      },
+      onclose() {
+        window.states.push('closed');
+        throw new RetriableError();
+      },
+      onerror(err) {
+        window.states.push('error');
+        if (err instanceof FatalError) throw err;
+      },
+    });
+  },
+  'fetch-event-source, at its simplest': async (url) => {
+    await fetchEventSource(url, {
+      async onopen() { window.states.push('open'); },
+      onmessage: ({ data }) => data && take('message', '', data),
+    });
+    window.states.push('done');
+  },
+};
+window.hide = (hidden) => { // headless, a page is never hidden
+  Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+  document.dispatchEvent(new Event('visibilitychange'));
+};
+window.loaded = true;
+</script>
+`)

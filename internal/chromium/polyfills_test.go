@@ -1,0 +1,366 @@
+package chromium_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// polyfills are other people's ends of an event stream, by their names in the page, and
+// what each does in its own way.
+var polyfills = []polyfill{
+	{
+		name:  "event-source-polyfill",
+		query: inQuery, lags: lagging,
+	},
+	{
+		name:  "event-source-polyfill over XMLHttpRequest", // where there is no fetch
+		query: inQuery, lags: lagging,
+		refused: "it gives up on any status but 200, and without fetch's no-store the handler does not take it for an EventSource",
+	},
+	{
+		name:      "fetch-event-source",
+		positions: "it fires for blocks without data, which WHATWG HTML 9.2.6 drops",
+		reads:     "it gives an event the id of its own block alone, and drops empty lines that the data begins with",
+		hasty:     "it knows no Retry-After, and does not back off",
+	},
+}
+
+const (
+	inQuery = "a header would have to be allowed on other origins"
+	lagging = "it moves its last ID with events alone, where WHATWG HTML 9.2.6 moves it with a block that has nothing but an id as well"
+)
+
+type polyfill struct {
+	name string
+
+	query     string // why it sends the last ID in the query, not as a header
+	positions string // why a block that only moves the position fires
+	lags      string // why it has no last ID before its first event
+	refused   string // why it does not come back when it was refused for a while
+	hasty     string // why it comes back at once when it was refused
+	reads     string // why it reads other events than the browser
+}
+
+// fired is an event as a page gets it.
+type fired struct{ Type, ID, Data string }
+
+// TestPolyfills cuts and ends streams while messages flow, and lets the server forget
+// everything.
+func TestPolyfills(t *testing.T) {
+	browser := browsePolyfills(t)
+	for _, client := range polyfills {
+		for _, way := range ways {
+			t.Run(client.name+"/"+way, func(t *testing.T) {
+				t.Parallel()
+				s := newPolyfillSite(t)
+				p := s.subscribe(browser, client.name, "/"+way+"/x")
+				n := 0
+				flow := func(messages int, publish func(string)) {
+					for range messages {
+						publish(strconv.Itoa(n))
+						n++
+					}
+				}
+				elsewhere := func(text string) { s.elsewhere("a", text) }
+				caughtUp := func() { p.until(fmt.Sprintf("got.at(-1) === '%d'", n-1)) }
+				flow(50, s.publish)
+				caughtUp()
+				for _, stop := range []func(){s.kill, s.end} {
+					flow(200, s.publish) // some of which are still on their way
+					stop()
+					flow(50, elsewhere)
+					s.start()
+					flow(50, s.publish)
+					caughtUp()
+				}
+				require.Equal(t, numbers(0, n), evaluate[[]string](p, "got"), "each once, in order, without a gap")
+				states := evaluate[[]string](p, "states")
+				closed := slices.DeleteFunc(slices.Clone(states), func(state string) bool { return state != "closed" })
+				require.Len(t, closed, 1, "a cut is none, the end is: %v", states)
+
+				// A server that has forgotten everything says so, and that is resumed from.
+				s.kill()
+				s.journal.Recreate()
+				s.start()
+				p.until("got.at(-1) === 'gap'")
+				s.publish("hello")
+				p.until("got.at(-1) === 'hello'")
+				s.kill()
+				s.elsewhere("a", "missed")
+				s.start()
+				p.until("got.at(-1) === 'missed'")
+				require.Equal(t, []string{"gap", "hello", "missed"}, evaluate[[]string](p, fmt.Sprintf("got.slice(%d)", n)))
+				gap := evaluate[fired](p, fmt.Sprintf("fired[%d]", n))
+				require.Equal(t, fired{"gap", gap.ID, fmt.Sprintf(`{"gap":%q}`, gap.ID)}, gap)
+
+				requests := s.askedBy("x")
+				require.Len(t, requests, 5)
+				for i, r := range requests {
+					header, query := i > 0, false
+					if client.query != "" {
+						header, query = false, i > 0
+					}
+					require.Equal(t, header, r.header != "", "%d: Last-Event-ID %q", i, r.header)
+					require.Equal(t, query, r.query.Get("lastEventId") != "", "%d: %v: %s", i, r.query, client.query)
+				}
+			})
+		}
+	}
+}
+
+// TestPolyfillsQuiet has streams with nothing but heartbeats and positions.
+func TestPolyfillsQuiet(t *testing.T) {
+	browser := browsePolyfills(t)
+	for _, way := range ways {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			s := newPolyfillSite(t)
+			pages := make(map[string]*tab)
+			for _, client := range polyfills {
+				pages[client.name] = s.subscribe(browser, client.name, "/"+way+"/"+url.PathEscape(client.name))
+			}
+			next := s.lines("/" + way + "/lines") // of one more stream, which begins after theirs
+			s.publish("before")
+			next("data: before")
+			for range 5 {
+				for range 9 { // heartbeats, in about a second
+					next(":")
+				}
+				s.elsewhere("b", "moves the position")
+				next("id: ")
+			}
+			s.publish("after")
+			for _, client := range polyfills {
+				p := pages[client.name]
+				p.until("got.at(-1) === 'after'")
+				require.Equal(t, []string{"before", "after"}, evaluate[[]string](p, "got"), client.name)
+				fewest, most := 0, 0
+				if client.positions != "" {
+					fewest, most = 2, 6 // of which the first is what a stream begins with
+				}
+				blank := evaluate[int](p, "blank")
+				require.True(t, fewest <= blank && blank <= most, "%s fires for %d blocks without data: %s", client.name, blank, client.positions)
+				require.Len(t, s.askedBy(client.name), 1, "%s would come back without heartbeats", client.name)
+			}
+		})
+	}
+}
+
+// lines opens a stream, and returns what reads up to a line that begins with something.
+func (s *polyfillSite) lines(path string) (next func(prefix string)) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+	s.t.Cleanup(cancel)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url(path), nil)
+	require.NoError(s.t, err)
+	response, err := http.DefaultClient.Do(r)
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() { _ = response.Body.Close() })
+	lines := bufio.NewScanner(response.Body)
+	return func(prefix string) {
+		s.t.Helper()
+		for lines.Scan() {
+			if strings.HasPrefix(lines.Text(), prefix) {
+				return
+			}
+		}
+		require.FailNow(s.t, "the stream has ended", "before %q: %v", prefix, lines.Err())
+	}
+}
+
+// TestPolyfillsPadding asks for what those wait for that see nothing of a response before
+// it has 2 KB.
+func TestPolyfillsPadding(t *testing.T) {
+	browser := browsePolyfills(t)
+	s := newPolyfillSite(t)
+	s.lines("/attached/lines?padding=true")(":" + strings.Repeat(" ", 2048))
+	for _, name := range []string{"event-source-polyfill", "event-source-polyfill over XMLHttpRequest"} {
+		client := url.PathEscape(name)
+		p := s.subscribe(browser, name, "/attached/"+client+"?padding=true")
+		s.publish("one")
+		p.until("got.length === 1")
+		s.kill()
+		s.elsewhere("a", "two")
+		s.start()
+		p.until("got.length === 2")
+		require.Equal(t, []string{"one", "two"}, evaluate[[]string](p, "got"), name)
+		require.Equal(t, []asked{
+			{query: url.Values{"padding": {"true"}}},
+			{query: url.Values{"padding": {"true"}, "lastEventId": {evaluate[fired](p, "fired[0]").ID}}},
+		}, s.askedBy(name))
+	}
+}
+
+// TestPolyfillsEarlyCut cuts streams before their first message.
+func TestPolyfillsEarlyCut(t *testing.T) {
+	browser := browsePolyfills(t)
+	s := newPolyfillSite(t)
+	pages := make(map[string]*tab)
+	for _, client := range polyfills {
+		p := s.subscribe(browser, client.name, "/attached/"+url.PathEscape(client.name))
+		pages[client.name] = p
+		if client.positions != "" {
+			p.until("blank === 1")
+		}
+		if client.lags != "" {
+			// In an envelope the position is an event.
+			name := client.name + ", enveloped"
+			p := s.subscribe(browser, client.name, "/attached/"+url.PathEscape(name)+"?envelope=1")
+			p.until("got.length === 1")
+			pages[name] = p
+		}
+	}
+	s.kill()
+	s.elsewhere("a", "missed")
+	s.start()
+	for name, p := range pages {
+		p.until("states.filter((state) => state === 'open').length === 2")
+		require.Len(t, s.askedBy(name), 2, name)
+	}
+	s.publish("after")
+	for _, client := range polyfills {
+		want := []string{"missed", "after"}
+		if client.lags != "" {
+			want = want[1:]
+			p := pages[client.name+", enveloped"]
+			p.until("got.at(-1)?.includes('after')")
+			require.Equal(t, []string{"missed", "after"}, evaluate[[]string](p, "got.map(JSON.parse).filter((e) => 'topic' in e).map((e) => e.data)"))
+		}
+		p := pages[client.name]
+		p.until("got.at(-1) === 'after'")
+		require.Equal(t, want, evaluate[[]string](p, "got"), "%s: %s", client.name, client.lags)
+	}
+}
+
+// TestPolyfillsRefused lets a server have no room for a while.
+func TestPolyfillsRefused(t *testing.T) {
+	browser := browsePolyfills(t)
+	s := newPolyfillSite(t)
+	clients := append(slices.Clone(polyfills), polyfill{name: "event-source-polyfill over XMLHttpRequest, no-cache"})
+	pages := make(map[string]*tab)
+	for _, client := range clients {
+		pages[client.name] = s.subscribe(browser, client.name, "/attached/"+url.PathEscape(client.name))
+	}
+	s.publish("before")
+	for _, p := range pages {
+		p.until("got.length === 1")
+	}
+	s.refuses.Store(true)
+	s.kill()
+	s.start()
+	for _, client := range clients {
+		times := 2
+		if client.hasty != "" {
+			times = 6
+		}
+		s.eventually(func() bool { return len(s.askedBy(client.name)) >= times }, "%s has not come back %d times", client.name, times-1)
+	}
+	s.publish("missed")
+	s.refuses.Store(false)
+	for _, client := range clients {
+		p := pages[client.name]
+		if client.refused != "" {
+			p.until("states.at(-1) === 'gave up'")
+			require.Len(t, s.askedBy(client.name), 2, client.refused)
+			continue
+		}
+		p.until("got.at(-1) === 'missed'")
+		require.Equal(t, []string{"before", "missed"}, evaluate[[]string](p, "got"), client.name)
+	}
+}
+
+func (s *polyfillSite) eventually(condition func() bool, message string, args ...any) {
+	s.t.Helper()
+	require.Eventuallyf(s.t, condition, 20*time.Second, 10*time.Millisecond, message, args...)
+}
+
+// TestPolyfillsHidden hides a page: fetch-event-source lets its stream go meanwhile.
+func TestPolyfillsHidden(t *testing.T) {
+	browser := browsePolyfills(t)
+	s := newPolyfillSite(t)
+	p := s.subscribe(browser, "fetch-event-source", "/attached/x")
+	s.publish("before")
+	p.until("got.length === 1")
+	p.run("hide(true)")
+	s.eventually(func() bool { return s.hub.Stats().Subscriptions == 0 }, "it keeps its stream")
+	s.publish("missed")
+	p.run("hide(false)")
+	p.until("got.length === 2")
+	require.Equal(t, []string{"before", "missed"}, evaluate[[]string](p, "got"))
+}
+
+// TestPolyfillsEnd ends streams of fetch-event-source: it comes back only where its
+// user's onclose throws.
+func TestPolyfillsEnd(t *testing.T) {
+	browser := browsePolyfills(t)
+	for _, way := range ways {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			s := newPolyfillSite(t)
+			plain := s.subscribe(browser, "fetch-event-source, at its simplest", "/"+way+"/plain")
+			throws := s.subscribe(browser, "fetch-event-source", "/"+way+"/throws")
+			s.publish("one")
+			plain.until("got.length === 1")
+			s.end()
+			plain.until("states.at(-1) === 'done'")
+			s.start()
+			s.publish("two")
+			throws.until("got.length === 2")
+			require.Equal(t, []string{"one", "two"}, evaluate[[]string](throws, "got"))
+			require.Equal(t, []string{"one"}, evaluate[[]string](plain, "got"))
+			require.Len(t, s.askedBy("plain"), 1, "it takes the end of a response for the end of the stream, where WHATWG HTML 9.2.3 has a client reconnect")
+		})
+	}
+}
+
+// TestPolyfillsReadBack reads what is easily written wrong, beside the browser's own
+// EventSource.
+func TestPolyfillsReadBack(t *testing.T) {
+	browser := browsePolyfills(t)
+	s := newPolyfillSite(t)
+	var types []string
+	var ids []string // of the blocks that fire
+	for _, e := range odd {
+		if e.Type != "" {
+			types = append(types, e.Type)
+		}
+		if e.Data != nil {
+			ids = append(ids, e.ID)
+		}
+	}
+	names, err := json.Marshal(types)
+	require.NoError(t, err)
+	read := func(client string) []fired {
+		p := s.openPolyfills(browser)
+		p.run(fmt.Sprintf("clients[%q]('/odd', %s)", client, names))
+		p.until("got.at(-1) === 'an id alone has moved it'")
+		return evaluate[[]fired](p, "fired")
+	}
+	browsers := read("EventSource")
+	require.Len(t, browsers, len(ids))
+	for _, client := range polyfills {
+		want := slices.Clone(browsers)
+		if client.reads != "" {
+			for i := range want {
+				want[i].ID = ids[i]
+				want[i].Data = strings.TrimLeft(want[i].Data, "\n")
+			}
+		}
+		if client.positions != "" {
+			// Which its user cannot tell from a message that is empty.
+			want = slices.DeleteFunc(want, func(f fired) bool { return f.Type == "message" && f.Data == "" })
+		}
+		require.Equal(t, want, read(client.name), "%s: %s", client.name, client.reads)
+	}
+}
