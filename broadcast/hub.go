@@ -32,7 +32,8 @@ type Hub struct {
 
 	// TopicTTL is how long a topic is remembered that nobody subscribes or
 	// publishes to: how long a client may be away from a quiet topic and come
-	// back without a gap. If zero, 5 minutes.
+	// back without a gap. What was kept of it is forgotten with it, and no
+	// Grant.Last finds it any more. If zero, 5 minutes.
 	TopicTTL time.Duration
 
 	// Journal is the log that this Hub shares with others; Run follows it. A

@@ -33,7 +33,8 @@ type Client struct {
 	MaxEvent int
 
 	// Silence is how long nothing may come, not even a heartbeat, before the
-	// connection is given up and made anew. If zero, 45 s; if negative, for ever.
+	// connection is given up and made anew. If zero, 45 s; if negative, for ever:
+	// for servers that send no heartbeats.
 	Silence time.Duration
 
 	// Retry decides whether to try again after an answer that ends the stream by the

@@ -72,7 +72,9 @@ type Handler struct {
 	// function is called for one message after the other, in order and never
 	// twice at once; the bytes are its own to keep and to publish. While it runs,
 	// the connection is read on, up to MaxMessage bytes ahead. The Conn is for
-	// answers; it is the Handler that reads and closes it.
+	// answers; it is the Handler that reads and closes it. What a client says
+	// before it leaves is handed over when the Conn's Context has ended: publish
+	// it with another.
 	//
 	// An error closes the connection: a [*CloseError] with its code and reason,
 	// io.EOF with 1000, any other with 1011. If Receive is nil, a message from
@@ -106,7 +108,8 @@ type Handler struct {
 }
 
 // Raw is an Encode for clients that want a message's Data and nothing else. They
-// cannot resume, and a client too slow to get everything is closed with 1013.
+// cannot resume, and a client too slow to get everything is closed with 1013:
+// Hub.Keep is how far behind it may be.
 func Raw(m *broadcast.Message) (Frame, bool) {
 	if m.Binary {
 		return Frame{Binary, m.Data}, true

@@ -91,7 +91,8 @@ func newChat(hub *broadcast.Hub) http.Handler {
 		Receive: func(r *http.Request, c *ws.Conn) func(ws.MessageType, []byte) error {
 			room := topic(r) // the request is good only until Receive returns
 			return func(_ ws.MessageType, data []byte) error {
-				err := say(c.Context(), hub, room, "websocket", data)
+				// What a client says last arrives when it has gone.
+				err := say(context.WithoutCancel(c.Context()), hub, room, "websocket", data)
 				if errors.Is(err, errSaid) {
 					return &ws.CloseError{Code: ws.StatusPolicyViolation, Reason: err.Error()}
 				}

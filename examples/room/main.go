@@ -39,8 +39,9 @@ func newRoom() http.Handler {
 		Broadcaster: &r.hub,
 		Grant:       r.grant,
 		Receive: func(req *http.Request, c *ws.Conn) func(ws.MessageType, []byte) error {
-			name := req.FormValue("name") // the request is good only until Receive returns
-			return func(_ ws.MessageType, text []byte) error { return r.say(c.Context(), "said", name, string(text)) }
+			name := req.FormValue("name")             // the request is good only until Receive returns
+			ctx := context.WithoutCancel(c.Context()) // whoever says something and leaves is heard
+			return func(_ ws.MessageType, text []byte) error { return r.say(ctx, "said", name, string(text)) }
 		},
 		Options: ws.Options{PingInterval: 15 * time.Second},
 	})

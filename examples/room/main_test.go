@@ -85,6 +85,28 @@ func TestRoom(t *testing.T) {
 	})
 }
 
+// Whoever says something and leaves at once is heard.
+func TestLastWords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		room := newRoom()
+		ann := ssetest.Connect(t, room, httptest.NewRequest("GET", "/events?name=ann", nil))
+		bob := wstest.Dial(t, room, httptest.NewRequest("GET", "/ws?name=bob", nil))
+		require.Equal(t, "joined", ann.Next().Type)
+		const words = 6 // fewer than the room keeps
+		for range words {
+			require.NoError(t, bob.Write(t.Context(), ws.Text, []byte("bye")))
+		}
+		require.NoError(t, bob.Close(ws.StatusNormalClosure, ""))
+		said := 0
+		for range words + 1 { // beside his leaving
+			if ann.Next().Type == "said" {
+				said++
+			}
+		}
+		require.Equal(t, words, said)
+	})
+}
+
 func TestNobodyWithoutAName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := ssetest.Connect(t, newRoom(), httptest.NewRequest("GET", "/events", nil))
