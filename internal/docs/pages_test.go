@@ -55,7 +55,7 @@ func pages(t *testing.T) (all []page) {
 func (p page) take() (blocks []block, text []string) {
 	var b *block
 	for i, line := range p.lines {
-		language, fence := strings.CutPrefix(line, "```")
+		language, fence := strings.CutPrefix(strings.TrimSpace(line), "```") // in a list it is indented
 		switch {
 		case fence && b == nil:
 			b = &block{language: language, line: i + 1}
