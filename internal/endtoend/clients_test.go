@@ -1,0 +1,151 @@
+package endtoend_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/backoff"
+	"github.com/fanfare-go/fanfare/sse"
+	"github.com/fanfare-go/fanfare/ws"
+)
+
+// follow is how a subscriber follows its topics to their ends. It returns what should
+// never come in its way.
+type follow func(*subscriber, context.Context) error
+
+// follows are all ways to do that.
+var follows = []follow{(*subscriber).withSSE, (*subscriber).withWebSocket, (*subscriber).byHand}
+
+// maxBackoff is how long the clients wait at most before they connect again.
+const maxBackoff = 500 * time.Millisecond
+
+// inPart reports whether a status is net/http's answer to a request of which only a part
+// came within ReadHeaderTimeout. A client takes it for final, unless it is told otherwise.
+func inPart(status int) bool { return status == http.StatusBadRequest }
+
+// withSSE follows with an sse.Client, in plain events or in envelopes.
+func (c *subscriber) withSSE(ctx context.Context) error {
+	query := url.Values{}
+	plain := c.rng.IntN(2) == 0
+	if !plain {
+		query.Set("envelope", "1")
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+"/sse"+c.path(query), nil)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Last-Event-ID", c.position)
+	client := sse.Client{
+		HTTP: c.http, Silence: c.silence, MaxBackoff: maxBackoff, Logger: slog.New(slog.DiscardHandler),
+		Retry: func(err *sse.ResponseError) bool { return inPart(err.Status) },
+	}
+	for e, err := range client.Events(r) {
+		switch {
+		case err != nil:
+		case plain && e.Type != "gap":
+			err = c.event(e)
+		default:
+			err = c.envelope(e.Data)
+		}
+		if err != nil || c.done() {
+			return err
+		}
+	}
+	return errors.New("the server has told the client to stop")
+}
+
+// event notes a message in an event, which leaves the topic to the data.
+func (c *subscriber) event(e sse.Event) error {
+	topic, err := topicOf(e.Data)
+	if err != nil {
+		return err
+	}
+	return c.message(e.ID, topic, e.Type, e.Data)
+}
+
+// withWebSocket follows with a ws.Client.
+func (c *subscriber) withWebSocket(ctx context.Context) error {
+	after, err := broadcast.ParseID(c.position)
+	if err != nil {
+		return err
+	}
+	options := ws.Options{PingInterval: c.silence / 2, WriteTimeout: c.silence, Compression: c.rng.IntN(2) == 0}
+	client := ws.Client{
+		URL:        strings.Replace(c.url, "http", "ws", 1) + "/ws" + c.path(url.Values{}),
+		After:      after,
+		Dial:       ws.DialOptions{Client: c.http, Options: options},
+		MaxBackoff: maxBackoff,
+		Logger:     slog.New(slog.DiscardHandler),
+		Retry: func(err error) bool {
+			refused, ok := errors.AsType[*ws.HandshakeError](err)
+			return ok && inPart(refused.Status)
+		},
+	}
+	for m, err := range client.Messages(ctx) {
+		var gap *broadcast.GapError
+		switch {
+		case errors.As(err, &gap):
+			c.gap(gap.ID.String(), gap.Topics)
+			continue
+		case err == nil:
+			err = c.message(m.ID.String(), m.Topic, m.Type, m.Data)
+		}
+		if err != nil || c.done() {
+			return err
+		}
+	}
+	return errors.New("the server has told the client to stop")
+}
+
+// byHand follows over a transport that is drawn anew each time, and leaves many streams
+// in their middle.
+func (c *subscriber) byHand(ctx context.Context) error {
+	for !c.done() {
+		s := c.first(ctx, 1+c.rng.IntN(2))
+		if s != nil {
+			_, wrong := c.read(s, 1+c.rng.IntN(200))
+			s.close()
+			if wrong != nil {
+				return wrong
+			}
+		}
+		if err := backoff.Sleep(ctx, time.Duration(c.rng.Int64N(int64(maxBackoff)))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// first connects several times at once, and returns the stream that stands first; nil if
+// none does. It hangs up on the others, whenever they come.
+func (c *subscriber) first(ctx context.Context, attempts int) *stream {
+	answers := make(chan *stream, attempts)
+	for range attempts {
+		connect := c.attempt(c.rng.IntN(2) == 0)
+		go func() {
+			s, _ := connect(ctx)
+			answers <- s
+		}()
+	}
+	for left := attempts - 1; left >= 0; left-- {
+		s := <-answers
+		if s == nil {
+			continue
+		}
+		go func() {
+			for range left {
+				if late := <-answers; late != nil {
+					late.close()
+				}
+			}
+		}()
+		return s
+	}
+	return nil
+}

@@ -1,0 +1,29 @@
+package endtoend_test
+
+import (
+	"log/slog"
+	"net/http"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/sse"
+	"github.com/fanfare-go/fanfare/ws"
+)
+
+// granting is a Handler's Grant.
+type granting = func(*http.Request) (*broadcast.Grant, error)
+
+// asked grants each client what it asks for.
+func asked(r *http.Request) (*broadcast.Grant, error) {
+	return &broadcast.Grant{Topics: r.URL.Query()["topic"]}, nil
+}
+
+// routes has both handlers, attached and detached.
+func routes(hub *broadcast.Hub, grant granting, s sse.Options, w ws.Options) http.Handler {
+	silent := slog.New(slog.DiscardHandler)
+	mux := http.NewServeMux()
+	for path, detach := range map[string]bool{"": false, "/detached": true} {
+		mux.Handle("/sse"+path, &sse.Handler{Broadcaster: hub, Grant: grant, Detach: detach, Options: s, Logger: silent})
+		mux.Handle("/ws"+path, &ws.Handler{Broadcaster: hub, Grant: grant, Detach: detach, Options: w, Logger: silent})
+	}
+	return mux
+}
