@@ -32,7 +32,10 @@ func ExampleHandler_Stats() {
 	response.Body.Close()
 	hub.Close() // ends the stream
 
-	http.Post(server.URL, "text/plain", nil)
+	if response, err = http.Post(server.URL, "text/plain", nil); err != nil {
+		panic(err)
+	}
+	response.Body.Close()
 	fmt.Println("refused:", news.Stats().Refused)
 	// Output:
 	// 1 open, 1 opened

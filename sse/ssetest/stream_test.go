@@ -178,7 +178,7 @@ func TestFaults(t *testing.T) {
 					time.AfterFunc(15*time.Second, func() { n.say(t, strings.Repeat("x", 200<<10)) })
 				}
 				synctest.Wait()
-				for n.Stats().Subscriptions > 0 && time.Since(began) < time.Hour {
+				for n.Hub.Stats().Subscriptions > 0 && time.Since(began) < time.Hour {
 					time.Sleep(10 * time.Millisecond)
 					synctest.Wait()
 				}

@@ -67,7 +67,7 @@ func TestDial(t *testing.T) {
 			r.say(t, fmt.Sprint(i, strings.Repeat(" ", 10_000)))
 		}
 		time.Sleep(time.Hour)
-		require.Equal(t, 2, r.Stats().Subscriptions, "who sleeps answers pings, and is no slow client")
+		require.Equal(t, 2, r.Hub.Stats().Subscriptions, "who sleeps answers pings, and is no slow client")
 		for i := range 200 {
 			require.Equal(t, fmt.Sprint(i), strings.TrimSpace(next(t, bob)))
 		}
@@ -128,7 +128,7 @@ func TestFaults(t *testing.T) {
 					time.AfterFunc(15*time.Second, func() { r.say(t, strings.Repeat("x", 200<<10)) })
 				}
 				synctest.Wait()
-				for r.Stats().Subscriptions > 0 && time.Since(began) < time.Hour {
+				for r.Hub.Stats().Subscriptions > 0 && time.Since(began) < time.Hour {
 					time.Sleep(10 * time.Millisecond)
 					synctest.Wait()
 				}
