@@ -57,6 +57,7 @@ func hijack(w http.ResponseWriter, buffers *tcp.Buffers, o Options) (*detached, 
 	head.WriteString("\r\n")
 
 	_ = conn.SetDeadline(time.Time{})
+	tcp.SetUnsent(conn, delivery.MaxUnsent)
 	if o.Heartbeat > 0 && o.WriteTimeout > 0 {
 		tcp.SetUserTimeout(conn, o.Heartbeat+o.WriteTimeout)
 	}

@@ -1583,8 +1583,8 @@ func TestSlowClient(t *testing.T) {
 		pause time.Duration // between 16 KiB
 		cut   bool
 	}{
-		{"slow", 300 * time.Millisecond, false},
-		{"too slow", time.Second, true},
+		{"slow", time.Second, false},
+		{"too slow", 4 * time.Second, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			const messages = 40
@@ -1594,7 +1594,7 @@ func TestSlowClient(t *testing.T) {
 			serve(t, h, func(t *testing.T, n *network) {
 				c := n.stuck("/")
 				synctest.Wait()
-				data := strings.Repeat("x", 100_000)
+				data := strings.Repeat("x", 30_000)
 				for range messages {
 					publish(t, &hub, "a", data)
 				}
@@ -1649,11 +1649,11 @@ func TestWrites(t *testing.T) {
 			}
 			burst(200, 100)
 			require.Len(t, writes(), 2, "the first, then all that has come meanwhile in one")
-			burst(10, 100_000)
+			burst(10, 30_000)
 			sizes := writes()
 			require.Len(t, sizes, 6, "two to a write")
 			for _, size := range sizes {
-				require.LessOrEqual(t, size, 256<<10)
+				require.LessOrEqual(t, size, 64<<10)
 			}
 			burst(3, 300_000)
 			require.Len(t, writes(), 4, "a message larger than that has a write of its own")

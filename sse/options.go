@@ -13,7 +13,7 @@ type Options struct {
 	Heartbeat time.Duration
 
 	// WriteTimeout is how long a client may take to accept one write before it
-	// is cut. Each write of at most 256 KiB (or one event, if that is larger, or
+	// is cut. Each write of at most 64 KiB (or one event, if that is larger, or
 	// what one Writer.Send sends) has between half of it and all of it. A request
 	// whose body does not come is given up after it, too. If zero, 10 s.
 	WriteTimeout time.Duration

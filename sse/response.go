@@ -76,6 +76,9 @@ func canFlush(w http.ResponseWriter) error {
 // because they cannot be reached.
 func (s *response) commit(o Options) error {
 	setHeader(s.w.Header())
+	if s.conn != nil {
+		tcp.SetUnsent(s.conn, delivery.MaxUnsent)
+	}
 	if s.conn != nil && o.Heartbeat > 0 && o.WriteTimeout > 0 {
 		tcp.SetUserTimeout(s.conn, o.Heartbeat+o.WriteTimeout)
 	}
@@ -151,6 +154,7 @@ func (s *response) End(delivery.Reason) {
 	}
 	if s.conn != nil && !s.shared {
 		tcp.SetUserTimeout(s.conn, 0)
+		tcp.SetUnsent(s.conn, 0)
 	}
 }
 

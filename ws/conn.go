@@ -18,6 +18,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/fanfare-go/fanfare/internal/delivery"
 	"github.com/fanfare-go/fanfare/internal/tcp"
 )
 
@@ -85,6 +86,7 @@ func newConn(ctx context.Context, library *websocket.Conn, s *socket, o Options)
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	library.SetReadLimit(-1) // see readMessage
 	s.conn = c
+	tcp.SetUnsent(s.Conn, delivery.MaxUnsent)
 	if o.PingInterval > 0 && o.WriteTimeout > 0 {
 		tcp.SetUserTimeout(s.Conn, o.PingInterval+o.WriteTimeout)
 	}

@@ -41,7 +41,7 @@ type Options struct {
 	PingInterval time.Duration
 
 	// WriteTimeout is how long the peer may take to accept one write before it
-	// is cut. Each write of at most 256 KiB (or one message, if that is larger)
+	// is cut. Each write of at most 64 KiB (or one message, if that is larger)
 	// has between half of it and all of it. It also bounds how long a Close may
 	// take. If zero, 10 s; if it is turned off, a Close still takes 10 s at
 	// most.

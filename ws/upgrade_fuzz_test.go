@@ -110,7 +110,7 @@ func (s *upgrader) try(t testing.TB, sent []byte) (status int, problem string) {
 			_, _ = conn.Write(rest)
 		}
 	}()
-	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	answer, err := http.ReadResponse(bufio.NewReaderSize(conn, 512), nil)
 	if err == nil {
 		status = answer.StatusCode
 	}
@@ -135,7 +135,7 @@ var known = regexp.MustCompile(`[^\x00-\x7f]|\n[ \t]+\r?\n|(?i:version:(?s:.*)ve
 // wrongUpgrade says why a request should not have been answered with 101, or not so (RFC
 // 6455 section 4.2). Only its lines are net/http's to find.
 func wrongUpgrade(sent string, answer http.Header) string {
-	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(sent)))
+	r, err := http.ReadRequest(bufio.NewReaderSize(strings.NewReader(sent), 512))
 	if err != nil {
 		return "101 to what is no request: " + err.Error()
 	}

@@ -47,7 +47,11 @@ const minRoom = 16
 // maxWrite is how many bytes go out in one write at most, unless one message is
 // larger: each write has a deadline of its own, which a slow client must be able
 // to keep.
-const maxWrite = 256 << 10
+const maxWrite = 64 << 10
+
+// MaxUnsent is what a connection has to be asked to hold at most (tcp.SetUnsent): a
+// write that waits goes on when half of it is gone.
+const MaxUnsent = 2 * maxWrite
 
 // batches hands out batches that hold nothing.
 type batches struct{ pool sync.Pool }

@@ -1,0 +1,98 @@
+package endtoend_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http/httptest"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/sse"
+	"github.com/fanfare-go/fanfare/ws"
+)
+
+// TestSlowReader has clients over TCP that read, and much less than is published. They are
+// told of gaps, and are not cut: a write waits for no more than they can take in time,
+// whatever the kernel has room for.
+func TestSlowReader(t *testing.T) {
+	const (
+		timeout = 2 * time.Second // of a write
+		rate    = 250 << 10       // bytes a second that a client reads; published is forty times that
+	)
+	hub := &broadcast.Hub{Keep: 16}
+	server := httptest.NewUnstartedServer(routes(hub, asked, sse.Options{WriteTimeout: timeout}, ws.Options{WriteTimeout: timeout}))
+	server.Config.ConnContext = sse.ConnContext
+	server.Start()
+	t.Cleanup(server.Close)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var clients sync.WaitGroup
+	for _, path := range []string{"/sse?topic=a", "/sse/detached?topic=a", "/ws?topic=a", "/ws/detached?topic=a"} {
+		clients.Go(func() { readSlowly(ctx, t, server.Listener.Addr().String(), path, rate) })
+	}
+	data := bytes.Repeat([]byte("x"), 16<<10)
+	publishing := time.NewTicker(time.Second * time.Duration(len(data)) / (40 * rate))
+	defer publishing.Stop()
+	for began := time.Now(); time.Since(began) < 4*time.Second; {
+		<-publishing.C
+		_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", Data: data})
+		require.NoError(t, err)
+	}
+	require.Equal(t, 4, hub.Stats().Subscriptions, "none was cut")
+	cancel()
+	clients.Wait()
+	require.NoError(t, hub.Close())
+}
+
+// readSlowly opens a stream and reads so many bytes a second until ctx ends, which is
+// before the stream does.
+func readSlowly(ctx context.Context, t *testing.T, address, path string, rate int) {
+	conn, err := (&net.Dialer{Control: likeEthernet}).DialContext(t.Context(), "tcp", address)
+	if !assert.NoError(t, err) {
+		return
+	}
+	defer conn.Close()
+	_, err = io.WriteString(conn, openRequest(path))
+	assert.NoError(t, err)
+	ticks := time.NewTicker(20 * time.Millisecond)
+	defer ticks.Stop()
+	var heard bytes.Buffer
+	for ctx.Err() == nil {
+		<-ticks.C
+		_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+		_, err := io.CopyN(&heard, conn, int64(rate/50))
+		if !assert.NoError(t, err, "%s was cut", path) {
+			return
+		}
+	}
+	assert.True(t, bytes.Contains(heard.Bytes(), []byte(`"gap":`)), "%s got %d bytes and no gap", path, heard.Len())
+}
+
+// likeEthernet gives a connection segments and a window as they are over a network: those
+// of loopback are so large that hardly any of them make the window.
+func likeEthernet(_, _ string, raw syscall.RawConn) (err error) {
+	return errors.Join(raw.Control(func(fd uintptr) {
+		err = errors.Join(
+			syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 1460),
+			syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 64<<10),
+		)
+	}), err)
+}
+
+// openRequest is a request for a stream, byte for byte.
+func openRequest(path string) string {
+	upgrade := ""
+	if path[:3] == "/ws" {
+		upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+	}
+	return "GET " + path + " HTTP/1.1\r\nHost: x\r\n" + upgrade + "\r\n"
+}
