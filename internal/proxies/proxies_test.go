@@ -453,6 +453,41 @@ func (r *receiver) String() string {
 	return fmt.Sprintf("%d entries, in order", len(r.all))
 }
 
+// TestNobodyThere has a proxy whose servers are gone. An EventSource is told when to come
+// back, since it would give up for good on an error; others are told the error.
+func TestNobodyThere(t *testing.T) {
+	each(t, func(t *testing.T, p program) {
+		server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})) // it is ready
+		defer server.Close()
+		address := server.Listener.Addr().String()
+		client := start(t, p, address, address, p.checks).client(t)
+		server.Close()
+		answer := func(accept, cacheControl string) (int, string) {
+			r, err := http.NewRequestWithContext(within(t, long), http.MethodGet, public+"/events", nil)
+			require.NoError(t, err)
+			r.Header.Set("Accept", accept)
+			r.Header.Set("Cache-Control", cacheControl)
+			response, err := client.Do(r)
+			require.NoError(t, err)
+			defer response.Body.Close()
+			body, err := io.ReadAll(response.Body)
+			require.NoError(t, err)
+			return response.StatusCode, response.Header.Get("Content-Type") + "\n" + string(body)
+		}
+		var status int
+		var told string
+		require.Eventually(t, func() bool { // some have to notice first
+			status, told = answer("text/event-stream", "no-cache")
+			return status == http.StatusOK
+		}, long, 50*time.Millisecond, "it says %d", status)
+		require.Equal(t, "text/event-stream\nretry: 2000\n\n", told)
+		status, _ = answer("*/*", "no-cache")
+		require.GreaterOrEqual(t, status, 500)
+		status, _ = answer("text/event-stream", "no-store")
+		require.GreaterOrEqual(t, status, 500)
+	})
+}
+
 // TestHTTP2 opens more streams than a browser has connections for, over one connection.
 func TestHTTP2(t *testing.T) {
 	const streams = 20
