@@ -314,7 +314,7 @@ type Stats struct {
 	Subscriptions int    // open subscriptions
 	Gaps          uint64 // gaps told since the Hub's first use
 	Position      ID     // the head of the log as this Hub has it; zero if not known yet
-	Following     bool   // Run follows the Journal, and has noticed no failure since the engine answered
+	Following     bool   // Run follows the Journal, and has noticed no failure since the engine answered; false without one
 }
 
 // Stats returns a snapshot of the Hub.

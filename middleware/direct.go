@@ -6,9 +6,11 @@ import (
 	"github.com/fanfare-go/fanfare/internal/stream"
 )
 
-// Direct lets the streams below it reach the server's own ResponseWriter and context,
-// whatever stands in between: wrappers without Unwrap, http.TimeoutHandler, timeouts
-// and compression. It goes first, outside of all of that.
+// Direct lets the streams below it reach the ResponseWriter and the context that it has
+// itself, whatever stands in between: wrappers without Unwrap, http.TimeoutHandler,
+// timeouts and compression. It goes outside of all of that, and inside of a logger whose
+// wrapper has Unwrap: one that is inside of Direct logs a stream without its status and
+// bytes, or with those of a timeout.
 //
 // A stream that begins takes the header that has been set so far, by those in between
 // and by its own handler, and the connection. From then on it is alone: whatever

@@ -5,9 +5,10 @@
 // is one, for chi, for the standard mux, for anything that takes such. They go in
 // this order, the outermost first:
 //
-//	Direct     streams below reach the server's own ResponseWriter and context
 //	Token      a bearer token becomes an Authorization header, before anything logs the URL
-//	(logger)
+//	(logger)   one with Unwrap; one without goes inside of Direct, and sees nothing of streams
+//	Direct     streams below reach the ResponseWriter and the context that it has itself
+//	(timeouts, compression)
 //	Origins    foreign pages are kept out
 //	Drain      a server that shuts down moves its clients to others
 //	Limit      nobody takes more than their share

@@ -11,8 +11,9 @@
 //
 // # On the wire
 //
-// A stream begins with the time to reconnect after and its position, which an
-// EventSource keeps as its last event ID and sends back as Last-Event-ID when it
+// A stream begins with the time to reconnect after, the state that a fresh client begins
+// with (Last and Snapshot of its Grant), as events without an id, if there is any, and its
+// position, which an EventSource keeps as its last event ID and sends back as Last-Event-ID when it
 // reconnects. A fetch-based client may send it as the query parameter lastEventId
 // (or last_event_id, lastEventID); the header counts if both are there. A block
 // with an id alone moves the position and fires nothing:

@@ -24,7 +24,8 @@ import (
 // It answers GET, and HEAD with the header alone. Each stream ends with its
 // client, with its Grant, after Options.MaxAge, when the Broadcaster is closed,
 // and when the http.Server that it came in through begins to shut down: then it
-// first gets what is in the log.
+// first gets what is in the log. Server.Shutdown does not wait for a detached stream;
+// middleware.Drain does.
 //
 // The fields are set before the first request. A Handler must not be copied after
 // that.

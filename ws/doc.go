@@ -10,8 +10,9 @@
 //
 // # On the wire
 //
-// A [Handler] sends text messages in JSON. First it says where the stream begins,
-// then come messages:
+// A [Handler] sends text messages in JSON. First comes the state that a fresh client
+// begins with (Last and Snapshot of its Grant), as messages without an id, if there is
+// any; then where the stream begins, or a gap instead; then messages:
 //
 //	{"ready":"1f-29"}
 //	{"id":"1f-2a","topic":"prices","type":"tick","data":"{\"usd\":42}"}

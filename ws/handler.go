@@ -32,7 +32,7 @@ type Frame struct {
 // Each stream ends with its client, with its Grant (3000), after Options.MaxAge,
 // when the Broadcaster is closed, and when the http.Server that it came in through
 // begins to shut down: then it first gets what is in the log, and is closed with
-// 1012.
+// 1012. Server.Shutdown does not wait for that; middleware.Drain does.
 //
 // The fields are set before the first request. A Handler must not be copied after
 // that.
@@ -62,7 +62,8 @@ type Handler struct {
 	Encode func(*broadcast.Message) (Frame, bool)
 
 	// Control makes the frame of what a stream says itself: kind is "ready",
-	// "gap" or "position". False says that it is not told; a gap that is not
+	// "gap", "position" or "topics", the answer to a client that asked for
+	// others. False says that it is not told; a gap that is not
 	// told closes the stream with 1013. If nil, it is the envelope's with a nil
 	// Encode, else nothing is told.
 	Control func(kind string, id broadcast.ID) (Frame, bool)
@@ -299,15 +300,24 @@ func (c *connection) End(why delivery.Reason) {
 }
 
 // peer makes the reason of a stream's end from what ended the reading.
-func peer(err error) delivery.Reason {
+func peer(c *Conn, err error) delivery.Reason {
 	why := delivery.PeerGone
-	switch {
+	switch code := CloseStatus(err); {
 	case errors.Is(err, errSilent):
 		why.Name = "peer silent"
-	case CloseStatus(err) != -1:
+	case c.refused.Load():
+		why.Name, why.Detail = refusals[code], err.Error()
+	case code != -1:
 		why.Name, why.Detail = "closed by the client", err.Error()
 	}
 	return why
+}
+
+// refusals are what a peer has sent that is told so.
+var refusals = map[StatusCode]string{
+	StatusProtocolError:           "not the protocol",
+	StatusInvalidFramePayloadData: "not UTF-8",
+	StatusMessageTooBig:           "too big",
 }
 
 // reason makes the reason of a stream's end from an error of Receive's function.

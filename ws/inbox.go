@@ -60,7 +60,7 @@ func (in *inbox) read() {
 		typ, data, err := in.conn.Read(context.Background())
 		switch {
 		case err != nil:
-			in.stream.End(peer(err))
+			in.stream.End(peer(in.conn, err))
 			return
 		case in.conn.closing.Load():
 		case in.receive == nil && !in.change:

@@ -21,5 +21,5 @@ func main() {
 			hub.Publish(context.Background(), broadcast.Message{Topic: "time", Data: now.AppendFormat(nil, time.TimeOnly)})
 		}
 	}()
-	log.Fatal(http.ListenAndServe("localhost:8080", nil))
+	log.Fatal((&http.Server{Addr: "localhost:8080", ConnContext: sse.ConnContext}).ListenAndServe())
 }

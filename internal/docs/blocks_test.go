@@ -28,6 +28,7 @@ var paths = map[string]string{
 	"faults": ours + "faults", "ssetest": ours + "sse/ssetest", "wstest": ours + "ws/wstest", "broadcasttest": ours + "broadcast/broadcasttest",
 	"natsjournal": ours + "broadcast/natsjournal", "redisjournal": ours + "broadcast/redisjournal", "prometheusstats": ours + "broadcast/prometheusstats",
 	"chi": "github.com/go-chi/chi/v5", "require": "github.com/stretchr/testify/require",
+	"chimiddleware": "github.com/go-chi/chi/v5/middleware", "live": ours + "middleware",
 	"nats": "github.com/nats-io/nats.go", "redis": "github.com/redis/go-redis/v9",
 	"prometheus": "github.com/prometheus/client_golang/prometheus", "promhttp": "github.com/prometheus/client_golang/prometheus/promhttp",
 	"http": "net/http", "httptest": "net/http/httptest", "slog": "log/slog", "json": "encoding/json", "synctest": "testing/synctest", "tls": "crypto/tls",
@@ -52,6 +53,8 @@ var given = map[string]string{
 	"redeem":     "func redeem(ticket string) (user string, err error) { return }",
 	"answer":     "func answer(ctx context.Context, prompt string) iter.Seq[string] { return nil }",
 	"loadPrices": "func loadPrices(ctx context.Context) ([]broadcast.Message, error) { return nil, nil }",
+	"mount":      "func mount(router chi.Router, hub *broadcast.Hub, mayRead func(r *http.Request, topic string) bool) {}",
+	"store":      "var store interface{ Pay(ctx context.Context, order string) error }",
 }
 
 var name = regexp.MustCompile(`^(?:func|var) (\w+)`)
@@ -141,7 +144,7 @@ func imports(file *ast.File) string {
 		if !known {
 			path = p
 		}
-		fmt.Fprintf(&text, "import %q\n", path)
+		fmt.Fprintf(&text, "import %s %q\n", p[strings.LastIndex(p, "/")+1:], path)
 	}
 	return text.String()
 }
