@@ -145,7 +145,7 @@ class Panel {
     this.#carried(carriers[this.link.transport]);
     if (this.#moving) {
       this.#moving = false;
-      append(this.role('raw'), element('li', 'row note', `Goes on ${carriers[this.link.transport]}`), MAX_RAW);
+      append(this.role('raw'), element('li', 'row moved', `Goes on ${carriers[this.link.transport]}`), MAX_RAW);
       this.state = 'live';
       return;
     }
