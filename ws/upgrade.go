@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/textproto"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -112,7 +114,10 @@ func check(w, under http.ResponseWriter, r *http.Request, o Options) error {
 		header.Set("Connection", "Upgrade")
 		header.Set("Upgrade", "websocket")
 		return refuse(http.StatusUpgradeRequired, "the request does not ask for an upgrade to websocket")
-	case r.Header.Get("Sec-Websocket-Version") != "13":
+	case r.ContentLength != 0:
+		header.Set("Connection", "close") // else the answer waits for the body, as long as that takes
+		return refuse(http.StatusBadRequest, "the request has a body")
+	case !slices.Equal(r.Header.Values("Sec-Websocket-Version"), []string{"13"}):
 		header.Set("Sec-Websocket-Version", "13")
 		return refuse(http.StatusUpgradeRequired, "version %.20q of the protocol, not 13", r.Header.Get("Sec-Websocket-Version"))
 	case len(keys) != 1 || !validKey(keys[0]):
@@ -135,7 +140,7 @@ func check(w, under http.ResponseWriter, r *http.Request, o Options) error {
 }
 
 func validKey(key string) bool {
-	b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(key))
+	b, err := base64.StdEncoding.DecodeString(key) // net/http has trimmed it
 	return err == nil && len(b) == 16
 }
 
@@ -143,7 +148,8 @@ func validKey(key string) bool {
 func hasToken(header http.Header, name, token string) bool {
 	for _, value := range header.Values(name) {
 		for t := range strings.SplitSeq(value, ",") {
-			if strings.EqualFold(strings.TrimSpace(t), token) {
+			// Only ASCII: else the sign of kelvins would be a K, and as long as three.
+			if t = textproto.TrimString(t); len(t) == len(token) && strings.EqualFold(t, token) {
 				return true
 			}
 		}
@@ -160,11 +166,15 @@ func checkOrigin(r *http.Request, o Options) error {
 	if stream.OriginPassed(r.Context()) {
 		return nil // a middleware has looked at it
 	}
+	if len(r.Header.Values("Origin")) > 1 {
+		return errors.New("several Origin headers")
+	}
 	origin := r.Header.Get("Origin")
 	if origin == "" {
-		switch site := r.Header.Get("Sec-Fetch-Site"); site {
-		case "cross-site", "same-site":
-			return fmt.Errorf("a page of a foreign site (Sec-Fetch-Site: %s); allow it with Options.CheckOrigin", site)
+		for _, site := range r.Header.Values("Sec-Fetch-Site") {
+			if site == "cross-site" || site == "same-site" {
+				return fmt.Errorf("a page of a foreign site (Sec-Fetch-Site: %s); allow it with Options.CheckOrigin", site)
+			}
 		}
 		return nil // no browser
 	}

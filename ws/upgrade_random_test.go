@@ -86,7 +86,7 @@ func draw(seed uint64) *drawn {
 		d.header = append(d.header, [2]string{name, value})
 	}
 	for range 1 + d.IntN(4) {
-		if d.IntN(2) > 0 {
+		if d.IntN(5) < 2 {
 			pick(d, harmlessChanges)(d)
 		} else {
 			d.harmless = false
