@@ -164,6 +164,7 @@ func (h *Hub) insert(m Message, now time.Time) *topic {
 		keep = defaultKeep
 	}
 	t := h.kept.topic(m.Topic)
+	m.Topic = t.name
 	h.kept.add(t, m, keep, h.keepBytes())
 	h.kept.touch(t, now)
 	h.waker.announce(t)

@@ -3,6 +3,7 @@ package broadcast
 import (
 	"container/list"
 	"hash/maphash"
+	"strings"
 	"time"
 )
 
@@ -22,6 +23,7 @@ type retention struct {
 func (k *retention) topic(name string) *topic {
 	t := k.topics[name]
 	if t == nil {
+		name = strings.Clone(name) // it may be part of a request's URL, all of which it would keep
 		t = &topic{name: name, evicted: k.graves.evicted(name)}
 		if k.topics == nil {
 			k.topics = make(map[string]*topic)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -79,6 +80,11 @@ func (h Handler) Open(r *http.Request, state *State, codec *Codec) (_ *Stream, e
 	if s.grant, err = h.grant(r, s, state); err != nil {
 		return nil, err
 	}
+	if s.outlives && h.Grant != nil {
+		kept := *s.grant
+		kept.Topics = cloned(kept.Topics)
+		s.grant = &kept
+	}
 	after := After(r)
 	s.catching = !after.IsZero()
 	s.sub, err = h.Broadcaster.Subscribe(r.Context(), broadcast.SubscribeOptions{
@@ -133,6 +139,15 @@ func (h Handler) grant(r *http.Request, s *Stream, state *State) (g *broadcast.G
 		return nil, &broadcast.Refusal{Status: http.StatusUnauthorized, Err: errors.New("the Grant had expired already")}
 	}
 	return g, nil
+}
+
+// cloned returns names that keep nothing of a request's URL, which they may be parts of.
+func cloned(names []string) []string {
+	clones := make([]string, len(names))
+	for i, name := range names {
+		clones[i] = strings.Clone(name)
+	}
+	return clones
 }
 
 // panicError is a panic in a function of the user's.
