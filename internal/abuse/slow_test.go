@@ -1,0 +1,164 @@
+package abuse_test
+
+import (
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/ws"
+)
+
+// slowClients is how many there are at a time that send as little as they can.
+const slowClients = 240
+
+// trickle writes a byte of text after the other, from the start again after the last,
+// until the connection has ended or enough is closed.
+func (p *peer) trickle(text string, every time.Duration, enough <-chan struct{}) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for i := 0; ; i++ {
+		i %= len(text)
+		if _, err := io.WriteString(p, text[i:i+1]); err != nil {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-enough:
+			return
+		}
+	}
+}
+
+// crowd are clients whose ends are noted.
+type crowd struct {
+	all   sync.WaitGroup
+	mu    sync.Mutex
+	after []time.Duration // they were cut
+}
+
+// add notes when the peer is cut, and hands over what it was told before.
+func (c *crowd) add(p *peer, told func(string)) {
+	began := time.Now()
+	c.all.Go(func() {
+		said, _ := io.ReadAll(p.r)
+		told(string(said))
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.after = append(c.after, time.Since(began))
+	})
+}
+
+func (c *crowd) gone() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.after)
+}
+
+// wait waits until all have been cut, and returns after how long.
+func (c *crowd) wait() (shortest, longest time.Duration) {
+	c.all.Wait()
+	return slices.Min(c.after), slices.Max(c.after)
+}
+
+// TestSlowHandshake has requests that come a byte at a time and never end:
+// http.Server's ReadHeaderTimeout is what ends them.
+func TestSlowHandshake(t *testing.T) {
+	v := abused(t, ws.Options{})
+	v.withBystanders(t)
+	before := takeStock()
+	var c crowd
+	for i := range slowClients {
+		p := v.dial(t)
+		head := strings.TrimSuffix(request(allPaths[i%len(allPaths)]), "\r\n") + "X-More: " + strings.Repeat("x", 1000)
+		go p.trickle(head, 20*time.Millisecond, nil)
+		c.add(p, func(said string) { assert.NotRegexp(t, "^HTTP/1.1 (101|200)", said) })
+	}
+	costs(t, "a request that does not end", before, slowClients, 40<<10)
+	shortest, longest := c.wait()
+	t.Logf("cut after %v to %v", shortest, longest)
+	assert.Greater(t, shortest, slowest*9/10)
+	assert.Less(t, longest, slowest+promptly)
+}
+
+// TestSlowBody has requests with a body that never comes, for which net/http waits before
+// it writes most answers: http.Server's ReadTimeout bounds that. A WebSocket's handshake
+// has no body, and is refused at once. An event stream is given up after its own
+// WriteTimeout.
+func TestSlowBody(t *testing.T) {
+	v := abused(t, ws.Options{WriteTimeout: time.Second, PingInterval: time.Second})
+	v.withBystanders(t)
+	crowds := map[string]*crowd{}
+	for _, query := range []string{"", "&topic=%0a"} { // which is refused
+		for _, path := range allPaths {
+			c := new(crowd)
+			crowds[path+query] = c
+			for range slowClients / 8 {
+				p := v.dial(t)
+				_, err := io.WriteString(p, request(path+query, "Content-Length: 5"))
+				require.NoError(t, err)
+				c.add(p, func(string) {})
+			}
+		}
+	}
+	for path, c := range crowds {
+		shortest, longest := c.wait()
+		t.Logf("%s: cut after %v to %v", path, shortest, longest)
+		most := slowest + time.Second + promptly
+		if strings.Contains(path, "ws") {
+			most = promptly
+		}
+		assert.Less(t, longest, most, path)
+	}
+}
+
+// TestSlowMessages has messages that never end. Whoever goes on to send a byte before
+// its second ping is due is not silent, and is not cut; it costs little more than a
+// client that does nothing, and is cut when it stops.
+func TestSlowMessages(t *testing.T) {
+	const interval = 500 * time.Millisecond
+	v := abused(t, ws.Options{PingInterval: interval, Compression: true})
+	v.withBystanders(t)
+	enough := make(chan struct{})
+	send := func(name, begin, rest string, most int64) *crowd {
+		before, c := takeStock(), new(crowd)
+		for i := range slowClients / 6 {
+			p := v.connect(t, socketPaths[i%2], "Sec-WebSocket-Extensions: permessage-deflate")
+			c.add(p, func(said string) { assert.NotContains(t, said, "\x88", "a close frame") })
+			_, err := io.WriteString(p, begin)
+			require.NoError(t, err)
+			if rest != "" {
+				go p.trickle(rest, interval/5, enough)
+			}
+		}
+		<-time.After(interval / 5)
+		costs(t, name, before, slowClients/6, most)
+		return c
+	}
+	_, longest := send("a client that is silent", "", "", 40<<10).wait()
+	t.Logf("which was cut after %v", longest)
+	assert.Less(t, longest, 2*interval+promptly)
+	slow := []*crowd{
+		send("a frame that does not end", frameHeader(final|binaryFrame, 30<<10), "x", 50<<10),
+		send("a message but for its end", frameHeader(final|binaryFrame, 32<<10)+strings.Repeat("x", 31<<10), "x", 100<<10),
+		send("fragments without end", frame(binaryFrame, "x"), frame(continuation, "x"), 50<<10),
+		send("empty fragments without end", frame(binaryFrame, ""), frame(continuation, ""), 50<<10),
+		send("a deflated frame that does not end", frameHeader(final|deflated|binaryFrame, 30<<10)+"\x00\xff\x7f\x00\x80", "x", 120<<10),
+	}
+	<-time.After(4 * interval)
+	for _, c := range slow {
+		require.Zero(t, c.gone(), "cut, though a byte has come in each interval")
+	}
+	began := time.Now()
+	close(enough)
+	for _, c := range slow {
+		c.wait()
+	}
+	t.Logf("which were cut %v after their last bytes", time.Since(began))
+	assert.Less(t, time.Since(began), 2*interval+promptly)
+}

@@ -1,0 +1,172 @@
+package abuse_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/ws"
+)
+
+// What net/http takes: MaxHeaderBytes for the request's line and its header, and 4 KiB
+// more.
+const (
+	fits    = http.DefaultMaxHeaderBytes
+	tooLong = fits + 8<<10
+)
+
+// TestAskingForTooMuch is about requests that are larger than anybody needs.
+func TestAskingForTooMuch(t *testing.T) {
+	v := abused(t, ws.Options{})
+	v.withBystanders(t)
+	for _, test := range []struct {
+		name, query, position string
+		status                int // 0: a stream, which begins with a gap
+	}{
+		{"10,000 topics", "&topic=" + strings.Join(slices.Repeat([]string{"x"}, 10_000), "&topic="), "", 500}, // even if they are one and the same
+		{"10,000 different topics", "&topic=" + strings.Join(different(10_000), "&topic="), "", 500},
+		{"a topic of a kilobyte", "&topic=" + strings.Repeat("x", 1024), "", 500},
+		{"a topic with a line break", "&topic=a%0Ab", "", 500},
+		{"a position of 64 KiB", "", strings.Repeat("9", 64<<10), 0}, // is no ID
+		{"a position of a MiB", "", strings.Repeat("9", fits), 0},
+		{"a position of more", "", strings.Repeat("9", tooLong), 431},
+		{"a position of 2 MiB", "", strings.Repeat("9", 2<<20), 431},
+		{"a position of a MiB in the query", "&lastEventId=" + strings.Repeat("9", fits), "", 0},
+		{"a position of more in the query", "&lastEventId=" + strings.Repeat("9", tooLong), "", 431},
+	} {
+		for _, path := range allPaths {
+			t.Run(test.name+path, func(t *testing.T) {
+				p := v.dial(t)
+				go io.WriteString(p, request(path+test.query, "Last-Event-ID: "+test.position)) // it may be cut
+				var err error
+				p.response, err = http.ReadResponse(p.r, nil)
+				require.NoError(t, err)
+				if test.status != 0 {
+					require.Equal(t, test.status, p.response.StatusCode)
+					return
+				}
+				require.Contains(t, p.opening(t), "gap")
+			})
+		}
+	}
+}
+
+func different(n int) (topics []string) {
+	for i := range n {
+		topics = append(topics, fmt.Sprint(i))
+	}
+	return topics
+}
+
+// opening returns the first that a stream says: a block of events, or a frame.
+func (p *peer) opening(t *testing.T) string {
+	if p.response.StatusCode == http.StatusSwitchingProtocols {
+		_, payload, err := readFrame(p.r)
+		require.NoError(t, err)
+		return payload
+	}
+	var block strings.Builder
+	for lines := bufio.NewReader(p.response.Body); ; {
+		line, err := lines.ReadString('\n')
+		require.NoError(t, err)
+		if line == "\n" {
+			return block.String()
+		}
+		block.WriteString(line)
+	}
+}
+
+// TestWhatAStreamKeepsOfItsRequest looks at what is left of a request of a MiB while its
+// stream is open: all of it where the stream is attached, nothing where it is detached.
+func TestWhatAStreamKeepsOfItsRequest(t *testing.T) {
+	v := abused(t, ws.Options{})
+	position := strings.Repeat("9", fits)
+	for _, test := range []struct {
+		path, query, header string
+		most                int64 // bytes of heap
+	}{
+		{eventPaths[0], "", position, fits + 60<<10},
+		{eventPaths[0], position, "", fits + 60<<10},
+		{eventPaths[1], "", position, 20 << 10},
+		{eventPaths[1], position, "", 20 << 10},
+		{socketPaths[0], "", position, fits + 60<<10},
+		{socketPaths[0], position, "", fits + 60<<10},
+		{socketPaths[1], "", position, 30 << 10},
+		{socketPaths[1], position, "", 30 << 10},
+	} {
+		name := fmt.Sprintf("%s, %d KiB in the query, %d in the header", test.path, len(test.query)>>10, len(test.header)>>10)
+		v.hold(t, name, test.most, func() *peer {
+			return v.connect(t, test.path+"&lastEventId="+test.query, "Last-Event-ID: "+test.header)
+		})
+	}
+}
+
+// hold has some clients for a while, each of which may take at most so many bytes of heap.
+func (v *victim) hold(t *testing.T, name string, most int64, connect func() *peer) {
+	const clients = 5
+	defer v.isDeserted(t)
+	before := takeStock()
+	for range clients {
+		defer connect().Close()
+	}
+	costs(t, name, before, clients, most)
+}
+
+// TestAskingForTooManyTopics asks on an open WebSocket.
+func TestAskingForTooManyTopics(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		options ws.Options
+		topics  []string
+		status  int // in the answer; 0: the connection is closed with 1009
+	}{
+		{"1,000", ws.Options{}, different(1000), 200},
+		{"1,001", ws.Options{}, different(1001), 400},
+		{"10,000, which are more than MaxMessage", ws.Options{}, different(10_000), 0},
+		{"10,000", ws.Options{MaxMessage: 1 << 20}, different(10_000), 400},
+		{"10,000 times one", ws.Options{MaxMessage: 1 << 20}, slices.Repeat([]string{"x"}, 10_000), 400},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			v := abused(t, test.options)
+			v.withBystanders(t)
+			for _, path := range socketPaths {
+				p := v.connect(t, path)
+				require.Contains(t, p.opening(t), "ready")
+				asked, err := json.Marshal(map[string][]string{"topics": test.topics})
+				require.NoError(t, err)
+				_, err = io.WriteString(p, frame(textFrame, string(asked)))
+				require.NoError(t, err)
+				if test.status == 0 {
+					code, err := p.closeCode()
+					require.NoError(t, err)
+					require.Equal(t, 1009, code)
+					continue
+				}
+				var answer struct {
+					Topics []string
+					Status int
+				}
+				require.NoError(t, json.Unmarshal([]byte(p.opening(t)), &answer))
+				if test.status == 200 {
+					assert.Equal(t, test.topics, answer.Topics)
+					assert.Zero(t, answer.Status)
+				} else {
+					assert.Equal(t, []string{"a"}, answer.Topics, "it keeps what it has")
+					assert.Equal(t, test.status, answer.Status)
+				}
+				assert.Less(t, v.hub.Stats().Topics, 1010)
+			}
+			_, err := v.hub.Publish(t.Context(), broadcast.Message{Topic: "a", Data: []byte("x")})
+			assert.NoError(t, err)
+		})
+	}
+}

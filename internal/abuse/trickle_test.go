@@ -1,0 +1,106 @@
+package abuse_test
+
+import (
+	"bufio"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/memnet"
+	"github.com/fanfare-go/fanfare/ws"
+)
+
+// watched is how long a peer is looked at, in fake time.
+const watched = 2 * time.Hour
+
+// TestWhatEndsASlowMessage has the default of 30 s between pings: a peer that answers
+// none, and never comes to the end of a message, stays as long as it sends a byte before
+// the second ping is due. What bounds it is the life of a stream: MaxAge, or Expires.
+func TestWhatEndsASlowMessage(t *testing.T) {
+	message := frameHeader(final|binaryFrame, 30<<10)
+	for _, test := range []struct {
+		name     string
+		begin    string
+		every    time.Duration // a byte
+		maxAge   time.Duration
+		expires  time.Duration
+		from, to time.Duration // when it is cut
+		code     string        // in the close frame
+	}{
+		{name: "no byte", begin: message, from: time.Minute, to: time.Minute},
+		{name: "a byte each second", begin: message, every: time.Second, from: watched, to: watched},
+		{name: "a byte each 59 s", begin: message, every: 59 * time.Second, from: watched, to: watched},
+		{name: "a byte each 61 s", begin: message, every: 61 * time.Second, from: time.Minute, to: time.Minute},
+		{name: "in a ping", begin: frameHeader(pingFrame, 125), every: time.Second, from: 5 * time.Second, to: 6 * time.Second}, // the library's own limit
+		{name: "MaxAge", begin: message, every: time.Second, maxAge: time.Hour, from: 48 * time.Minute, to: time.Hour + 10*time.Second, code: "\x03\xf4"},
+		{name: "Expires", begin: message, every: time.Second, expires: time.Hour, from: time.Hour, to: time.Hour + 10*time.Second, code: "\x0b\xb8"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				grant := &broadcast.Grant{Topics: []string{"a"}}
+				if test.expires > 0 {
+					grant.Expires = time.Now().Add(test.expires)
+				}
+				c := inMemory(t, &ws.Handler{
+					Broadcaster: new(broadcast.Hub),
+					Grant:       func(*http.Request) (*broadcast.Grant, error) { return grant, nil },
+					Options:     ws.Options{MaxAge: test.maxAge},
+					Logger:      slog.New(slog.DiscardHandler),
+				})
+				took, said := sendSlowly(c, test.begin, test.every)
+				assert.GreaterOrEqual(t, took, test.from)
+				assert.LessOrEqual(t, took, test.to)
+				assert.Contains(t, said, test.code)
+			})
+		})
+	}
+}
+
+// inMemory serves h in a bubble, and returns a WebSocket to it whose handshake is done.
+func inMemory(t *testing.T, h http.Handler) net.Conn {
+	listener := memnet.Listen()
+	server := &http.Server{Handler: h}
+	go server.Serve(listener)
+	t.Cleanup(func() { server.Close() })
+	c, err := listener.DialContext(t.Context(), "", "")
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	_, err = io.WriteString(c, request("/ws"))
+	require.NoError(t, err)
+	response, err := http.ReadResponse(bufio.NewReader(c), nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusSwitchingProtocols, response.StatusCode)
+	return c
+}
+
+// sendSlowly begins a frame, and sends a byte of it now and then (0: none). It returns
+// when the connection was cut, and what had been said on it.
+func sendSlowly(c net.Conn, begin string, every time.Duration) (took time.Duration, said string) {
+	began := time.Now()
+	cut := make(chan string, 1)
+	go func() {
+		b, _ := io.ReadAll(c)
+		cut <- string(b)
+	}()
+	_, _ = io.WriteString(c, begin)
+	tick, enough := time.Tick(every), time.After(watched)
+	for {
+		select {
+		case <-tick:
+			_, _ = io.WriteString(c, "x") // it may have been cut
+		case <-enough:
+			c.Close()
+			return watched, <-cut
+		case said := <-cut:
+			return time.Since(began), said
+		}
+	}
+}
