@@ -42,6 +42,9 @@ type Client struct {
 	// about. If nil, no. What most want that do not have a user to reload the page is
 	//
 	//	func(e *sse.ResponseError) bool { return e.Temporary() }
+	//
+	// A 400 may pass too: net/http says so when it has waited too long for the rest of
+	// a request, on a link that stalls.
 	Retry func(*ResponseError) bool
 
 	// Logger gets connections that end (Debug). If nil, slog.Default().

@@ -39,7 +39,9 @@ type Client struct {
 	MaxBackoff time.Duration
 
 	// Retry decides whether to try again after what would end the sequence: a
-	// [*HandshakeError] or a [*CloseError] that Messages says is final. If nil, no.
+	// [*HandshakeError] or a [*CloseError] that Messages says is final. If nil, no. A
+	// 400 may pass: net/http says so when it has waited too long for the rest of a
+	// request, on a link that stalls.
 	Retry func(error) bool
 
 	// Logger gets connections that end (Debug). If nil, slog.Default().
