@@ -92,11 +92,16 @@ func TestBehindTheRings(t *testing.T) {
 			want = append(want, fmt.Sprint("x", i), fmt.Sprint("y", i))
 		}
 		synctest.Wait()
+		log.mu.Lock()
+		var begins sync.Once // the reading, which takes a moment
+		log.meddle = func(broadcast.Message) error { begins.Do(func() { time.Sleep(time.Millisecond) }); return nil }
+		log.mu.Unlock()
 		r := s.from(begin, "y", "x")
 		require.Equal(t, begin, r.sub.Position())
 		n, err := r.sub.Poll(make([]*broadcast.Message, 1))
 		require.NoError(t, err)
 		require.Zero(t, n, "nothing is known before it has been read")
+		time.Sleep(time.Second)
 		r.wakes(want...)
 		require.Equal(t, s.here(), r.sub.Position())
 		require.Len(t, log.all(), 2, "one Tail to follow, one to read")

@@ -157,6 +157,16 @@ func hasToken(header http.Header, name, token string) bool {
 	return false
 }
 
+// offered returns those subprotocols that a client offers; the library takes the first.
+func offered(header http.Header, ours []string) (both []string) {
+	for _, protocol := range ours {
+		if hasToken(header, "Sec-Websocket-Protocol", protocol) {
+			both = append(both, protocol)
+		}
+	}
+	return both
+}
+
 // checkOrigin keeps foreign pages out (RFC 6455 section 10.2): a browser sends
 // its user's cookies whoever opens the connection.
 func checkOrigin(r *http.Request, o Options) error {
@@ -207,7 +217,7 @@ func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, buffers
 		r = withOffer(r)
 	}
 	library, err := websocket.Accept(h, r, &websocket.AcceptOptions{
-		Subprotocols:       o.Subprotocols,
+		Subprotocols:       offered(r.Header, o.Subprotocols),
 		InsecureSkipVerify: true, // the origin was checked
 		CompressionMode:    o.mode(),
 		OnPingReceived: func(_ context.Context, payload []byte) bool {
