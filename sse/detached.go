@@ -83,8 +83,7 @@ var (
 
 // Write writes chunks in one go.
 func (d *detached) Write(chunks net.Buffers, w *delivery.Worker) error {
-	d.deadline.Renew()
-	if err := delivery.Write(d.conn, d.raw, d.buffers, chunks, w); err != nil {
+	if err := delivery.Write(d.conn, d.raw, d.buffers, &d.deadline, chunks, w); err != nil {
 		return fmt.Errorf("sse: writing: %w", err)
 	}
 	d.begun = true

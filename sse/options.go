@@ -13,9 +13,9 @@ type Options struct {
 	Heartbeat time.Duration
 
 	// WriteTimeout is how long a client may take to accept one write before it
-	// is cut. Each write of at most 64 KiB (or one event, if that is larger, or
-	// what one Writer.Send sends) has between half of it and all of it. A request
-	// whose body does not come is given up after it, too. If zero, 10 s.
+	// is cut. Each write has between half of it and all of it; it is of at most 64
+	// KiB, and what is larger has several. A request whose body does not come is
+	// given up after it, too. If zero, 10 s.
 	WriteTimeout time.Duration
 
 	// Retry is how long a client is told to wait before it reconnects. If zero,

@@ -112,8 +112,11 @@ func (s *response) Write(frames net.Buffers, _ *delivery.Worker) error {
 }
 
 func (s *response) write(b []byte) error {
-	s.deadline.Renew()
-	if _, err := s.w.Write(b); err != nil {
+	err := delivery.InParts(b, &s.deadline, func(part []byte) error {
+		_, err := s.w.Write(part)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("sse: writing: %w", err)
 	}
 	if err := s.control.Flush(); err != nil {

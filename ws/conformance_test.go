@@ -96,8 +96,6 @@ type vector struct {
 	large      bool                 // it is not sent byte by byte
 }
 
-var table = &conformance.Table{Columns: names()}
-
 func names() (names []string) {
 	for _, s := range subjects {
 		names = append(names, s.name)
@@ -107,7 +105,8 @@ func names() (names []string) {
 
 // TestConformance tries each end of a connection on what RFC 6455 and RFC 7692 say.
 func TestConformance(t *testing.T) {
-	handshakes(t)
+	table := &conformance.Table{Columns: names()}
+	handshakes(t, table)
 	for _, vectors := range [][]vector{framings(), fragments(), reserved(), controls(), closings(), unicode(), sizes(), deflated()} {
 		for _, v := range vectors {
 			for _, s := range subjects {
@@ -115,8 +114,8 @@ func TestConformance(t *testing.T) {
 			}
 		}
 	}
-	offers(t)
-	answers(t)
+	offers(t, table)
+	answers(t, table)
 	if flag.Lookup("test.run").Value.String() == "" {
 		table.Check(t, "../docs/conformance.md", "RFC 6455")
 	}

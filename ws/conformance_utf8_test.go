@@ -38,6 +38,11 @@ func unicode() (vectors []vector) {
 			}
 		}
 	}
+	// Control messages between are none of the text.
+	vectors = append(vectors, vector{part: "8.1 UTF-8 that fails at once", name: "behind a ping, in a frame that never ends", closes: 1007, pongs: []string{strings.Repeat("p", 100)}, wire: func(p *peer) string {
+		f := p.frames(frame{fin | text, "a\xff" + strings.Repeat("x", 100)})
+		return p.frames(frame{fin | ping, strings.Repeat("p", 100)}) + f[:len(f)-100]
+	}})
 	return vectors
 }
 
@@ -147,25 +152,25 @@ func encode(r uint32, n int) string {
 // Standard.
 func firstWrong(s string) int {
 	type span struct{ low, high byte }
-	any := span{0x80, 0xbf}
+	tail := span{0x80, 0xbf}
 	for i := 0; i < len(s); {
 		var follow []span
 		switch b := s[i]; {
 		case b <= 0x7f:
 		case b >= 0xc2 && b <= 0xdf:
-			follow = []span{any}
+			follow = []span{tail}
 		case b == 0xe0:
-			follow = []span{{0xa0, 0xbf}, any}
+			follow = []span{{0xa0, 0xbf}, tail}
 		case b == 0xed:
-			follow = []span{{0x80, 0x9f}, any}
+			follow = []span{{0x80, 0x9f}, tail}
 		case b >= 0xe1 && b <= 0xef:
-			follow = []span{any, any}
+			follow = []span{tail, tail}
 		case b == 0xf0:
-			follow = []span{{0x90, 0xbf}, any, any}
+			follow = []span{{0x90, 0xbf}, tail, tail}
 		case b >= 0xf1 && b <= 0xf3:
-			follow = []span{any, any, any}
+			follow = []span{tail, tail, tail}
 		case b == 0xf4:
-			follow = []span{{0x80, 0x8f}, any, any}
+			follow = []span{{0x80, 0x8f}, tail, tail}
 		default:
 			return i
 		}

@@ -36,6 +36,10 @@ func lengths() (vectors []vector) {
 			}
 			return string([]byte{fin | bin}) + string(length) + key + strings.Repeat("x", 300)
 		}})
+		wrong := vectors[len(vectors)-1]
+		vectors = append(vectors, vector{part: part, name: long.name + ", after a message", back: []frame{{fin | text, "hello"}}, closes: 1002, wire: func(p *peer) string {
+			return p.frames(frame{fin | text, "hello"}) + wrong.wire(p)
+		}})
 	}
 	return vectors
 }
@@ -55,6 +59,9 @@ func masking() (vectors []vector) {
 	vectors = append(vectors,
 		vector{part: part, name: "a message, masked by the wrong side", wire: other(fin|text, "hello"), closes: 1002},
 		vector{part: part, name: "a ping, masked by the wrong side", wire: other(fin|ping, ""), closes: 1002},
+		vector{part: part, name: "a message before one that is masked by the wrong side", back: []frame{{fin | text, "hello"}}, closes: 1002, wire: func(p *peer) string {
+			return p.frames(frame{fin | text, "hello"}) + other(fin|text, "hello")(p)
+		}},
 		vector{part: part, name: "a close frame, masked by the wrong side", wire: other(fin|clos, closing(1000, "")), closes: 1002},
 	)
 	for _, key := range []string{"\x00\x00\x00\x00", "\xff\xff\xff\xff", "\x00\x00\x00\x01", "hell"} {

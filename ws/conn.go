@@ -229,7 +229,14 @@ func (c *Conn) next() (r received) {
 func (c *Conn) readMessage(r io.Reader, typ MessageType) ([]byte, error) {
 	b := make([]byte, 0, 512)
 	for checked := 0; ; {
-		n, err := r.Read(b[len(b):min(cap(b), len(b)+c.socket.room())])
+		room := c.socket.room()
+		if typ == Binary { // there is nothing to find out but that it is too big
+			room = cap(b)
+			if c.limit >= 0 {
+				room = int(min(int64(room), c.limit-int64(len(b)))) + 1
+			}
+		}
+		n, err := r.Read(b[len(b):min(cap(b), len(b)+room)])
 		c.socket.took(n)
 		b = b[:len(b)+n]
 		if c.limit >= 0 && int64(len(b)) > c.limit {
@@ -292,6 +299,8 @@ func (c *Conn) ended(err error) error {
 		return c.refuse(StatusMessageTooBig, fmt.Errorf("a message of more than %d bytes", c.limit))
 	case !c.socket.failed.Load():
 		return c.refuse(StatusProtocolError, errors.New("what came is not the WebSocket protocol"))
+	case errors.Is(err, errCut):
+		err = fmt.Errorf("ws: reading: %w: %w", errCut, io.ErrUnexpectedEOF)
 	default:
 		err = fmt.Errorf("ws: reading: %w", err)
 	}

@@ -82,11 +82,13 @@ type framing struct {
 	data   bool   // the frame is not of a control message
 	rest   uint64 // bytes of its payload that are still to come
 	passed uint64 // bytes of messages that have come, and were not taken yet
+	wrong  error  // what was found: nothing after it goes to the library
 }
 
-// follow takes note of what has come.
-func (f *framing) follow(p []byte, client bool) error {
-	for len(p) > 0 {
+// follow takes note of what has come, and returns how much of it is before what is wrong.
+func (f *framing) follow(p []byte, client bool) int {
+	all := len(p)
+	for len(p) > 0 && f.wrong == nil {
 		if f.rest > 0 {
 			n := min(f.rest, uint64(len(p)))
 			f.rest -= n
@@ -98,12 +100,13 @@ func (f *framing) follow(p []byte, client bool) error {
 		}
 		f.header[f.have] = p[0]
 		f.have++
-		p = p[1:]
 		if f.have < 2 {
+			p = p[1:]
 			continue
 		}
 		if client && f.header[1]&maskBit != 0 {
-			return errMasked // RFC 6455 section 5.1
+			f.wrong = errMasked // RFC 6455 section 5.1
+			break
 		}
 		size, need, least := uint64(f.header[1]&^maskBit), int8(2), uint64(0)
 		switch size {
@@ -113,8 +116,10 @@ func (f *framing) follow(p []byte, client bool) error {
 			size, need, least = binary.BigEndian.Uint64(f.header[2:]), 10, 1<<16
 		}
 		if f.have == need && size < least {
-			return errLength // RFC 6455 section 5.2
+			f.wrong = errLength // RFC 6455 section 5.2
+			break
 		}
+		p = p[1:]
 		if f.header[1]&maskBit != 0 {
 			need += 4
 		}
@@ -122,7 +127,7 @@ func (f *framing) follow(p []byte, client bool) error {
 			f.have, f.rest, f.data = 0, size, f.header[0]&0x8 == 0
 		}
 	}
-	return nil
+	return all - len(p)
 }
 
 // wholeControl reports whether a control frame has come to its end: its payload has

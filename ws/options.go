@@ -41,8 +41,8 @@ type Options struct {
 	PingInterval time.Duration
 
 	// WriteTimeout is how long the peer may take to accept one write before it
-	// is cut. Each write of at most 64 KiB (or one message, if that is larger)
-	// has between half of it and all of it. It also bounds how long a Close may
+	// is cut. Each write has between half of it and all of it; it is of at most 64
+	// KiB, and what is larger has several. It also bounds how long a Close may
 	// take. If zero, 10 s; if it is turned off, a Close still takes 10 s at
 	// most.
 	WriteTimeout time.Duration

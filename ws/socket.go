@@ -51,6 +51,9 @@ func (s *socket) stand(c net.Conn, already []byte, buffers *tcp.Buffers, timeout
 }
 
 func (s *socket) Read(p []byte) (int, error) {
+	if s.incoming.wrong != nil {
+		return 0, s.incoming.wrong
+	}
 	if s.reader.Buffered() > 0 {
 		n, _ := s.reader.Read(p)
 		return s.passes(p[:n], nil)
@@ -71,13 +74,14 @@ var errCut = errors.New("the connection has ended without a close frame")
 
 // passes gives the library what a Read has brought.
 func (s *socket) passes(p []byte, err error) (int, error) {
-	if err := s.incoming.follow(p, s.client); err != nil {
-		return 0, err
+	n := s.incoming.follow(p, s.client)
+	if s.incoming.wrong != nil {
+		return n, s.incoming.wrong
 	}
 	if errors.Is(err, io.EOF) {
 		err = errCut
 	}
-	return len(p), err
+	return n, err
 }
 
 // room returns how much of a message to ask the library for, which waits until it can
@@ -94,7 +98,8 @@ func (s *socket) room() int {
 	return int(max(1, n))
 }
 
-// took takes note that bytes of a message, which is not deflated, were taken.
+// took takes note that bytes of a message were taken. Of what is deflated room does not
+// ask how much.
 func (s *socket) took(n int) { s.incoming.passed -= uint64(n) }
 
 // Write is called by the library, with control messages in pieces. It is left only
@@ -196,8 +201,7 @@ func (s *socket) write(w *delivery.Worker, frames ...[]byte) error {
 	if s.over.Load() {
 		return net.ErrClosed
 	}
-	s.deadline.Renew()
-	err := delivery.Write(s.Conn, s.reader.Raw, s.reader.Buffers, frames, w)
+	err := delivery.Write(s.Conn, s.reader.Raw, s.reader.Buffers, &s.deadline, frames, w)
 	if err != nil {
 		s.over.Store(true)
 		s.broke.Store(true)

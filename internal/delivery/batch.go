@@ -15,6 +15,7 @@ type batch struct {
 	size     int // of frames
 	count    int // of messages in frames
 	replayed int // those of them that a stream gets which has not caught up yet
+	gaps     int // that are told in frames
 }
 
 func (b *batch) add(frame []byte) {
@@ -27,7 +28,7 @@ func (b *batch) add(frame []byte) {
 // reset takes note that the frames were written, or never will be.
 func (b *batch) reset() {
 	clear(b.frames)
-	b.frames, b.size, b.count, b.replayed = b.frames[:0], 0, 0, 0
+	b.frames, b.size, b.count, b.replayed, b.gaps = b.frames[:0], 0, 0, 0, 0
 }
 
 // precede puts bytes before the first frame: into one buffer with it, since that goes
@@ -44,14 +45,14 @@ func (b *batch) precede(bytes []byte) {
 // minRoom is how many messages a stream polls at first.
 const minRoom = 16
 
-// maxWrite is how many bytes go out in one write at most, unless one message is
-// larger: each write has a deadline of its own, which a slow client must be able
+// maxWrite is how many bytes go out in one write at most (a larger message has several):
+// each write has a deadline of its own, which a slow client must be able
 // to keep.
 const maxWrite = 64 << 10
 
-// MaxUnsent is what a connection has to be asked to hold at most (tcp.SetUnsent): a
-// write that waits goes on when half of it is gone.
-const MaxUnsent = 2 * maxWrite
+// MaxUnsent is what a connection has to be asked to hold at most (tcp.SetUnsent). The
+// kernel takes a segment's worth more, and lets a write go on when half of it is left.
+const MaxUnsent = maxWrite
 
 // batches hands out batches that hold nothing.
 type batches struct{ pool sync.Pool }

@@ -9,17 +9,48 @@ import (
 
 // Write writes buffers to a connection in one go, on the time of a worker. A single
 // buffer that the socket takes at once, which is what a stream writes that keeps up,
-// leaves the worker to the next stream. Raw is tcp.Raw of the connection.
-func Write(c net.Conn, raw syscall.RawConn, pool *tcp.Buffers, buffers net.Buffers, w *Worker) error {
-	if w == nil || raw == nil || len(buffers) != 1 {
-		w.Wait()
-		return pool.Write(c, buffers)
-	}
-	n, err := w.Attempt.Write(raw, buffers[0])
-	if err != nil || n == len(buffers[0]) {
-		return err
+// leaves the worker to the next stream. What is more than one write may be goes out in
+// several, each with the time of one. Raw is tcp.Raw of the connection.
+func Write(c net.Conn, raw syscall.RawConn, pool *tcp.Buffers, d *Deadline, buffers net.Buffers, w *Worker) error {
+	d.Renew()
+	if w != nil && raw != nil && len(buffers) == 1 {
+		n, err := w.Attempt.Write(raw, buffers[0])
+		if err != nil || n == len(buffers[0]) {
+			return err
+		}
+		buffers[0] = buffers[0][n:]
 	}
 	w.Wait()
-	_, err = c.Write(buffers[0][n:])
-	return err
+	size := 0
+	for _, b := range buffers {
+		size += len(b)
+	}
+	if size <= maxWrite {
+		return pool.Write(c, buffers)
+	}
+	for _, b := range buffers {
+		err := InParts(b, d, func(part []byte) error {
+			_, err := c.Write(part)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// InParts writes what is more than one write may be in several, each with the time of
+// one: a large message is no reason to cut a slow client.
+func InParts(b []byte, d *Deadline, write func([]byte) error) error {
+	for {
+		part := b[:min(len(b), maxWrite)]
+		d.Renew()
+		if err := write(part); err != nil {
+			return err
+		}
+		if b = b[len(part):]; len(b) == 0 {
+			return nil
+		}
+	}
 }

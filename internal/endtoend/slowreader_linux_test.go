@@ -25,8 +25,8 @@ import (
 // whatever the kernel has room for.
 func TestSlowReader(t *testing.T) {
 	const (
-		timeout = 2 * time.Second // of a write
-		rate    = 250 << 10       // bytes a second that a client reads; published is forty times that
+		timeout = time.Second // of a write: a tenth of the default
+		rate    = 400 << 10   // bytes a second that a client reads: ten times what is enough by default; published is forty times that
 	)
 	hub := &broadcast.Hub{Keep: 16}
 	server := httptest.NewUnstartedServer(routes(hub, asked, sse.Options{WriteTimeout: timeout}, ws.Options{WriteTimeout: timeout}))
@@ -39,10 +39,13 @@ func TestSlowReader(t *testing.T) {
 	for _, path := range []string{"/sse?topic=a", "/sse/detached?topic=a", "/ws?topic=a", "/ws/detached?topic=a"} {
 		clients.Go(func() { readSlowly(ctx, t, server.Listener.Addr().String(), path, rate) })
 	}
+	require.Eventually(t, func() bool { return hub.Stats().Subscriptions == 4 }, 5*time.Second, time.Millisecond)
+	_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", Data: bytes.Repeat([]byte("x"), 1<<20)}) // takes longer than a write may
+	require.NoError(t, err)
 	data := bytes.Repeat([]byte("x"), 16<<10)
 	publishing := time.NewTicker(time.Second * time.Duration(len(data)) / (40 * rate))
 	defer publishing.Stop()
-	for began := time.Now(); time.Since(began) < 4*time.Second; {
+	for began := time.Now(); time.Since(began) < 5*time.Second; {
 		<-publishing.C
 		_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", Data: data})
 		require.NoError(t, err)
