@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -164,7 +165,11 @@ func (h *Hub) insert(m Message, now time.Time) *topic {
 		keep = defaultKeep
 	}
 	t := h.kept.topic(m.Topic)
-	m.Topic = t.name
+	// Names from a request are parts of its URL, all of which they would keep.
+	if m.Type != t.typ {
+		t.typ = strings.Clone(m.Type)
+	}
+	m.Topic, m.Type, m.From = t.name, t.typ, strings.Clone(m.From)
 	h.kept.add(t, m, keep, h.keepBytes())
 	h.kept.touch(t, now)
 	h.waker.announce(t)

@@ -4,7 +4,7 @@ import "time"
 
 // StreamStats is a snapshot of the streams of one handler: sse.Handler and ws.Handler
 // have a method Stats that returns it. What is counted is counted since the handler's
-// first use, and grows.
+// first use, and grows. Behind and Lag are of streams that came in through an http.Server.
 type StreamStats struct {
 	Open   int           // streams that are open
 	Behind int           // those of them that have something to write

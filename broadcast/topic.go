@@ -28,6 +28,7 @@ func (r ring) at(index uint64) *atomic.Pointer[entry] { return &r[index&uint64(l
 // What is written is written under Hub.mu; ring and first are read by Polls
 // without it.
 type topic struct {
+	typ     string // of the newest message, for the next
 	name    string
 	ring    atomic.Pointer[ring] // nil until the first message
 	first   atomic.Uint64        // index of the oldest kept entry

@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -306,7 +307,7 @@ func peer(c *Conn, err error) delivery.Reason {
 	case errors.Is(err, errSilent):
 		why.Name = "peer silent"
 	case c.refused.Load():
-		why.Name, why.Detail = refusals[code], err.Error()
+		why.Name, why.Detail = cmp.Or(refusals[code], "closed by the client"), err.Error()
 	case code != -1:
 		why.Name, why.Detail = "closed by the client", err.Error()
 	}

@@ -77,7 +77,9 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 		gauge(keptBytes, float64(s.Bytes), name)
 		gauge(subscriptions, float64(s.Subscriptions), name)
 		gauge(following, one(s.Following), name)
-		counter(published, s.Position.Seq(), name)
+		if !s.Position.IsZero() { // else it would jump from nothing to all of the log
+			counter(published, s.Position.Seq(), name)
+		}
 		counter(hubGaps, s.Gaps, name)
 	}
 	for name, h := range c.Handlers {

@@ -11,9 +11,9 @@ import (
 
 // counts is what the streams of a handler have done. The zero value is ready.
 type counts struct {
-	cells                          [8]cell
-	fresh, resumed, finished, gaps atomic.Uint64 // fresh: streams that began without a position
-	next                           atomic.Uint32 // which cell the next stream has
+	cells                [8]cell
+	fresh, resumed, gaps atomic.Uint64 // fresh: streams that began without a position
+	next                 atomic.Uint32 // which cell the next stream has
 
 	mu      sync.Mutex // guards what follows
 	ended   map[string]uint64
@@ -34,7 +34,19 @@ func (c *counts) end(why string) {
 		c.ended = make(map[string]uint64)
 	}
 	c.ended[why]++
-	c.finished.Add(1)
+}
+
+// wrote counts what a batch had, once all of it is written.
+func (c *counts) wrote(cell byte, b *batch) {
+	if b.gaps > 0 {
+		c.gaps.Add(uint64(b.gaps))
+	}
+	if b.count > b.replayed {
+		c.cells[cell].live.Add(uint64(b.count - b.replayed))
+	}
+	if b.replayed > 0 {
+		c.cells[cell].replayed.Add(uint64(b.replayed))
+	}
 }
 
 // CountRefusal counts a request that gets no stream.
@@ -51,10 +63,15 @@ func (s *State) CountRefusal(status int) {
 // Stats returns a snapshot.
 func (s *State) Stats() broadcast.StreamStats {
 	c := &s.counts
-	finished := c.finished.Load() // first, so that not more have ended than have begun
-	stats := broadcast.StreamStats{Resumed: c.resumed.Load(), Gaps: c.gaps.Load()}
+	c.mu.Lock() // first, so that not more have ended than have begun
+	stats := broadcast.StreamStats{Ended: maps.Clone(c.ended), Refused: maps.Clone(c.refused)}
+	c.mu.Unlock()
+	stats.Gaps, stats.Resumed = c.gaps.Load(), c.resumed.Load()
 	stats.Opened = stats.Resumed + c.fresh.Load()
-	stats.Open = int(stats.Opened - finished)
+	stats.Open = int(stats.Opened)
+	for _, n := range stats.Ended {
+		stats.Open -= int(n)
+	}
 	for i := range c.cells {
 		live, replayed := c.cells[i].live.Load(), c.cells[i].replayed.Load()
 		stats.Messages += live + replayed
@@ -68,9 +85,6 @@ func (s *State) Stats() broadcast.StreamStats {
 			stats.Lag = max(stats.Lag, lag)
 		}
 	})
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	stats.Ended, stats.Refused = maps.Clone(c.ended), maps.Clone(c.refused)
 	return stats
 }
 

@@ -111,7 +111,6 @@ func (s *Stream) encode(b *batch, w *Worker) bool {
 // after it, the position told with the gap resumes as a gap: a client cut in the
 // middle of the snapshot gets it again.
 func (s *Stream) tellGap(b *batch, gap *broadcast.GapError) error {
-	s.counts.gaps.Add(1)
 	told := Control{Kind: Gap, ID: gap.ID, Topics: gap.Topics}
 	if s.grant.Snapshot != nil {
 		told.ID = lost
@@ -119,6 +118,7 @@ func (s *Stream) tellGap(b *batch, gap *broadcast.GapError) error {
 	if s.news = true; !s.tell(b, told) {
 		return errUnspeakable
 	}
+	b.gaps++
 	if s.grant.Snapshot == nil {
 		return nil
 	}

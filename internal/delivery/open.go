@@ -80,11 +80,6 @@ func (h Handler) Open(r *http.Request, state *State, codec *Codec) (_ *Stream, e
 	if s.grant, err = h.grant(r, s, state); err != nil {
 		return nil, err
 	}
-	if s.outlives && h.Grant != nil {
-		kept := *s.grant
-		kept.Topics = cloned(kept.Topics)
-		s.grant = &kept
-	}
 	after := After(r)
 	s.catching = !after.IsZero()
 	s.sub, err = h.Broadcaster.Subscribe(r.Context(), broadcast.SubscribeOptions{
@@ -107,6 +102,9 @@ func (h Handler) Open(r *http.Request, state *State, codec *Codec) (_ *Stream, e
 			codec.Logger.Warn(h.Name+": the request's context has a deadline, which will end the stream; "+
 				"a timeout middleware is the usual cause: mount the handler outside of it", "path", r.URL.Path)
 		})
+	}
+	if s.outlives && h.Grant != nil {
+		s.grant = kept(s.grant)
 	}
 	opened = true
 	return s, nil
@@ -141,13 +139,17 @@ func (h Handler) grant(r *http.Request, s *Stream, state *State) (g *broadcast.G
 	return g, nil
 }
 
-// cloned returns names that keep nothing of a request's URL, which they may be parts of.
-func cloned(names []string) []string {
-	clones := make([]string, len(names))
-	for i, name := range names {
-		clones[i] = strings.Clone(name)
+// kept returns what is needed of a grant once its topics are subscribed to. It keeps
+// nothing of a request's URL, which those may be parts of.
+func kept(g *broadcast.Grant) *broadcast.Grant {
+	k := *g
+	k.Topics = nil
+	if k.Change != nil { // whose refusal tells what the client still has
+		for _, name := range g.Topics {
+			k.Topics = append(k.Topics, strings.Clone(name))
+		}
 	}
-	return clones
+	return &k
 }
 
 // panicError is a panic in a function of the user's.
@@ -193,7 +195,6 @@ func status(err error) (int, error) {
 // Refuse answers a request that gets no stream, and logs and counts it once.
 func (h Handler) Refuse(w http.ResponseWriter, r *http.Request, state *State, err error) {
 	status, err := status(err)
-	state.CountRefusal(status)
 	var retryAfter time.Duration
 	if refusal, ok := errors.AsType[*broadcast.Refusal](err); ok {
 		retryAfter = refusal.RetryAfter
@@ -204,6 +205,9 @@ func (h Handler) Refuse(w http.ResponseWriter, r *http.Request, state *State, er
 		level = slog.LevelDebug // the client has left, which is nobody's fault
 	case status == http.StatusInternalServerError:
 		level = slog.LevelError
+	}
+	if level != slog.LevelDebug {
+		state.CountRefusal(status)
 	}
 	h.logger().Log(context.WithoutCancel(r.Context()), level, h.Name+": refused a stream",
 		"path", r.URL.Path, "status", status, "reason", err)

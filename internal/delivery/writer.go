@@ -146,15 +146,12 @@ func (s *Stream) write(b *batch, w *Worker) bool {
 		}
 		frames = frames[k:]
 		s.counts.cells[s.cell].bytes.Add(uint64(size))
+		if len(frames) == 0 {
+			s.counts.wrote(s.cell, b)
+		}
 		s.wrote.Store(int64(s.clock.now()))
 		if why := s.asked(); why != nil && !why.Owed {
 			return false // such as a Grant that has expired while this write waited
-		}
-	}
-	if b.count > 0 {
-		s.counts.cells[s.cell].live.Add(uint64(b.count - b.replayed))
-		if b.replayed > 0 {
-			s.counts.cells[s.cell].replayed.Add(uint64(b.replayed))
 		}
 	}
 	b.reset()
