@@ -60,7 +60,7 @@ const permessageDeflate = "permessage-deflate"
 // the library looks less closely at its parameters.
 func withOffer(r *http.Request) *http.Request {
 	const name = "Sec-Websocket-Extensions"
-	if r.Header.Get(name) == "" {
+	if len(r.Header.Values(name)) == 0 {
 		return r
 	}
 	shown := *r
@@ -97,7 +97,6 @@ func acceptable(offer string) bool {
 			return false
 		case (name == "server_no_context_takeover" || name == "client_no_context_takeover") && !valued:
 		case name == "client_max_window_bits" && (!valued || bits >= 0):
-		case name == "server_max_window_bits" && value == "15":
 		default:
 			return false
 		}
