@@ -1,6 +1,7 @@
 package sse_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -124,5 +125,24 @@ func TestStatsOfASlowClient(t *testing.T) {
 		require.Zero(t, stats.Behind)
 		require.Zero(t, stats.Lag)
 		require.Equal(t, map[string]uint64{"write failed": 1}, stats.Ended)
+	})
+}
+
+// TestStatsOfState counts what a fresh client begins with as well.
+func TestStatsOfState(t *testing.T) {
+	hub := &broadcast.Hub{}
+	h := &sse.Handler{Broadcaster: hub, Logger: new(logbook).logger(), Grant: func(*http.Request) (*broadcast.Grant, error) {
+		return &broadcast.Grant{Topics: []string{"a"}, Last: 2, Snapshot: func(context.Context) ([]broadcast.Message, error) {
+			return []broadcast.Message{{Topic: "a", Data: []byte("state")}}, nil
+		}}, nil
+	}}
+	serve(t, h, func(t *testing.T, n *network) {
+		for range 3 {
+			publish(t, hub, "a", "old")
+		}
+		n.get("/")
+		synctest.Wait()
+		require.EqualValues(t, 1+2, h.Stats().Messages)
+		require.Zero(t, h.Stats().Replayed)
 	})
 }

@@ -1,8 +1,10 @@
 package ws_test
 
 import (
+	"io"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -43,4 +45,26 @@ func TestStats(t *testing.T) {
 			require.Equal(t, map[int]uint64{426: 1}, stats.Refused)
 		})
 	}
+}
+
+// TestStatsOfRefusedClients has clients that are ended for what they send, or do not.
+func TestStatsOfRefusedClients(t *testing.T) {
+	hub := &broadcast.Hub{}
+	h := &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Options: ws.Options{MaxMessage: 10}, Logger: silent}
+	serve(t, h, func(t *testing.T, n *network) {
+		for send, code := range map[string]ws.StatusCode{
+			masked(fin|text, "more than ten bytes"): 1009,
+			masked(fin|text, "\xff"):                1007,
+			unmasked(fin|text, "a"):                 1002,
+		} {
+			p := n.raw("/", "")
+			p.next() // ready
+			p.write(send)
+			p.closes(code)
+		}
+		p := n.raw("/", "")
+		go io.Copy(io.Discard, p.Conn) // and says nothing
+		time.Sleep(2 * time.Minute)
+		require.Equal(t, map[string]uint64{"too big": 1, "not UTF-8": 1, "not the protocol": 1, "peer silent": 1}, h.Stats().Ended)
+	})
 }
