@@ -9,7 +9,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"net"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -200,11 +199,6 @@ func (c *Conn) await(ctx context.Context) (received, error) {
 	}
 }
 
-var (
-	errNotUTF8 = errors.New("text that is not UTF-8")
-	errTooBig  = errors.New("a message that is too big")
-)
-
 // next reads a message from the connection. Only one runs at a time.
 func (c *Conn) next() (r received) {
 	if c.readErr != nil {
@@ -220,61 +214,6 @@ func (c *Conn) next() (r received) {
 		return received{err: c.readErr}
 	}
 	return r
-}
-
-// readMessage reads to the end of a message of at most limit bytes, if that is not
-// negative. Text is checked as it comes, so that a message fails at its first wrong
-// byte (RFC 6455 section 8.1), however slowly it comes; where messages may be
-// deflated, after 4 KiB or a frame.
-func (c *Conn) readMessage(r io.Reader, typ MessageType) ([]byte, error) {
-	b := make([]byte, 0, 512)
-	for checked := 0; ; {
-		room := c.socket.room()
-		if typ == Binary { // there is nothing to find out but that it is too big
-			room = cap(b)
-			if c.limit >= 0 {
-				room = int(min(int64(room), c.limit-int64(len(b)))) + 1
-			}
-		}
-		n, err := r.Read(b[len(b):min(cap(b), len(b)+room)])
-		c.socket.took(n)
-		b = b[:len(b)+n]
-		if c.limit >= 0 && int64(len(b)) > c.limit {
-			return nil, errTooBig
-		}
-		if typ == Text {
-			whole := len(b)
-			if err != io.EOF {
-				whole -= begun(b)
-			}
-			if !utf8.Valid(b[checked:whole]) {
-				return nil, errNotUTF8
-			}
-			checked = whole
-		}
-		switch {
-		case err == io.EOF:
-			return b, nil
-		case err != nil:
-			return nil, err
-		case len(b) == cap(b):
-			b = slices.Grow(b, len(b))
-		}
-	}
-}
-
-// begun returns how many bytes at the end of a text are the beginning of a rune whose
-// rest is still to come.
-func begun(text []byte) int {
-	for n := 1; n < utf8.UTFMax && n <= len(text); n++ {
-		if last := text[len(text)-n:]; utf8.RuneStart(last[0]) {
-			if utf8.FullRune(last) {
-				break
-			}
-			return n
-		}
-	}
-	return 0
 }
 
 // ended makes of the library's error what Read returns for good, and ends the
