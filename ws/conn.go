@@ -253,8 +253,8 @@ func (c *Conn) ended(err error) error {
 // might never be seen.
 func (c *Conn) refuse(code StatusCode, what error) error {
 	why := &CloseError{code, what.Error()}
+	c.refused.Store(true) // first: who fails because of closing finds out why
 	c.closing.Store(true)
-	c.refused.Store(true)
 	timer := time.AfterFunc(c.timeout, func() { c.cut(why) }) // who has the turn may have no deadline
 	_ = c.socket.close(why)                                   // the library may have sent one already; then this does nothing
 	c.cancel(why)

@@ -175,16 +175,21 @@ func (p *panicError) Error() string { return fmt.Sprintf("panic in Receive: %v\n
 // fail ends the stream with an error of Receive. Nothing more is handed over.
 func (in *inbox) fail(err error) {
 	why := reason(err)
+	refused := false
 	if why == delivery.Fault {
 		level := slog.LevelError
-		if _, isPanic := errors.AsType[*panicError](err); in.conn.ctx.Err() != nil && !isPanic {
-			level = slog.LevelDebug // it wanted to answer a client that has left
+		if _, isPanic := errors.AsType[*panicError](err); !isPanic && (in.conn.ctx.Err() != nil || in.conn.refused.Load()) {
+			level = slog.LevelDebug // it wanted to answer a client that has left, or is refused
+			refused = in.conn.refused.Load()
 		}
 		in.logger.Log(context.Background(), level, "ws: Handler.Receive", "error", err)
 	}
 	in.mu.Lock()
 	in.failed = true
 	in.mu.Unlock()
+	if refused {
+		return // who reads ends the stream, with the reason that the client is told
+	}
 	in.conn.closing.Store(true)
 	in.stream.End(why)
 }
