@@ -84,6 +84,7 @@ func TestStats(t *testing.T) {
 					synctest.Wait() // the others keep up
 				}
 				n.get("/", "Last-Event-ID", begin).says("retry: 3000\nevent: gap\n")
+				n.do("HEAD", "/", nil, "Last-Event-ID", begin) // is told nothing
 				n.get("/nobody")
 				n.do("POST", "/", nil)
 				n.get("/", "Accept", "text/html")

@@ -107,3 +107,11 @@ func TestCollector(t *testing.T) {
 		"fanfare_streams_refused_total handler=events status=403 9",
 	}, got)
 }
+
+// TestCollectorOfHubThatKnowsNothing has a Hub that has not heard from its journal yet: a
+// sequence of 0 would be a jump to all of the log with the next scrape.
+func TestCollectorOfHubThatKnowsNothing(t *testing.T) {
+	c := &prometheusstats.Collector{Hubs: map[string]prometheusstats.Hub{"main": hubStats{}}}
+	require.Zero(t, testutil.CollectAndCount(c, "fanfare_hub_published_total"))
+	require.Equal(t, 1, testutil.CollectAndCount(c, "fanfare_hub_topics"))
+}
