@@ -262,12 +262,12 @@ func TestBehindAndTheEnd(t *testing.T) {
 		synctest.Wait()
 		r := s.from(begin, "x")
 		synctest.Wait()
-		r.sub.(interface{ Finish() }).Finish()
+		r.sub.(broadcast.Finisher).Finish()
 		r.gets(append(texts("", 0, 50), "end")...)
 
 		r = s.from(begin, "x")
 		synctest.Wait()
-		change := r.sub.(interface{ SetTopics([]string) error })
+		change := r.sub.(broadcast.TopicSetter)
 		require.NoError(t, change.SetTopics([]string{"y", "x"}))
 		synctest.Wait()
 		r.gets(texts("", 0, 50)...)
@@ -279,7 +279,7 @@ func TestBehindAndTheEnd(t *testing.T) {
 		require.Equal(t, 7, n)
 		s.say("y", texts("y", 0, 30)...)
 		synctest.Wait()
-		require.NoError(t, r.sub.(interface{ SetTopics([]string) error }).SetTopics([]string{"y", "x"}))
+		require.NoError(t, r.sub.(broadcast.TopicSetter).SetTopics([]string{"y", "x"}))
 		synctest.Wait()
 		r.gets(slices.Concat(texts("", 7, 50), texts("y", 0, 30))...)
 
@@ -289,7 +289,7 @@ func TestBehindAndTheEnd(t *testing.T) {
 			if wait {
 				synctest.Wait()
 			}
-			require.NoError(t, r.sub.(interface{ SetTopics([]string) error }).SetTopics([]string{"x"}))
+			require.NoError(t, r.sub.(broadcast.TopicSetter).SetTopics([]string{"x"}))
 			synctest.Wait()
 			r.gets(texts("", 0, 50)...)
 		}
@@ -433,7 +433,7 @@ func TestBehindAndOtherTopicsAtTheEdge(t *testing.T) {
 		n, err := r.sub.Poll(make([]*broadcast.Message, 64))
 		require.NoError(t, err)
 		require.Equal(t, 17, n)
-		require.NoError(t, r.sub.(interface{ SetTopics([]string) error }).SetTopics([]string{"x", "y"}))
+		require.NoError(t, r.sub.(broadcast.TopicSetter).SetTopics([]string{"x", "y"}))
 		synctest.Wait()
 		r.gets("y0", "y1")
 		other.gets(texts("z", 0, 17)...)
@@ -460,7 +460,7 @@ func TestBehindAndAnEarlyEnd(t *testing.T) {
 		log.mu.Unlock()
 		r := s.from(begin, "x")
 		synctest.Wait()
-		r.sub.(interface{ Finish() }).Finish()
+		r.sub.(broadcast.Finisher).Finish()
 		s.say("x", texts("", 30, 60)...)
 		time.Sleep(time.Minute)
 		r.gets(append(texts("", 0, 30), "end")...)

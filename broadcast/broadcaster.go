@@ -141,14 +141,8 @@ type SubscribeOptions struct {
 // Poll and Position belong to one goroutine at a time; Close may be called at
 // any time, more than once.
 //
-// A Hub's Subscription also has the methods
-//
-//	Finish() // what is in the log now is still returned, then ErrClosed
-//	SetTopics(topics []string) error // others from Position on, 1 to 1,000
-//
-// which handlers find by assertion. Without Finish a stream that is to end sends
-// what one last Poll returns; without SetTopics a client keeps its topics as long as
-// its stream. SetTopics belongs to the goroutine that polls.
+// A Subscription may also be a [Finisher] and a [TopicSetter], which handlers find by
+// assertion; a Hub's is both.
 type Subscription interface {
 	// Poll fills buf with what has arrived behind the position, in order, and
 	// returns how many messages that are. It does not block. Fewer than
@@ -167,4 +161,20 @@ type Subscription interface {
 
 	// Close ends the subscription. Its error is always nil for a Hub's.
 	Close() error
+}
+
+// Finisher is a [Subscription] that can be asked to end. Without it a stream that is
+// asked to end sends what one last Poll returns.
+type Finisher interface {
+	// Finish lets Poll return what is in the log now, and then [ErrClosed]. It may be
+	// called at any time, more than once.
+	Finish()
+}
+
+// TopicSetter is a [Subscription] that can go on with other topics. Without it a client
+// keeps its topics for as long as its stream.
+type TopicSetter interface {
+	// SetTopics replaces the topics, 1 to 1,000, from Position on: new ones are resumed
+	// after it. It belongs to the goroutine that polls.
+	SetTopics(topics []string) error
 }

@@ -1068,7 +1068,7 @@ func TestFollowEndInANewEpoch(t *testing.T) {
 		before.gets()
 		s.say("x", "4")
 		synctest.Wait()
-		before.sub.(interface{ Finish() }).Finish()
+		before.sub.(broadcast.Finisher).Finish()
 		engine.Recreate()
 		s.say("x", "new")
 		before.wakes("gap", "end")

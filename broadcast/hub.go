@@ -312,8 +312,8 @@ func (h *Hub) Position(ctx context.Context) (ID, error) {
 	return ID{h.epoch, h.now()}, nil
 }
 
-// Stats is a snapshot of a Hub.
-type Stats struct {
+// HubStats is a snapshot of a Hub.
+type HubStats struct {
 	Topics        int    // topics remembered
 	Messages      int    // messages kept
 	Bytes         int64  // the size of their Topic, Type, From and Data
@@ -324,10 +324,10 @@ type Stats struct {
 }
 
 // Stats returns a snapshot of the Hub.
-func (h *Hub) Stats() Stats {
+func (h *Hub) Stats() HubStats {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return Stats{
+	return HubStats{
 		Topics:        len(h.kept.topics),
 		Messages:      h.kept.messages,
 		Bytes:         h.kept.bytes,

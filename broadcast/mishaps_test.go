@@ -158,7 +158,7 @@ func TestEndBeforeAnOverrun(t *testing.T) {
 	buf := make([]*broadcast.Message, 8)
 	_, err = sub.Poll(buf)
 	require.NoError(t, err)
-	sub.(interface{ Finish() }).Finish()
+	sub.(broadcast.Finisher).Finish()
 	for range 10 {
 		_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a"})
 		require.NoError(t, err)

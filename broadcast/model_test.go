@@ -330,7 +330,7 @@ func (w *world) check() {
 			w.fail("client %d: there is news for a sleeper, and no Notify", c.number)
 		}
 	}
-	want := broadcast.Stats{Topics: len(m.topics), Messages: m.messages, Bytes: m.bytes, Subscriptions: open, Gaps: m.gaps, Position: m.id(m.head())}
+	want := broadcast.HubStats{Topics: len(m.topics), Messages: m.messages, Bytes: m.bytes, Subscriptions: open, Gaps: m.gaps, Position: m.id(m.head())}
 	got := w.hub.Stats()
 	if got != want {
 		w.fail("Stats are %+v, want %+v", got, want)
@@ -576,7 +576,7 @@ func (w *world) change(c *modelClient) {
 	}
 	c.topics = names
 	s.name(names)
-	if err := s.sub.(interface{ SetTopics([]string) error }).SetTopics(names); err != nil {
+	if err := s.sub.(broadcast.TopicSetter).SetTopics(names); err != nil {
 		w.fail("SetTopics: %v", err)
 	}
 	if s.sub.Position() != position {
@@ -689,7 +689,7 @@ func (w *world) cut(c *modelClient) {
 func (w *world) finish(c *modelClient) {
 	w.note("client %d is to end at %d", c.number, c.stream.limit(w.model.head()))
 	c.stream.finish(w.model.head())
-	c.stream.sub.(interface{ Finish() }).Finish()
+	c.stream.sub.(broadcast.Finisher).Finish()
 }
 
 // drain polls until nothing is left and writes all of it. Only then the position

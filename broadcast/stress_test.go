@@ -211,7 +211,7 @@ func (s *stage) disturb(rng *rand.Rand) {
 	w := r.wire.Load()
 	if rng.IntN(cmp.Or(s.closes, 64)) == 0 {
 		if rng.IntN(4) == 0 {
-			w.sub.(interface{ Finish() }).Finish() // which wakes it
+			w.sub.(broadcast.Finisher).Finish() // which wakes it
 		} else {
 			assert.NoError(s.t, w.sub.Close())
 			w.notify()

@@ -45,6 +45,11 @@ type subscription struct {
 
 const forever = math.MaxUint64
 
+var (
+	_ Finisher    = (*subscription)(nil)
+	_ TopicSetter = (*subscription)(nil)
+)
+
 // newSubscription makes a subscription that is not placed. The caller holds
 // Hub.mu.
 func newSubscription(h *Hub, topics []string, opts SubscribeOptions) *subscription {

@@ -7,7 +7,7 @@ import (
 	"net/http"
 
 	"github.com/fanfare-go/fanfare/internal/memnet"
-	"github.com/fanfare-go/fanfare/internal/stream"
+	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
 // Buffer stands before a handler as a proxy does that holds each response back
@@ -56,7 +56,7 @@ type proxy struct {
 
 func (p proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// The client's Link ends here: the way on is another one.
-	server := memnet.NewServer(p.next, r.WithContext(memnet.WithNetwork(stream.Apart(r.Context()), new(Link))), nil)
+	server := memnet.NewServer(p.next, r.WithContext(memnet.WithNetwork(streamctx.Apart(r.Context()), new(Link))), nil)
 	server.Start()
 	defer server.Close()
 	request := memnet.ClientRequest(r.Context(), r)

@@ -36,24 +36,34 @@ func TestImports(t *testing.T) {
 			reason: "publishing and journals have nothing to do with HTTP",
 		},
 		{
+			pkg:    "",
+			ours:   []string{"broadcast", "internal/status"},
+			reason: "it is what both transports share, and knows neither",
+		},
+		{
+			pkg:    "",
+			ours:   []string{"broadcast", "internal/status"},
+			reason: "it is what both transports share, and knows neither",
+		},
+		{
 			pkg:    "sse",
-			ours:   []string{"broadcast", "internal/backoff", "internal/delivery", "internal/stream", "internal/tcp"},
+			ours:   []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/status", "internal/streamctx", "internal/tcp"},
 			reason: "the transports do not know of each other",
 		},
 		{
 			pkg:     "ws",
-			ours:    []string{"broadcast", "internal/backoff", "internal/delivery", "internal/stream", "internal/tcp"},
+			ours:    []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/status", "internal/streamctx", "internal/tcp"},
 			outside: []string{"github.com/coder/websocket"},
 			reason:  "the transports do not know of each other",
 		},
 		{
 			pkg:    "middleware",
-			ours:   []string{"internal/stream"},
+			ours:   []string{"", "broadcast", "internal/status", "internal/streamctx"},
 			reason: "middleware knows of requests, not of what streams say",
 		},
 		{
 			pkg:    "faults",
-			ours:   []string{"internal/memnet", "internal/stream"},
+			ours:   []string{"internal/memnet", "internal/streamctx"},
 			reason: "what goes wrong between client and server has nothing to do with what they say",
 		},
 		{
@@ -69,7 +79,7 @@ func TestImports(t *testing.T) {
 			reason:  "it tests ws alone, and users need not have testify",
 		},
 		{
-			pkg:    "internal/stream",
+			pkg:    "internal/streamctx",
 			ours:   []string{},
 			reason: "middleware stands on it, and on nothing else of ours",
 		},
@@ -77,7 +87,9 @@ func TestImports(t *testing.T) {
 		t.Run(test.pkg, func(t *testing.T) {
 			deps := list(t, "-deps", "./"+test.pkg)
 			for _, dep := range deps {
-				ours, isOurs := strings.CutPrefix(dep, module+"/")
+				ours, isOurs := strings.CutPrefix(dep, module)
+				ours = strings.TrimPrefix(ours, "/")
+				ours = strings.TrimPrefix(ours, "/")
 				first, _, _ := strings.Cut(dep, "/")
 				switch {
 				case slices.Contains(test.not, dep):

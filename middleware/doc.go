@@ -6,8 +6,8 @@
 // this order, the outermost first:
 //
 //	Token      a bearer token becomes an Authorization header, before anything logs the URL
-//	(logger)   one with Unwrap; one without goes inside of Direct, and sees nothing of streams
-//	Direct     streams below reach the ResponseWriter and the context that it has itself
+//	(logger)   one with Unwrap; one without goes inside of Bypass, and sees nothing of streams
+//	Bypass     streams below reach the ResponseWriter and the context that it has itself
 //	(timeouts, compression)
 //	Origins    foreign pages are kept out
 //	Drain      a server that shuts down moves its clients to others

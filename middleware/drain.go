@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fanfare-go/fanfare/internal/stream"
+	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
 // Drain ends the streams of a server that shuts down in good order: load balancers
@@ -40,7 +40,7 @@ type Drain struct {
 	Logger *slog.Logger
 
 	mu       sync.Mutex // guards what follows
-	holds    map[*stream.Hold]struct{}
+	holds    map[*streamctx.Hold]struct{}
 	done     chan struct{} // made when Shutdown begins, closed when it has ended
 	err      error         // of Shutdown
 	refusing bool
@@ -60,8 +60,8 @@ func (d *Drain) spread() time.Duration {
 // Delay is over. It goes around streams, inside of Origins and outside of Limit.
 func (d *Drain) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var hold *stream.Hold
-		hold, ctx := stream.NewHold(r.Context(), func() { d.leave(hold) })
+		var hold *streamctx.Hold
+		hold, ctx := streamctx.NewHold(r.Context(), func() { d.leave(hold) })
 		if !d.enter(hold) {
 			w.Header().Set("Connection", "close") // the next one is to reach another server
 			refuse(w, r, d.Logger, http.StatusServiceUnavailable, max(d.spread(), time.Second), d.Plain, errors.New("the server is shutting down"))
@@ -72,20 +72,20 @@ func (d *Drain) Handler(next http.Handler) http.Handler {
 	})
 }
 
-func (d *Drain) enter(hold *stream.Hold) bool {
+func (d *Drain) enter(hold *streamctx.Hold) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.refusing {
 		return false
 	}
 	if d.holds == nil {
-		d.holds = make(map[*stream.Hold]struct{})
+		d.holds = make(map[*streamctx.Hold]struct{})
 	}
 	d.holds[hold] = struct{}{}
 	return true
 }
 
-func (d *Drain) leave(hold *stream.Hold) {
+func (d *Drain) leave(hold *streamctx.Hold) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.holds, hold)
@@ -143,13 +143,13 @@ func (d *Drain) shutdown(ctx context.Context) error {
 	for i, hold := range holds {
 		due := time.Duration(float64(spread) * (float64(i+1) / float64(len(holds))))
 		wait(ctx, d.empty, due-time.Since(began)) // they leave by themselves, too
-		hold.End(stream.End{})
+		hold.End(streamctx.End{})
 	}
 	if await(ctx, d.empty) {
 		return nil
 	}
 	for _, hold := range d.refuse() {
-		hold.End(stream.End{Cut: true})
+		hold.End(streamctx.End{Cut: true})
 	}
 	return ctx.Err()
 }
@@ -170,7 +170,7 @@ func await(ctx context.Context, done <-chan struct{}) bool {
 }
 
 // refuse begins to refuse, and returns what is still held.
-func (d *Drain) refuse() (holds []*stream.Hold) {
+func (d *Drain) refuse() (holds []*streamctx.Hold) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.refusing {

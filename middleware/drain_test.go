@@ -232,7 +232,7 @@ func TestDrainThenServerShutdown(t *testing.T) {
 		for i := range streams {
 			switch path := []string{"/sse", "/ws", "/writer", "/upgrade"}[i%4]; path {
 			case "/ws", "/upgrade":
-				c, err := ws.Dial(t.Context(), "http://example.com"+path, &ws.DialOptions{Client: client})
+				c, err := ws.Dial(t.Context(), "http://example.com"+path, &ws.DialOptions{HTTPClient: client})
 				require.NoError(t, err)
 				c.ReadAhead(-1)
 			default:

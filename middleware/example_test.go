@@ -19,6 +19,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	chimiddleware "github.com/go-chi/chi/v5/middleware"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/middleware"
 	"github.com/fanfare-go/fanfare/sse"
@@ -35,7 +36,7 @@ func Example() {
 	limit := &middleware.Limit{Total: 50_000, PerKey: 20}
 
 	router := chi.NewRouter()
-	router.Use(middleware.Direct) // past the timeout below
+	router.Use(middleware.Bypass) // past the timeout below
 	router.Use(token.Handler)     // before the logger
 	router.Use(chimiddleware.RequestID, chimiddleware.Recoverer, chimiddleware.Timeout(30*time.Second))
 	router.Get("/ready", drain.Ready)
@@ -49,13 +50,13 @@ func Example() {
 	// Output: <nil>
 }
 
-// Without Direct, a timeout ends each stream.
-func ExampleDirect() {
+// Without Bypass, a timeout ends each stream.
+func ExampleBypass() {
 	news := &sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"news"}}
 	handler := http.TimeoutHandler(news, 30*time.Second, "too late")
 	request := httptest.NewRequest("GET", "/news", nil)
 	fmt.Println(ssetest.Diagnose(handler, request) == nil)
-	fmt.Println(ssetest.Diagnose(middleware.Direct(handler), request) == nil)
+	fmt.Println(ssetest.Diagnose(middleware.Bypass(handler), request) == nil)
 	// Output:
 	// false
 	// true
@@ -164,12 +165,12 @@ func ExampleToken() {
 
 	var hub broadcast.Hub
 	token := &middleware.Token{Query: "access_token"}
-	news := token.Handler(&sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(r *http.Request) (*broadcast.Grant, error) {
+	news := token.Handler(&sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(r *http.Request) (*fanfare.Grant, error) {
 		user, expires, err := verify(r)
 		if err != nil {
-			return nil, &broadcast.Refusal{Status: http.StatusUnauthorized, Err: err}
+			return nil, &fanfare.Refusal{Status: http.StatusUnauthorized, Err: err}
 		}
-		return &broadcast.Grant{Topics: []string{"news/" + user}, Expires: expires}, nil
+		return &fanfare.Grant{Topics: []string{"news/" + user}, Expires: expires}, nil
 	}})
 	connect := func(token string) *ssetest.Stream {
 		r := httptest.NewRequest("GET", "/news?access_token="+token, nil)

@@ -39,7 +39,7 @@ func TestKeepAlive(t *testing.T) {
 					h = &sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"news"}, Options: sse.Options{MaxAge: time.Minute}, Logger: silent}
 				}
 				l := memnet.Listen()
-				server := &http.Server{Handler: middleware.Direct(http.TimeoutHandler(h, 30*time.Second, "late"))}
+				server := &http.Server{Handler: middleware.Bypass(http.TimeoutHandler(h, 30*time.Second, "late"))}
 				go server.Serve(l)
 				defer server.Close()
 				conn, err := l.DialContext(t.Context(), "", "")
@@ -68,7 +68,7 @@ func TestKeepAlive(t *testing.T) {
 func TestFiles(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "f.txt")
 	require.NoError(t, os.WriteFile(name, make([]byte, 100_000), 0o600))
-	server := httptest.NewServer(middleware.Direct(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, name) })))
+	server := httptest.NewServer(middleware.Bypass(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, name) })))
 	defer server.Close()
 	response, err := http.Get(server.URL)
 	require.NoError(t, err)

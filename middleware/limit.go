@@ -10,7 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fanfare-go/fanfare/internal/stream"
+	"github.com/fanfare-go/fanfare/internal/status"
+	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
 // Limit bounds how many streams there are at once. Whatever passes it takes a place,
@@ -43,7 +44,7 @@ type Limit struct {
 
 	mu    sync.Mutex
 	total int
-	keys  map[string]map[*stream.Hold]struct{}
+	keys  map[string]map[*streamctx.Hold]struct{}
 }
 
 // retryAfter is when a client may find a place that somebody has left.
@@ -60,8 +61,8 @@ func (l *Limit) Handler(next http.Handler) http.Handler {
 			return
 		}
 		key := l.key(r)
-		var hold *stream.Hold
-		hold, ctx := stream.NewHold(r.Context(), func() { l.leave(key, hold) })
+		var hold *streamctx.Hold
+		hold, ctx := streamctx.NewHold(r.Context(), func() { l.leave(key, hold) })
 		if status, err := l.enter(key, hold); err != nil {
 			refuse(w, r, l.Logger, status, retryAfter, l.Plain, err)
 			return
@@ -90,7 +91,7 @@ func (l *Limit) key(r *http.Request) string {
 	return prefix.String()
 }
 
-func (l *Limit) enter(key string, hold *stream.Hold) (status int, err error) {
+func (l *Limit) enter(key string, hold *streamctx.Hold) (status int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -106,17 +107,17 @@ func (l *Limit) enter(key string, hold *stream.Hold) (status int, err error) {
 	l.total++
 	if key != "" {
 		if l.keys == nil {
-			l.keys = make(map[string]map[*stream.Hold]struct{})
+			l.keys = make(map[string]map[*streamctx.Hold]struct{})
 		}
 		if l.keys[key] == nil {
-			l.keys[key] = make(map[*stream.Hold]struct{})
+			l.keys[key] = make(map[*streamctx.Hold]struct{})
 		}
 		l.keys[key][hold] = struct{}{}
 	}
 	return 0, nil
 }
 
-func (l *Limit) leave(key string, hold *stream.Hold) {
+func (l *Limit) leave(key string, hold *streamctx.Hold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.total--
@@ -131,22 +132,17 @@ func (l *Limit) leave(key string, hold *stream.Hold) {
 // cannot be sent. An event stream just ends, and its client comes back: it is up to
 // Grant to refuse it then. A request that has not become a stream yet ends as it does.
 func (l *Limit) Disconnect(key string, code int, reason string) int {
-	if !sendable(code) {
+	if !status.Sendable(code) {
 		code = 3003
 	}
 	l.mu.Lock()
-	holds := make([]*stream.Hold, 0, len(l.keys[key]))
+	holds := make([]*streamctx.Hold, 0, len(l.keys[key]))
 	for hold := range l.keys[key] {
 		holds = append(holds, hold)
 	}
 	l.mu.Unlock()
 	for _, hold := range holds {
-		hold.End(stream.End{Code: code, Reason: reason})
+		hold.End(streamctx.End{Code: code, Reason: reason})
 	}
 	return len(holds)
-}
-
-// sendable reports whether a close frame may carry the code (RFC 6455 section 7.4).
-func sendable(code int) bool {
-	return code >= 1000 && code <= 1014 && (code < 1004 || code > 1006) || code >= 3000 && code <= 4999
 }

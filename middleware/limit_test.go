@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/faults"
 	"github.com/fanfare-go/fanfare/middleware"
@@ -148,11 +149,11 @@ func TestDisconnect(t *testing.T) {
 		var hub broadcast.Hub
 		limit := &middleware.Limit{Key: func(r *http.Request) string { return r.FormValue("user") }, Logger: silent}
 		revoked := false
-		grant := func(*http.Request) (*broadcast.Grant, error) {
+		grant := func(*http.Request) (*fanfare.Grant, error) {
 			if revoked {
-				return nil, &broadcast.Refusal{Status: 403}
+				return nil, &fanfare.Refusal{Status: 403}
 			}
-			return &broadcast.Grant{Topics: []string{"news"}}, nil
+			return &fanfare.Grant{Topics: []string{"news"}}, nil
 		}
 		events := limit.Handler(&sse.Handler{Broadcaster: &hub, Grant: grant, Logger: silent})
 		socket := limit.Handler(&ws.Handler{Broadcaster: &hub, Grant: grant, Logger: silent, Encode: ws.Raw})
@@ -202,9 +203,9 @@ func TestDisconnectMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub broadcast.Hub
 		limit := &middleware.Limit{Key: func(*http.Request) string { return "ann" }, Logger: silent}
-		h := limit.Handler(&ws.Handler{Broadcaster: &hub, Logger: silent, Grant: func(*http.Request) (*broadcast.Grant, error) {
+		h := limit.Handler(&ws.Handler{Broadcaster: &hub, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) {
 			time.Sleep(time.Second)
-			return &broadcast.Grant{Topics: []string{"news"}}, nil
+			return &fanfare.Grant{Topics: []string{"news"}}, nil
 		}})
 		time.AfterFunc(500*time.Millisecond, func() { assert.Equal(t, 1, limit.Disconnect("ann", 0, "")) })
 		c := wstest.Dial(t, h, get("/"))
@@ -236,7 +237,7 @@ func TestLimitOutlivesTheHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub broadcast.Hub
 		limit := &middleware.Limit{Total: 1, Logger: silent}
-		h := middleware.Direct(limit.Handler(chains["http.TimeoutHandler"](news(&hub))))
+		h := middleware.Bypass(limit.Handler(chains["http.TimeoutHandler"](news(&hub))))
 		s := ssetest.Connect(t, h, get("/"))
 		time.Sleep(time.Hour)
 		require.Equal(t, 503, ssetest.Connect(t, h, get("/")).Status(), "its place is still taken")

@@ -8,7 +8,7 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/fanfare-go/fanfare/internal/stream"
+	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
 // Origins keeps the pages of foreign origins out. A browser sends its user's cookies
@@ -148,6 +148,6 @@ func (o *Origins) Handler(next http.Handler) http.Handler {
 				return
 			}
 		}
-		next.ServeHTTP(w, r.WithContext(stream.WithOriginPassed(r.Context())))
+		next.ServeHTTP(w, r.WithContext(streamctx.WithOriginPassed(r.Context())))
 	})
 }

@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/fanfare-go/fanfare/internal/stream"
+	"github.com/fanfare-go/fanfare"
 )
 
 // refuse answers a request that may not become a stream, and logs it once: the path
@@ -17,5 +17,5 @@ func refuse(w http.ResponseWriter, r *http.Request, logger *slog.Logger, status 
 	}
 	logger.Log(context.WithoutCancel(r.Context()), slog.LevelInfo, "middleware: refused a stream",
 		"path", r.URL.Path, "status", status, "reason", reason)
-	stream.Refuse(w, r, status, retryAfter, plain)
+	fanfare.Refuse(w, r, &fanfare.Refusal{Status: status, RetryAfter: retryAfter, Plain: plain})
 }

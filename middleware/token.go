@@ -44,7 +44,7 @@ const maxToken = 8 << 10
 
 // Handler hands next a request with the token in its header. It refuses a token that
 // is none with 400: two of them, one that is too long, one with other characters than
-// RFC 6750 allows. It goes outside of loggers, inside of Direct.
+// RFC 6750 allows. It goes outside of loggers, inside of Bypass.
 func (t *Token) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		names := func(header, value string) bool {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fanfare-go/fanfare/internal/backoff"
+	"github.com/fanfare-go/fanfare/internal/status"
 )
 
 // Client reads event streams as a browser's EventSource does: it reconnects by itself,
@@ -19,9 +20,9 @@ import (
 //
 // A Client may serve any number of streams at once.
 type Client struct {
-	// HTTP makes the requests. Its Timeout must be zero, since streams have no end. If
+	// HTTPClient makes the requests. Its Timeout must be zero, since streams have no end. If
 	// nil, http.DefaultClient.
-	HTTP *http.Client
+	HTTPClient *http.Client
 
 	// MaxBackoff bounds what is waited before another attempt, on top of what the
 	// server has asked for with retry or Retry-After: any time up to half a second
@@ -67,7 +68,7 @@ func (e *ResponseError) Error() string {
 
 // Temporary reports whether the status says that the same request may be answered
 // otherwise later: 408, 425, 429 and 5xx.
-func (e *ResponseError) Temporary() bool { return backoff.MayPass(e.Status) }
+func (e *ResponseError) Temporary() bool { return status.MayPass(e.Status) }
 
 // Events returns the events of a stream, over as many connections as it takes. An
 // event's ID is the stream's last event ID, which is sent back as Last-Event-ID; begin
@@ -106,8 +107,8 @@ var errDone = errors.New("sse: done")
 // run connects until something final happens, which it returns.
 func (s *source) run(yield func(Event, error) bool) error {
 	switch {
-	case s.HTTP != nil && s.HTTP.Timeout != 0:
-		return fmt.Errorf("sse: Client.HTTP.Timeout is %v, which would cut streams: set it to 0, and bound dialing in the Transport", s.HTTP.Timeout)
+	case s.HTTPClient != nil && s.HTTPClient.Timeout != 0:
+		return fmt.Errorf("sse: Client.HTTPClient.Timeout is %v, which would cut streams: set it to 0, and bound dialing in the Transport", s.HTTPClient.Timeout)
 	case s.request.URL == nil || s.request.URL.Scheme != "http" && s.request.URL.Scheme != "https":
 		return errors.New("sse: the request's URL has neither the scheme http nor https")
 	case s.request.Body != nil && s.request.Body != http.NoBody && s.request.GetBody == nil:
@@ -173,7 +174,7 @@ func (s *source) connect(yield func(Event, error) bool) error {
 		}
 		r.Header.Set("Last-Event-ID", s.id)
 	}
-	client := s.HTTP
+	client := s.HTTPClient
 	if client == nil {
 		client = http.DefaultClient
 	}
@@ -190,7 +191,7 @@ func (s *source) connect(yield func(Event, error) bool) error {
 	}
 	contentType := response.Header.Get("Content-Type")
 	if media, _, _ := mime.ParseMediaType(contentType); response.StatusCode != http.StatusOK || media != "text/event-stream" {
-		return &ResponseError{response.StatusCode, contentType, backoff.RetryAfter(response.Header)}
+		return &ResponseError{response.StatusCode, contentType, status.RetryAfter(response.Header)}
 	}
 	guard.src = response.Body
 	reader := NewReader(guard)

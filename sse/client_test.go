@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/memnet"
 	"github.com/fanfare-go/fanfare/sse"
@@ -75,8 +76,8 @@ func follow(t *testing.T, c *sse.Client, s *scenario, configure func(r *http.Req
 		defer server.Close()
 		transport := &http.Transport{DialContext: listener.DialContext}
 		defer transport.CloseIdleConnections()
-		if c.HTTP == nil {
-			c.HTTP = &http.Client{Transport: transport}
+		if c.HTTPClient == nil {
+			c.HTTPClient = &http.Client{Transport: transport}
 		}
 		c.Logger = silent
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
@@ -137,8 +138,8 @@ func TestClientPosts(t *testing.T) {
 
 	_, err = follow(t, &sse.Client{}, &scenario{}, func(r *http.Request) { r.Method, r.Body = "POST", io.NopCloser(strings.NewReader("x")) })
 	require.ErrorContains(t, err, "GetBody")
-	_, err = follow(t, &sse.Client{HTTP: &http.Client{Timeout: time.Second}}, &scenario{}, nil)
-	require.ErrorContains(t, err, "Client.HTTP.Timeout is 1s")
+	_, err = follow(t, &sse.Client{HTTPClient: &http.Client{Timeout: time.Second}}, &scenario{}, nil)
+	require.ErrorContains(t, err, "Client.HTTPClient.Timeout is 1s")
 }
 
 func TestClientAndBadAnswers(t *testing.T) {
@@ -260,7 +261,7 @@ func TestClientEnds(t *testing.T) {
 		defer server.Close()
 		transport := &http.Transport{DialContext: listener.DialContext}
 		defer transport.CloseIdleConnections()
-		c := &sse.Client{HTTP: &http.Client{Transport: transport}, Logger: silent}
+		c := &sse.Client{HTTPClient: &http.Client{Transport: transport}, Logger: silent}
 		ctx, cancel := context.WithCancelCause(t.Context())
 		r, err := http.NewRequestWithContext(ctx, "GET", "http://memory/", nil)
 		require.NoError(t, err)
@@ -284,8 +285,8 @@ func TestClientExactlyOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const messages = 300
 		var hub broadcast.Hub
-		h := &sse.Handler{Broadcaster: &hub, Grant: func(*http.Request) (*broadcast.Grant, error) {
-			return &broadcast.Grant{Topics: []string{"a"}, Filter: func(m *broadcast.Message) bool { return m.ID.Seq()%3 > 0 }}, nil
+		h := &sse.Handler{Broadcaster: &hub, Grant: func(*http.Request) (*fanfare.Grant, error) {
+			return &fanfare.Grant{Topics: []string{"a"}, Filter: func(m *broadcast.Message) bool { return m.ID.Seq()%3 > 0 }}, nil
 		}, Logger: silent}
 		var open atomic.Pointer[net.Conn]
 		listener := memnet.Listen()
@@ -297,7 +298,7 @@ func TestClientExactlyOnce(t *testing.T) {
 			return c, err
 		}}
 		defer transport.CloseIdleConnections()
-		c := &sse.Client{HTTP: &http.Client{Transport: transport}, Logger: silent}
+		c := &sse.Client{HTTPClient: &http.Client{Transport: transport}, Logger: silent}
 		r, err := http.NewRequestWithContext(t.Context(), "GET", "http://memory/", nil)
 		require.NoError(t, err)
 		r.Header.Set("Last-Event-ID", position(t, &hub))

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/faults"
 	"github.com/fanfare-go/fanfare/middleware"
@@ -138,11 +139,11 @@ func TestDetachEnds(t *testing.T) {
 				drain := &middleware.Drain{Spread: -1}
 				limit := &middleware.Limit{Total: 1, Logger: silent, Key: func(*http.Request) string { return "everybody" }}
 				h := detachable(&hub)
-				h.Grant = func(r *http.Request) (*broadcast.Grant, error) {
+				h.Grant = func(r *http.Request) (*fanfare.Grant, error) {
 					context.AfterFunc(r.Context(), func() { close(left) })
-					return &broadcast.Grant{Topics: []string{"a"}, Expires: time.Now().Add(time.Minute)}, nil
+					return &fanfare.Grant{Topics: []string{"a"}, Expires: time.Now().Add(time.Minute)}, nil
 				}
-				s := ssetest.Connect(t, middleware.Direct(drain.Handler(limit.Handler(h))), faults.Via(request("GET", "/"), &link))
+				s := ssetest.Connect(t, middleware.Bypass(drain.Handler(limit.Handler(h))), faults.Via(request("GET", "/"), &link))
 				publish(t, &hub, "a", "first")
 				require.Equal(t, "first", string(s.Next().Data))
 				time.Sleep(time.Second)
@@ -244,8 +245,8 @@ func TestDetachHeadFirst(t *testing.T) {
 	var hub broadcast.Hub
 	h := detachable(&hub)
 	h.Broadcaster = slowHub{&hub}
-	h.Grant = func(*http.Request) (*broadcast.Grant, error) {
-		return &broadcast.Grant{Topics: []string{"a"}, Expires: time.Now().Add(20 * time.Millisecond)}, nil
+	h.Grant = func(*http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: []string{"a"}, Expires: time.Now().Add(20 * time.Millisecond)}, nil
 	}
 	serve(t, h, func(t *testing.T, n *network) {
 		begin := position(t, &hub)
@@ -286,8 +287,8 @@ func TestFiltersThatWait(t *testing.T) {
 	checked := make(chan struct{})
 	defer close(checked)
 	h := detachable(&hub)
-	h.Grant = func(r *http.Request) (*broadcast.Grant, error) {
-		g := &broadcast.Grant{Topics: []string{r.URL.Path[1:]}}
+	h.Grant = func(r *http.Request) (*fanfare.Grant, error) {
+		g := &fanfare.Grant{Topics: []string{r.URL.Path[1:]}}
 		if g.Topics[0] == "checked" {
 			g.Filter = func(*broadcast.Message) bool { <-checked; return true }
 		}

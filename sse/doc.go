@@ -57,7 +57,7 @@
 // http.Server's ReadTimeout and WriteTimeout; each write has a deadline of its
 // own instead. Heartbeats keep a connection alive that proxies would cut for
 // being idle. Middleware of one's own may stand in the way of all that: see
-// ssetest.Diagnose, and middleware.Direct.
+// ssetest.Diagnose, and middleware.Bypass.
 //
 // # Many streams
 //

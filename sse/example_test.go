@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/sse"
 )
@@ -54,12 +55,12 @@ func ExampleHandler_grant() {
 	var hub broadcast.Hub
 	handler := &sse.Handler{
 		Broadcaster: &hub,
-		Grant: func(r *http.Request) (*broadcast.Grant, error) {
+		Grant: func(r *http.Request) (*fanfare.Grant, error) {
 			user, _, ok := r.BasicAuth()
 			if !ok {
-				return nil, &broadcast.Refusal{Status: http.StatusUnauthorized, Err: errors.New("no credentials")}
+				return nil, &fanfare.Refusal{Status: http.StatusUnauthorized, Err: errors.New("no credentials")}
 			}
-			return &broadcast.Grant{
+			return &fanfare.Grant{
 				Topics: []string{"lobby", "user/" + user},
 				Last:   10,                                                        // a newcomer begins with what was said last
 				Filter: func(m *broadcast.Message) bool { return m.From != user }, // all but me

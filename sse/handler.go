@@ -11,9 +11,10 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/delivery"
-	"github.com/fanfare-go/fanfare/internal/stream"
+	"github.com/fanfare-go/fanfare/internal/streamctx"
 	"github.com/fanfare-go/fanfare/internal/tcp"
 )
 
@@ -44,8 +45,8 @@ type Handler struct {
 	//	context.AfterFunc(r.Context(), leave)
 	//
 	// is how one leaves a room. An error refuses the client: a
-	// *broadcast.Refusal with its status, any other with 500.
-	Grant func(*http.Request) (*broadcast.Grant, error)
+	// *fanfare.Refusal with its status, any other with 500.
+	Grant func(*http.Request) (*fanfare.Grant, error)
 
 	// Encode makes the event of a message; false drops the message, for
 	// everyone. It is called once for each form of a message (with an ID and
@@ -54,6 +55,13 @@ type Handler struct {
 	// Encode sets there is ignored. If nil, the event has the message's Type and
 	// Data.
 	Encode func(*broadcast.Message) (Event, bool)
+
+	// Notice makes the event of what the stream says itself, for clients with a
+	// protocol of their own. False leaves the notice out; a gap that is left out ends
+	// the stream. As with Encode, ID and Retry are the handler's. Clients that ask for
+	// envelopes get the envelope's notices. If nil, notices are what the package
+	// documentation shows.
+	Notice func(fanfare.Notice) (Event, bool)
 
 	// ErrorHandler answers a request that gets no stream. If nil, the answer is
 	// a Refusal's status and that status' text, else 500, never the error's own
@@ -97,25 +105,25 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.misunderstood(w, r, http.StatusNotAcceptable, "Accept excludes text/event-stream")
 		return
 	}
-	if stream.Probed(w, r) {
+	if streamctx.Probed(w, r) {
 		return
 	}
-	ground := stream.GroundOf(w, r)
-	defer ground.Leave()
+	claim := streamctx.ClaimOf(w, r)
+	defer claim.Leave()
 	options := h.Options.withDefaults()
 	poll := r.URL.Query().Get("poll") == "1"
-	detach := h.Detach && !poll && r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor >= 1 && canHijack(ground.Writer) &&
+	detach := h.Detach && !poll && r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor >= 1 && canHijack(claim.Writer) &&
 		r.ContentLength == 0 // nobody would read the rest of a body, and closing the connection would reset it
 	handler := delivery.Handler{
 		Name: "sse", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant,
 		ErrorHandler: h.ErrorHandler, Logger: h.logger(), Detach: detach,
 	}
-	response, err := newResponse(ground.Writer, r, &h.buffers, options)
+	response, err := newResponse(claim.Writer, r, &h.buffers, options)
 	if err != nil {
 		handler.Refuse(w, r, &h.state, err)
 		return
 	}
-	opened, err := handler.Open(r.WithContext(ground.Context), &h.state, h.codec(r, detach))
+	opened, err := handler.Open(r.WithContext(claim.Context), &h.state, h.codec(r, detach))
 	if err != nil {
 		handler.Refuse(w, r, &h.state, err)
 		return
@@ -126,12 +134,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			opened.Abandon()
 		}
 	}()
-	if err := ground.Take(); err != nil {
+	if err := claim.Take(); err != nil {
 		h.logger().Info("sse: a stream came too late", "path", r.URL.Path, "reason", err)
 		return
 	}
 	if detach {
-		conn, head, err := hijack(ground.Writer, &h.buffers, options)
+		conn, head, err := hijack(claim.Writer, &h.buffers, options)
 		if err != nil {
 			handler.Refuse(w, r, &h.state, err)
 			return
@@ -144,7 +152,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.warnDeadline.Do(func() {
 			h.logger().Warn("sse: the connection's deadlines cannot be reached: http.Server's timeouts will cut streams, "+
 				"and a client that does not read is not cut; give the wrapper an Unwrap method",
-				"wrapper", fmt.Sprintf("%T", ground.Writer), "error", err)
+				"wrapper", fmt.Sprintf("%T", claim.Writer), "error", err)
 		})
 	}
 	if r.Method == http.MethodHead {
@@ -160,7 +168,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Stats returns a snapshot of the handler's streams.
-func (h *Handler) Stats() broadcast.StreamStats { return h.state.Stats() }
+func (h *Handler) Stats() fanfare.StreamStats { return h.state.Stats() }
 
 func (h *Handler) logger() *slog.Logger {
 	if h.Logger == nil {
@@ -218,15 +226,15 @@ func prologue(r *http.Request, o Options) []byte {
 func (h *Handler) codec(r *http.Request, chunked bool) *delivery.Codec {
 	h.once.Do(func() {
 		plain, envelopes := &h.codecs[0], &h.codecs[1]
-		plain[0].Message, plain[0].Control = h.message, control
-		envelopes[0].Message, envelopes[0].Control = h.envelope, controlEnvelope
+		plain[0].Message, plain[0].Notice = h.message, h.notice
+		envelopes[0].Message, envelopes[0].Notice = h.envelope, noticeEnvelope
 		for _, forms := range []*[2]delivery.Codec{plain, envelopes} {
 			whole, chunks := &forms[0], &forms[1]
 			chunks.Message = func(m *broadcast.Message, bare bool) ([]byte, error) {
 				b, err := whole.Message(m, bare)
 				return chunk(b), err
 			}
-			chunks.Control = func(said delivery.Control) []byte { return chunk(whole.Control(said)) }
+			chunks.Notice = func(n fanfare.Notice) []byte { return chunk(whole.Notice(n)) }
 			for _, form := range []*delivery.Codec{whole, chunks} {
 				form.Name, form.Logger = "sse", h.logger()
 			}
@@ -300,22 +308,38 @@ func block(typ, id string, data []byte) ([]byte, error) {
 	return Event{Type: typ, ID: id, Data: data}.AppendText(nil)
 }
 
-// control tells a gap as an event with data: without, nothing would fire in a
-// browser and its last event ID would move in silence. A position has none, for
-// that is all that it is to do.
-func control(c delivery.Control) []byte {
-	if c.Kind == delivery.Gap {
-		b, _ := block("gap", c.ID.String(), delivery.ControlEnvelope(c))
+// notice makes the event of a notice.
+func (h *Handler) notice(n fanfare.Notice) []byte {
+	if h.Notice == nil {
+		return notice(n)
+	}
+	e, ok := h.Notice(n)
+	if !ok {
+		return nil
+	}
+	b, err := block(e.Type, n.ID.String(), e.Data)
+	if err != nil {
+		h.logger().Error("sse: Handler.Notice", "kind", n.Kind, "error", err)
+	}
+	return b
+}
+
+// notice sends a gap as an event with data: without data nothing would fire in a
+// browser, while its last event ID moved. The other notices have an id alone, which
+// moves it and fires nothing.
+func notice(n fanfare.Notice) []byte {
+	if n.Kind == fanfare.Gap {
+		b, _ := block("gap", n.ID.String(), delivery.NoticeEnvelope(n))
 		return b
 	}
-	b, _ := Event{ID: c.ID.String()}.AppendText(nil)
+	b, _ := Event{ID: n.ID.String()}.AppendText(nil)
 	if b == nil {
 		return []byte("\n") // a Broadcaster that has no position; an empty id would clear the client's
 	}
 	return b
 }
 
-func controlEnvelope(c delivery.Control) []byte {
-	b, _ := block("", c.ID.String(), delivery.ControlEnvelope(c))
+func noticeEnvelope(n fanfare.Notice) []byte {
+	b, _ := block("", n.ID.String(), delivery.NoticeEnvelope(n))
 	return b
 }

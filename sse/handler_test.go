@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/memnet"
 	"github.com/fanfare-go/fanfare/sse"
@@ -194,9 +195,9 @@ func TestHeader(t *testing.T) {
 func TestMethodsAndAccept(t *testing.T) {
 	var hub broadcast.Hub
 	var granted atomic.Int32
-	h := &sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(*http.Request) (*broadcast.Grant, error) {
+	h := &sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) {
 		granted.Add(1)
-		return &broadcast.Grant{Topics: []string{"a"}}, nil
+		return &fanfare.Grant{Topics: []string{"a"}}, nil
 	}}
 	for _, test := range []struct {
 		name, why, method string
@@ -357,8 +358,8 @@ func TestCutAnywhere(t *testing.T) {
 				run := func(cut int) (size int) {
 					synctest.Test(t, func(t *testing.T) {
 						c := &cutClient{t: t, hub: &broadcast.Hub{Keep: test.keep}}
-						h := &sse.Handler{Broadcaster: c.hub, Logger: silent, Grant: func(*http.Request) (*broadcast.Grant, error) {
-							g := &broadcast.Grant{Topics: []string{"a", "b"}, Last: test.last}
+						h := &sse.Handler{Broadcaster: c.hub, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) {
+							g := &fanfare.Grant{Topics: []string{"a", "b"}, Last: test.last}
 							if test.snapshot {
 								g.Snapshot = c.snapshot
 							}
@@ -535,35 +536,35 @@ func TestGrantBegins(t *testing.T) {
 	const state = "event: state\ndata: 1\n\nevent: message;base64\ndata: /w==\n\n"
 	for _, test := range []struct {
 		name, why   string
-		grant       broadcast.Grant
+		grant       fanfare.Grant
 		lastEventID string // "first", "gap" or none
 		target      string
 		want        string // with IDs as 1, 2, 3, and 0 before the first kept
 	}{
-		{"nothing", "from now on", broadcast.Grant{}, "", "/", "id: 3\n\n"},
-		{"Last", "without ids before the position: a cut among them gets them again", broadcast.Grant{Last: 2}, "", "/",
+		{"nothing", "from now on", fanfare.Grant{}, "", "/", "id: 3\n\n"},
+		{"Last", "without ids before the position: a cut among them gets them again", fanfare.Grant{Last: 2}, "", "/",
 			"event: tick\ndata: one\n\nevent: tick\ndata: two\n\nevent: tick\ndata: three\n\nid: 3\n\n"},
-		{"Last of a client that resumes", "it gets what it missed, not what it has", broadcast.Grant{Last: 2}, "first", "/",
+		{"Last of a client that resumes", "it gets what it missed, not what it has", fanfare.Grant{Last: 2}, "first", "/",
 			"id: 1\n\nevent: tick\nid: 2\ndata: two\n\nevent: tick\nid: 3\ndata: three\n\n"},
-		{"Snapshot", "without ids before the position, whatever ids it has", broadcast.Grant{Snapshot: snapshot}, "", "/",
+		{"Snapshot", "without ids before the position, whatever ids it has", fanfare.Grant{Snapshot: snapshot}, "", "/",
 			state + "id: 3\n\n"},
-		{"Snapshot of a client that resumes", "it has the state already", broadcast.Grant{Snapshot: snapshot}, "first", "/",
+		{"Snapshot of a client that resumes", "it has the state already", fanfare.Grant{Snapshot: snapshot}, "first", "/",
 			"id: 1\n\nevent: tick\nid: 2\ndata: two\n\nevent: tick\nid: 3\ndata: three\n\n"},
-		{"Snapshot after a gap", "the state is unknown; a cut in the middle is a gap again", broadcast.Grant{Snapshot: snapshot}, "gap", "/",
+		{"Snapshot after a gap", "the state is unknown; a cut in the middle is a gap again", fanfare.Grant{Snapshot: snapshot}, "gap", "/",
 			"event: gap\nid: 1-0\ndata: {\"gap\":\"1-0\"}\n\n" + state + "id: 0\n\n" +
 				"event: tick\nid: 1\ndata: one\n\nevent: tick\nid: 2\ndata: two\n\nevent: tick\nid: 3\ndata: three\n\n"},
-		{"both", "the state is older than the messages", broadcast.Grant{Snapshot: snapshot, Last: 1}, "", "/",
+		{"both", "the state is older than the messages", fanfare.Grant{Snapshot: snapshot, Last: 1}, "", "/",
 			state + "event: tick\ndata: two\n\nevent: tick\ndata: three\n\nid: 3\n\n"},
-		{"in an envelope", "the messages have no id there either", broadcast.Grant{Snapshot: snapshot, Last: 1}, "", "/?envelope=1",
+		{"in an envelope", "the messages have no id there either", fanfare.Grant{Snapshot: snapshot, Last: 1}, "", "/?envelope=1",
 			"data: {\"topic\":\"a\",\"type\":\"state\",\"data\":\"1\"}\n\ndata: {\"topic\":\"x\",\"data\":\"/w==\",\"encoding\":\"base64\"}\n\n" +
 				"data: {\"topic\":\"b\",\"type\":\"tick\",\"data\":\"two\"}\n\ndata: {\"topic\":\"a\",\"type\":\"tick\",\"data\":\"three\"}\n\n" +
 				"id: 3\ndata: {\"ready\":\"3\"}\n\n"},
 		{"Filter", "it sees the Last messages too, not the state",
-			broadcast.Grant{Snapshot: snapshot, Last: 9, Filter: func(m *broadcast.Message) bool { return string(m.Data) == "two" }}, "", "/",
+			fanfare.Grant{Snapshot: snapshot, Last: 9, Filter: func(m *broadcast.Message) bool { return string(m.Data) == "two" }}, "", "/",
 			state + "event: tick\ndata: two\n\nid: 3\n\n"},
 		{"a Snapshot of nothing", "there may be no state yet",
-			broadcast.Grant{Snapshot: func(context.Context) ([]broadcast.Message, error) { return nil, nil }}, "", "/", "id: 3\n\n"},
-		{"a topic twice", "it is one topic", broadcast.Grant{Topics: []string{"a", "a"}}, "first", "/",
+			fanfare.Grant{Snapshot: func(context.Context) ([]broadcast.Message, error) { return nil, nil }}, "", "/", "id: 3\n\n"},
+		{"a topic twice", "it is one topic", fanfare.Grant{Topics: []string{"a", "a"}}, "first", "/",
 			"id: 1\n\nevent: tick\nid: 3\ndata: three\n\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -572,7 +573,7 @@ func TestGrantBegins(t *testing.T) {
 				if test.grant.Topics == nil {
 					test.grant.Topics = []string{"a", "b"}
 				}
-				h := &sse.Handler{Broadcaster: &hub, Grant: func(*http.Request) (*broadcast.Grant, error) { return &test.grant, nil }}
+				h := &sse.Handler{Broadcaster: &hub, Grant: func(*http.Request) (*fanfare.Grant, error) { return &test.grant, nil }}
 				ids := []string{"", publish(t, &hub, "a", "one"), publish(t, &hub, "b", "two"), publish(t, &hub, "a", "three")}
 				ids[0] = before(t, ids[1])
 				want := test.want
@@ -601,8 +602,8 @@ func TestManyLastMessages(t *testing.T) {
 		}
 		want.WriteString("id: " + last + "\n\n")
 		var once sync.Once
-		h := &sse.Handler{Broadcaster: hub, Grant: func(*http.Request) (*broadcast.Grant, error) {
-			return &broadcast.Grant{Topics: []string{"a"}, Last: 1000, Filter: func(m *broadcast.Message) bool {
+		h := &sse.Handler{Broadcaster: hub, Grant: func(*http.Request) (*fanfare.Grant, error) {
+			return &fanfare.Grant{Topics: []string{"a"}, Last: 1000, Filter: func(m *broadcast.Message) bool {
 				once.Do(func() {
 					for i := range 300 {
 						data := "live " + strconv.Itoa(i)
@@ -621,59 +622,59 @@ func TestGrantRefuses(t *testing.T) {
 	leaves := func(r *http.Request, left *atomic.Int32) { context.AfterFunc(r.Context(), func() { left.Add(1) }) }
 	for _, test := range []struct {
 		name, why string
-		grant     func(r *http.Request) (*broadcast.Grant, error)
+		grant     func(r *http.Request) (*fanfare.Grant, error)
 		status    int
 		logged    string
 	}{
 		{"an error", "it is our fault, and says nothing to the client",
-			func(*http.Request) (*broadcast.Grant, error) { return nil, errors.New("the secret database is down") }, 500, "the secret database is down"},
+			func(*http.Request) (*fanfare.Grant, error) { return nil, errors.New("the secret database is down") }, 500, "the secret database is down"},
 		{"a Refusal", "it is the client's fault",
-			func(*http.Request) (*broadcast.Grant, error) {
-				return nil, &broadcast.Refusal{Status: 401, Err: errors.New("the secret token is old")}
+			func(*http.Request) (*fanfare.Grant, error) {
+				return nil, &fanfare.Refusal{Status: 401, Err: errors.New("the secret token is old")}
 			}, 401, "the secret token is old"},
 		{"a Refusal in an error", "wrapping does not hide it",
-			func(*http.Request) (*broadcast.Grant, error) {
-				return nil, fmt.Errorf("secret: %w", &broadcast.Refusal{Status: 404})
+			func(*http.Request) (*fanfare.Grant, error) {
+				return nil, fmt.Errorf("secret: %w", &fanfare.Refusal{Status: 404})
 			}, 404, "secret"},
 		{"a Grant with an error", "the error counts",
-			func(*http.Request) (*broadcast.Grant, error) {
-				return &broadcast.Grant{Topics: []string{"a"}}, &broadcast.Refusal{}
+			func(*http.Request) (*fanfare.Grant, error) {
+				return &fanfare.Grant{Topics: []string{"a"}}, &fanfare.Refusal{}
 			}, 403, "refused with status"},
 		{"neither", "nobody has been granted anything",
-			func(*http.Request) (*broadcast.Grant, error) { return nil, nil }, 500, "neither a Grant nor an error"},
+			func(*http.Request) (*fanfare.Grant, error) { return nil, nil }, 500, "neither a Grant nor an error"},
 		{"no Topics", "it would be a stream of nothing",
-			func(*http.Request) (*broadcast.Grant, error) { return &broadcast.Grant{}, nil }, 500, "without Topics"},
+			func(*http.Request) (*fanfare.Grant, error) { return &fanfare.Grant{}, nil }, 500, "without Topics"},
 		{"an empty topic", "there is none of that name",
-			func(*http.Request) (*broadcast.Grant, error) { return &broadcast.Grant{Topics: []string{"a", ""}}, nil }, 500, "topic is empty"},
+			func(*http.Request) (*fanfare.Grant, error) { return &fanfare.Grant{Topics: []string{"a", ""}}, nil }, 500, "topic is empty"},
 		{"too many topics", "a Hub takes 1,000",
-			func(*http.Request) (*broadcast.Grant, error) {
-				return &broadcast.Grant{Topics: slices.Repeat([]string{"a"}, 1001)}, nil
+			func(*http.Request) (*fanfare.Grant, error) {
+				return &fanfare.Grant{Topics: slices.Repeat([]string{"a"}, 1001)}, nil
 			}, 500, "1001 topics"},
 		{"Expires in the past", "its token is not good any more",
-			func(*http.Request) (*broadcast.Grant, error) {
-				return &broadcast.Grant{Topics: []string{"a"}, Expires: time.Now().Add(-time.Second)}, nil
+			func(*http.Request) (*fanfare.Grant, error) {
+				return &fanfare.Grant{Topics: []string{"a"}, Expires: time.Now().Add(-time.Second)}, nil
 			}, 401, "expired already"},
 		{"Expires now", "a stream that ends as it begins would come back at once",
-			func(*http.Request) (*broadcast.Grant, error) {
-				return &broadcast.Grant{Topics: []string{"a"}, Expires: time.Now()}, nil
+			func(*http.Request) (*fanfare.Grant, error) {
+				return &fanfare.Grant{Topics: []string{"a"}, Expires: time.Now()}, nil
 			}, 401, "expired already"},
 		{"a panic", "one client's trouble is not the others'",
-			func(*http.Request) (*broadcast.Grant, error) { panic("secret") }, 500, "panic in Handler.Grant: secret"},
+			func(*http.Request) (*fanfare.Grant, error) { panic("secret") }, 500, "panic in Handler.Grant: secret"},
 		{"Snapshot's error", "nothing has been sent yet",
-			func(*http.Request) (*broadcast.Grant, error) {
-				return &broadcast.Grant{Topics: []string{"a"}, Snapshot: func(context.Context) ([]broadcast.Message, error) {
+			func(*http.Request) (*fanfare.Grant, error) {
+				return &fanfare.Grant{Topics: []string{"a"}, Snapshot: func(context.Context) ([]broadcast.Message, error) {
 					return nil, errors.New("no secret state")
 				}}, nil
 			}, 500, "no secret state"},
 		{"Snapshot's Refusal", "nothing has been sent yet",
-			func(*http.Request) (*broadcast.Grant, error) {
-				return &broadcast.Grant{Topics: []string{"a"}, Snapshot: func(context.Context) ([]broadcast.Message, error) {
-					return nil, &broadcast.Refusal{Status: 503}
+			func(*http.Request) (*fanfare.Grant, error) {
+				return &fanfare.Grant{Topics: []string{"a"}, Snapshot: func(context.Context) ([]broadcast.Message, error) {
+					return nil, &fanfare.Refusal{Status: 503}
 				}}, nil
 			}, 503, "refused with status 503"},
 		{"a panic in Snapshot", "nothing has been sent yet",
-			func(*http.Request) (*broadcast.Grant, error) {
-				return &broadcast.Grant{Topics: []string{"a"}, Snapshot: func(context.Context) ([]broadcast.Message, error) {
+			func(*http.Request) (*fanfare.Grant, error) {
+				return &fanfare.Grant{Topics: []string{"a"}, Snapshot: func(context.Context) ([]broadcast.Message, error) {
 					panic("secret")
 				}}, nil
 			}, 500, "panic in Grant.Snapshot: secret"},
@@ -682,7 +683,7 @@ func TestGrantRefuses(t *testing.T) {
 			var hub broadcast.Hub
 			var left atomic.Int32
 			log := &logbook{}
-			h := &sse.Handler{Broadcaster: &hub, Logger: log.logger(), Grant: func(r *http.Request) (*broadcast.Grant, error) {
+			h := &sse.Handler{Broadcaster: &hub, Logger: log.logger(), Grant: func(r *http.Request) (*fanfare.Grant, error) {
 				leaves(r, &left)
 				return test.grant(r)
 			}}
@@ -712,7 +713,7 @@ func TestAbortInGrant(t *testing.T) {
 	var hub broadcast.Hub
 	var left atomic.Int32
 	log := &logbook{}
-	h := &sse.Handler{Broadcaster: &hub, Logger: log.logger(), Grant: func(r *http.Request) (*broadcast.Grant, error) {
+	h := &sse.Handler{Broadcaster: &hub, Logger: log.logger(), Grant: func(r *http.Request) (*fanfare.Grant, error) {
 		context.AfterFunc(r.Context(), func() { left.Add(1) })
 		panic(http.ErrAbortHandler)
 	}}
@@ -730,8 +731,8 @@ func TestSnapshotFailsLater(t *testing.T) {
 	log := &logbook{}
 	b := &scripted{begin: broadcast.MakeID(2, 1)}
 	calls := 0
-	h := &sse.Handler{Broadcaster: b, Logger: log.logger(), Grant: func(*http.Request) (*broadcast.Grant, error) {
-		return &broadcast.Grant{Topics: []string{"a"}, Snapshot: func(context.Context) ([]broadcast.Message, error) {
+	h := &sse.Handler{Broadcaster: b, Logger: log.logger(), Grant: func(*http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: []string{"a"}, Snapshot: func(context.Context) ([]broadcast.Message, error) {
 			if calls++; calls == 1 {
 				return nil, nil
 			}
@@ -758,8 +759,8 @@ func TestContextOfSnapshot(t *testing.T) {
 	type key struct{}
 	var hub broadcast.Hub
 	var ctx context.Context
-	h := &sse.Handler{Broadcaster: &hub, Grant: func(r *http.Request) (*broadcast.Grant, error) {
-		return &broadcast.Grant{Topics: []string{"a"}, Snapshot: func(c context.Context) ([]broadcast.Message, error) {
+	h := &sse.Handler{Broadcaster: &hub, Grant: func(r *http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: []string{"a"}, Snapshot: func(c context.Context) ([]broadcast.Message, error) {
 			ctx = c
 			return nil, c.Err()
 		}}, nil
@@ -780,9 +781,9 @@ func TestContextOfSnapshot(t *testing.T) {
 func TestFilter(t *testing.T) {
 	var hub broadcast.Hub
 	log := &logbook{}
-	h := &sse.Handler{Broadcaster: &hub, Logger: log.logger(), Grant: func(r *http.Request) (*broadcast.Grant, error) {
+	h := &sse.Handler{Broadcaster: &hub, Logger: log.logger(), Grant: func(r *http.Request) (*fanfare.Grant, error) {
 		me := r.URL.Query().Get("me")
-		return &broadcast.Grant{Topics: []string{"a"}, Filter: func(m *broadcast.Message) bool {
+		return &fanfare.Grant{Topics: []string{"a"}, Filter: func(m *broadcast.Message) bool {
 			if string(m.Data) == "poison" {
 				panic("in Filter")
 			}
@@ -898,8 +899,8 @@ func TestPoisonInSnapshot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub broadcast.Hub
 		log := &logbook{}
-		h := &sse.Handler{Broadcaster: &hub, Logger: log.logger(), Grant: func(*http.Request) (*broadcast.Grant, error) {
-			return &broadcast.Grant{Topics: []string{"a"}, Snapshot: func(context.Context) ([]broadcast.Message, error) {
+		h := &sse.Handler{Broadcaster: &hub, Logger: log.logger(), Grant: func(*http.Request) (*fanfare.Grant, error) {
+			return &fanfare.Grant{Topics: []string{"a"}, Snapshot: func(context.Context) ([]broadcast.Message, error) {
 				return []broadcast.Message{
 					{Type: "a\nb", Data: []byte("1")},
 					{Type: "gap", Data: []byte("2")},
@@ -962,43 +963,43 @@ func TestRefusals(t *testing.T) {
 		logged     int    // 0: status
 		retryAfter string // of an answer with a status that stands
 	}{
-		{name: "no status", why: "the client may not", err: &broadcast.Refusal{}, status: 403},
-		{name: "401", why: "who are you?", err: &broadcast.Refusal{Status: 401}, status: 401},
-		{name: "404", why: "there is no such room", err: &broadcast.Refusal{Status: 404}, status: 404},
-		{name: "204", why: "an EventSource stops for good", err: &broadcast.Refusal{Status: 204}, status: 204},
-		{name: "410", why: "it is final", err: &broadcast.Refusal{Status: 410}, status: 410},
-		{name: "429", why: "with the time to wait", err: &broadcast.Refusal{Status: 429, RetryAfter: 90 * time.Second}, status: 429, retryAfter: "90"},
-		{name: "429 with a fraction", why: "a second too late rather than too early", err: &broadcast.Refusal{Status: 429, RetryAfter: 1001 * time.Millisecond}, status: 429, retryAfter: "2"},
-		{name: "503", why: "nobody knows how long", err: &broadcast.Refusal{Status: 503}, status: 503},
+		{name: "no status", why: "the client may not", err: &fanfare.Refusal{}, status: 403},
+		{name: "401", why: "who are you?", err: &fanfare.Refusal{Status: 401}, status: 401},
+		{name: "404", why: "there is no such room", err: &fanfare.Refusal{Status: 404}, status: 404},
+		{name: "204", why: "an EventSource stops for good", err: &fanfare.Refusal{Status: 204}, status: 204},
+		{name: "410", why: "it is final", err: &fanfare.Refusal{Status: 410}, status: 410},
+		{name: "429", why: "with the time to wait", err: &fanfare.Refusal{Status: 429, RetryAfter: 90 * time.Second}, status: 429, retryAfter: "90"},
+		{name: "429 with a fraction", why: "a second too late rather than too early", err: &fanfare.Refusal{Status: 429, RetryAfter: 1001 * time.Millisecond}, status: 429, retryAfter: "2"},
+		{name: "503", why: "nobody knows how long", err: &fanfare.Refusal{Status: 503}, status: 503},
 		{name: "another error", why: "it is ours", err: errors.New("secret"), status: 500},
-		{name: "status 200", why: "that is no refusal", err: &broadcast.Refusal{Status: 200}, status: 500},
-		{name: "status 302", why: "an EventSource would not follow it as a stream", err: &broadcast.Refusal{Status: 302}, status: 500},
-		{name: "status 100", why: "net/http would go on waiting", err: &broadcast.Refusal{Status: 100}, status: 500},
-		{name: "status 7", why: "net/http would panic", err: &broadcast.Refusal{Status: 7}, status: 500},
-		{name: "status 600", why: "there is none", err: &broadcast.Refusal{Status: 600}, status: 500},
-		{name: "status -1", why: "there is none", err: &broadcast.Refusal{Status: -1}, status: 500},
+		{name: "status 200", why: "that is no refusal", err: &fanfare.Refusal{Status: 200}, status: 500},
+		{name: "status 302", why: "an EventSource would not follow it as a stream", err: &fanfare.Refusal{Status: 302}, status: 500},
+		{name: "status 100", why: "net/http would go on waiting", err: &fanfare.Refusal{Status: 100}, status: 500},
+		{name: "status 7", why: "net/http would panic", err: &fanfare.Refusal{Status: 7}, status: 500},
+		{name: "status 600", why: "there is none", err: &fanfare.Refusal{Status: 600}, status: 500},
+		{name: "status -1", why: "there is none", err: &fanfare.Refusal{Status: -1}, status: 500},
 
-		{name: "403 to an EventSource", why: "final is final", err: &broadcast.Refusal{}, header: eventSource, status: 403},
-		{name: "401 to an EventSource", why: "final is final", err: &broadcast.Refusal{Status: 401}, header: eventSource, status: 401},
-		{name: "204 to an EventSource", why: "it is what stops it", err: &broadcast.Refusal{Status: 204}, header: eventSource, status: 204},
-		{name: "429 to an EventSource", why: "it would give up for good", err: &broadcast.Refusal{Status: 429, RetryAfter: 90 * time.Second}, header: eventSource, status: 200, logged: 429, retryAfter: "90"},
-		{name: "429 to an EventSource, for a moment", why: "they do not all come back in that moment", err: &broadcast.Refusal{Status: 429, RetryAfter: time.Second}, header: eventSource, status: 200, logged: 429, retryAfter: "1"},
-		{name: "503 to an EventSource", why: "it would give up for good", err: &broadcast.Refusal{Status: 503}, header: eventSource, status: 200, logged: 503},
-		{name: "502 to an EventSource", why: "it would give up for good", err: &broadcast.Refusal{Status: 502}, header: eventSource, status: 200, logged: 502},
+		{name: "403 to an EventSource", why: "final is final", err: &fanfare.Refusal{}, header: eventSource, status: 403},
+		{name: "401 to an EventSource", why: "final is final", err: &fanfare.Refusal{Status: 401}, header: eventSource, status: 401},
+		{name: "204 to an EventSource", why: "it is what stops it", err: &fanfare.Refusal{Status: 204}, header: eventSource, status: 204},
+		{name: "429 to an EventSource", why: "it would give up for good", err: &fanfare.Refusal{Status: 429, RetryAfter: 90 * time.Second}, header: eventSource, status: 200, logged: 429, retryAfter: "90"},
+		{name: "429 to an EventSource, for a moment", why: "they do not all come back in that moment", err: &fanfare.Refusal{Status: 429, RetryAfter: time.Second}, header: eventSource, status: 200, logged: 429, retryAfter: "1"},
+		{name: "503 to an EventSource", why: "it would give up for good", err: &fanfare.Refusal{Status: 503}, header: eventSource, status: 200, logged: 503},
+		{name: "502 to an EventSource", why: "it would give up for good", err: &fanfare.Refusal{Status: 502}, header: eventSource, status: 200, logged: 502},
 		{name: "an error to an EventSource", why: "it would give up for good", err: errors.New("secret"), header: eventSource, status: 200, logged: 500},
-		{name: "503 to a fetch-based client", why: "it takes an ended stream for the end", err: &broadcast.Refusal{Status: 503, RetryAfter: time.Minute},
+		{name: "503 to a fetch-based client", why: "it takes an ended stream for the end", err: &fanfare.Refusal{Status: 503, RetryAfter: time.Minute},
 			header: []string{"Accept", "text/event-stream"}, status: 503, retryAfter: "60"},
-		{name: "503 to a client that takes more", why: "an EventSource takes nothing else", err: &broadcast.Refusal{Status: 503},
+		{name: "503 to a client that takes more", why: "an EventSource takes nothing else", err: &fanfare.Refusal{Status: 503},
 			header: []string{"Accept", "text/event-stream, */*", "Cache-Control", "no-cache"}, status: 503},
-		{name: "503 to a client that takes more, in two lines", why: "an EventSource takes nothing else", err: &broadcast.Refusal{Status: 503},
+		{name: "503 to a client that takes more, in two lines", why: "an EventSource takes nothing else", err: &fanfare.Refusal{Status: 503},
 			header: []string{"Accept", "text/event-stream", "Accept", "*/*", "Cache-Control", "no-cache"}, status: 503},
-		{name: "503 to a client that may be cached", why: "an EventSource may not", err: &broadcast.Refusal{Status: 503},
+		{name: "503 to a client that may be cached", why: "an EventSource may not", err: &fanfare.Refusal{Status: 503},
 			header: []string{"Accept", "text/event-stream", "Cache-Control", "max-age=0"}, status: 503},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			log := &logbook{}
 			var hub broadcast.Hub
-			h := &sse.Handler{Broadcaster: &hub, Logger: log.logger(), Grant: func(*http.Request) (*broadcast.Grant, error) { return nil, test.err }}
+			h := &sse.Handler{Broadcaster: &hub, Logger: log.logger(), Grant: func(*http.Request) (*fanfare.Grant, error) { return nil, test.err }}
 			shortest, longest := time.Duration(math.MaxInt64), time.Duration(0)
 			const rounds = 200
 			for range rounds {
@@ -1035,7 +1036,7 @@ func TestRefusals(t *testing.T) {
 			}
 			if test.status == 200 {
 				window := 5 * time.Second
-				if refusal, ok := errors.AsType[*broadcast.Refusal](test.err); ok {
+				if refusal, ok := errors.AsType[*fanfare.Refusal](test.err); ok {
 					window = max(window, refusal.RetryAfter)
 				}
 				assert.GreaterOrEqual(t, shortest, time.Second)
@@ -1053,12 +1054,12 @@ func TestRefusals(t *testing.T) {
 
 func TestErrorHandler(t *testing.T) {
 	var hub broadcast.Hub
-	refusal := &broadcast.Refusal{Status: 429}
+	refusal := &fanfare.Refusal{Status: 429}
 	log := &logbook{}
 	h := &sse.Handler{
 		Broadcaster: &hub,
 		Logger:      log.logger(),
-		Grant:       func(*http.Request) (*broadcast.Grant, error) { return nil, refusal },
+		Grant:       func(*http.Request) (*fanfare.Grant, error) { return nil, refusal },
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			w.WriteHeader(http.StatusTeapot)
 			fmt.Fprint(w, r.URL.Path, errors.Is(err, refusal))
@@ -1109,12 +1110,12 @@ func TestHandlerThatCannotWork(t *testing.T) {
 func TestClientLeavesBeforeTheStream(t *testing.T) {
 	var hub broadcast.Hub
 	log := &logbook{}
-	h := &sse.Handler{Broadcaster: &hub, Logger: log.logger(), Grant: func(r *http.Request) (*broadcast.Grant, error) {
+	h := &sse.Handler{Broadcaster: &hub, Logger: log.logger(), Grant: func(r *http.Request) (*fanfare.Grant, error) {
 		<-r.Context().Done()
 		if r.URL.Path == "/query" {
 			return nil, fmt.Errorf("the query: %w", r.Context().Err())
 		}
-		return &broadcast.Grant{Topics: []string{"a"}}, nil
+		return &fanfare.Grant{Topics: []string{"a"}}, nil
 	}}
 	for _, path := range []string{"/", "/query"} {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -1160,8 +1161,8 @@ func TestHeartbeat(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var hub broadcast.Hub
-			h := &sse.Handler{Broadcaster: &hub, Options: sse.Options{Heartbeat: test.heartbeat}, Grant: func(*http.Request) (*broadcast.Grant, error) {
-				return &broadcast.Grant{Topics: []string{"a", "filtered"}, Filter: func(m *broadcast.Message) bool { return m.Topic == "a" }}, nil
+			h := &sse.Handler{Broadcaster: &hub, Options: sse.Options{Heartbeat: test.heartbeat}, Grant: func(*http.Request) (*fanfare.Grant, error) {
+				return &fanfare.Grant{Topics: []string{"a", "filtered"}, Filter: func(m *broadcast.Message) bool { return m.Topic == "a" }}, nil
 			}}
 			serve(t, h, func(t *testing.T, n *network) {
 				s := n.get("/")
@@ -1260,9 +1261,9 @@ func TestEnds(t *testing.T) {
 			var hub broadcast.Hub
 			var left atomic.Int32
 			log := &logbook{}
-			h := &sse.Handler{Broadcaster: &hub, Options: test.options, Logger: log.logger(), Grant: func(r *http.Request) (*broadcast.Grant, error) {
+			h := &sse.Handler{Broadcaster: &hub, Options: test.options, Logger: log.logger(), Grant: func(r *http.Request) (*fanfare.Grant, error) {
 				context.AfterFunc(r.Context(), func() { left.Add(1) })
-				g := &broadcast.Grant{Topics: []string{"a"}}
+				g := &fanfare.Grant{Topics: []string{"a"}}
 				if r.URL.Path == "/expires" {
 					g.Expires = time.Now().Add(20 * time.Second)
 				}
@@ -1439,8 +1440,8 @@ func TestDeadlineIsWarnedOfOnce(t *testing.T) {
 // second, and then uses its connection again.
 func TestServersTimeouts(t *testing.T) {
 	var hub broadcast.Hub
-	h := &sse.Handler{Broadcaster: &hub, Grant: func(*http.Request) (*broadcast.Grant, error) {
-		return &broadcast.Grant{Topics: []string{"a"}, Expires: time.Now().Add(time.Hour)}, nil
+	h := &sse.Handler{Broadcaster: &hub, Grant: func(*http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: []string{"a"}, Expires: time.Now().Add(time.Hour)}, nil
 	}}
 	mux := http.NewServeMux()
 	mux.Handle("/", h)
@@ -1516,9 +1517,9 @@ func TestClientThatNeverReads(t *testing.T) {
 			hub := broadcast.Hub{Keep: 4}
 			log := &logbook{}
 			var left atomic.Int32
-			h := &sse.Handler{Broadcaster: &hub, Options: sse.Options{WriteTimeout: test.timeout}, Logger: log.logger(), Grant: func(r *http.Request) (*broadcast.Grant, error) {
+			h := &sse.Handler{Broadcaster: &hub, Options: sse.Options{WriteTimeout: test.timeout}, Logger: log.logger(), Grant: func(r *http.Request) (*fanfare.Grant, error) {
 				context.AfterFunc(r.Context(), func() { left.Add(1) })
-				return &broadcast.Grant{Topics: []string{"a"}}, nil
+				return &fanfare.Grant{Topics: []string{"a"}}, nil
 			}}
 			serve(t, h, func(t *testing.T, n *network) {
 				before := heap()
@@ -1692,9 +1693,9 @@ func TestResponseWriters(t *testing.T) {
 			var hub broadcast.Hub
 			log := &logbook{}
 			granted := 0
-			h := &sse.Handler{Broadcaster: &hub, Logger: log.logger(), Grant: func(*http.Request) (*broadcast.Grant, error) {
+			h := &sse.Handler{Broadcaster: &hub, Logger: log.logger(), Grant: func(*http.Request) (*fanfare.Grant, error) {
 				granted++
-				return &broadcast.Grant{Topics: []string{"a"}}, nil
+				return &fanfare.Grant{Topics: []string{"a"}}, nil
 			}}
 			var refused error
 			if test.error != "" {

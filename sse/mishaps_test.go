@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/sse"
 )
@@ -24,8 +25,8 @@ import (
 // that does not come must not hold a stream for ever.
 func TestBodyThatNeverComes(t *testing.T) {
 	var hub broadcast.Hub
-	h := &sse.Handler{Broadcaster: &hub, Logger: silent, Options: sse.Options{MaxAge: time.Minute}, Grant: func(*http.Request) (*broadcast.Grant, error) {
-		return &broadcast.Grant{Topics: []string{"a"}, Expires: time.Now().Add(20 * time.Second)}, nil
+	h := &sse.Handler{Broadcaster: &hub, Logger: silent, Options: sse.Options{MaxAge: time.Minute}, Grant: func(*http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: []string{"a"}, Expires: time.Now().Add(20 * time.Second)}, nil
 	}}
 	serve(t, h, func(t *testing.T, n *network) {
 		c, err := n.listener.DialContext(t.Context(), "", "")
@@ -76,9 +77,9 @@ func TestWriterOfBodyThatNeverComes(t *testing.T) {
 // A server that begins to shut down calls whoever has asked by then.
 func TestShutdownDuringGrant(t *testing.T) {
 	var hub broadcast.Hub
-	h := &sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(*http.Request) (*broadcast.Grant, error) {
+	h := &sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) {
 		time.Sleep(100 * time.Millisecond)
-		return &broadcast.Grant{Topics: []string{"a"}}, nil
+		return &fanfare.Grant{Topics: []string{"a"}}, nil
 	}}
 	serve(t, h, func(t *testing.T, n *network) {
 		go func() {
@@ -97,8 +98,8 @@ func TestShutdownDuringGrant(t *testing.T) {
 func TestNothingAfterExpires(t *testing.T) {
 	hub := broadcast.Hub{}
 	expires := 5500 * time.Millisecond
-	h := &sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(*http.Request) (*broadcast.Grant, error) {
-		return &broadcast.Grant{Topics: []string{"a"}, Expires: time.Now().Add(expires)}, nil
+	h := &sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: []string{"a"}, Expires: time.Now().Add(expires)}, nil
 	}}
 	serve(t, h, func(t *testing.T, n *network) {
 		begin := position(t, &hub)
@@ -131,8 +132,8 @@ func TestNothingAfterExpires(t *testing.T) {
 func TestSnapshotThatHangs(t *testing.T) {
 	hub := broadcast.Hub{Keep: 2}
 	var calls atomic.Int32
-	h := &sse.Handler{Broadcaster: &hub, Logger: silent, Options: sse.Options{MaxAge: time.Minute}, Grant: func(*http.Request) (*broadcast.Grant, error) {
-		return &broadcast.Grant{Topics: []string{"a"}, Expires: time.Now().Add(20 * time.Second), Snapshot: func(ctx context.Context) ([]broadcast.Message, error) {
+	h := &sse.Handler{Broadcaster: &hub, Logger: silent, Options: sse.Options{MaxAge: time.Minute}, Grant: func(*http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: []string{"a"}, Expires: time.Now().Add(20 * time.Second), Snapshot: func(ctx context.Context) ([]broadcast.Message, error) {
 			if calls.Add(1) == 1 {
 				return nil, nil
 			}
@@ -175,8 +176,8 @@ func TestEndWithoutFinish(t *testing.T) {
 // Nothing is written, and yet the client hears heartbeats and the stream can end.
 func TestFilterThatDropsEverything(t *testing.T) {
 	e := &neverIdle{}
-	h := &sse.Handler{Broadcaster: e, Logger: silent, Grant: func(*http.Request) (*broadcast.Grant, error) {
-		return &broadcast.Grant{Topics: []string{"a"}, Filter: func(*broadcast.Message) bool { return false }}, nil
+	h := &sse.Handler{Broadcaster: e, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: []string{"a"}, Filter: func(*broadcast.Message) bool { return false }}, nil
 	}}
 	serve(t, h, func(t *testing.T, n *network) {
 		s := n.get("/")
@@ -196,8 +197,8 @@ func TestFilterThatDropsEverything(t *testing.T) {
 func TestHeadBeforeHeartbeat(t *testing.T) {
 	var hub broadcast.Hub
 	h := detachable(&hub)
-	h.Grant = func(*http.Request) (*broadcast.Grant, error) {
-		return &broadcast.Grant{Topics: []string{"a"}, Filter: func(*broadcast.Message) bool {
+	h.Grant = func(*http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: []string{"a"}, Filter: func(*broadcast.Message) bool {
 			time.Sleep(time.Second)
 			return true
 		}}, nil

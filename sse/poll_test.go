@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/sse"
 )
@@ -18,7 +19,7 @@ import (
 func TestPoll(t *testing.T) {
 	for _, detach := range []bool{false, true} {
 		var hub broadcast.Hub
-		grant := &broadcast.Grant{Topics: []string{"a"}, Last: 2}
+		grant := &fanfare.Grant{Topics: []string{"a"}, Last: 2}
 		h := &sse.Handler{Broadcaster: &hub, Logger: silent, Detach: detach, Options: sse.Options{MaxAge: time.Second}}
 		h.Topics = grant.Topics
 		serve(t, h, func(t *testing.T, n *network) {
@@ -59,8 +60,8 @@ func TestPoll(t *testing.T) {
 // news, but move its position.
 func TestPollOfWhatIsFiltered(t *testing.T) {
 	var hub broadcast.Hub
-	h := &sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(*http.Request) (*broadcast.Grant, error) {
-		return &broadcast.Grant{Topics: []string{"a"}, Filter: func(*broadcast.Message) bool { return false }}, nil
+	h := &sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: []string{"a"}, Filter: func(*broadcast.Message) bool { return false }}, nil
 	}}
 	serve(t, h, func(t *testing.T, n *network) {
 		begin, began := position(t, &hub), time.Now()

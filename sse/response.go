@@ -66,7 +66,7 @@ func canFlush(w http.ResponseWriter) error {
 			w = t.Unwrap()
 		default:
 			return fmt.Errorf("%w: %T has no Flush, FlushError or Unwrap; "+
-				"give it an Unwrap method, mount the stream outside of the middleware that it belongs to, or middleware.Direct outside of both", ErrCannotFlush, w)
+				"give it an Unwrap method, mount the stream outside of the middleware that it belongs to, or middleware.Bypass outside of both", ErrCannotFlush, w)
 		}
 	}
 }

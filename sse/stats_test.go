@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/sse"
 )
@@ -48,14 +49,14 @@ func TestStats(t *testing.T) {
 	for _, detach := range []bool{false, true} {
 		t.Run(fmt.Sprint("detached: ", detach), func(t *testing.T) {
 			hub := &broadcast.Hub{Keep: 4}
-			h := &sse.Handler{Broadcaster: hub, Detach: detach, Options: sse.Options{Heartbeat: -1}, Grant: func(r *http.Request) (*broadcast.Grant, error) {
+			h := &sse.Handler{Broadcaster: hub, Detach: detach, Options: sse.Options{Heartbeat: -1}, Grant: func(r *http.Request) (*fanfare.Grant, error) {
 				if r.URL.Path == "/nobody" {
-					return nil, &broadcast.Refusal{Status: 401, Err: errors.New("nobody")}
+					return nil, &fanfare.Refusal{Status: 401, Err: errors.New("nobody")}
 				}
-				return &broadcast.Grant{Topics: []string{"a"}}, nil
+				return &fanfare.Grant{Topics: []string{"a"}}, nil
 			}, Logger: new(logbook).logger()}
 			serve(t, h, func(t *testing.T, n *network) {
-				require.Equal(t, broadcast.StreamStats{}, h.Stats(), "before its first use")
+				require.Equal(t, fanfare.StreamStats{}, h.Stats(), "before its first use")
 				fresh := n.get("/")
 				begin := fresh.begins()
 				prologue := len("retry: 3000\nid: \n\n") + len(begin)
@@ -77,7 +78,7 @@ func TestStats(t *testing.T) {
 					require.EqualValues(t, size, stats.Bytes)
 				}
 				stats.Bytes = 0
-				require.Equal(t, broadcast.StreamStats{Open: 2, Opened: 2, Resumed: 1, Messages: 4, Replayed: 1}, stats)
+				require.Equal(t, fanfare.StreamStats{Open: 2, Opened: 2, Resumed: 1, Messages: 4, Replayed: 1}, stats)
 
 				for range 5 { // one is not kept any more
 					publish(t, hub, "a", "more")
@@ -132,8 +133,8 @@ func TestStatsOfASlowClient(t *testing.T) {
 // TestStatsOfState counts what a fresh client begins with as well.
 func TestStatsOfState(t *testing.T) {
 	hub := &broadcast.Hub{}
-	h := &sse.Handler{Broadcaster: hub, Logger: new(logbook).logger(), Grant: func(*http.Request) (*broadcast.Grant, error) {
-		return &broadcast.Grant{Topics: []string{"a"}, Last: 2, Snapshot: func(context.Context) ([]broadcast.Message, error) {
+	h := &sse.Handler{Broadcaster: hub, Logger: new(logbook).logger(), Grant: func(*http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: []string{"a"}, Last: 2, Snapshot: func(context.Context) ([]broadcast.Message, error) {
 			return []broadcast.Message{{Topic: "a", Data: []byte("state")}}, nil
 		}}, nil
 	}}

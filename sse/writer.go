@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/fanfare-go/fanfare/internal/delivery"
-	"github.com/fanfare-go/fanfare/internal/stream"
+	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
 // ErrClosed is wrapped by the error of a Send after [Writer.Close].
@@ -43,7 +43,7 @@ type Writer struct {
 	err   error     // why nothing is written any more
 	left  bool      // the response is net/http's again
 
-	ground *stream.Ground
+	claim  *streamctx.Claim
 	detach func() // from what middleware holds for the stream
 }
 
@@ -55,7 +55,7 @@ type Writer struct {
 // was sent, and the caller answers the request; [ErrCannotFlush] names the
 // wrapper that stands in the way.
 func NewWriter(w http.ResponseWriter, r *http.Request, opts *Options) (*Writer, error) {
-	if stream.Probed(w, r) {
+	if streamctx.Probed(w, r) {
 		return nil, errProbed
 	}
 	var options Options
@@ -63,21 +63,21 @@ func NewWriter(w http.ResponseWriter, r *http.Request, opts *Options) (*Writer, 
 		options = *opts
 	}
 	options = options.withDefaults()
-	ground := stream.GroundOf(w, r)
-	response, err := newResponse(ground.Writer, r, nil, options)
+	claim := streamctx.ClaimOf(w, r)
+	response, err := newResponse(claim.Writer, r, nil, options)
 	if err == nil {
-		if err = ground.Take(); err != nil {
+		if err = claim.Take(); err != nil {
 			err = fmt.Errorf("sse: %w", err)
 		}
 	}
 	if err != nil {
-		ground.Leave()
+		claim.Leave()
 		return nil, err
 	}
-	s := &Writer{response: response, ground: ground}
-	s.ctx, s.cancel = context.WithCancelCause(ground.Context)
+	s := &Writer{response: response, claim: claim}
+	s.ctx, s.cancel = context.WithCancelCause(claim.Context)
 	_ = response.commit(options) // without deadlines it streams as well
-	s.detach = stream.Attach(ground.Context, s.end)
+	s.detach = streamctx.Attach(claim.Context, s.end)
 	first := prologue(r, options)
 	if err := response.write(append(first, '\n')); err != nil {
 		s.fail(err)
@@ -91,8 +91,8 @@ func NewWriter(w http.ResponseWriter, r *http.Request, opts *Options) (*Writer, 
 	if options.MaxAge > 0 {
 		s.age = time.AfterFunc(options.age(), func() { s.cancel(errMaxAge) })
 	}
-	// Only now: whoever has forgotten the Writer may let Direct return.
-	context.AfterFunc(ground.Context, s.forgotten)
+	// Only now: whoever has forgotten the Writer may let Bypass return.
+	context.AfterFunc(claim.Context, s.forgotten)
 	return s, nil
 }
 
@@ -102,20 +102,20 @@ func (s *Writer) forgotten() {
 	s.detach()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.ground.Direct() {
-		s.ground.Leave()
+	if !s.claim.Bypass() {
+		s.claim.Leave()
 		return // the handler may still ask what happened
 	}
 	if !s.left {
 		s.left = true
-		_ = s.fail(fmt.Errorf("sse: %w", context.Cause(s.ground.Context)))
+		_ = s.fail(fmt.Errorf("sse: %w", context.Cause(s.claim.Context)))
 		s.response.End(delivery.Reason{}) // Close must not touch it any more
-		s.ground.Leave()
+		s.claim.Leave()
 	}
 }
 
 // end ends the stream as a middleware wants.
-func (s *Writer) end(how stream.End) {
+func (s *Writer) end(how streamctx.End) {
 	if how.Cut {
 		s.response.Cut()
 	}
@@ -224,7 +224,7 @@ func (s *Writer) Close() error {
 	if !s.left {
 		s.left = true
 		s.response.End(delivery.Reason{})
-		s.ground.Leave()
+		s.claim.Leave()
 	}
 	s.detach()
 	return err

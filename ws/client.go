@@ -16,6 +16,7 @@ import (
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/backoff"
+	"github.com/fanfare-go/fanfare/internal/status"
 )
 
 // Client is the other end of a [Handler]: it reconnects by itself, and resumes behind
@@ -199,7 +200,7 @@ func (c *Client) run(ctx context.Context, yield func(*broadcast.Message, error) 
 // final reports whether another attempt would end the same way.
 func final(err error) bool {
 	if refused, ok := errors.AsType[*HandshakeError](err); ok {
-		return refused.Status >= 400 && !backoff.MayPass(refused.Status) || refused.Status == http.StatusNoContent
+		return refused.Status >= 400 && !status.MayPass(refused.Status) || refused.Status == http.StatusNoContent
 	}
 	switch code := CloseStatus(err); code {
 	case StatusProtocolError, StatusUnsupportedData, StatusInvalidFramePayloadData, StatusPolicyViolation,

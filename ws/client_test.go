@@ -22,7 +22,7 @@ import (
 )
 
 func (n *network) follow(target string) *ws.Client {
-	return &ws.Client{URL: "ws://memory" + target, Dial: ws.DialOptions{Client: n.client}, Logger: silent}
+	return &ws.Client{URL: "ws://memory" + target, Dial: ws.DialOptions{HTTPClient: n.client}, Logger: silent}
 }
 
 // TestClientExactlyOnce follows a Handler over a network that cuts, and a Hub that is

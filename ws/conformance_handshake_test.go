@@ -58,7 +58,7 @@ func handshakes(t *testing.T, table *conformance.Table) {
 					}
 					return "HTTP/1.1 " + test.status + "\r\n" + test.headers + accept + "\r\n"
 				})
-				c, err := ws.Dial(t.Context(), "ws://memory/", &ws.DialOptions{Client: n.client, Options: ws.Options{Subprotocols: []string{"v1", "v2"}}})
+				c, err := ws.Dial(t.Context(), "ws://memory/", &ws.DialOptions{HTTPClient: n.client, Options: ws.Options{Subprotocols: []string{"v1", "v2"}}})
 				if !test.good {
 					require.Error(t, err)
 					return
@@ -123,7 +123,7 @@ func answers(t *testing.T, table *conformance.Table) {
 				n.server.Handler = answering(func(key string) string {
 					return fmt.Sprintf("HTTP/1.1 101 Fine\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\nSec-WebSocket-Extensions: %s\r\n\r\n", key, test.answer)
 				})
-				c, err := ws.Dial(t.Context(), "ws://memory/", &ws.DialOptions{Client: n.client, Options: ws.Options{Compression: true}})
+				c, err := ws.Dial(t.Context(), "ws://memory/", &ws.DialOptions{HTTPClient: n.client, Options: ws.Options{Compression: true}})
 				if !test.good {
 					require.Error(t, err)
 					return

@@ -41,7 +41,7 @@ func TestAPeerThatVanishes(t *testing.T) {
 				conn = c
 				return c, err
 			}}
-			c, err := ws.Dial(t.Context(), server.URL, &ws.DialOptions{Client: &http.Client{Transport: transport}})
+			c, err := ws.Dial(t.Context(), server.URL, &ws.DialOptions{HTTPClient: &http.Client{Transport: transport}})
 			require.NoError(t, err)
 			defer c.CloseNow()
 			_, _, err = c.Read(t.Context())

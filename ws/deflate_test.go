@@ -45,7 +45,7 @@ func (n *network) offer(target, extensions string) (*peer, string) {
 func TestCompressionOnTheWire(t *testing.T) {
 	var hub broadcast.Hub
 	var encoded atomic.Int32
-	h := &ws.Handler{Broadcaster: &hub, Topics: []string{"a"}, Options: ws.Options{Compression: true}, Encode: func(m *broadcast.Message) (ws.Frame, bool) {
+	h := &ws.Handler{Broadcaster: &hub, Topics: []string{"a"}, Options: ws.Options{Compression: true}, Encode: func(m *broadcast.Message) (ws.MessageType, []byte, bool) {
 		encoded.Add(1)
 		return ws.Raw(m)
 	}}

@@ -12,15 +12,15 @@ import (
 
 	"github.com/coder/websocket"
 
-	"github.com/fanfare-go/fanfare/internal/backoff"
+	"github.com/fanfare-go/fanfare/internal/status"
 	"github.com/fanfare-go/fanfare/internal/tcp"
 )
 
 // DialOptions are how a client connects, and what it allows its server.
 type DialOptions struct {
-	// Client makes the handshake's request. If nil, http.DefaultClient. Its
+	// HTTPClient makes the handshake's request. If nil, http.DefaultClient. Its
 	// Timeout bounds the handshake only.
-	Client *http.Client
+	HTTPClient *http.Client
 
 	// Header goes with the handshake's request: Authorization, Cookie, Origin.
 	Header http.Header
@@ -44,8 +44,8 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, error) {
 	options := o.Options.withDefaults()
 	d := &dialer{timeout: options.WriteTimeout}
 	client := http.Client{}
-	if o.Client != nil {
-		client = *o.Client
+	if o.HTTPClient != nil {
+		client = *o.HTTPClient
 	}
 	d.next = client.Transport
 	if d.next == nil {
@@ -64,7 +64,7 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, error) {
 	})
 	if err != nil {
 		if response != nil {
-			return nil, &HandshakeError{response.StatusCode, err, backoff.RetryAfter(response.Header)}
+			return nil, &HandshakeError{response.StatusCode, err, status.RetryAfter(response.Header)}
 		}
 		return nil, fmt.Errorf("ws: dialing: %w", err)
 	}

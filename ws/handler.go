@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -13,17 +14,12 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/delivery"
-	"github.com/fanfare-go/fanfare/internal/stream"
+	"github.com/fanfare-go/fanfare/internal/streamctx"
 	"github.com/fanfare-go/fanfare/internal/tcp"
 )
-
-// Frame is a message as it goes over a WebSocket.
-type Frame struct {
-	Type MessageType // if zero, Text
-	Data []byte      // must not change afterwards
-}
 
 // Handler is an http.Handler that streams the messages of a Broadcaster over
 // WebSockets. A client that reconnects with the last ID it saw goes on where it
@@ -52,22 +48,21 @@ type Handler struct {
 	//	context.AfterFunc(r.Context(), leave)
 	//
 	// is how one leaves a room. An error refuses the client: a
-	// *broadcast.Refusal with its status, any other with 500.
-	Grant func(*http.Request) (*broadcast.Grant, error)
+	// *fanfare.Refusal with its status, any other with 500.
+	Grant func(*http.Request) (*fanfare.Grant, error)
 
-	// Encode makes the frame of a message; false drops the message, for
+	// Encode makes the WebSocket message of a message: its type (if zero, Text) and
+	// its bytes, which must not change afterwards. False drops the message, for
 	// everyone. It is called once for each form of a message (with an ID and
 	// without), not for each stream, and again for old messages that are
-	// replayed; it must depend on its argument alone. If nil, the frame is the envelope that
-	// the package documentation shows. [Raw] is one.
-	Encode func(*broadcast.Message) (Frame, bool)
+	// replayed; it must depend on its argument alone. If nil, the WebSocket message
+	// is the envelope that the package documentation shows. [Raw] is one.
+	Encode func(*broadcast.Message) (MessageType, []byte, bool)
 
-	// Control makes the frame of what a stream says itself: kind is "ready",
-	// "gap", "position" or "topics", the answer to a client that asked for
-	// others. False says that it is not told; a gap that is not
-	// told closes the stream with 1013. If nil, it is the envelope's with a nil
-	// Encode, else nothing is told.
-	Control func(kind string, id broadcast.ID) (Frame, bool)
+	// Notice makes the WebSocket message of what the stream says itself. False leaves
+	// the notice out; a gap that is left out closes the stream with 1013. If nil, it
+	// is the envelope's with a nil Encode, else every notice is left out.
+	Notice func(fanfare.Notice) (MessageType, []byte, bool)
 
 	// Receive is called once, when the connection stands, and returns what gets
 	// the client's messages. The request is good as long as in Grant. The
@@ -112,25 +107,25 @@ type Handler struct {
 // Raw is an Encode for clients that want a message's Data and nothing else. They
 // cannot resume, and a client too slow to get everything is closed with 1013:
 // Hub.Keep is how far behind it may be.
-func Raw(m *broadcast.Message) (Frame, bool) {
+func Raw(m *broadcast.Message) (MessageType, []byte, bool) {
 	if m.Binary {
-		return Frame{Binary, m.Data}, true
+		return Binary, m.Data, true
 	}
-	return Frame{Text, m.Data}, true
+	return Text, m.Data, true
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if stream.Probed(w, r) {
+	if streamctx.Probed(w, r) {
 		return
 	}
-	ground := stream.GroundOf(w, r)
-	defer ground.Leave()
+	claim := streamctx.ClaimOf(w, r)
+	defer claim.Leave()
 	options := h.Options.withDefaults()
 	handler := delivery.Handler{
 		Name: "ws", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant,
 		ErrorHandler: h.ErrorHandler, Logger: h.logger(), Plain: true, Detach: h.Detach,
 	}
-	if err := check(w, ground.Writer, r, options); err != nil {
+	if err := check(w, claim.Writer, r, options); err != nil {
 		h.logger().Info("ws: refused a handshake", "path", r.URL.Path, "reason", err)
 		status := statusOf(err)
 		h.state.CountRefusal(status)
@@ -142,7 +137,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.once.Do(h.setUp)
-	opened, err := handler.Open(r.WithContext(ground.Context), &h.state, &h.codecs[0])
+	opened, err := handler.Open(r.WithContext(claim.Context), &h.state, &h.codecs[0])
 	if err != nil {
 		handler.Refuse(w, r, &h.state, err)
 		return
@@ -154,11 +149,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			opened.Abandon()
 		}
 	}()
-	if err := ground.Take(); err != nil {
+	if err := claim.Take(); err != nil {
 		h.logger().Info("ws: a WebSocket came too late", "path", r.URL.Path, "reason", err)
 		return
 	}
-	c, err := accept(opened.Context(), ground.Writer, r, &h.buffers, options)
+	c, err := accept(opened.Context(), claim.Writer, r, &h.buffers, options)
 	if err != nil {
 		h.logger().Error("ws: the handshake failed", "path", r.URL.Path, "error", err)
 		return
@@ -186,7 +181,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Stats returns a snapshot of the handler's streams.
-func (h *Handler) Stats() broadcast.StreamStats { return h.state.Stats() }
+func (h *Handler) Stats() fanfare.StreamStats { return h.state.Stats() }
 
 func (h *Handler) logger() *slog.Logger {
 	if h.Logger == nil {
@@ -199,7 +194,7 @@ func (h *Handler) setUp() {
 	h.codecs[0].Message = h.message(appendFrame)
 	h.codecs[1].Message = h.message(h.deflater.appendFrame)
 	for i := range h.codecs {
-		h.codecs[i].Name, h.codecs[i].Logger, h.codecs[i].Control = "ws", h.logger(), h.control
+		h.codecs[i].Name, h.codecs[i].Logger, h.codecs[i].Notice = "ws", h.logger(), h.notice
 	}
 }
 
@@ -213,53 +208,49 @@ func (h *Handler) message(frame func(b []byte, opcode byte, payload []byte, mask
 			}
 			return frame(nil, opText, data, false), nil
 		}
-		f, ok := h.Encode(m)
+		typ, data, ok := h.Encode(m)
 		if !ok {
 			return nil, nil
 		}
-		opcode, err := f.opcode()
+		opcode, err := opcodeOf(typ, data)
 		if err != nil {
 			return nil, err
 		}
-		return frame(nil, opcode, f.Data, false), nil
+		return frame(nil, opcode, data, false), nil
 	}
 }
 
-func (h *Handler) control(c delivery.Control) []byte {
+func (h *Handler) notice(n fanfare.Notice) []byte {
 	switch {
-	case h.Control != nil:
-		if frame, ok := h.Control(c.Kind, c.ID); ok {
-			b, err := frame.encode()
-			if err != nil {
-				h.logger().Error("ws: Handler.Control", "kind", c.Kind, "error", err)
-			}
-			return b
+	case h.Notice != nil:
+		typ, data, ok := h.Notice(n)
+		if !ok {
+			return nil
 		}
-	case h.Encode == nil && !c.ID.IsZero():
-		return appendFrame(nil, opText, delivery.ControlEnvelope(c), false)
+		opcode, err := opcodeOf(typ, data)
+		if err != nil {
+			h.logger().Error("ws: Handler.Notice", "kind", n.Kind, "error", err)
+			return nil
+		}
+		return appendFrame(nil, opcode, data, false)
+	case h.Encode == nil && !n.ID.IsZero():
+		return appendFrame(nil, opText, delivery.NoticeEnvelope(n), false)
 	}
 	return nil
 }
 
-func (f Frame) encode() ([]byte, error) {
-	opcode, err := f.opcode()
-	if err != nil {
-		return nil, err
-	}
-	return appendFrame(nil, opcode, f.Data, false), nil
-}
-
-func (f Frame) opcode() (byte, error) {
-	switch f.Type {
+// opcodeOf returns the opcode of what Encode or Notice has returned.
+func opcodeOf(typ MessageType, data []byte) (byte, error) {
+	switch typ {
 	case 0, Text:
-		if !utf8.Valid(f.Data) {
-			return 0, errors.New("a Frame of Text is not UTF-8: make it Binary")
+		if !utf8.Valid(data) {
+			return 0, errors.New("a message of type Text is not UTF-8: make it Binary")
 		}
 		return opText, nil
 	case Binary:
 		return opBinary, nil
 	}
-	return 0, errors.New("the Type of a Frame is neither Text nor Binary")
+	return 0, fmt.Errorf("the MessageType %d is neither Text nor Binary", typ)
 }
 
 // connection is a Conn as a stream's writer uses it.

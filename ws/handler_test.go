@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/ws"
 )
@@ -131,15 +132,15 @@ func TestGrantOverWebSocket(t *testing.T) {
 	log := &logbook{}
 	var left atomic.Int32
 	var states atomic.Int32
-	h := &ws.Handler{Broadcaster: hub, Logger: log.logger(), Grant: func(r *http.Request) (*broadcast.Grant, error) {
+	h := &ws.Handler{Broadcaster: hub, Logger: log.logger(), Grant: func(r *http.Request) (*fanfare.Grant, error) {
 		context.AfterFunc(r.Context(), func() { left.Add(1) })
 		switch r.URL.Path {
 		case "/panic":
 			panic("in Grant")
 		case "/away":
-			return nil, &broadcast.Refusal{Status: 503, RetryAfter: 1500 * time.Millisecond}
+			return nil, &fanfare.Refusal{Status: 503, RetryAfter: 1500 * time.Millisecond}
 		}
-		return &broadcast.Grant{
+		return &fanfare.Grant{
 			Topics:  []string{"a"},
 			Last:    2,
 			Expires: time.Now().Add(50 * time.Second),
@@ -156,7 +157,7 @@ func TestGrantOverWebSocket(t *testing.T) {
 	}}
 	serve(t, h, func(t *testing.T, n *network) {
 		for path, status := range map[string]int{"/panic": 500, "/away": 503} {
-			_, err := ws.Dial(t.Context(), "ws://memory"+path, &ws.DialOptions{Client: n.client})
+			_, err := ws.Dial(t.Context(), "ws://memory"+path, &ws.DialOptions{HTTPClient: n.client})
 			var refused *ws.HandshakeError
 			require.ErrorAs(t, err, &refused)
 			require.Equal(t, status, refused.Status)
@@ -249,23 +250,23 @@ func TestEndsOfStreams(t *testing.T) {
 
 func TestRawAndOtherFrames(t *testing.T) {
 	hub := &broadcast.Hub{Keep: 1}
-	encode := func(m *broadcast.Message) (ws.Frame, bool) {
+	encode := func(m *broadcast.Message) (ws.MessageType, []byte, bool) {
 		switch string(m.Data) {
 		case "panic":
 			panic("in Encode")
 		case "not UTF-8":
-			return ws.Frame{Type: ws.Text, Data: []byte{0xff}}, true
+			return ws.Text, []byte{0xff}, true
 		case "nobody":
-			return ws.Frame{}, false
+			return 0, nil, false
 		}
-		return ws.Frame{Data: append([]byte("> "), m.Data...)}, true
+		return 0, append([]byte("> "), m.Data...), true
 	}
 	log := &logbook{}
 	mux := http.NewServeMux()
 	mux.Handle("/raw", &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Encode: ws.Raw})
 	mux.Handle("/own", &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Encode: encode, Logger: log.logger(),
-		Control: func(kind string, id broadcast.ID) (ws.Frame, bool) {
-			return ws.Frame{Data: []byte(kind)}, kind != "ready"
+		Notice: func(n fanfare.Notice) (ws.MessageType, []byte, bool) {
+			return ws.Text, []byte(n.Kind), n.Kind != fanfare.Ready
 		}})
 	serve(t, mux, func(t *testing.T, n *network) {
 		raw, own, other := n.raw("/raw", ""), n.raw("/own", ""), n.raw("/own", "")
@@ -416,7 +417,7 @@ func TestReceive(t *testing.T) {
 func TestOneThatNeverReadsIsCutAndTheOthersDoNotNotice(t *testing.T) {
 	hub := &broadcast.Hub{Keep: 8}
 	var encoded atomic.Int32
-	h := &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Logger: silent, Encode: func(m *broadcast.Message) (ws.Frame, bool) {
+	h := &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Logger: silent, Encode: func(m *broadcast.Message) (ws.MessageType, []byte, bool) {
 		encoded.Add(1)
 		return ws.Raw(m)
 	}}
@@ -455,14 +456,14 @@ func TestHandlerThatCannotWork(t *testing.T) {
 		"Handler.Broadcaster is nil":             {Topics: []string{"a"}},
 		"Handler has neither Topics nor Grant":   {Broadcaster: &broadcast.Hub{}},
 		"the topic is empty":                     {Broadcaster: &broadcast.Hub{}, Topics: []string{""}},
-		"Handler.Grant returned neither a Grant": {Broadcaster: &broadcast.Hub{}, Grant: func(*http.Request) (*broadcast.Grant, error) { return nil, nil }},
-		"Handler.Grant returned a Grant without": {Broadcaster: &broadcast.Hub{}, Grant: func(*http.Request) (*broadcast.Grant, error) { return &broadcast.Grant{}, nil }},
+		"Handler.Grant returned neither a Grant": {Broadcaster: &broadcast.Hub{}, Grant: func(*http.Request) (*fanfare.Grant, error) { return nil, nil }},
+		"Handler.Grant returned a Grant without": {Broadcaster: &broadcast.Hub{}, Grant: func(*http.Request) (*fanfare.Grant, error) { return &fanfare.Grant{}, nil }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := &logbook{}
 			h.Logger = log.logger()
 			serve(t, h, func(t *testing.T, n *network) {
-				_, err := ws.Dial(t.Context(), "ws://memory/", &ws.DialOptions{Client: n.client})
+				_, err := ws.Dial(t.Context(), "ws://memory/", &ws.DialOptions{HTTPClient: n.client})
 				var refused *ws.HandshakeError
 				require.ErrorAs(t, err, &refused)
 				require.Equal(t, 500, refused.Status)
@@ -484,9 +485,9 @@ func TestConnectOverHTTP1(t *testing.T) {
 		r.Header.Set(name, value)
 	}
 	granted := false
-	h := &ws.Handler{Broadcaster: &broadcast.Hub{}, Logger: silent, Grant: func(*http.Request) (*broadcast.Grant, error) {
+	h := &ws.Handler{Broadcaster: &broadcast.Hub{}, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) {
 		granted = true
-		return &broadcast.Grant{Topics: []string{"a"}}, nil
+		return &fanfare.Grant{Topics: []string{"a"}}, nil
 	}}
 	h.ServeHTTP(hijackable{w}, r)
 	require.Equal(t, 405, w.Code)
@@ -498,7 +499,7 @@ func TestPanicInHijack(t *testing.T) {
 	hub := &broadcast.Hub{}
 	h := &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Logger: silent}
 	serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(panics{w}, r) }), func(t *testing.T, n *network) {
-		_, err := ws.Dial(t.Context(), "ws://memory/", &ws.DialOptions{Client: n.client})
+		_, err := ws.Dial(t.Context(), "ws://memory/", &ws.DialOptions{HTTPClient: n.client})
 		require.Error(t, err)
 		synctest.Wait()
 		require.Zero(t, hub.Stats().Subscriptions)
@@ -510,9 +511,9 @@ func TestShutdownDuringGrant(t *testing.T) {
 	hub := &broadcast.Hub{}
 	serve(t, nil, func(t *testing.T, n *network) {
 		gate := make(chan struct{})
-		n.server.Handler = &ws.Handler{Broadcaster: hub, Logger: silent, Grant: func(*http.Request) (*broadcast.Grant, error) {
+		n.server.Handler = &ws.Handler{Broadcaster: hub, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) {
 			<-gate
-			return &broadcast.Grant{Topics: []string{"a"}}, nil
+			return &fanfare.Grant{Topics: []string{"a"}}, nil
 		}}
 		go func() {
 			synctest.Wait()
@@ -539,7 +540,7 @@ func TestErrorHandlerOfAForeignOrigin(t *testing.T) {
 		called.Store(true)
 		w.WriteHeader(403)
 	}}, func(t *testing.T, n *network) {
-		_, err := ws.Dial(t.Context(), "ws://memory/", &ws.DialOptions{Client: n.client, Header: http.Header{"Origin": {"https://evil"}}})
+		_, err := ws.Dial(t.Context(), "ws://memory/", &ws.DialOptions{HTTPClient: n.client, Header: http.Header{"Origin": {"https://evil"}}})
 		require.Error(t, err)
 		require.True(t, called.Load())
 	})
@@ -553,16 +554,16 @@ type panics struct{ http.ResponseWriter }
 
 func (panics) Hijack() (net.Conn, *bufio.ReadWriter, error) { panic("not a Hijacker") }
 
-// A panic in Control is told in the log, and not to the client.
-func TestPanicInControl(t *testing.T) {
+// A panic in Notice is told in the log, and not to the client.
+func TestPanicInNotice(t *testing.T) {
 	hub, log := &broadcast.Hub{}, &logbook{}
 	h := &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Logger: log.logger(), Encode: ws.Raw,
-		Control: func(string, broadcast.ID) (ws.Frame, bool) { panic("in Control") }}
+		Notice: func(fanfare.Notice) (ws.MessageType, []byte, bool) { panic("in Notice") }}
 	serve(t, h, func(t *testing.T, n *network) {
 		p := n.raw("/", "")
 		say(t, hub, "a", "hello")
 		p.says("hello")
-		require.Equal(t, 1, log.count("in Control"))
+		require.Equal(t, 1, log.count("in Notice"))
 		p.Close()
 	})
 }
@@ -600,8 +601,8 @@ func ExampleHandler() {
 }
 
 func ExampleRaw() {
-	frame, _ := ws.Raw(&broadcast.Message{Topic: "prices", Data: []byte("42")})
-	fmt.Println(frame.Type == ws.Text, string(frame.Data))
+	typ, data, _ := ws.Raw(&broadcast.Message{Topic: "prices", Data: []byte("42")})
+	fmt.Println(typ == ws.Text, string(data))
 	// Output: true 42
 }
 

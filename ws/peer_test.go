@@ -48,7 +48,7 @@ func serve(t *testing.T, h http.Handler, test func(t *testing.T, n *network)) {
 // dial connects with this package's client.
 func (n *network) dial(target string, o ws.Options) *ws.Conn {
 	n.t.Helper()
-	c, err := ws.Dial(n.t.Context(), "ws://memory"+target, &ws.DialOptions{Client: n.client, Options: o})
+	c, err := ws.Dial(n.t.Context(), "ws://memory"+target, &ws.DialOptions{HTTPClient: n.client, Options: o})
 	require.NoError(n.t, err)
 	n.t.Cleanup(func() { c.CloseNow() })
 	return c

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/ws"
 )
@@ -26,7 +27,7 @@ func TestStats(t *testing.T) {
 			first.says(message(id, "a", "hello"))
 			second.says(message(id, "a", "hello"))
 			synctest.Wait()
-			require.Equal(t, broadcast.StreamStats{
+			require.Equal(t, fanfare.StreamStats{
 				Open: 2, Opened: 2, Resumed: 1, Messages: 2,
 				Bytes: uint64(len(unmasked(fin|text, ready))+len(unmasked(fin|text, message(id, "a", "hello")))) * 2,
 			}, h.Stats())

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"unicode/utf8"
+
+	"github.com/fanfare-go/fanfare/internal/status"
 )
 
 // StatusCode says why a WebSocket was closed (RFC 6455 section 7.4).
@@ -33,15 +35,8 @@ const (
 	StatusTimeout                 StatusCode = 3008 // the peer took too long
 )
 
-// sendable reports whether a close frame may carry the code (RFC 6455 section
-// 7.4).
-func (c StatusCode) sendable() bool {
-	switch c {
-	case 1004, StatusNoStatusReceived, StatusAbnormalClosure:
-		return false
-	}
-	return c >= StatusNormalClosure && c <= StatusBadGateway || c >= 3000 && c <= 4999
-}
+// sendable reports whether a close frame may carry the code.
+func (c StatusCode) sendable() bool { return status.Sendable(int(c)) }
 
 // CloseError is how a WebSocket ended: with the status that the peer sent, or
 // that it was sent for what it did. StatusNoStatusReceived stands for a close

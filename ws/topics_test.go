@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/ws"
 )
@@ -23,20 +24,20 @@ func TestOtherTopics(t *testing.T) {
 	hub := &broadcast.Hub{}
 	log := &logbook{}
 	var changes [][]string
-	change := func(topics []string) (*broadcast.Grant, error) {
+	change := func(topics []string) (*fanfare.Grant, error) {
 		changes = append(changes, topics)
 		switch {
 		case slices.Contains(topics, "secret"):
-			return nil, &broadcast.Refusal{Status: 403, Err: errors.New("not for you")}
+			return nil, &fanfare.Refusal{Status: 403, Err: errors.New("not for you")}
 		case slices.Contains(topics, "panic"):
 			panic("in Change")
 		case slices.Contains(topics, "nothing"):
 			return nil, nil
 		}
-		return &broadcast.Grant{Topics: topics, Filter: func(m *broadcast.Message) bool { return string(m.Data) != "left out" }}, nil
+		return &fanfare.Grant{Topics: topics, Filter: func(m *broadcast.Message) bool { return string(m.Data) != "left out" }}, nil
 	}
-	h := &ws.Handler{Broadcaster: hub, Logger: log.logger(), Grant: func(*http.Request) (*broadcast.Grant, error) {
-		return &broadcast.Grant{Topics: []string{"a"}, Change: change}, nil
+	h := &ws.Handler{Broadcaster: hub, Logger: log.logger(), Grant: func(*http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: []string{"a"}, Change: change}, nil
 	}}
 	serve(t, h, func(t *testing.T, n *network) {
 		begin := position(t, hub)
@@ -80,9 +81,9 @@ func TestOtherTopics(t *testing.T) {
 // says.
 func TestOtherTopicsInTheMiddle(t *testing.T) {
 	hub := &broadcast.Hub{Keep: 4096}
-	change := func(topics []string) (*broadcast.Grant, error) { return &broadcast.Grant{Topics: topics}, nil }
-	h := &ws.Handler{Broadcaster: hub, Logger: silent, Grant: func(*http.Request) (*broadcast.Grant, error) {
-		return &broadcast.Grant{Topics: []string{"a"}, Change: change}, nil
+	change := func(topics []string) (*fanfare.Grant, error) { return &fanfare.Grant{Topics: topics}, nil }
+	h := &ws.Handler{Broadcaster: hub, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: []string{"a"}, Change: change}, nil
 	}}
 	serve(t, h, func(t *testing.T, n *network) {
 		c := n.dial("/", ws.Options{})
@@ -167,8 +168,8 @@ func TestOtherTopicsInTheMiddle(t *testing.T) {
 func TestOtherTopicsAndReceive(t *testing.T) {
 	hub := &broadcast.Hub{}
 	received := make(chan string, 10)
-	grant := &broadcast.Grant{Topics: []string{"a"}}
-	h := &ws.Handler{Broadcaster: hub, Logger: silent, Grant: func(*http.Request) (*broadcast.Grant, error) { return grant, nil },
+	grant := &fanfare.Grant{Topics: []string{"a"}}
+	h := &ws.Handler{Broadcaster: hub, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) { return grant, nil },
 		Receive: func(*http.Request, *ws.Conn) func(ws.MessageType, []byte) error {
 			return func(_ ws.MessageType, data []byte) error { received <- string(data); return nil }
 		}}
@@ -179,7 +180,7 @@ func TestOtherTopicsAndReceive(t *testing.T) {
 		require.Equal(t, own, <-received, "without a Change it is a message like any other")
 		require.NoError(t, c.CloseNow())
 
-		grant = &broadcast.Grant{Topics: []string{"a"}, Change: func(topics []string) (*broadcast.Grant, error) { return &broadcast.Grant{Topics: topics}, nil }}
+		grant = &fanfare.Grant{Topics: []string{"a"}, Change: func(topics []string) (*fanfare.Grant, error) { return &fanfare.Grant{Topics: topics}, nil }}
 		c = n.dial("/", ws.Options{})
 		for _, own := range []string{`{"topics":["b"],"x":1}`, `{"topics":null}`, `{"topics":"b"}`, `{"topics":[1]}`, `{"topics":["b"]} {}`, `"topics"`, `{`} {
 			require.NoError(t, c.Write(t.Context(), ws.Text, []byte(own)))
@@ -202,11 +203,11 @@ func TestOtherTopicsAndReceive(t *testing.T) {
 // TestOtherTopicsBeginWithState gets a Snapshot of what is new, before the answer.
 func TestOtherTopicsBeginWithState(t *testing.T) {
 	hub := &broadcast.Hub{}
-	grant := &broadcast.Grant{Topics: []string{"a"}}
-	grant.Change = func(topics []string) (*broadcast.Grant, error) {
-		return &broadcast.Grant{Topics: topics, Snapshot: snapshot(topics[0])}, nil
+	grant := &fanfare.Grant{Topics: []string{"a"}}
+	grant.Change = func(topics []string) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: topics, Snapshot: snapshot(topics[0])}, nil
 	}
-	h := &ws.Handler{Broadcaster: hub, Logger: silent, Grant: func(*http.Request) (*broadcast.Grant, error) { return grant, nil }}
+	h := &ws.Handler{Broadcaster: hub, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) { return grant, nil }}
 	serve(t, h, func(t *testing.T, n *network) {
 		p := n.raw("/", "")
 		here := position(t, hub)

@@ -16,7 +16,7 @@ import (
 
 	"github.com/coder/websocket"
 
-	"github.com/fanfare-go/fanfare/internal/stream"
+	"github.com/fanfare-go/fanfare/internal/streamctx"
 	"github.com/fanfare-go/fanfare/internal/tcp"
 )
 
@@ -47,10 +47,10 @@ func (e *HandshakeError) Unwrap() error { return e.Err }
 //
 // If opts is nil, the defaults stand. The connection's life is the request's: it
 // is closed with 1001 when the request's context ends, which net/http does when
-// the handler returns. Below a middleware.Direct that waits for the connection
+// the handler returns. Below a middleware.Bypass that waits for the connection
 // instead: close it.
 func Upgrade(w http.ResponseWriter, r *http.Request, opts *Options) (*Conn, error) {
-	if stream.Probed(w, r) {
+	if streamctx.Probed(w, r) {
 		return nil, errProbed
 	}
 	var options Options
@@ -58,35 +58,35 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *Options) (*Conn, erro
 		options = *opts
 	}
 	options = options.withDefaults()
-	ground := stream.GroundOf(w, r)
-	if err := check(w, ground.Writer, r, options); err != nil {
-		ground.Leave()
+	claim := streamctx.ClaimOf(w, r)
+	if err := check(w, claim.Writer, r, options); err != nil {
+		claim.Leave()
 		answer(w, err)
 		return nil, err
 	}
-	err := ground.Take()
+	err := claim.Take()
 	if err != nil {
-		ground.Leave()
+		claim.Leave()
 		return nil, &HandshakeError{Status: http.StatusServiceUnavailable, Err: err}
 	}
-	c, err := accept(ground.Context, ground.Writer, r, new(tcp.Buffers), options)
+	c, err := accept(claim.Context, claim.Writer, r, new(tcp.Buffers), options)
 	if err != nil {
-		ground.Leave()
+		claim.Leave()
 		return nil, err
 	}
 	c.alone(options.MaxAge)
-	stop := context.AfterFunc(ground.Context, func() { _ = c.Close(StatusGoingAway, "going away") })
-	detach := stream.Attach(ground.Context, func(how stream.End) { go c.end(how) })
+	stop := context.AfterFunc(claim.Context, func() { _ = c.Close(StatusGoingAway, "going away") })
+	detach := streamctx.Attach(claim.Context, func(how streamctx.End) { go c.end(how) })
 	context.AfterFunc(c.ctx, func() {
 		stop()
 		detach()
-		ground.Leave()
+		claim.Leave()
 	})
 	return c, nil
 }
 
 // end ends the connection as a middleware wants.
-func (c *Conn) end(how stream.End) {
+func (c *Conn) end(how streamctx.End) {
 	switch {
 	case how.Cut:
 		c.cut(net.ErrClosed)
@@ -134,7 +134,7 @@ func check(w, under http.ResponseWriter, r *http.Request, o Options) error {
 			at = t.Unwrap()
 		default:
 			return refuse(http.StatusInternalServerError, "%w: %T has no Hijack or Unwrap; "+
-				"give it an Unwrap method, mount the WebSocket outside of the middleware that it belongs to, or middleware.Direct outside of both", ErrCannotHijack, at)
+				"give it an Unwrap method, mount the WebSocket outside of the middleware that it belongs to, or middleware.Bypass outside of both", ErrCannotHijack, at)
 		}
 	}
 }
@@ -173,7 +173,7 @@ func checkOrigin(r *http.Request, o Options) error {
 	if o.CheckOrigin != nil {
 		return o.CheckOrigin(r)
 	}
-	if stream.OriginPassed(r.Context()) {
+	if streamctx.OriginPassed(r.Context()) {
 		return nil // a middleware has looked at it
 	}
 	if len(r.Header.Values("Origin")) > 1 {

@@ -89,7 +89,7 @@ func testEndOfSubscription(t *testing.T, c Config) {
 	b := c.Open(t)
 	behind, drained, other := listen(t, b, "a", "b"), listen(t, b, "b"), listen(t, b, "a", "b")
 	finish := func(s *stream) {
-		finisher, ok := s.sub.(interface{ Finish() })
+		finisher, ok := s.sub.(broadcast.Finisher)
 		if !ok {
 			t.Skip("the Subscription has no Finish")
 		}

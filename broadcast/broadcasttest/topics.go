@@ -12,7 +12,7 @@ import (
 // be done.
 func (s *stream) setTopics(topics ...string) {
 	s.t.Helper()
-	sub, ok := s.sub.(interface{ SetTopics([]string) error })
+	sub, ok := s.sub.(broadcast.TopicSetter)
 	if !ok {
 		s.t.Skip("the Subscription has no SetTopics")
 	}
@@ -51,7 +51,7 @@ func testSetTopics(t *testing.T, c Config) {
 	s.setTopics("c")
 	s.exactly(publish(t, b, "c", "again"), []string{"again"})
 
-	bad := s.sub.(interface{ SetTopics([]string) error })
+	bad := s.sub.(broadcast.TopicSetter)
 	require.Error(t, bad.SetTopics(nil), "no topic")
 	require.Error(t, bad.SetTopics([]string{"a\nb"}), "an invalid topic")
 	s.exactly(publish(t, b, "c", "still"), []string{"still"}, "after topics that were refused")

@@ -5,14 +5,15 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
 // Hub is what a Collector asks of a Hub: a [broadcast.Hub] is one.
-type Hub interface{ Stats() broadcast.Stats }
+type Hub interface{ Stats() broadcast.HubStats }
 
 // Handler is what a Collector asks of a handler: sse.Handler and ws.Handler are ones.
-type Handler interface{ Stats() broadcast.StreamStats }
+type Handler interface{ Stats() fanfare.StreamStats }
 
 // Collector is a prometheus.Collector. It asks for a snapshot whenever it is collected,
 // and costs nothing between. Its fields are not changed once it is registered.

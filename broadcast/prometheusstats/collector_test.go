@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/broadcast/prometheusstats"
 	"github.com/fanfare-go/fanfare/sse"
@@ -50,13 +51,13 @@ func ExampleCollector() {
 	// fanfare_streams_open{handler="events"} 0
 }
 
-type hubStats broadcast.Stats
+type hubStats broadcast.HubStats
 
-func (s hubStats) Stats() broadcast.Stats { return broadcast.Stats(s) }
+func (s hubStats) Stats() broadcast.HubStats { return broadcast.HubStats(s) }
 
-type streamStats broadcast.StreamStats
+type streamStats fanfare.StreamStats
 
-func (s streamStats) Stats() broadcast.StreamStats { return broadcast.StreamStats(s) }
+func (s streamStats) Stats() fanfare.StreamStats { return fanfare.StreamStats(s) }
 
 // TestCollector has each figure where it belongs.
 func TestCollector(t *testing.T) {

@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/broadcast/broadcasttest"
 	"github.com/fanfare-go/fanfare/broadcast/prometheusstats"
@@ -87,11 +88,11 @@ func serve(t *testing.T) *httptest.Server {
 		defer close(followed)
 		_ = hub.Run(ctx)
 	}()
-	grant := func(r *http.Request) (*broadcast.Grant, error) {
+	grant := func(r *http.Request) (*fanfare.Grant, error) {
 		if r.URL.Query().Get("topic") == "" {
-			return nil, &broadcast.Refusal{Status: 403, Err: errors.New("no topic")}
+			return nil, &fanfare.Refusal{Status: 403, Err: errors.New("no topic")}
 		}
-		return &broadcast.Grant{Topics: []string{"a"}}, nil
+		return &fanfare.Grant{Topics: []string{"a"}}, nil
 	}
 	silent := slog.New(slog.DiscardHandler)
 	events := &sse.Handler{Broadcaster: hub, Grant: grant, Logger: silent}

@@ -25,6 +25,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/browser"
 	"github.com/fanfare-go/fanfare/sse"
@@ -119,11 +120,11 @@ func newChat(hub *broadcast.Hub) http.Handler {
 func topic(r *http.Request) string { return "room/" + chi.URLParam(r, "room") }
 
 // grant lets everybody into every room, where they first get what was said last.
-func grant(r *http.Request) (*broadcast.Grant, error) {
+func grant(r *http.Request) (*fanfare.Grant, error) {
 	if room := chi.URLParam(r, "room"); utf8.RuneCountInString(room) > 50 || !utf8.ValidString(room) {
-		return nil, &broadcast.Refusal{Status: http.StatusNotFound}
+		return nil, &fanfare.Refusal{Status: http.StatusNotFound}
 	}
-	return &broadcast.Grant{Topics: []string{topic(r)}, Last: 20}, nil
+	return &fanfare.Grant{Topics: []string{topic(r)}, Last: 20}, nil
 }
 
 // said is what somebody says, and what everybody gets to see of it.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/ws"
@@ -72,10 +73,10 @@ func startNode(e *engine) (*node, error) {
 }
 
 // grant notes which panel of the page is served here.
-func (n *node) grant(r *http.Request) (*broadcast.Grant, error) {
+func (n *node) grant(r *http.Request) (*fanfare.Grant, error) {
 	panel := r.URL.Query().Get("panel")
 	if panel == "" || len(panel) > 40 {
-		return nil, &broadcast.Refusal{Status: http.StatusBadRequest, Err: errors.New("no panel")}
+		return nil, &fanfare.Refusal{Status: http.StatusBadRequest, Err: errors.New("no panel")}
 	}
 	n.mu.Lock()
 	n.panels = append(n.panels, panel)
@@ -87,7 +88,7 @@ func (n *node) grant(r *http.Request) (*broadcast.Grant, error) {
 			n.panels = slices.Delete(n.panels, i, i+1)
 		}
 	})
-	return &broadcast.Grant{Topics: []string{"count"}}, nil
+	return &fanfare.Grant{Topics: []string{"count"}}, nil
 }
 
 func (n *node) serves() []string {

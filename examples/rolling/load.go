@@ -165,7 +165,7 @@ func (c *client) overSSE(ctx context.Context) error {
 }
 
 func (c *client) overWebSocket(ctx context.Context) error {
-	conn, err := ws.Dial(ctx, c.url+"/ws?lastEventId="+c.last, &ws.DialOptions{Client: c.http})
+	conn, err := ws.Dial(ctx, c.url+"/ws?lastEventId="+c.last, &ws.DialOptions{HTTPClient: c.http})
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/ws"
@@ -60,10 +61,10 @@ func newRoom() http.Handler {
 }
 
 // grant lets in whoever has a name. It tells the others, also when they leave.
-func (r *room) grant(req *http.Request) (*broadcast.Grant, error) {
+func (r *room) grant(req *http.Request) (*fanfare.Grant, error) {
 	name := req.FormValue("name")
 	if name == "" {
-		return nil, &broadcast.Refusal{Status: http.StatusForbidden, Err: errors.New("nobody comes in without a name")}
+		return nil, &fanfare.Refusal{Status: http.StatusForbidden, Err: errors.New("nobody comes in without a name")}
 	}
 	if err := r.say(req.Context(), "joined", name, ""); err != nil {
 		return nil, err
@@ -71,7 +72,7 @@ func (r *room) grant(req *http.Request) (*broadcast.Grant, error) {
 	context.AfterFunc(req.Context(), func() {
 		_ = r.say(context.Background(), "left", name, "") // the hub may be closed by then
 	})
-	return &broadcast.Grant{Topics: []string{"room"}}, nil
+	return &fanfare.Grant{Topics: []string{"room"}}, nil
 }
 
 func (r *room) say(ctx context.Context, what, name, text string) error {

@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"time"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/sse"
 )
@@ -79,19 +80,19 @@ func newTicker(hub *broadcast.Hub) http.Handler {
 }
 
 // grant gives a client the symbols that it asks for: /prices?symbol=ACME&symbol=BOLT.
-func grant(r *http.Request) (*broadcast.Grant, error) {
+func grant(r *http.Request) (*fanfare.Grant, error) {
 	asked := r.URL.Query()["symbol"]
 	if len(asked) == 0 {
-		return nil, &broadcast.Refusal{Status: http.StatusBadRequest, Err: errors.New("no symbol")}
+		return nil, &fanfare.Refusal{Status: http.StatusBadRequest, Err: errors.New("no symbol")}
 	}
 	var topics []string
 	for _, symbol := range asked {
 		if symbols[symbol] == 0 {
-			return nil, &broadcast.Refusal{Status: http.StatusNotFound, Err: fmt.Errorf("no such symbol: %.20q", symbol)}
+			return nil, &fanfare.Refusal{Status: http.StatusNotFound, Err: fmt.Errorf("no such symbol: %.20q", symbol)}
 		}
 		topics = append(topics, "price/"+symbol)
 	}
-	return &broadcast.Grant{Topics: topics, Last: history}, nil
+	return &fanfare.Grant{Topics: topics, Last: history}, nil
 }
 
 // price is what a message says.

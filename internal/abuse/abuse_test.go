@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/ws"
@@ -50,9 +51,9 @@ var (
 func abused(t *testing.T, options ws.Options) *victim {
 	v := &victim{hub: new(broadcast.Hub), mux: http.NewServeMux()}
 	v.logger = slog.New(slog.NewTextHandler(&v.panics, nil))
-	grant := func(r *http.Request) (*broadcast.Grant, error) {
-		return &broadcast.Grant{Topics: r.URL.Query()["topic"], Change: func(topics []string) (*broadcast.Grant, error) {
-			return &broadcast.Grant{Topics: topics}, nil
+	grant := func(r *http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: r.URL.Query()["topic"], Change: func(topics []string) (*fanfare.Grant, error) {
+			return &fanfare.Grant{Topics: topics}, nil
 		}}, nil
 	}
 	receive := func(*http.Request, *ws.Conn) func(ws.MessageType, []byte) error {

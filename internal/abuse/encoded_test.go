@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/ws"
@@ -65,15 +66,22 @@ func TestEncodedInjections(t *testing.T) {
 func TestFramedInjections(t *testing.T) {
 	v := abused(t, ws.Options{})
 	closing := "\x88\x02\x03\xe8"
-	frames := map[string]ws.Frame{
-		"looks like the end": {Type: ws.Binary, Data: []byte(closing + "evil")},
-		"is text":            {Data: []byte("x\r\nevil")},
-		"is no text":         {Data: []byte("\xff" + closing)},
-		"is a close frame":   {Type: 8, Data: []byte("\x03\xe8")},
-		"is no type":         {Type: 0x81, Data: []byte("evil")},
-		"over":               {Data: []byte("over")},
+	type message struct {
+		typ  ws.MessageType
+		data []byte
 	}
-	encode := func(m *broadcast.Message) (ws.Frame, bool) { return frames[string(m.Data)], true }
+	frames := map[string]message{
+		"looks like the end": {typ: ws.Binary, data: []byte(closing + "evil")},
+		"is text":            {data: []byte("x\r\nevil")},
+		"is no text":         {data: []byte("\xff" + closing)},
+		"is a close frame":   {typ: 8, data: []byte("\x03\xe8")},
+		"is no type":         {typ: 0x81, data: []byte("evil")},
+		"over":               {data: []byte("over")},
+	}
+	encode := func(m *broadcast.Message) (ws.MessageType, []byte, bool) {
+		f := frames[string(m.Data)]
+		return f.typ, f.data, true
+	}
 	var peers []*peer
 	for path, detach := range ways {
 		v.mux.Handle(path+"/ws", &ws.Handler{Broadcaster: v.hub, Topics: []string{"a"}, Detach: detach, Logger: v.logger, Encode: encode})
@@ -105,8 +113,8 @@ func TestSnapshotInjections(t *testing.T) {
 	for _, text := range injections {
 		state = append(state, broadcast.Message{Topic: text, Type: text, Data: []byte(text)}, broadcast.Message{Topic: text, Data: []byte(text)})
 	}
-	grant := func(*http.Request) (*broadcast.Grant, error) {
-		return &broadcast.Grant{Topics: []string{"a"}, Snapshot: func(context.Context) ([]broadcast.Message, error) { return state, nil }}, nil
+	grant := func(*http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: []string{"a"}, Snapshot: func(context.Context) ([]broadcast.Message, error) { return state, nil }}, nil
 	}
 	for path, detach := range ways {
 		v.mux.Handle(path+"/events", &sse.Handler{Broadcaster: v.hub, Grant: grant, Detach: detach, Logger: v.logger})

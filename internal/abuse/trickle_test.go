@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/memnet"
 	"github.com/fanfare-go/fanfare/ws"
@@ -45,13 +46,13 @@ func TestWhatEndsASlowMessage(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				grant := &broadcast.Grant{Topics: []string{"a"}}
+				grant := &fanfare.Grant{Topics: []string{"a"}}
 				if test.expires > 0 {
 					grant.Expires = time.Now().Add(test.expires)
 				}
 				c := inMemory(t, &ws.Handler{
 					Broadcaster: new(broadcast.Hub),
-					Grant:       func(*http.Request) (*broadcast.Grant, error) { return grant, nil },
+					Grant:       func(*http.Request) (*fanfare.Grant, error) { return grant, nil },
 					Options:     ws.Options{MaxAge: test.maxAge},
 					Logger:      slog.New(slog.DiscardHandler),
 				})

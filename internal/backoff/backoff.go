@@ -4,8 +4,6 @@ package backoff
 import (
 	"context"
 	"math/rand/v2"
-	"net/http"
-	"strconv"
 	"time"
 )
 
@@ -52,26 +50,4 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-// RetryAfter returns what a response asks for (RFC 9110 section 10.2.3); 0 if nothing.
-func RetryAfter(header http.Header) time.Duration {
-	value := header.Get("Retry-After")
-	if seconds, err := strconv.Atoi(value); err == nil {
-		return min(longest, time.Duration(max(0, min(seconds, 1<<30)))*time.Second)
-	}
-	if at, err := http.ParseTime(value); err == nil {
-		return max(0, min(time.Until(at), longest))
-	}
-	return 0
-}
-
-// MayPass reports whether a status says that the same request may be answered
-// otherwise later.
-func MayPass(status int) bool {
-	switch status {
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
-		return true
-	}
-	return status >= 500
 }

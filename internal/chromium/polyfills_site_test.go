@@ -18,6 +18,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/sse"
 )
@@ -66,11 +67,11 @@ func (s *polyfillSite) mount(mux *http.ServeMux, hub *broadcast.Hub) {
 		w.Header().Set("Content-Type", "text/html")
 		fmt.Fprint(w, polyfillPage)
 	})
-	grant := func(*http.Request) (*broadcast.Grant, error) {
+	grant := func(*http.Request) (*fanfare.Grant, error) {
 		if s.refuses.Load() {
-			return nil, &broadcast.Refusal{Status: http.StatusServiceUnavailable}
+			return nil, &fanfare.Refusal{Status: http.StatusServiceUnavailable}
 		}
-		return &broadcast.Grant{Topics: []string{"a"}}, nil
+		return &fanfare.Grant{Topics: []string{"a"}}, nil
 	}
 	for i, way := range ways {
 		events := &sse.Handler{Broadcaster: hub, Grant: grant, Detach: i == 1, Logger: slog.New(slog.DiscardHandler),

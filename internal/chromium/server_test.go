@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/broadcast/broadcasttest"
 	"github.com/fanfare-go/fanfare/browser"
@@ -83,10 +84,10 @@ func (s *site) start() {
 			<-stream.Context().Done()
 		}
 	})
-	grant := func(r *http.Request) (*broadcast.Grant, error) {
+	grant := func(r *http.Request) (*fanfare.Grant, error) {
 		s.streams.Add(1)
 		context.AfterFunc(r.Context(), func() { s.streams.Add(-1) })
-		return &broadcast.Grant{Topics: []string{"a"}}, nil
+		return &fanfare.Grant{Topics: []string{"a"}}, nil
 	}
 	mux.Handle("GET /events", s.network(&sse.Handler{Broadcaster: hub, Grant: grant, Logger: silent}))
 	mux.Handle("GET /ws", s.network(&ws.Handler{Broadcaster: hub, Grant: grant, Logger: silent,

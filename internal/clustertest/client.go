@@ -60,7 +60,7 @@ func (c *client) listen(ctx context.Context, begin broadcast.ID) {
 	httpClient := &http.Client{Transport: transport}
 	query := "?topic=" + strings.Join(c.topics, "&topic=")
 	if c.onWS {
-		w := ws.Client{URL: "ws://cluster/ws" + query, After: begin, Dial: ws.DialOptions{Client: httpClient, Options: ws.Options{PingInterval: time.Second}}, MaxBackoff: time.Second, Logger: silent}
+		w := ws.Client{URL: "ws://cluster/ws" + query, After: begin, Dial: ws.DialOptions{HTTPClient: httpClient, Options: ws.Options{PingInterval: time.Second}}, MaxBackoff: time.Second, Logger: silent}
 		for m, err := range w.Messages(ctx) {
 			var gap *broadcast.GapError
 			switch {
@@ -74,7 +74,7 @@ func (c *client) listen(ctx context.Context, begin broadcast.ID) {
 		}
 		return
 	}
-	s := sse.Client{HTTP: httpClient, MaxBackoff: time.Second, Silence: 5 * time.Second, Logger: silent, Retry: func(e *sse.ResponseError) bool { return e.Temporary() }}
+	s := sse.Client{HTTPClient: httpClient, MaxBackoff: time.Second, Silence: 5 * time.Second, Logger: silent, Retry: func(e *sse.ResponseError) bool { return e.Temporary() }}
 	r, err := http.NewRequestWithContext(ctx, "GET", "http://cluster/events"+query, nil)
 	if err != nil {
 		c.failed = err

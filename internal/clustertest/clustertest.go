@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/ws"
@@ -166,8 +167,8 @@ func (cl *cluster) start(i int) {
 		defer close(ended)
 		_ = s.hub.Run(ctx)
 	}()
-	grant := func(r *http.Request) (*broadcast.Grant, error) {
-		return &broadcast.Grant{Topics: r.URL.Query()["topic"]}, nil
+	grant := func(r *http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: r.URL.Query()["topic"]}, nil
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /events", &sse.Handler{Broadcaster: s.hub, Grant: grant, Logger: silent, Options: sse.Options{Heartbeat: time.Second, Retry: 10 * time.Millisecond}})

@@ -3,6 +3,7 @@ package delivery
 import (
 	"log/slog"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
@@ -14,9 +15,8 @@ type Codec struct {
 	// drops the message.
 	Message func(m *broadcast.Message, bare bool) ([]byte, error)
 
-	// Control returns the wire form of what a stream says itself, nil if it
-	// cannot be told on this wire.
-	Control func(c Control) []byte
+	// Notice returns the wire form of a notice, nil if it is not sent.
+	Notice func(n fanfare.Notice) []byte
 
 	Name   string       // of the package, for the log
 	Logger *slog.Logger // not nil
@@ -33,14 +33,14 @@ func (c *Codec) form(m *broadcast.Message, bare bool) *form {
 	return c.forms.get(m, c.encode)
 }
 
-// control returns the wire form of what a stream says itself, nil if it is not told.
-func (c *Codec) control(said Control) (frame []byte) {
-	err := guard("Handler.Control", func() error {
-		frame = c.Control(said)
+// notice returns the wire form of a notice, nil if it is not sent.
+func (c *Codec) notice(n fanfare.Notice) (frame []byte) {
+	err := guard("Handler.Notice", func() error {
+		frame = c.Notice(n)
 		return nil
 	})
 	if err != nil {
-		c.Logger.Error(c.Name+": could not tell", "kind", said.Kind, "error", err)
+		c.Logger.Error(c.Name+": a notice that cannot be encoded", "kind", n.Kind, "error", err)
 	}
 	return frame
 }

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare"
 )
 
 // counts is what the streams of a handler have done. The zero value is ready.
@@ -61,10 +61,10 @@ func (s *State) CountRefusal(status int) {
 }
 
 // Stats returns a snapshot.
-func (s *State) Stats() broadcast.StreamStats {
+func (s *State) Stats() fanfare.StreamStats {
 	c := &s.counts
 	c.mu.Lock() // first, so that not more have ended than have begun
-	stats := broadcast.StreamStats{Ended: maps.Clone(c.ended), Refused: maps.Clone(c.refused)}
+	stats := fanfare.StreamStats{Ended: maps.Clone(c.ended), Refused: maps.Clone(c.refused)}
 	c.mu.Unlock()
 	stats.Gaps, stats.Resumed = c.gaps.Load(), c.resumed.Load()
 	stats.Opened = stats.Resumed + c.fresh.Load()

@@ -9,24 +9,6 @@ package delivery
 import (
 	"net"
 	"time"
-
-	"github.com/fanfare-go/fanfare/broadcast"
-)
-
-// Control is what a stream tells its client beside messages.
-type Control struct {
-	Kind   string // one of the constants
-	ID     broadcast.ID
-	Topics []string // those that a gap is in, nil: all; or that the client has
-	Status int      // why those are not what the client has asked for; 0: they are
-}
-
-// The kinds of Control.
-const (
-	Ready    = "ready"    // the stream begins behind ID
-	Gap      = "gap"      // messages were lost, it goes on behind ID
-	Position = "position" // everything up to ID has been sent
-	Topics   = "topics"   // from ID on the client has these
 )
 
 // Conn is one stream's connection. Only its stream's writer calls Write, Beat

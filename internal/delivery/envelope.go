@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"unicode/utf8"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
@@ -38,18 +39,18 @@ func NewEnvelope(m *broadcast.Message, typ string, data []byte, binary, bare boo
 	return append(appendString(b, data), '}'), nil
 }
 
-// ControlEnvelope returns a Control in JSON. It has no topic, so that no message
+// NoticeEnvelope returns a notice in JSON. It has no topic, so that no message
 // can be taken for one.
-func ControlEnvelope(c Control) []byte {
-	if c.Kind == Topics {
-		return topicsEnvelope(c)
+func NoticeEnvelope(n fanfare.Notice) []byte {
+	if n.Kind == fanfare.Topics {
+		return topicsEnvelope(n)
 	}
 	b := append([]byte(nil), `{"`...)
-	b = append(b, c.Kind...)
+	b = append(b, n.Kind...)
 	b = append(b, `":"`...)
-	b, _ = c.ID.AppendText(b)
+	b, _ = n.ID.AppendText(b)
 	b = append(b, '"')
-	for i, topic := range c.Topics {
+	for i, topic := range n.Topics {
 		if i == 0 {
 			b = append(b, `,"topics":[`...)
 		} else {
@@ -57,27 +58,27 @@ func ControlEnvelope(c Control) []byte {
 		}
 		b = appendString(b, topic)
 	}
-	if len(c.Topics) > 0 {
+	if len(n.Topics) > 0 {
 		b = append(b, ']')
 	}
 	return append(b, '}')
 }
 
 // topicsEnvelope returns the answer to a client that has asked for other topics.
-func topicsEnvelope(c Control) []byte {
+func topicsEnvelope(n fanfare.Notice) []byte {
 	b := append([]byte(nil), `{"topics":[`...)
-	for i, topic := range c.Topics {
+	for i, topic := range n.Topics {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = appendString(b, topic)
 	}
 	b = append(b, `],"position":"`...)
-	b, _ = c.ID.AppendText(b)
+	b, _ = n.ID.AppendText(b)
 	b = append(b, '"')
-	if c.Status != 0 {
+	if n.Status != 0 {
 		b = append(b, `,"status":`...)
-		b = strconv.AppendInt(b, int64(c.Status), 10)
+		b = strconv.AppendInt(b, int64(n.Status), 10)
 	}
 	return append(b, '}')
 }

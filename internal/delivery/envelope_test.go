@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/delivery"
 )
@@ -44,12 +45,12 @@ func TestNewEnvelope(t *testing.T) {
 	assert.Error(t, err, "data that is not UTF-8")
 }
 
-func TestControlEnvelope(t *testing.T) {
+func TestNoticeEnvelope(t *testing.T) {
 	id := broadcast.MakeID(0x1f, 0x2a)
-	assert.Equal(t, `{"ready":"1f-2a"}`, string(delivery.ControlEnvelope(delivery.Control{Kind: delivery.Ready, ID: id})))
-	assert.Equal(t, `{"position":"1f-2a"}`, string(delivery.ControlEnvelope(delivery.Control{Kind: delivery.Position, ID: id})))
+	assert.Equal(t, `{"ready":"1f-2a"}`, string(delivery.NoticeEnvelope(fanfare.Notice{Kind: fanfare.Ready, ID: id})))
+	assert.Equal(t, `{"position":"1f-2a"}`, string(delivery.NoticeEnvelope(fanfare.Notice{Kind: fanfare.Position, ID: id})))
 	assert.Equal(t, `{"gap":"1f-2a","topics":["a","\"b\""]}`,
-		string(delivery.ControlEnvelope(delivery.Control{Kind: delivery.Gap, ID: id, Topics: []string{"a", `"b"`}})))
+		string(delivery.NoticeEnvelope(fanfare.Notice{Kind: fanfare.Gap, ID: id, Topics: []string{"a", `"b"`}})))
 }
 
 // FuzzNewEnvelope reads back with encoding/json what was written without it.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
@@ -47,7 +48,7 @@ func (s *Stream) look(fresh bool) error {
 		}
 		k = 0
 	}
-	s.tell(b, Control{Kind: Ready, ID: begin})
+	s.tell(b, fanfare.Notice{Kind: fanfare.Ready, ID: begin})
 	if gap != nil {
 		if err := s.tellGap(b, gap); err != nil {
 			return err
@@ -111,7 +112,7 @@ func (s *Stream) encode(b *batch, w *Worker) bool {
 // after it, the position told with the gap resumes as a gap: a client cut in the
 // middle of the snapshot gets it again.
 func (s *Stream) tellGap(b *batch, gap *broadcast.GapError) error {
-	told := Control{Kind: Gap, ID: gap.ID, Topics: gap.Topics}
+	told := fanfare.Notice{Kind: fanfare.Gap, ID: gap.ID, Topics: gap.Topics}
 	if s.grant.Snapshot != nil {
 		told.ID = lost
 	}
@@ -125,7 +126,7 @@ func (s *Stream) tellGap(b *batch, gap *broadcast.GapError) error {
 	if err := s.snapshot(b); err != nil {
 		return err
 	}
-	s.tell(b, Control{Kind: Position, ID: gap.ID})
+	s.tell(b, fanfare.Notice{Kind: fanfare.Position, ID: gap.ID})
 	return nil
 }
 
@@ -133,8 +134,8 @@ func (s *Stream) tellGap(b *batch, gap *broadcast.GapError) error {
 // that it has from here on. The state of what is new goes before the answer, as it does
 // before where a stream begins.
 func (s *Stream) change(b *batch, topics []string) error {
-	sub, ok := s.sub.(interface{ SetTopics([]string) error })
-	var granted *broadcast.Grant
+	sub, ok := s.sub.(broadcast.TopicSetter)
+	var granted *fanfare.Grant
 	err := guard("Grant.Change", func() (err error) {
 		if !ok {
 			return fmt.Errorf("%s: the Broadcaster's Subscription has no SetTopics", s.codec.Name)
@@ -147,10 +148,10 @@ func (s *Stream) change(b *batch, topics []string) error {
 	}
 	if err == nil {
 		if err = sub.SetTopics(granted.Topics); err != nil && !errors.Is(err, broadcast.ErrClosed) {
-			err = &broadcast.Refusal{Status: http.StatusBadRequest, Err: err}
+			err = &fanfare.Refusal{Status: http.StatusBadRequest, Err: err}
 		}
 	}
-	answer := Control{Kind: Topics, ID: s.sub.Position()}
+	answer := fanfare.Notice{Kind: fanfare.Topics, ID: s.sub.Position()}
 	if err != nil {
 		answer.Status, _ = status(err)
 		level := slog.LevelInfo
@@ -174,11 +175,11 @@ func (s *Stream) change(b *batch, topics []string) error {
 	return nil
 }
 
-// tell adds a Control, and reports whether the wire knows it.
-func (s *Stream) tell(b *batch, c Control) bool {
-	frame := s.codec.control(c)
+// tell adds a notice, and reports whether it is sent at all.
+func (s *Stream) tell(b *batch, n fanfare.Notice) bool {
+	frame := s.codec.notice(n)
 	b.add(frame)
-	s.told = c.ID
+	s.told = n.ID
 	return frame != nil
 }
 

@@ -12,8 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
-	"github.com/fanfare-go/fanfare/internal/stream"
 )
 
 // Handler is what the handlers of both transports are configured with.
@@ -21,7 +21,7 @@ type Handler struct {
 	Name         string // of the package, for errors
 	Broadcaster  broadcast.Broadcaster
 	Topics       []string
-	Grant        func(*http.Request) (*broadcast.Grant, error)
+	Grant        func(*http.Request) (*fanfare.Grant, error)
 	ErrorHandler func(http.ResponseWriter, *http.Request, error)
 	Logger       *slog.Logger
 	Plain        bool // refusals are told as they are
@@ -35,7 +35,7 @@ type State struct {
 	workers        workers
 	counts         counts
 	warnOfDeadline sync.Once
-	topics         atomic.Pointer[broadcast.Grant] // what everybody gets
+	topics         atomic.Pointer[fanfare.Grant] // what everybody gets
 }
 
 // After returns the position that a request resumes from. The header comes
@@ -110,12 +110,12 @@ func (h Handler) Open(r *http.Request, state *State, codec *Codec) (_ *Stream, e
 	return s, nil
 }
 
-func (h Handler) grant(r *http.Request, s *Stream, state *State) (g *broadcast.Grant, err error) {
+func (h Handler) grant(r *http.Request, s *Stream, state *State) (g *fanfare.Grant, err error) {
 	if h.Grant == nil {
 		if len(h.Topics) == 0 {
 			return nil, fmt.Errorf("%s: Handler has neither Topics nor Grant", h.Name)
 		}
-		state.topics.CompareAndSwap(nil, &broadcast.Grant{Topics: h.Topics})
+		state.topics.CompareAndSwap(nil, &fanfare.Grant{Topics: h.Topics})
 		return state.topics.Load(), nil
 	}
 	r = r.WithContext(s.Context())
@@ -134,14 +134,14 @@ func (h Handler) grant(r *http.Request, s *Stream, state *State) (g *broadcast.G
 	case len(g.Topics) == 0:
 		return nil, fmt.Errorf("%s: Handler.Grant returned a Grant without Topics", h.Name)
 	case !g.Expires.IsZero() && !time.Now().Before(g.Expires):
-		return nil, &broadcast.Refusal{Status: http.StatusUnauthorized, Err: errors.New("the Grant had expired already")}
+		return nil, &fanfare.Refusal{Status: http.StatusUnauthorized, Err: errors.New("the Grant had expired already")}
 	}
 	return g, nil
 }
 
 // kept returns what is needed of a grant once its topics are subscribed to. It keeps
 // nothing of a request's URL, which those may be parts of.
-func kept(g *broadcast.Grant) *broadcast.Grant {
+func kept(g *fanfare.Grant) *fanfare.Grant {
 	k := *g
 	k.Topics = nil
 	if k.Change != nil { // whose refusal tells what the client still has
@@ -176,7 +176,7 @@ func guard(where string, f func() error) (err error) {
 // status returns the HTTP status that a client is refused with for an error, which is
 // another one if the error has none that can be.
 func status(err error) (int, error) {
-	if refusal, ok := errors.AsType[*broadcast.Refusal](err); ok {
+	if refusal, ok := errors.AsType[*fanfare.Refusal](err); ok {
 		switch code := refusal.Status; {
 		case code == 0:
 			return http.StatusForbidden, err
@@ -196,7 +196,7 @@ func status(err error) (int, error) {
 func (h Handler) Refuse(w http.ResponseWriter, r *http.Request, state *State, err error) {
 	status, err := status(err)
 	var retryAfter time.Duration
-	if refusal, ok := errors.AsType[*broadcast.Refusal](err); ok {
+	if refusal, ok := errors.AsType[*fanfare.Refusal](err); ok {
 		retryAfter = refusal.RetryAfter
 	}
 	level := slog.LevelInfo
@@ -215,7 +215,7 @@ func (h Handler) Refuse(w http.ResponseWriter, r *http.Request, state *State, er
 		h.ErrorHandler(w, r, err)
 		return
 	}
-	stream.Refuse(w, r, status, retryAfter, h.Plain)
+	fanfare.Refuse(w, r, &fanfare.Refusal{Status: status, RetryAfter: retryAfter, Plain: h.Plain})
 }
 
 func (h Handler) logger() *slog.Logger {

@@ -6,8 +6,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
-	"github.com/fanfare-go/fanfare/internal/stream"
+	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
 // Stream carries one subscription to one client. All that goes over the wire is
@@ -24,7 +25,7 @@ type Stream struct {
 	counts  *counts
 	next    *Stream       // that waits for a worker
 	wake    chan struct{} // wakes the goroutine that serves the stream; nil: a worker writes
-	grant   *broadcast.Grant
+	grant   *fanfare.Grant
 	sub     broadcast.Subscription
 	conn    Conn
 	server  *server // nil outside of one
@@ -177,8 +178,8 @@ func (s *Stream) begin(conn Conn, prologue []byte, interval, maxAge time.Duratio
 	if s.unspeakable {
 		s.End(Unspeakable)
 	}
-	if stream.Held(s.request) {
-		s.detach = stream.Attach(s.request, s.endAs)
+	if streamctx.Held(s.request) {
+		s.detach = streamctx.Attach(s.request, s.endAs)
 	}
 	if l, ok := s.ctx.(*life); ok {
 		defer l.letGo()
@@ -186,7 +187,7 @@ func (s *Stream) begin(conn Conn, prologue []byte, interval, maxAge time.Duratio
 }
 
 // endAs ends the stream as a middleware wants.
-func (s *Stream) endAs(how stream.End) {
+func (s *Stream) endAs(how streamctx.End) {
 	switch {
 	case how.Cut:
 		s.End(Cut)
@@ -271,7 +272,7 @@ func (s *Stream) End(why Reason) {
 		(*stop)()
 	}
 	err := guard("the asking for an end", func() error {
-		if sub, ok := s.sub.(finisher); ok && why.Owed {
+		if sub, ok := s.sub.(broadcast.Finisher); ok && why.Owed {
 			sub.Finish()
 		}
 		s.conn.Closing()
@@ -290,9 +291,6 @@ func (s *Stream) asked() *Reason {
 	}
 	return s.why.Load()
 }
-
-// finisher is a Subscription that can end at what is in the log now.
-type finisher interface{ Finish() }
 
 // Change asks for other topics, if the Grant lets the client do that. What is asked for
 // later counts.

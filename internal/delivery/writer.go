@@ -3,6 +3,7 @@ package delivery
 import (
 	"errors"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
@@ -45,7 +46,7 @@ func (s *Stream) drain(w *Worker) bool {
 	if s.poll && s.news {
 		s.End(Polled)
 	}
-	_, finishes := s.sub.(finisher)
+	_, finishes := s.sub.(broadcast.Finisher)
 	for {
 		// Before the poll: what was in the log when the end was asked for is
 		// still owed.
@@ -107,7 +108,7 @@ func (s *Stream) drain(w *Worker) bool {
 // leave tells a client that has got all it was owed where it comes back to.
 func (s *Stream) leave(b *batch, w *Worker) {
 	if position := s.sub.Position(); position != s.told {
-		s.tell(b, Control{Kind: Position, ID: position})
+		s.tell(b, fanfare.Notice{Kind: fanfare.Position, ID: position})
 	}
 	s.write(b, w)
 }
@@ -119,7 +120,7 @@ func (s *Stream) beat(b *batch, w *Worker) bool {
 		return true
 	}
 	if position := s.sub.Position(); position != s.told || s.restless {
-		s.tell(b, Control{Kind: Position, ID: position})
+		s.tell(b, fanfare.Notice{Kind: fanfare.Position, ID: position})
 	}
 	if len(b.frames) > 0 { // also what waits for more: a detached stream's opening has the head of the response
 		return s.write(b, w)

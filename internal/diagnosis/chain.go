@@ -44,8 +44,8 @@ func Deadline(ctx context.Context) error {
 		return nil
 	}
 	return fmt.Errorf("the request's context ends after %v, and the stream with it: a timeout middleware is the usual cause; "+
-		"mount the stream outside of it, or middleware.Direct outside of both", time.Until(at).Round(10*time.Millisecond))
+		"mount the stream outside of it, or middleware.Bypass outside of both", time.Until(at).Round(10*time.Millisecond))
 }
 
 // Remedy says what to do about a wrapper without Unwrap.
-const Remedy = "give it an Unwrap() http.ResponseWriter method, mount the stream outside of the middleware that it belongs to, or middleware.Direct outside of both"
+const Remedy = "give it an Unwrap() http.ResponseWriter method, mount the stream outside of the middleware that it belongs to, or middleware.Bypass outside of both"

@@ -24,7 +24,7 @@ const ours = "github.com/fanfare-go/fanfare/"
 // paths are the packages that code uses without saying where they come from, beside those
 // of the standard library whose names are their paths.
 var paths = map[string]string{
-	"broadcast": ours + "broadcast", "sse": ours + "sse", "ws": ours + "ws", "middleware": ours + "middleware", "browser": ours + "browser",
+	"fanfare": strings.TrimSuffix(ours, "/"), "broadcast": ours + "broadcast", "sse": ours + "sse", "ws": ours + "ws", "middleware": ours + "middleware", "browser": ours + "browser",
 	"faults": ours + "faults", "ssetest": ours + "sse/ssetest", "wstest": ours + "ws/wstest", "broadcasttest": ours + "broadcast/broadcasttest",
 	"natsjournal": ours + "broadcast/natsjournal", "redisjournal": ours + "broadcast/redisjournal", "prometheusstats": ours + "broadcast/prometheusstats",
 	"chi": "github.com/go-chi/chi/v5", "require": "github.com/stretchr/testify/require",

@@ -42,7 +42,7 @@ func (c *subscriber) withSSE(ctx context.Context) error {
 	}
 	r.Header.Set("Last-Event-ID", c.position)
 	client := sse.Client{
-		HTTP: c.http, Silence: c.silence, MaxBackoff: maxBackoff, Logger: slog.New(slog.DiscardHandler),
+		HTTPClient: c.http, Silence: c.silence, MaxBackoff: maxBackoff, Logger: slog.New(slog.DiscardHandler),
 		Retry: func(err *sse.ResponseError) bool { return inPart(err.Status) },
 	}
 	for e, err := range client.Events(r) {
@@ -79,7 +79,7 @@ func (c *subscriber) withWebSocket(ctx context.Context) error {
 	client := ws.Client{
 		URL:        strings.Replace(c.url, "http", "ws", 1) + "/ws" + c.path(url.Values{}),
 		After:      after,
-		Dial:       ws.DialOptions{Client: c.http, Options: options},
+		Dial:       ws.DialOptions{HTTPClient: c.http, Options: options},
 		MaxBackoff: maxBackoff,
 		Logger:     slog.New(slog.DiscardHandler),
 		Retry: func(err error) bool {

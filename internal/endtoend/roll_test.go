@@ -7,7 +7,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare"
 )
 
 // roll knows which streams each client has at the server. The zero roll is ready.
@@ -18,7 +18,7 @@ type roll struct {
 }
 
 // grant grants what is asked for, and keeps the stream on the roll until it has ended.
-func (l *roll) grant(r *http.Request) (*broadcast.Grant, error) {
+func (l *roll) grant(r *http.Request) (*fanfare.Grant, error) {
 	ctx, client := r.Context(), r.URL.Query().Get("client")
 	l.mu.Lock()
 	defer l.mu.Unlock()

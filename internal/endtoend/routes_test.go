@@ -4,17 +4,18 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/ws"
 )
 
 // granting is a Handler's Grant.
-type granting = func(*http.Request) (*broadcast.Grant, error)
+type granting = func(*http.Request) (*fanfare.Grant, error)
 
 // asked grants each client what it asks for.
-func asked(r *http.Request) (*broadcast.Grant, error) {
-	return &broadcast.Grant{Topics: r.URL.Query()["topic"]}, nil
+func asked(r *http.Request) (*fanfare.Grant, error) {
+	return &fanfare.Grant{Topics: r.URL.Query()["topic"]}, nil
 }
 
 // routes has both handlers, attached and detached.

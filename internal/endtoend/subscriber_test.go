@@ -98,7 +98,7 @@ func (c *subscriber) overSSE(ctx context.Context, target string) (*stream, error
 
 func (c *subscriber) overWebSocket(ctx context.Context, target string, options ws.Options) (*stream, error) {
 	ctx, heard, cancel := c.watch(ctx)
-	conn, err := ws.Dial(ctx, target, &ws.DialOptions{Client: c.http, Options: options})
+	conn, err := ws.Dial(ctx, target, &ws.DialOptions{HTTPClient: c.http, Options: options})
 	if err != nil {
 		cancel()
 		return nil, err

@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/ws"
@@ -26,8 +27,8 @@ import (
 func nodeServer(t *testing.T) *httptest.Server {
 	hub := new(broadcast.Hub)
 	silent := slog.New(slog.DiscardHandler)
-	grant := func(r *http.Request) (*broadcast.Grant, error) {
-		return &broadcast.Grant{Topics: r.URL.Query()["topic"]}, nil
+	grant := func(r *http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: r.URL.Query()["topic"]}, nil
 	}
 	var mu sync.Mutex
 	streams := make(map[net.Conn]bool)

@@ -41,11 +41,11 @@ var routers = []struct {
 		router := http.NewServeMux()
 		router.Handle("GET /events/{room}", m.drain(m.limit(m.events)))
 		router.Handle("GET /ws/{room}", m.drain(m.limit(m.socket)))
-		return middleware.Direct(http.TimeoutHandler(router, short, "too late"))
+		return middleware.Bypass(http.TimeoutHandler(router, short, "too late"))
 	}},
 	{"chi", func(m mounted) http.Handler {
 		router := chi.NewRouter()
-		router.Use(middleware.Direct)
+		router.Use(middleware.Bypass)
 		router.Use(chimiddleware.RequestLogger(&chimiddleware.DefaultLogFormatter{Logger: log.New(io.Discard, "", 0)}))
 		router.Use(chimiddleware.Recoverer)
 		router.Use(chimiddleware.Compress(5, "text/event-stream"))
@@ -70,11 +70,11 @@ var routers = []struct {
 		// gin has no middleware of the standard form: it goes around the handlers.
 		router.GET("/events/:room", gin.WrapH(m.drain(m.limit(m.events))))
 		router.GET("/ws/:room", gin.WrapH(m.drain(m.limit(m.socket))))
-		return middleware.Direct(router)
+		return middleware.Bypass(router)
 	}},
 	{"echo", func(m mounted) http.Handler {
 		router := echo.New()
-		router.Use(echo.WrapMiddleware(middleware.Direct))
+		router.Use(echo.WrapMiddleware(middleware.Bypass))
 		router.Use(echomiddleware.RequestLoggerWithConfig(echomiddleware.RequestLoggerConfig{
 			LogStatus: true, LogValuesFunc: func(echo.Context, echomiddleware.RequestLoggerValues) error { return nil },
 		}))
@@ -87,7 +87,7 @@ var routers = []struct {
 	}},
 	{"gorilla", func(m mounted) http.Handler {
 		router := mux.NewRouter()
-		router.Use(middleware.Direct, func(next http.Handler) http.Handler {
+		router.Use(middleware.Bypass, func(next http.Handler) http.Handler {
 			return http.TimeoutHandler(next, short, "too late")
 		}, m.drain, m.limit)
 		router.Handle("/events/{room}", m.events).Methods(http.MethodGet)
@@ -132,7 +132,7 @@ func TestRouters(t *testing.T) {
 				require.Equal(t, http.StatusOK, response.StatusCode)
 				require.Empty(t, response.Header.Get("Content-Encoding"))
 				stream := sse.NewReader(response.Body)
-				conn, err := ws.Dial(t.Context(), w.url+"/ws/1", &ws.DialOptions{Client: client})
+				conn, err := ws.Dial(t.Context(), w.url+"/ws/1", &ws.DialOptions{HTTPClient: client})
 				require.NoError(t, err)
 				defer conn.CloseNow()
 				_, ready, err := conn.Read(t.Context())

@@ -73,7 +73,7 @@ func TestEventStreamServers(t *testing.T) {
 			ended := make(chan error, 1)
 			go func() {
 				var last error
-				for e, err := range (&sse.Client{HTTP: client, MaxBackoff: soon, Logger: silent}).Events(r) {
+				for e, err := range (&sse.Client{HTTPClient: client, MaxBackoff: soon, Logger: silent}).Events(r) {
 					if err != nil {
 						last = err
 						break
@@ -264,7 +264,7 @@ func TestWebSocketServers(t *testing.T) {
 				client, done := ownTransport()
 				defer done()
 				c.options.Subprotocols, c.options.MaxMessage = []string{"echo"}, 1<<20
-				conn, err := ws.Dial(t.Context(), w.url, &ws.DialOptions{Client: client, Options: c.options})
+				conn, err := ws.Dial(t.Context(), w.url, &ws.DialOptions{HTTPClient: client, Options: c.options})
 				require.NoError(t, err)
 				defer conn.CloseNow()
 				require.Equal(t, "echo", conn.Subprotocol())

@@ -61,9 +61,9 @@ func open(t *testing.T, ctx context.Context, client *http.Client, url string) *h
 func dial(t *testing.T, client *http.Client, base, path string) *ws.Conn {
 	t.Helper()
 	conn, err := ws.Dial(within(t, long), base+path, &ws.DialOptions{
-		Client:  client,
-		Header:  http.Header{"Origin": {base}},
-		Options: ws.Options{PingInterval: -1}, // the server's are tested
+		HTTPClient: client,
+		Header:     http.Header{"Origin": {base}},
+		Options:    ws.Options{PingInterval: -1}, // the server's are tested
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.CloseNow() })
@@ -147,7 +147,7 @@ func TestWebSocket(t *testing.T) {
 		b := newBackend(t, nil, &middleware.Drain{Spread: -1})
 		proxy := start(t, p, b.address, b.address)
 		client := proxy.client(t)
-		_, err := ws.Dial(within(t, long), public+"/ws", &ws.DialOptions{Client: client, Header: http.Header{"Origin": {"http://evil.example"}}})
+		_, err := ws.Dial(within(t, long), public+"/ws", &ws.DialOptions{HTTPClient: client, Header: http.Header{"Origin": {"http://evil.example"}}})
 		var refused *ws.HandshakeError
 		require.ErrorAs(t, err, &refused)
 		assert.Equal(t, http.StatusForbidden, refused.Status)
@@ -187,7 +187,7 @@ func TestNginxWithoutHost(t *testing.T) {
 	nginx := installed(t, programs[0])
 	b := newBackend(t, nil, new(middleware.Drain))
 	proxy := start(t, nginx, b.address, b.address, []edit{{"proxy_set_header Host $http_host;", ""}})
-	_, err := ws.Dial(within(t, long), public+"/ws", &ws.DialOptions{Client: proxy.client(t), Header: http.Header{"Origin": {public}}})
+	_, err := ws.Dial(within(t, long), public+"/ws", &ws.DialOptions{HTTPClient: proxy.client(t), Header: http.Header{"Origin": {public}}})
 	var refused *ws.HandshakeError
 	require.ErrorAs(t, err, &refused)
 	assert.Equal(t, http.StatusForbidden, refused.Status)
@@ -337,7 +337,7 @@ func TestDrain(t *testing.T) {
 				require.NoError(t, err)
 				request.Header.Set("Last-Event-ID", begin.String())
 				// It has no Retry: a 503 that got through would end it.
-				client := &sse.Client{HTTP: http1, MaxBackoff: time.Second, Logger: silent}
+				client := &sse.Client{HTTPClient: http1, MaxBackoff: time.Second, Logger: silent}
 				receiving.Go(func() {
 					for event, err := range client.Events(request) {
 						r.add(event.Type+string(event.Data), err)
@@ -346,7 +346,7 @@ func TestDrain(t *testing.T) {
 				continue
 			}
 			client := &ws.Client{URL: public + "/ws", After: begin, MaxBackoff: time.Second, Logger: silent,
-				Dial: ws.DialOptions{Client: http1, Header: http.Header{"Origin": {public}}}}
+				Dial: ws.DialOptions{HTTPClient: http1, Header: http.Header{"Origin": {public}}}}
 			receiving.Go(func() {
 				for message, err := range client.Messages(ctx) {
 					if err != nil {

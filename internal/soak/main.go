@@ -25,6 +25,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/ws"
@@ -54,8 +55,8 @@ type soak struct {
 
 func run(length time.Duration, clients, rate int) error {
 	s := &soak{hub: &broadcast.Hub{Keep: 512, Logger: silent}}
-	grant := func(r *http.Request) (*broadcast.Grant, error) {
-		return &broadcast.Grant{Topics: r.URL.Query()["topic"]}, nil
+	grant := func(r *http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: r.URL.Query()["topic"]}, nil
 	}
 	mux := http.NewServeMux()
 	for path, detach := range map[string]bool{"/attached": false, "/detached": true} {
@@ -152,7 +153,7 @@ func (c *client) listen(ctx context.Context) (last error) {
 	path := []string{"/attached", "/detached"}[rand.IntN(2)]
 	query := "?topic=" + strings.Join(c.topics, "&topic=")
 	if rand.IntN(2) == 0 {
-		w := ws.Client{URL: "ws://soak" + path + "/ws" + query, Dial: ws.DialOptions{Client: httpClient, Options: ws.Options{Compression: rand.IntN(2) == 0}}, Logger: silent}
+		w := ws.Client{URL: "ws://soak" + path + "/ws" + query, Dial: ws.DialOptions{HTTPClient: httpClient, Options: ws.Options{Compression: rand.IntN(2) == 0}}, Logger: silent}
 		for m, err := range w.Messages(ctx) {
 			if gap, ok := errors.AsType[*broadcast.GapError](err); ok {
 				c.gap(gap.Topics)
@@ -166,7 +167,7 @@ func (c *client) listen(ctx context.Context) (last error) {
 	if err != nil {
 		return err
 	}
-	e := sse.Client{HTTP: httpClient, Logger: silent}
+	e := sse.Client{HTTPClient: httpClient, Logger: silent}
 	for event, err := range e.Events(r) {
 		var gap struct{ Topics []string }
 		switch {

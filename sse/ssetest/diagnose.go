@@ -16,7 +16,7 @@ import (
 	"github.com/fanfare-go/fanfare/faults"
 	"github.com/fanfare-go/fanfare/internal/diagnosis"
 	"github.com/fanfare-go/fanfare/internal/memnet"
-	"github.com/fanfare-go/fanfare/internal/stream"
+	"github.com/fanfare-go/fanfare/internal/streamctx"
 	"github.com/fanfare-go/fanfare/sse"
 )
 
@@ -39,7 +39,7 @@ const impatience = time.Second
 // the middleware wants.
 func Diagnose(h http.Handler, r *http.Request) error {
 	p := &probe{more: make(chan struct{}, 1), done: make(chan struct{})}
-	r = r.WithContext(stream.WithProbe(r.Context(), p.serve))
+	r = r.WithContext(streamctx.WithProbe(r.Context(), p.serve))
 	server := memnet.NewServer(h, r, new(faults.Link))
 	server.Start()
 	defer server.Close()
@@ -146,13 +146,13 @@ func (p *probe) examine(w http.ResponseWriter, r *http.Request) {
 			p.found = append(p.found, fmt.Errorf("the chain panics when a stream writes to it: %v", v))
 		}
 	}()
-	ground := stream.GroundOf(w, r)
-	defer ground.Leave()
-	chain := diagnosis.ChainOf(ground.Writer)
-	if err := diagnosis.Deadline(ground.Context); err != nil {
+	claim := streamctx.ClaimOf(w, r)
+	defer claim.Leave()
+	chain := diagnosis.ChainOf(claim.Writer)
+	if err := diagnosis.Deadline(claim.Context); err != nil {
 		p.found = append(p.found, err)
 	}
-	control := http.NewResponseController(ground.Writer)
+	control := http.NewResponseController(claim.Writer)
 	if err := errors.Join(control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Time{})); err != nil {
 		p.found = append(p.found, fmt.Errorf("the connection's deadlines cannot be reached past %s: http.Server's timeouts will cut the stream, "+
 			"and a client that does not read is not cut; %s", chain.Opaque(), diagnosis.Remedy))

@@ -67,5 +67,5 @@ func ExampleDiagnose() {
 	err := ssetest.Diagnose(router, httptest.NewRequest("GET", "/news", nil))
 	fmt.Println(err)
 	// Output:
-	// ssetest: the request's context ends after 1m0s, and the stream with it: a timeout middleware is the usual cause; mount the stream outside of it, or middleware.Direct outside of both
+	// ssetest: the request's context ends after 1m0s, and the stream with it: a timeout middleware is the usual cause; mount the stream outside of it, or middleware.Bypass outside of both
 }

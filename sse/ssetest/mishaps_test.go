@@ -14,13 +14,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/go-chi/chi/v5/middleware"
+	chimiddleware "github.com/go-chi/chi/v5/middleware"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/faults"
 	"github.com/fanfare-go/fanfare/internal/failing"
-	direct "github.com/fanfare-go/fanfare/middleware"
+	"github.com/fanfare-go/fanfare/middleware"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/sse/ssetest"
 )
@@ -67,7 +67,7 @@ func TestCompressedStream(t *testing.T) {
 		said := failing.Said(t, func(t testing.TB) {
 			r := httptest.NewRequest("GET", "/", nil)
 			r.Header.Set("Accept-Encoding", "gzip")
-			s := ssetest.Connect(t, middleware.Compress(5, "text/*")(&sse.Handler{Broadcaster: hub, Topics: []string{"a"}}), r)
+			s := ssetest.Connect(t, chimiddleware.Compress(5, "text/*")(&sse.Handler{Broadcaster: hub, Topics: []string{"a"}}), r)
 			hub.Publish(context.Background(), broadcast.Message{Topic: "a", Data: []byte("x")})
 			s.Next()
 		})
@@ -111,7 +111,7 @@ func TestDiagnosePanic(t *testing.T) {
 		err := ssetest.Diagnose(h, httptest.NewRequest("GET", "/", nil))
 		t.Log(err)
 		require.Error(t, err)
-		err = ssetest.Diagnose(middleware.Recoverer(h), httptest.NewRequest("GET", "/", nil))
+		err = ssetest.Diagnose(chimiddleware.Recoverer(h), httptest.NewRequest("GET", "/", nil))
 		t.Log(err)
 		require.Error(t, err)
 	})
@@ -219,9 +219,9 @@ func TestCompressKeepsACut(t *testing.T) {
 func TestDirectDoesNotLeadPastAProxy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"a"}}
-		err := ssetest.Diagnose(direct.Direct(faults.Buffer(h)), httptest.NewRequest("GET", "/", nil))
+		err := ssetest.Diagnose(middleware.Bypass(faults.Buffer(h)), httptest.NewRequest("GET", "/", nil))
 		t.Log(err)
-		require.Error(t, err, "a proxy cannot be passed by Direct on the other side of it")
+		require.Error(t, err, "a proxy cannot be passed by Bypass on the other side of it")
 	})
 }
 

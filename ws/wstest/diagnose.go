@@ -11,7 +11,7 @@ import (
 	"github.com/fanfare-go/fanfare/faults"
 	"github.com/fanfare-go/fanfare/internal/diagnosis"
 	"github.com/fanfare-go/fanfare/internal/memnet"
-	"github.com/fanfare-go/fanfare/internal/stream"
+	"github.com/fanfare-go/fanfare/internal/streamctx"
 	"github.com/fanfare-go/fanfare/ws"
 )
 
@@ -27,7 +27,7 @@ import (
 // middleware wants.
 func Diagnose(h http.Handler, r *http.Request) error {
 	p := &probe{done: make(chan struct{})}
-	r = r.WithContext(stream.WithProbe(r.Context(), p.serve))
+	r = r.WithContext(streamctx.WithProbe(r.Context(), p.serve))
 	s := memnet.NewServer(h, r, new(faults.Link))
 	s.Start()
 	defer s.Close()
@@ -74,9 +74,9 @@ func (p *probe) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *probe) examine(w http.ResponseWriter, r *http.Request) {
-	ground := stream.GroundOf(w, r)
-	defer ground.Leave()
-	if err := diagnosis.Deadline(ground.Context); err != nil {
+	claim := streamctx.ClaimOf(w, r)
+	defer claim.Leave()
+	if err := diagnosis.Deadline(claim.Context); err != nil {
 		p.found = append(p.found, err)
 	}
 	anyOrigin := func(*http.Request) error { return nil }

@@ -7,11 +7,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/go-chi/chi/v5/middleware"
+	chimiddleware "github.com/go-chi/chi/v5/middleware"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
-	direct "github.com/fanfare-go/fanfare/middleware"
+	"github.com/fanfare-go/fanfare/middleware"
 	"github.com/fanfare-go/fanfare/ws"
 	"github.com/fanfare-go/fanfare/ws/wstest"
 )
@@ -37,19 +37,19 @@ func TestDiagnose(t *testing.T) {
 		want  []string // in the report; none: no report
 	}{
 		{"nothing", func(next http.Handler) http.Handler { return next }, nil},
-		{"chi Recoverer", middleware.Recoverer, nil},
-		{"chi Compress of all text", middleware.Compress(5, "text/*"), nil},
-		{"chi Throttle", middleware.Throttle(10), nil},
-		{"chi Heartbeat", middleware.Heartbeat("/ping"), nil},
-		{"chi RequestSize", middleware.RequestSize(1024), nil},
-		{"chi RequestID", middleware.RequestID, nil},
+		{"chi Recoverer", chimiddleware.Recoverer, nil},
+		{"chi Compress of all text", chimiddleware.Compress(5, "text/*"), nil},
+		{"chi Throttle", chimiddleware.Throttle(10), nil},
+		{"chi Heartbeat", chimiddleware.Heartbeat("/ping"), nil},
+		{"chi RequestSize", chimiddleware.RequestSize(1024), nil},
+		{"chi RequestID", chimiddleware.RequestID, nil},
 		{"a wrapper with Unwrap", wrapped(func(w http.ResponseWriter) http.ResponseWriter { return open{w} }), nil},
-		{"chi Timeout", middleware.Timeout(time.Minute), []string{"context ends after 1m0s"}},
+		{"chi Timeout", chimiddleware.Timeout(time.Minute), []string{"context ends after 1m0s"}},
 		{"http.TimeoutHandler", func(next http.Handler) http.Handler { return http.TimeoutHandler(next, 30*time.Second, "") },
 			[]string{"context ends after 30s", "*http.timeoutWriter has no Hijack"}},
 		{"a wrapper without Unwrap", wrapped(func(w http.ResponseWriter) http.ResponseWriter { return opaque{w} }),
 			[]string{"wstest_test.opaque has no Hijack"}},
-		{"somebody who refuses", middleware.BasicAuth("x", nil), []string{"did not reach a WebSocket", "401"}},
+		{"somebody who refuses", chimiddleware.BasicAuth("x", nil), []string{"did not reach a WebSocket", "401"}},
 		{"another WebSocket", func(http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) })
 		}, []string{"did not reach a WebSocket", "404"}},
@@ -65,9 +65,9 @@ func TestDiagnose(t *testing.T) {
 			t.Run(test.name+"/"+target, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					err := wstest.Diagnose(test.chain(handler), httptest.NewRequest("GET", "/", nil))
-					past := wstest.Diagnose(direct.Direct(test.chain(handler)), httptest.NewRequest("GET", "/", nil))
+					past := wstest.Diagnose(middleware.Bypass(test.chain(handler)), httptest.NewRequest("GET", "/", nil))
 					if len(test.want) == 0 || test.want[0] != "did not reach a WebSocket" {
-						require.NoError(t, past, "with Direct nothing is left of it")
+						require.NoError(t, past, "with Bypass nothing is left of it")
 					}
 					if test.want == nil {
 						require.NoError(t, err)

@@ -44,7 +44,7 @@ func dial(s *memnet.Server, r *http.Request) (*ws.Conn, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
 	c := memnet.ClientRequest(ctx, r)
-	options := ws.DialOptions{Client: s.Client(), Header: c.Header}
+	options := ws.DialOptions{HTTPClient: s.Client(), Header: c.Header}
 	options.Options.MaxMessage = -1
 	for _, value := range c.Header.Values("Sec-WebSocket-Protocol") {
 		for name := range strings.SplitSeq(value, ",") {

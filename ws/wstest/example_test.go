@@ -70,5 +70,5 @@ func ExampleDiagnose() {
 	err := wstest.Diagnose(router, httptest.NewRequest("GET", "/prices", nil))
 	fmt.Println(err)
 	// Output:
-	// wstest: the request's context ends after 1m0s, and the stream with it: a timeout middleware is the usual cause; mount the stream outside of it, or middleware.Direct outside of both
+	// wstest: the request's context ends after 1m0s, and the stream with it: a timeout middleware is the usual cause; mount the stream outside of it, or middleware.Bypass outside of both
 }

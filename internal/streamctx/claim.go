@@ -1,14 +1,14 @@
-package stream
+package streamctx
 
 import (
 	"context"
 	"net/http"
 )
 
-// Ground is what a stream stands on: the ResponseWriter it writes to, and the
-// context that ends it. They are the request's own, or a Direct's where one is
+// Claim is what a stream stands on: the ResponseWriter it writes to, and the
+// context that ends it. They are the request's own, or a Bypass's where one is
 // mounted.
-type Ground struct {
+type Claim struct {
 	// Writer is what the stream writes to, once it has taken it.
 	Writer http.ResponseWriter
 
@@ -16,7 +16,7 @@ type Ground struct {
 	// to.
 	Context context.Context
 
-	direct *Direct
+	direct *Bypass
 	own    http.ResponseWriter
 	before http.Header // what those in between have set when the request came here
 	taken  bool
@@ -25,16 +25,16 @@ type Ground struct {
 	held   bool   // or are over
 }
 
-// GroundOf returns what a stream of this request stands on. The caller calls Leave.
-func GroundOf(w http.ResponseWriter, r *http.Request) *Ground {
-	d, _ := r.Context().Value(directKey{}).(*Direct)
+// ClaimOf returns what a stream of this request stands on. The caller calls Leave.
+func ClaimOf(w http.ResponseWriter, r *http.Request) *Claim {
+	d, _ := r.Context().Value(bypassKey{}).(*Bypass)
 	leave, held := join(r.Context())
 	if d == nil {
-		return &Ground{Writer: w, Context: r.Context(), own: w, stop: func() {}, leave: leave, held: held}
+		return &Claim{Writer: w, Context: r.Context(), own: w, stop: func() {}, leave: leave, held: held}
 	}
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
 	stop := context.AfterFunc(d.ctx, func() { cancel(context.Cause(d.ctx)) })
-	return &Ground{Writer: d.w, Context: ctx, direct: d, own: w, before: d.snapshot(), leave: leave, held: held, stop: func() {
+	return &Claim{Writer: d.w, Context: ctx, direct: d, own: w, before: d.snapshot(), leave: leave, held: held, stop: func() {
 		stop()
 		cancel(context.Canceled)
 	}}
@@ -43,13 +43,13 @@ func GroundOf(w http.ResponseWriter, r *http.Request) *Ground {
 // Apart returns a context without what this package keeps in one: for a request that
 // goes on over another connection.
 func Apart(ctx context.Context) context.Context {
-	ctx = context.WithValue(ctx, directKey{}, (*Direct)(nil))
+	ctx = context.WithValue(ctx, bypassKey{}, (*Bypass)(nil))
 	ctx = context.WithValue(ctx, holdKey{}, (*Hold)(nil))
 	return context.WithValue(ctx, originKey{}, false)
 }
 
 // Take makes the writer the stream's. From now on nobody else reaches it.
-func (g *Ground) Take() error {
+func (g *Claim) Take() error {
 	if !g.held {
 		return errOver
 	}
@@ -61,12 +61,12 @@ func (g *Ground) Take() error {
 	return err
 }
 
-// Direct reports whether the stream stands on a Direct.
-func (g *Ground) Direct() bool { return g.direct != nil }
+// Bypass reports whether the stream stands on a Bypass.
+func (g *Claim) Bypass() bool { return g.direct != nil }
 
 // Leave is called when the stream has ended, or has not come about, once or more, one
 // call at a time. Nothing is written after it.
-func (g *Ground) Leave() {
+func (g *Claim) Leave() {
 	g.stop()
 	if g.taken {
 		g.taken = false

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/memnet"
 	"github.com/fanfare-go/fanfare/middleware"
@@ -37,7 +38,7 @@ func TestHoldReleasedTwice(t *testing.T) {
 				time.Sleep(40 * time.Second) // looks something up
 				return func(ws.MessageType, []byte) error { return nil }
 			}}
-		chain := middleware.Direct(limit.Handler(http.TimeoutHandler(h, 30*time.Second, "too late")))
+		chain := middleware.Bypass(limit.Handler(http.TimeoutHandler(h, 30*time.Second, "too late")))
 		c := wstest.Dial(t, chain, get("/"))
 		time.Sleep(time.Minute)
 		// The stream is open, and holds the one place.
@@ -61,7 +62,7 @@ func TestDrainReleasedTwice(t *testing.T) {
 				time.Sleep(40 * time.Second)
 				return func(ws.MessageType, []byte) error { return nil }
 			}}
-		chain := middleware.Direct(drain.Handler(http.TimeoutHandler(h, 30*time.Second, "too late")))
+		chain := middleware.Bypass(drain.Handler(http.TimeoutHandler(h, 30*time.Second, "too late")))
 		c := wstest.Dial(t, chain, get("/"))
 		time.Sleep(time.Minute)
 		ended := make(chan error, 1)
@@ -103,7 +104,7 @@ func (s *slowWriter) Write(b []byte) (int, error) {
 func (s *slowWriter) Flush() {}
 
 // The client leaves while NewWriter writes the beginning, and TimeoutHandler gives up:
-// Direct returns although the writer is in use.
+// Bypass returns although the writer is in use.
 func TestNewWriterOutlivesDirect(t *testing.T) {
 	w := &slowWriter{ResponseWriter: httptest.NewRecorder(), entered: make(chan struct{}), leave: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -117,14 +118,14 @@ func TestNewWriterOutlivesDirect(t *testing.T) {
 	})
 	returned := make(chan bool, 1)
 	go func() {
-		middleware.Direct(http.TimeoutHandler(h, time.Minute, "")).ServeHTTP(w, get("/").WithContext(ctx))
+		middleware.Bypass(http.TimeoutHandler(h, time.Minute, "")).ServeHTTP(w, get("/").WithContext(ctx))
 		returned <- w.writing.Load()
 	}()
 	<-w.entered
 	cancel()
 	select {
 	case writing := <-returned:
-		assert.False(t, writing, "Direct has returned while the stream writes to the ResponseWriter")
+		assert.False(t, writing, "Bypass has returned while the stream writes to the ResponseWriter")
 		close(w.leave)
 	case <-time.After(300 * time.Millisecond):
 		close(w.leave)
@@ -156,7 +157,7 @@ func TestCloseAfterForgottenHTTP2(t *testing.T) {
 		case <-time.After(200 * time.Millisecond):
 		}
 	})
-	direct := middleware.Direct(http.TimeoutHandler(h, 100*time.Millisecond, "too late"))
+	direct := middleware.Bypass(http.TimeoutHandler(h, 100*time.Millisecond, "too late"))
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer close(returned)
 		direct.ServeHTTP(w, r)
@@ -192,7 +193,7 @@ func TestReadFromDeadlock(t *testing.T) {
 			for _, test := range []struct {
 				name string
 				h    http.Handler
-			}{{"without", h}, {"with", middleware.Direct(h)}} {
+			}{{"without", h}, {"with", middleware.Bypass(h)}} {
 				server := httptest.NewServer(test.h)
 				client := &http.Client{Timeout: time.Second}
 				response, err := client.Get(server.URL)
@@ -218,7 +219,7 @@ func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 // and a stream cannot begin any more.
 func TestFailedHijack(t *testing.T) {
 	serve := func(h http.HandlerFunc) *http.Response {
-		server := httptest.NewUnstartedServer(middleware.Direct(h))
+		server := httptest.NewUnstartedServer(middleware.Bypass(h))
 		server.EnableHTTP2 = true
 		server.StartTLS()
 		t.Cleanup(server.Close)
@@ -249,11 +250,11 @@ func TestFailedHijack(t *testing.T) {
 	assert.Equal(t, "text/event-stream", response.Header.Get("Content-Type"))
 }
 
-// Direct mounted twice.
+// Bypass mounted twice.
 func TestNested(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub broadcast.Hub
-		h := middleware.Direct(http.TimeoutHandler(middleware.Direct(news(&hub)), 30*time.Second, "too late"))
+		h := middleware.Bypass(http.TimeoutHandler(middleware.Bypass(news(&hub)), 30*time.Second, "too late"))
 		s := ssetest.Connect(t, h, get("/"))
 		require.Equal(t, 200, s.Status())
 		s.Quiet(time.Hour)
@@ -266,9 +267,9 @@ func TestNested(t *testing.T) {
 func TestHeaderRace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub broadcast.Hub
-		h := &sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(r *http.Request) (*broadcast.Grant, error) {
+		h := &sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(r *http.Request) (*fanfare.Grant, error) {
 			time.Sleep(30 * time.Second)
-			return &broadcast.Grant{Topics: []string{"news"}}, nil
+			return &fanfare.Grant{Topics: []string{"news"}}, nil
 		}}
 		// As chi's Compress and http.Error do, a header is set with the late answer.
 		late := func(next http.Handler) http.Handler {
@@ -276,7 +277,7 @@ func TestHeaderRace(t *testing.T) {
 				next.ServeHTTP(lateHeaders{w}, r)
 			})
 		}
-		chain := middleware.Direct(late(http.TimeoutHandler(h, 30*time.Second, "too late")))
+		chain := middleware.Bypass(late(http.TimeoutHandler(h, 30*time.Second, "too late")))
 		for range 1000 {
 			s := ssetest.Connect(t, chain, get("/"))
 			_ = s.Status()
@@ -292,7 +293,7 @@ func TestCloseNotifier(t *testing.T) {
 		//lint:ignore SA1019 it is deprecated, and relied on
 		_, ok = w.(http.CloseNotifier)
 	})
-	server := httptest.NewServer(middleware.Direct(h))
+	server := httptest.NewServer(middleware.Bypass(h))
 	defer server.Close()
 	_, err := http.Get(server.URL)
 	require.NoError(t, err)
@@ -353,7 +354,7 @@ func (l lateHeaders) WriteHeader(status int) {
 func TestDeadlineCutsWrite(t *testing.T) {
 	for name, direct := range map[string]func(http.Handler) http.Handler{
 		"without": func(h http.Handler) http.Handler { return h },
-		"with":    middleware.Direct,
+		"with":    middleware.Bypass,
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -3,13 +3,13 @@ package middleware
 import (
 	"net/http"
 
-	"github.com/fanfare-go/fanfare/internal/stream"
+	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
-// Direct lets the streams below it reach the ResponseWriter and the context that it has
+// Bypass lets the streams below it reach the ResponseWriter and the context that it has
 // itself, whatever stands in between: wrappers without Unwrap, http.TimeoutHandler,
 // timeouts and compression. It goes outside of all of that, and inside of a logger whose
-// wrapper has Unwrap: one that is inside of Direct logs a stream without its status and
+// wrapper has Unwrap: one that is inside of Bypass logs a stream without its status and
 // bytes, or with those of a timeout.
 //
 // A stream that begins takes the header that has been set so far, by those in between
@@ -21,19 +21,19 @@ import (
 // a stream there remain the client, the server, a drain, a Disconnect, and the Expires
 // of its Grant.
 //
-// Requests that do not become streams pass as if Direct were not there. Direct returns
+// Requests that do not become streams pass as if Bypass were not there. Bypass returns
 // when both the handlers below and the stream have ended: an sse.Writer and a Conn of
 // ws.Upgrade have to be closed, for that their handler has returned does not show here.
-func Direct(next http.Handler) http.Handler {
+func Bypass(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if stream.Directed(r.Context()) {
+		if streamctx.Bypassed(r.Context()) {
 			next.ServeHTTP(w, r) // mounted twice: the first one leads further
 			return
 		}
-		d, r := stream.NewDirect(w, r)
+		d, r := streamctx.NewBypass(w, r)
 		aborted := true
 		defer func() { d.Close(aborted) }()
-		next.ServeHTTP(d.Gate(), r)
+		next.ServeHTTP(d.Writer(), r)
 		aborted = false
 	})
 }

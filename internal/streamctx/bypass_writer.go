@@ -1,4 +1,4 @@
-package stream
+package streamctx
 
 import (
 	"bufio"
@@ -10,24 +10,24 @@ import (
 	"time"
 )
 
-// Gate is the http.ResponseWriter of those between a Direct and a stream. Until a
+// bypassWriter is the http.ResponseWriter of those between a Bypass and a stream. Until a
 // stream takes the server's own it is as good as that; then whatever comes is
 // dropped.
-type Gate struct{ d *Direct }
+type bypassWriter struct{ d *Bypass }
 
-// Gate returns the ResponseWriter to hand on.
-func (d *Direct) Gate() *Gate { return &Gate{d} }
+// Writer returns the ResponseWriter to hand on.
+func (d *Bypass) Writer() http.ResponseWriter { return &bypassWriter{d} }
 
 // Header returns a header of the gate's own, which the response gets when it is
 // written.
-func (g *Gate) Header() http.Header {
+func (g *bypassWriter) Header() http.Header {
 	g.d.mu.Lock() // what is set from here on comes after what a stream has copied
 	defer g.d.mu.Unlock()
 	return g.d.header
 }
 
 // pass calls f, which must not wait, if the gate is open.
-func (g *Gate) pass(f func(w http.ResponseWriter)) {
+func (g *bypassWriter) pass(f func(w http.ResponseWriter)) {
 	g.d.mu.Lock()
 	defer g.d.mu.Unlock()
 	if g.open() {
@@ -35,12 +35,12 @@ func (g *Gate) pass(f func(w http.ResponseWriter)) {
 	}
 }
 
-func (g *Gate) open() bool { return g.d.state == untouched || g.d.state == answered }
+func (g *bypassWriter) open() bool { return g.d.state == untouched || g.d.state == answered }
 
 // answer calls f with what makes the answer final, if the gate is open. What is
 // answered no stream can take, so that f may wait for the client without mu: deadlines
 // are set meanwhile. It is no answer if the server cannot do that.
-func (g *Gate) answer(f func(w http.ResponseWriter) error) error {
+func (g *bypassWriter) answer(f func(w http.ResponseWriter) error) error {
 	g.d.io.Lock()
 	defer g.d.io.Unlock()
 	first := false
@@ -65,7 +65,7 @@ func (g *Gate) answer(f func(w http.ResponseWriter) error) error {
 }
 
 // WriteHeader sends a status, unless a stream has taken the writer.
-func (g *Gate) WriteHeader(status int) {
+func (g *bypassWriter) WriteHeader(status int) {
 	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
 		g.d.io.Lock()
 		defer g.d.io.Unlock()
@@ -79,7 +79,7 @@ func (g *Gate) WriteHeader(status int) {
 }
 
 // Write writes, unless a stream has taken the writer: then nobody is to notice.
-func (g *Gate) Write(b []byte) (n int, err error) {
+func (g *bypassWriter) Write(b []byte) (n int, err error) {
 	n = len(b)
 	err = g.answer(func(w http.ResponseWriter) error { n, err = w.Write(b); return err })
 	return n, err
@@ -88,7 +88,7 @@ func (g *Gate) Write(b []byte) (n int, err error) {
 // ReadFrom lets the server's writer do what it can do best with a file, such as
 // sendfile. Other readers may do anything with this writer while they are read from, so
 // what they give is written as it comes.
-func (g *Gate) ReadFrom(r io.Reader) (n int64, err error) {
+func (g *bypassWriter) ReadFrom(r io.Reader) (n int64, err error) {
 	file := r
 	if limited, ok := r.(*io.LimitedReader); ok {
 		file = limited.R
@@ -109,15 +109,15 @@ func (g *Gate) ReadFrom(r io.Reader) (n int64, err error) {
 }
 
 // FlushError flushes.
-func (g *Gate) FlushError() error {
+func (g *bypassWriter) FlushError() error {
 	return g.answer(func(w http.ResponseWriter) error { return http.NewResponseController(w).Flush() })
 }
 
 // Flush flushes.
-func (g *Gate) Flush() { _ = g.FlushError() }
+func (g *bypassWriter) Flush() { _ = g.FlushError() }
 
 // Hijack takes the connection, unless a stream has.
-func (g *Gate) Hijack() (c net.Conn, rw *bufio.ReadWriter, err error) {
+func (g *bypassWriter) Hijack() (c net.Conn, rw *bufio.ReadWriter, err error) {
 	hijacked := http.ErrHijacked
 	err = g.answer(func(w http.ResponseWriter) error {
 		c, rw, hijacked = http.NewResponseController(w).Hijack()
@@ -131,7 +131,7 @@ func (g *Gate) Hijack() (c net.Conn, rw *bufio.ReadWriter, err error) {
 
 // CloseNotify is for those who rely on it still, such as gin's Context.Stream, which
 // panics without.
-func (g *Gate) CloseNotify() <-chan bool {
+func (g *bypassWriter) CloseNotify() <-chan bool {
 	//lint:ignore SA1019 it is deprecated, and relied on
 	if c, ok := g.d.w.(http.CloseNotifier); ok {
 		return c.CloseNotify()
@@ -140,7 +140,7 @@ func (g *Gate) CloseNotify() <-chan bool {
 }
 
 // Push pushes over HTTP/2, where the server can.
-func (g *Gate) Push(target string, opts *http.PushOptions) (err error) {
+func (g *bypassWriter) Push(target string, opts *http.PushOptions) (err error) {
 	err = http.ErrNotSupported
 	g.pass(func(w http.ResponseWriter) {
 		if p, ok := w.(http.Pusher); ok {
@@ -151,19 +151,19 @@ func (g *Gate) Push(target string, opts *http.PushOptions) (err error) {
 }
 
 // SetReadDeadline sets the connection's, unless that is a stream's.
-func (g *Gate) SetReadDeadline(at time.Time) (err error) {
+func (g *bypassWriter) SetReadDeadline(at time.Time) (err error) {
 	g.pass(func(w http.ResponseWriter) { err = http.NewResponseController(w).SetReadDeadline(at) })
 	return err
 }
 
 // SetWriteDeadline sets the connection's, unless that is a stream's.
-func (g *Gate) SetWriteDeadline(at time.Time) (err error) {
+func (g *bypassWriter) SetWriteDeadline(at time.Time) (err error) {
 	g.pass(func(w http.ResponseWriter) { err = http.NewResponseController(w).SetWriteDeadline(at) })
 	return err
 }
 
 // EnableFullDuplex lets the request's body be read while the response is written.
-func (g *Gate) EnableFullDuplex() (err error) {
+func (g *bypassWriter) EnableFullDuplex() (err error) {
 	g.pass(func(w http.ResponseWriter) { err = http.NewResponseController(w).EnableFullDuplex() })
 	return err
 }
@@ -173,4 +173,4 @@ var _ interface {
 	http.Hijacker
 	http.Pusher
 	io.ReaderFrom
-} = (*Gate)(nil)
+} = (*bypassWriter)(nil)

@@ -1,4 +1,4 @@
-package stream
+package streamctx
 
 import (
 	"context"
@@ -7,10 +7,10 @@ import (
 	"sync"
 )
 
-// Direct is the way from a stream to the server's own ResponseWriter and context,
+// Bypass is the way from a stream to the server's own ResponseWriter and context,
 // past all that stands in between. What stands in between has a gate to write
 // through, which the stream closes when it takes the writer.
-type Direct struct {
+type Bypass struct {
 	w      http.ResponseWriter
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -18,37 +18,37 @@ type Direct struct {
 	io      sync.Mutex // held over what is written through the gate; taken before mu
 	mu      sync.Mutex // guards state, and what the server's header is
 	header  http.Header
-	state   directState
+	state   bypassState
 	streams sync.WaitGroup
 }
 
-type directState int
+type bypassState int
 
 const (
-	untouched directState = iota
+	untouched bypassState = iota
 	answered              // through the gate
 	taken                 // by a stream
 	over                  // the request is
 )
 
-type directKey struct{}
+type bypassKey struct{}
 
-// NewDirect returns the way to w, and the request to hand on with the way in its
+// NewBypass returns the way to w, and the request to hand on with the way in its
 // context.
-func NewDirect(w http.ResponseWriter, r *http.Request) (*Direct, *http.Request) {
-	d := &Direct{w: w, header: w.Header().Clone()}
+func NewBypass(w http.ResponseWriter, r *http.Request) (*Bypass, *http.Request) {
+	d := &Bypass{w: w, header: w.Header().Clone()}
 	if d.header == nil {
 		d.header = make(http.Header)
 	}
 	d.ctx, d.cancel = context.WithCancelCause(r.Context())
-	return d, r.WithContext(context.WithValue(r.Context(), directKey{}, d))
+	return d, r.WithContext(context.WithValue(r.Context(), bypassKey{}, d))
 }
 
 var errOver = errors.New("the request is over")
 
 // Close is called when the handlers below have returned. It waits for a stream that
 // has taken the writer; abort ends it.
-func (d *Direct) Close(abort bool) {
+func (d *Bypass) Close(abort bool) {
 	d.io.Lock()
 	d.mu.Lock()
 	if d.state != taken {
@@ -64,15 +64,15 @@ func (d *Direct) Close(abort bool) {
 	d.cancel(errOver)
 }
 
-// Directed reports whether a request has a way past all that follows already.
-func Directed(ctx context.Context) bool {
-	d, _ := ctx.Value(directKey{}).(*Direct)
+// Bypassed reports whether a request has a way past all that follows already.
+func Bypassed(ctx context.Context) bool {
+	d, _ := ctx.Value(bypassKey{}).(*Bypass)
 	return d != nil
 }
 
 // snapshot is the header so far. A stream makes it as early as it can: the late answer
 // of a timeout sets headers, too, and nothing keeps it from doing so while they are read.
-func (d *Direct) snapshot() http.Header {
+func (d *Bypass) snapshot() http.Header {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.state != untouched {
@@ -83,7 +83,7 @@ func (d *Direct) snapshot() http.Header {
 
 // take gives the writer to a stream, with the header that was set by those in between
 // and by the stream's own handler.
-func (d *Direct) take(before, own http.Header) error {
+func (d *Bypass) take(before, own http.Header) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch d.state {
@@ -104,7 +104,7 @@ func (d *Direct) take(before, own http.Header) error {
 }
 
 // copyHeader makes the server's header what it is here.
-func (d *Direct) copyHeader(header http.Header) {
+func (d *Bypass) copyHeader(header http.Header) {
 	server := d.w.Header()
 	clear(server)
 	for name, values := range header {

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/memnet"
 	"github.com/fanfare-go/fanfare/middleware"
@@ -44,7 +45,7 @@ func news(hub *broadcast.Hub) *sse.Handler {
 	return &sse.Handler{Broadcaster: hub, Topics: []string{"news"}, Logger: silent}
 }
 
-// chains are what Direct leads past.
+// chains are what Bypass leads past.
 var chains = map[string]func(http.Handler) http.Handler{
 	"http.TimeoutHandler": func(next http.Handler) http.Handler { return http.TimeoutHandler(next, 30*time.Second, "too late") },
 	"chi Timeout":         chi.Timeout(30 * time.Second),
@@ -69,7 +70,7 @@ func TestGate(t *testing.T) {
 					io.WriteString(w, "plain")
 				})
 				listener := memnet.Listen()
-				server := &http.Server{Handler: middleware.Direct(chain(mux)), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+				server := &http.Server{Handler: middleware.Bypass(chain(mux)), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 				go server.Serve(listener)
 				defer server.Close()
 				conn, err := listener.DialContext(t.Context(), "", "")
@@ -127,7 +128,7 @@ func TestDirectOverHTTP2(t *testing.T) {
 		var hub broadcast.Hub
 		r := get("/")
 		r.ProtoMajor = 2
-		s := ssetest.Connect(t, middleware.Direct(chains["http.TimeoutHandler"](news(&hub))), r)
+		s := ssetest.Connect(t, middleware.Bypass(chains["http.TimeoutHandler"](news(&hub))), r)
 		s.Quiet(time.Hour)
 		say(t, &hub, "still there")
 		require.Equal(t, "still there", string(s.Next().Data))
@@ -159,7 +160,7 @@ func TestDirectWebSocket(t *testing.T) {
 			t.Run(name+"/"+target, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var hub broadcast.Hub
-					c := wstest.Dial(t, middleware.Direct(chain(handler(&hub))), get("/"))
+					c := wstest.Dial(t, middleware.Bypass(chain(handler(&hub))), get("/"))
 					time.Sleep(time.Hour)
 					say(t, &hub, "still there")
 					_, data, err := c.Read(t.Context())
@@ -189,7 +190,7 @@ func TestDirectWriter(t *testing.T) {
 				}
 			}
 		})
-		s := ssetest.Connect(t, middleware.Direct(chains["http.TimeoutHandler"](tokens)), get("/"))
+		s := ssetest.Connect(t, middleware.Bypass(chains["http.TimeoutHandler"](tokens)), get("/"))
 		require.Equal(t, "small", s.Header().Get("X-Model"), "what its own handler has set")
 		n := 0
 		for range s.All() {
@@ -210,7 +211,7 @@ func TestDirectForgottenWriter(t *testing.T) {
 			assert.NoError(t, err)
 			writers <- s
 		})
-		s := ssetest.Connect(t, middleware.Direct(forgets), get("/"))
+		s := ssetest.Connect(t, middleware.Bypass(forgets), get("/"))
 		w := <-writers
 		s.Close()
 		synctest.Wait()
@@ -224,11 +225,11 @@ func TestDirectForgottenWriter(t *testing.T) {
 func TestDirectTooLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub broadcast.Hub
-		h := &sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(r *http.Request) (*broadcast.Grant, error) {
+		h := &sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(r *http.Request) (*fanfare.Grant, error) {
 			time.Sleep(time.Minute)
-			return &broadcast.Grant{Topics: []string{"news"}}, nil
+			return &fanfare.Grant{Topics: []string{"news"}}, nil
 		}}
-		s := ssetest.Connect(t, middleware.Direct(chains["http.TimeoutHandler"](h)), get("/"))
+		s := ssetest.Connect(t, middleware.Bypass(chains["http.TimeoutHandler"](h)), get("/"))
 		require.Equal(t, 503, s.Status())
 		require.NoError(t, s.End())
 		time.Sleep(time.Hour)
@@ -255,7 +256,7 @@ func TestDirectHeader(t *testing.T) {
 				next.ServeHTTP(w, r)
 			})
 		}
-		s := ssetest.Connect(t, middleware.Direct(outer(chains["http.TimeoutHandler"](inner(news(&hub))))), get("/"))
+		s := ssetest.Connect(t, middleware.Bypass(outer(chains["http.TimeoutHandler"](inner(news(&hub))))), get("/"))
 		require.Equal(t, []string{"1", "1", "inner", ""}, []string{s.Header().Get("X-Outer"), s.Header().Get("X-Inner"),
 			s.Header().Get("X-Both"), s.Header().Get("Content-Length")})
 	})
@@ -268,15 +269,15 @@ func TestDirectContext(t *testing.T) {
 		var hub broadcast.Hub
 		user := make(chan any, 1)
 		left := make(chan struct{})
-		h := &sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(r *http.Request) (*broadcast.Grant, error) {
+		h := &sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(r *http.Request) (*fanfare.Grant, error) {
 			user <- r.Context().Value(key{})
 			context.AfterFunc(r.Context(), func() { close(left) })
-			return &broadcast.Grant{Topics: []string{"news"}}, nil
+			return &fanfare.Grant{Topics: []string{"news"}}, nil
 		}}
 		login := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), key{}, "ann")))
 		})
-		s := ssetest.Connect(t, middleware.Direct(chains["http.TimeoutHandler"](login)), get("/"))
+		s := ssetest.Connect(t, middleware.Bypass(chains["http.TimeoutHandler"](login)), get("/"))
 		require.Equal(t, "ann", <-user)
 		s.Quiet(time.Minute)
 		s.Close()
@@ -359,7 +360,7 @@ func TestDirectIsNotThere(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server := memnet.NewServer(middleware.Direct(test.handler), get("/"), pipes{})
+				server := memnet.NewServer(middleware.Bypass(test.handler), get("/"), pipes{})
 				memnet.Serve(t, server)
 				hints := 0
 				ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
@@ -388,7 +389,7 @@ func TestDirectPanics(t *testing.T) {
 	t.Run("without a stream", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("before anything") })
-			server := memnet.NewServer(chi.Recoverer(middleware.Direct(h)), get("/"), pipes{})
+			server := memnet.NewServer(chi.Recoverer(middleware.Bypass(h)), get("/"), pipes{})
 			memnet.Serve(t, server)
 			response, err := server.Client().Do(memnet.ClientRequest(t.Context(), get("/")))
 			require.NoError(t, err)
@@ -405,7 +406,7 @@ func TestDirectPanics(t *testing.T) {
 				time.Sleep(time.Second)
 				panic(http.ErrAbortHandler)
 			})
-			s := ssetest.Connect(t, middleware.Direct(h), get("/"))
+			s := ssetest.Connect(t, middleware.Bypass(h), get("/"))
 			time.Sleep(time.Minute)
 			require.Error(t, s.End())
 			running.Wait()
@@ -425,7 +426,7 @@ func TestDirectTwice(t *testing.T) {
 			news(&hub).ServeHTTP(w, r)
 			both.Wait()
 		})
-		s := ssetest.Connect(t, middleware.Direct(h), get("/"))
+		s := ssetest.Connect(t, middleware.Bypass(h), get("/"))
 		time.Sleep(time.Minute)
 		say(t, &hub, "once")
 		require.Equal(t, "once", string(s.Next().Data))

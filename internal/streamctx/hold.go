@@ -1,4 +1,4 @@
-package stream
+package streamctx
 
 import (
 	"context"
@@ -95,7 +95,7 @@ func Held(ctx context.Context) bool {
 	return h != nil
 }
 
-// Attach lets every Hold of a request wait for a stream that has a [Ground], and end
+// Attach lets every Hold of a request wait for a stream that has a [Claim], and end
 // it by calling end, which may be called at any time, more than once, and must not
 // wait. The stream calls detach when it has ended, once or more.
 func Attach(ctx context.Context, end func(End)) (detach func()) {
