@@ -32,33 +32,33 @@ func TestImports(t *testing.T) {
 		{
 			pkg:    "broadcast",
 			not:    []string{"net/http"},
-			ours:   []string{},
+			ours:   []string{"internal/backoff", "internal/guard", "internal/ondemand"},
 			reason: "publishing and journals have nothing to do with HTTP",
 		},
 		{
 			pkg:    "",
-			ours:   []string{"broadcast", "internal/status"},
+			ours:   []string{"broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/status"},
 			reason: "it is what both transports share, and knows neither",
 		},
 		{
 			pkg:    "",
-			ours:   []string{"broadcast", "internal/status"},
+			ours:   []string{"broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/status"},
 			reason: "it is what both transports share, and knows neither",
 		},
 		{
 			pkg:    "sse",
-			ours:   []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/status", "internal/streamctx", "internal/tcp"},
+			ours:   []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/guard", "internal/ondemand", "internal/origin", "internal/status", "internal/streamctx", "internal/tcp", "internal/wrappers"},
 			reason: "the transports do not know of each other",
 		},
 		{
 			pkg:     "ws",
-			ours:    []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/status", "internal/streamctx", "internal/tcp"},
+			ours:    []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/guard", "internal/ondemand", "internal/origin", "internal/status", "internal/streamctx", "internal/tcp", "internal/wrappers"},
 			outside: []string{"github.com/coder/websocket"},
 			reason:  "the transports do not know of each other",
 		},
 		{
 			pkg:    "middleware",
-			ours:   []string{"", "broadcast", "internal/status", "internal/streamctx"},
+			ours:   []string{"", "broadcast", "internal/guard", "internal/origin", "internal/status", "internal/streamctx"},
 			reason: "middleware knows of requests, not of what streams say",
 		},
 		{

@@ -23,20 +23,6 @@ type detached struct {
 	begun    bool         // the head of the response went out
 }
 
-// canHijack walks the wrappers as http.ResponseController does.
-func canHijack(w http.ResponseWriter) bool {
-	for {
-		switch t := w.(type) {
-		case http.Hijacker:
-			return true
-		case interface{ Unwrap() http.ResponseWriter }:
-			w = t.Unwrap()
-		default:
-			return false
-		}
-	}
-}
-
 // hijack takes the connection, and returns it with the head of the response, which is
 // still to be written. It has all of the header that was set so far.
 func hijack(w http.ResponseWriter, buffers *tcp.Buffers, o Options) (*detached, []byte, error) {

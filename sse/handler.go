@@ -16,6 +16,7 @@ import (
 	"github.com/fanfare-go/fanfare/internal/delivery"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 	"github.com/fanfare-go/fanfare/internal/tcp"
+	"github.com/fanfare-go/fanfare/internal/wrappers"
 )
 
 // Handler is an http.Handler that streams the messages of a Broadcaster as
@@ -112,7 +113,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer claim.Leave()
 	options := h.Options.withDefaults()
 	poll := r.URL.Query().Get("poll") == "1"
-	detach := h.Detach && !poll && r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor >= 1 && canHijack(claim.Writer) &&
+	_, _, canHijack := wrappers.Find[http.Hijacker](claim.Writer)
+	detach := h.Detach && !poll && r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor >= 1 && canHijack &&
 		r.ContentLength == 0 // nobody would read the rest of a body, and closing the connection would reset it
 	handler := delivery.Handler{
 		Name: "sse", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant,

@@ -10,6 +10,7 @@ import (
 
 	"github.com/fanfare-go/fanfare/internal/delivery"
 	"github.com/fanfare-go/fanfare/internal/tcp"
+	"github.com/fanfare-go/fanfare/internal/wrappers"
 )
 
 // ErrCannotFlush says that a stream cannot be written because no Flush can be
@@ -56,19 +57,16 @@ func newResponse(w http.ResponseWriter, r *http.Request, buffers *tcp.Buffers, o
 	}, nil
 }
 
-// canFlush walks the wrappers as http.ResponseController does.
+// canFlush returns an error if no Flush can be reached.
 func canFlush(w http.ResponseWriter) error {
-	for {
-		switch t := w.(type) {
-		case interface{ FlushError() error }, http.Flusher:
-			return nil
-		case interface{ Unwrap() http.ResponseWriter }:
-			w = t.Unwrap()
-		default:
-			return fmt.Errorf("%w: %T has no Flush, FlushError or Unwrap; "+
-				"give it an Unwrap method, mount the stream outside of the middleware that it belongs to, or middleware.Bypass outside of both", ErrCannotFlush, w)
-		}
+	_, last, ok := wrappers.Find[http.Flusher](w)
+	if !ok {
+		_, last, ok = wrappers.Find[interface{ FlushError() error }](w)
 	}
+	if !ok {
+		return fmt.Errorf("%w: %T has no Flush, FlushError or Unwrap; %s", ErrCannotFlush, last, wrappers.Remedy)
+	}
+	return nil
 }
 
 // commit sends the header. From here on the server's timeouts, which are meant

@@ -5,14 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math"
-	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/fanfare-go/fanfare/internal/delivery"
+	"github.com/fanfare-go/fanfare/internal/guard"
 )
 
 // inbox reads what a Handler's client sends, and hands it to Receive's function,
@@ -133,7 +132,7 @@ func (in *inbox) run() {
 		if !ok {
 			return
 		}
-		if err := in.guard(func() error { return in.receive(r.typ, r.data) }); err != nil {
+		if err := guard.Call("Receive", func() error { return in.receive(r.typ, r.data) }); err != nil {
 			in.fail(err)
 		}
 		in.queue.letGo(r)
@@ -155,30 +154,13 @@ func (in *inbox) next() (r received, ok bool) {
 	return r, ok
 }
 
-// guard calls f, and makes an error of a panic in it.
-func (in *inbox) guard(f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = &panicError{p, debug.Stack()}
-		}
-	}()
-	return f()
-}
-
-type panicError struct {
-	value any
-	stack []byte
-}
-
-func (p *panicError) Error() string { return fmt.Sprintf("panic in Receive: %v\n%s", p.value, p.stack) }
-
 // fail ends the stream with an error of Receive. Nothing more is handed over.
 func (in *inbox) fail(err error) {
 	why := reason(err)
 	refused := false
 	if why == delivery.Fault {
 		level := slog.LevelError
-		if _, isPanic := errors.AsType[*panicError](err); !isPanic && (in.conn.ctx.Err() != nil || in.conn.refused.Load()) {
+		if _, isPanic := errors.AsType[*guard.PanicError](err); !isPanic && (in.conn.ctx.Err() != nil || in.conn.refused.Load()) {
 			level = slog.LevelDebug // it wanted to answer a client that has left, or is refused
 			refused = in.conn.refused.Load()
 		}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 	"github.com/fanfare-go/fanfare/internal/tcp"
+	"github.com/fanfare-go/fanfare/internal/wrappers"
 )
 
 // ErrCannotHijack says that a request cannot be upgraded because no Hijack can be
@@ -126,17 +127,10 @@ func check(w, under http.ResponseWriter, r *http.Request, o Options) error {
 	if err := checkOrigin(r, o); err != nil {
 		return refuse(http.StatusForbidden, "%w", err)
 	}
-	for at := under; ; {
-		switch t := at.(type) {
-		case http.Hijacker:
-			return nil
-		case interface{ Unwrap() http.ResponseWriter }:
-			at = t.Unwrap()
-		default:
-			return refuse(http.StatusInternalServerError, "%w: %T has no Hijack or Unwrap; "+
-				"give it an Unwrap method, mount the WebSocket outside of the middleware that it belongs to, or middleware.Bypass outside of both", ErrCannotHijack, at)
-		}
+	if _, last, ok := wrappers.Find[http.Hijacker](under); !ok {
+		return refuse(http.StatusInternalServerError, "%w: %T has no Hijack or Unwrap; %s", ErrCannotHijack, last, wrappers.Remedy)
 	}
+	return nil
 }
 
 func validKey(key string) bool {

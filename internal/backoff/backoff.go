@@ -1,4 +1,4 @@
-// Package backoff says how long a client waits before it connects again.
+// Package backoff says how long to wait before the next attempt.
 package backoff
 
 import (
@@ -8,25 +8,28 @@ import (
 )
 
 // Backoff draws waiting times with full jitter: any time up to a bound that doubles
-// with each attempt, so that the clients of a server that went away do not come back
-// together.
+// with each attempt, so that those that failed together do not come back together.
 type Backoff struct {
-	Most    time.Duration // the bound; if zero, 30 s
+	First time.Duration // the first bound; if zero, 500 ms
+	Most  time.Duration // the last bound; if zero, 30 s
+
 	attempt int
 }
 
 const (
-	first       = 500 * time.Millisecond
-	defaultMost = 30 * time.Second
-	longest     = 24 * time.Hour // that a server may ask for
+	defaultFirst = 500 * time.Millisecond
+	defaultMost  = 30 * time.Second
 
 	// Good is how long a connection has to last to have proved good by that alone.
 	Good = 5 * time.Second
 )
 
-// Next returns how long to wait, on top of what the server has asked for.
+// Next returns how long to wait, on top of least.
 func (b *Backoff) Next(least time.Duration) time.Duration {
-	most := b.Most
+	first, most := b.First, b.Most
+	if first <= 0 {
+		first = defaultFirst
+	}
 	if most <= 0 {
 		most = defaultMost
 	}
@@ -34,10 +37,10 @@ func (b *Backoff) Next(least time.Duration) time.Duration {
 	if bound < most {
 		b.attempt++
 	}
-	return min(least, longest) + rand.N(bound+1)
+	return least + rand.N(bound+1)
 }
 
-// Reset begins anew, once a connection has proved good.
+// Reset begins anew, once an attempt has succeeded.
 func (b *Backoff) Reset() { b.attempt = 0 }
 
 // Sleep waits. It returns the error of ctx if that ends before.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/guard"
 )
 
 // Codec is a handler's way of putting messages on the wire. One Codec serves all
@@ -35,7 +36,7 @@ func (c *Codec) form(m *broadcast.Message, bare bool) *form {
 
 // notice returns the wire form of a notice, nil if it is not sent.
 func (c *Codec) notice(n fanfare.Notice) (frame []byte) {
-	err := guard("Handler.Notice", func() error {
+	err := guard.Call("Handler.Notice", func() error {
 		frame = c.Notice(n)
 		return nil
 	})
@@ -49,7 +50,7 @@ func (c *Codec) encode(m *broadcast.Message) []byte     { return c.try(m, false)
 func (c *Codec) encodeBare(m *broadcast.Message) []byte { return c.try(m, true) }
 
 func (c *Codec) try(m *broadcast.Message, bare bool) (frame []byte) {
-	err := guard("Handler.Encode", func() (err error) {
+	err := guard.Call("Handler.Encode", func() (err error) {
 		frame, err = c.Message(m, bare)
 		return err
 	})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/guard"
 )
 
 // look polls for the first time and prepares what the stream begins with: where
@@ -136,7 +137,7 @@ func (s *Stream) tellGap(b *batch, gap *broadcast.GapError) error {
 func (s *Stream) change(b *batch, topics []string) error {
 	sub, ok := s.sub.(broadcast.TopicSetter)
 	var granted *fanfare.Grant
-	err := guard("Grant.Change", func() (err error) {
+	err := guard.Call("Grant.Change", func() (err error) {
 		if !ok {
 			return fmt.Errorf("%s: the Broadcaster's Subscription has no SetTopics", s.codec.Name)
 		}
@@ -194,7 +195,7 @@ func (s *Stream) snapshot(b *batch) error {
 		cancel()
 	}
 	var state []broadcast.Message
-	err := guard("Grant.Snapshot", func() (err error) {
+	err := guard.Call("Grant.Snapshot", func() (err error) {
 		state, err = s.grant.Snapshot(ctx)
 		return err
 	})
@@ -221,7 +222,7 @@ func (s *Stream) add(b *batch, m *broadcast.Message, bare bool) {
 }
 
 func (s *Stream) passes(m *broadcast.Message) (pass bool) {
-	err := guard("Grant.Filter", func() error {
+	err := guard.Call("Grant.Filter", func() error {
 		pass = s.grant.Filter(m)
 		return nil
 	})

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/guard"
 )
 
 // Handler is what the handlers of both transports are configured with.
@@ -119,11 +119,11 @@ func (h Handler) grant(r *http.Request, s *Stream, state *State) (g *fanfare.Gra
 		return state.topics.Load(), nil
 	}
 	r = r.WithContext(s.Context())
-	err = guard("Handler.Grant", func() (err error) {
+	err = guard.Call("Handler.Grant", func() (err error) {
 		g, err = h.Grant(r)
 		return err
 	})
-	if p, ok := errors.AsType[*panicError](err); ok && p.value == http.ErrAbortHandler {
+	if p, ok := errors.AsType[*guard.PanicError](err); ok && p.Value == http.ErrAbortHandler {
 		panic(http.ErrAbortHandler) // a way to end a request, which net/http knows
 	}
 	switch {
@@ -150,27 +150,6 @@ func kept(g *fanfare.Grant) *fanfare.Grant {
 		}
 	}
 	return &k
-}
-
-// panicError is a panic in a function of the user's.
-type panicError struct {
-	where string
-	value any
-	stack []byte
-}
-
-func (p *panicError) Error() string {
-	return fmt.Sprintf("panic in %s: %v\n%s", p.where, p.value, p.stack)
-}
-
-// guard calls f, and makes an error of a panic in it.
-func guard(where string, f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = &panicError{where, p, debug.Stack()}
-		}
-	}()
-	return f()
 }
 
 // status returns the HTTP status that a client is refused with for an error, which is

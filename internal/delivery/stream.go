@@ -8,6 +8,7 @@ import (
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/guard"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
@@ -271,7 +272,7 @@ func (s *Stream) End(why Reason) {
 	if stop := s.stopAsking.Load(); stop != nil {
 		(*stop)()
 	}
-	err := guard("the asking for an end", func() error {
+	err := guard.Call("the asking for an end", func() error {
 		if sub, ok := s.sub.(broadcast.Finisher); ok && why.Owed {
 			sub.Finish()
 		}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/guard"
 )
 
 // run is a turn of the writer. It reports whether the stream has ended.
@@ -13,7 +14,7 @@ func (s *Stream) run(w *Worker) (ended bool) {
 		s.word.Store(writing)
 		s.turn.Store(max(1, int64(s.clock.now())))
 		more := false
-		err := guard("the stream's writer", func() error {
+		err := guard.Call("the stream's writer", func() error {
 			more = s.drain(w)
 			return nil
 		})
@@ -185,7 +186,7 @@ func (s *Stream) finish() {
 		s.server.remove(s)
 	}
 	why := s.why.Load()
-	err := guard("the end of a stream", func() error {
+	err := guard.Call("the end of a stream", func() error {
 		if s.cancel != nil {
 			defer s.cancel()
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/fanfare-go/fanfare/internal/diagnosis"
 	"github.com/fanfare-go/fanfare/internal/memnet"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
+	"github.com/fanfare-go/fanfare/internal/wrappers"
 	"github.com/fanfare-go/fanfare/sse"
 )
 
@@ -148,14 +149,14 @@ func (p *probe) examine(w http.ResponseWriter, r *http.Request) {
 	}()
 	claim := streamctx.ClaimOf(w, r)
 	defer claim.Leave()
-	chain := diagnosis.ChainOf(claim.Writer)
+	chain := wrappers.All(claim.Writer)
 	if err := diagnosis.Deadline(claim.Context); err != nil {
 		p.found = append(p.found, err)
 	}
 	control := http.NewResponseController(claim.Writer)
 	if err := errors.Join(control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Time{})); err != nil {
-		p.found = append(p.found, fmt.Errorf("the connection's deadlines cannot be reached past %s: http.Server's timeouts will cut the stream, "+
-			"and a client that does not read is not cut; %s", chain.Opaque(), diagnosis.Remedy))
+		p.found = append(p.found, fmt.Errorf("the connection's deadlines cannot be reached past %T: http.Server's timeouts will cut the stream, "+
+			"and a client that does not read is not cut; %s", chain[len(chain)-1], wrappers.Remedy))
 	}
 	writer, err := sse.NewWriter(w, r, &sse.Options{Heartbeat: -1})
 	if err != nil {
@@ -194,7 +195,7 @@ func (p *probe) arrives(before int64) bool {
 }
 
 // culprit writes past one wrapper after the other, until something arrives.
-func (p *probe) culprit(chain diagnosis.Chain) string {
+func (p *probe) culprit(chain []http.ResponseWriter) string {
 	_ = http.NewResponseController(chain[0]).SetWriteDeadline(time.Time{}) // the last write's would pass in a long chain
 	for i, w := range chain[1:] {
 		before := p.received.Load()

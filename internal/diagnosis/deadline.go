@@ -1,0 +1,17 @@
+package diagnosis
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Deadline says that the request's context will end by itself, if it will.
+func Deadline(ctx context.Context) error {
+	at, ok := ctx.Deadline()
+	if !ok {
+		return nil
+	}
+	return fmt.Errorf("the request's context ends after %v, and the stream with it: a timeout middleware is the usual cause; "+
+		"mount the stream outside of it, or middleware.Bypass outside of both", time.Until(at).Round(10*time.Millisecond))
+}
