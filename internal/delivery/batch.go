@@ -7,17 +7,20 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// batch is what one look found, on its way to the connection.
+// batch is what one poll found, on its way to the connection.
 type batch struct {
 	messages [256]*broadcast.Message
-	polled   int // of messages, that are not in frames yet
+	polled   int // how many of messages are not in frames yet
+
 	frames   net.Buffers
-	size     int // of frames
-	count    int // of messages in frames
-	replayed int // those of them that a stream gets which has not caught up yet
-	gaps     int // that are told in frames
+	size     int  // bytes of frames
+	count    int  // messages in frames
+	replayed int  // those of them that go to a stream which has not caught up yet
+	gaps     int  // gaps in frames
+	opens    bool // frames are the first of the stream
 }
 
+// add adds a frame, if there is one.
 func (b *batch) add(frame []byte) {
 	if frame != nil {
 		b.frames = append(b.frames, frame)
@@ -25,14 +28,28 @@ func (b *batch) add(frame []byte) {
 	}
 }
 
-// reset takes note that the frames were written, or never will be.
-func (b *batch) reset() {
-	clear(b.frames)
-	b.frames, b.size, b.count, b.replayed, b.gaps = b.frames[:0], 0, 0, 0, 0
+func (b *batch) addMessage(frame []byte, replayed bool) {
+	b.add(frame)
+	b.count++
+	if replayed {
+		b.replayed++
+	}
 }
 
-// precede puts bytes before the first frame: into one buffer with it, since that goes
-// out in a simpler way than two.
+// reset empties the batch of its frames after they were written or dropped.
+func (b *batch) reset() {
+	clear(b.frames)
+	b.frames, b.size, b.count, b.replayed, b.gaps, b.opens = b.frames[:0], 0, 0, 0, 0, false
+}
+
+// drop empties the batch of messages that will not be sent.
+func (b *batch) drop() {
+	clear(b.messages[:])
+	b.polled = 0
+}
+
+// precede puts bytes before the first frame: into one buffer with it, since a single
+// buffer is written in a simpler way than two.
 func (b *batch) precede(bytes []byte) {
 	b.size += len(bytes)
 	if len(b.frames) == 0 {
@@ -42,19 +59,20 @@ func (b *batch) precede(bytes []byte) {
 	b.frames[0] = append(bytes[:len(bytes):len(bytes)], b.frames[0]...)
 }
 
-// minRoom is how many messages a stream polls at first.
-const minRoom = 16
+// minPoll is how many messages a stream polls at first.
+const minPoll = 16
 
-// maxWrite is how many bytes go out in one write at most (a larger message has several):
-// each write has a deadline of its own, which a slow client must be able
-// to keep.
+// maxWrite is how many bytes go out in one write at most; a larger message takes
+// several. Each write has a deadline of its own, which a slow client must be able to
+// keep.
 const maxWrite = 64 << 10
 
-// MaxUnsent is what a connection has to be asked to hold at most (tcp.SetUnsent). The
-// kernel takes a segment's worth more, and lets a write go on when half of it is left.
+// MaxUnsent is how many unsent bytes the kernel is asked to keep for a connection at
+// most (tcp.SetUnsent). It takes a segment's worth more, and lets a write go on when
+// half of it is left.
 const MaxUnsent = maxWrite
 
-// batches hands out batches that hold nothing.
+// batches is a pool of empty batches.
 type batches struct{ pool sync.Pool }
 
 func (p *batches) get() *batch {
@@ -65,7 +83,7 @@ func (p *batches) get() *batch {
 }
 
 func (p *batches) put(b *batch) {
-	clear(b.messages[:b.polled]) // the rest is clear: see encode and write
+	clear(b.messages[:b.polled]) // encode has cleared the others
 	b.polled = 0
 	b.reset()
 	if cap(b.frames) <= 1024 {

@@ -7,23 +7,22 @@ import (
 	"time"
 )
 
-// clock looks at each of a handler's streams when it is time to: one timer for all,
-// since a timer of its own would be a third of what an idle stream takes. The zero
-// clock is ready.
+// clock ticks for an engine's streams. One timer serves all of them: a timer for each
+// would be a third of what an idle stream takes. The zero clock is ready.
 type clock struct {
-	base  atomic.Pointer[time.Time] // of the durations here; set by the first use
+	base  atomic.Pointer[time.Time] // what durations count from; set by the first use
 	mu    sync.Mutex
 	timer *time.Timer
 	ticks ticks
 }
 
-// tick is when to look at a stream next.
+// tick is when a stream ticks next.
 type tick struct {
 	at     time.Duration
 	stream *Stream
 }
 
-// now is the time since base.
+// now returns the time since base.
 func (c *clock) now() time.Duration {
 	base := c.base.Load()
 	if base == nil {
@@ -34,12 +33,12 @@ func (c *clock) now() time.Duration {
 	return time.Since(*base)
 }
 
-// look calls the stream's tick after d.
-func (c *clock) look(s *Stream, d time.Duration) {
+// schedule lets the stream tick after d.
+func (c *clock) schedule(s *Stream, d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.over.Load() {
-		return // and has been forgotten
+	if s.ending.ended.Load() {
+		return // forget has been called
 	}
 	heap.Push(&c.ticks, tick{c.now() + d, s})
 	if c.ticks[0].stream == s {
@@ -47,16 +46,16 @@ func (c *clock) look(s *Stream, d time.Duration) {
 	}
 }
 
-// forget lets go of a stream, which may hold much that is not needed any more.
+// forget removes a stream, which would otherwise stay in memory until its next tick.
 func (c *clock) forget(s *Stream) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.place > 0 {
-		heap.Remove(&c.ticks, int(s.place)-1)
+	if s.heapIndex > 0 {
+		heap.Remove(&c.ticks, int(s.heapIndex)-1)
 	}
 }
 
-// wind sets the timer to the next tick.
+// wind sets the timer to the next tick. The caller holds mu.
 func (c *clock) wind() {
 	d := max(0, c.ticks[0].at-c.now())
 	if c.timer == nil {
@@ -73,12 +72,12 @@ func (c *clock) run() {
 			return
 		}
 		if d := s.tick(); d > 0 {
-			c.look(s, d)
+			c.schedule(s, d)
 		}
 	}
 }
 
-// next returns a stream whose time has come; nil if there is none.
+// next removes a stream whose tick is due; nil if there is none.
 func (c *clock) next() *Stream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -100,18 +99,18 @@ func (t ticks) Len() int           { return len(t) }
 func (t ticks) Less(i, j int) bool { return t[i].at < t[j].at }
 func (t ticks) Swap(i, j int) {
 	t[i], t[j] = t[j], t[i]
-	t[i].stream.place, t[j].stream.place = int32(i+1), int32(j+1)
+	t[i].stream.heapIndex, t[j].stream.heapIndex = int32(i+1), int32(j+1)
 }
 
 func (t *ticks) Push(x any) {
 	*t = append(*t, x.(tick))
-	x.(tick).stream.place = int32(len(*t))
+	x.(tick).stream.heapIndex = int32(len(*t))
 }
 
 func (t *ticks) Pop() any {
 	last := len(*t) - 1
 	x := (*t)[last]
-	x.stream.place = 0
+	x.stream.heapIndex = 0
 	(*t)[last] = tick{}
 	*t = (*t)[:last]
 	return x

@@ -1,62 +1,58 @@
 package delivery
 
 import (
-	"log/slog"
-
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/guard"
 )
 
-// Codec is a handler's way of putting messages on the wire. One Codec serves all
-// of the handler's streams, so that it encodes each message once.
+// Codec is one wire form of a handler. It serves all streams that have this form, so
+// that each message is encoded once. Its functions are set before its first use.
 type Codec struct {
-	// Message returns the wire form of a message, nil if nobody gets it. If
-	// bare, the form must not move the client's position. A panic or an error
-	// drops the message.
-	Message func(m *broadcast.Message, bare bool) ([]byte, error)
+	// Message returns a message as it goes over the wire, nil if no client gets it. The
+	// client's position moves to id, or stays where it is if id is zero. A panic or an
+	// error drops the message.
+	Message func(m *broadcast.Message, id broadcast.ID) ([]byte, error)
 
-	// Notice returns the wire form of a notice, nil if it is not sent.
-	Notice func(n fanfare.Notice) []byte
+	// Notice returns a notice as it goes over the wire, nil if it is not sent.
+	Notice func(n fanfare.Notice) ([]byte, error)
 
-	Name   string       // of the package, for the log
-	Logger *slog.Logger // not nil
-
-	forms, bare Forms
-	batches     batches
+	forms forms // of messages with their ID
+	noIDs forms // of messages without
 }
 
-// form returns the wire form of a published message.
-func (c *Codec) form(m *broadcast.Message, bare bool) *form {
-	if bare {
-		return c.bare.get(m, c.encodeBare)
+// form returns a published message as it goes over the wire, which moves the client's
+// position to id.
+func (e *Engine) form(c *Codec, m *broadcast.Message, id broadcast.ID) *form {
+	kept := &c.forms
+	if id.IsZero() {
+		kept = &c.noIDs
 	}
-	return c.forms.get(m, c.encode)
+	return kept.get(m, func() []byte { return e.encode(c, m, id) })
 }
 
-// notice returns the wire form of a notice, nil if it is not sent.
-func (c *Codec) notice(n fanfare.Notice) (frame []byte) {
-	err := guard.Call("Handler.Notice", func() error {
-		frame = c.Notice(n)
-		return nil
+// encode makes the bytes of a message. What cannot be encoded is logged, and dropped.
+func (e *Engine) encode(c *Codec, m *broadcast.Message, id broadcast.ID) (frame []byte) {
+	err := guard.Call("Handler.Encode", func() (err error) {
+		frame, err = c.Message(m, id)
+		return err
 	})
 	if err != nil {
-		c.Logger.Error(c.Name+": a notice that cannot be encoded", "kind", n.Kind, "error", err)
+		e.log().Error(e.Name+": dropped a message that cannot be encoded",
+			"id", m.ID, "topic", m.Topic, "type", m.Type, "error", err)
+		return nil
 	}
 	return frame
 }
 
-func (c *Codec) encode(m *broadcast.Message) []byte     { return c.try(m, false) }
-func (c *Codec) encodeBare(m *broadcast.Message) []byte { return c.try(m, true) }
-
-func (c *Codec) try(m *broadcast.Message, bare bool) (frame []byte) {
-	err := guard.Call("Handler.Encode", func() (err error) {
-		frame, err = c.Message(m, bare)
+// encodeNotice makes the bytes of a notice, nil if it is not sent.
+func (e *Engine) encodeNotice(c *Codec, n fanfare.Notice) (frame []byte) {
+	err := guard.Call("Handler.Notice", func() (err error) {
+		frame, err = c.Notice(n)
 		return err
 	})
 	if err != nil {
-		c.Logger.Error(c.Name+": dropped a message that cannot be encoded",
-			"id", m.ID, "topic", m.Topic, "type", m.Type, "error", err)
+		e.log().Error(e.Name+": dropped a notice that cannot be encoded", "kind", n.Kind, "error", err)
 		return nil
 	}
 	return frame

@@ -5,21 +5,29 @@ import (
 	"time"
 )
 
-// Deadline is the write deadline of a connection: each write gets at least half
-// of the timeout, and the system is asked only when that runs short.
+// Deadline is the write deadline of a connection. Each write has at least half of the
+// timeout; the system is asked only when less than that is left.
 type Deadline struct {
-	// Of is what has the deadline: a net.Conn or an http.ResponseController,
-	// which need not support it.
+	// Of is what has the deadline: a net.Conn or an http.ResponseController. It need
+	// not support deadlines.
 	Of interface{ SetWriteDeadline(time.Time) error }
 
 	// Timeout is how long a write may take. If zero, for ever.
 	Timeout time.Duration
 
 	mu    sync.Mutex
-	at    time.Time
-	fixed bool
-	left  bool
+	at    time.Time // the deadline as it was set last
+	state deadlineState
 }
+
+// deadlineState says what may still change a deadline.
+type deadlineState uint8
+
+const (
+	renewing deadlineState = iota // each write renews it
+	fixed                         // it stands for all writes that are left; Cut may bring it forward
+	left                          // the connection is somebody else's: nothing changes it
+)
 
 // Renew is called before each write.
 func (d *Deadline) Renew() {
@@ -28,51 +36,58 @@ func (d *Deadline) Renew() {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if now := time.Now(); !d.fixed && d.at.Sub(now) < d.Timeout/2 {
+	if now := time.Now(); d.state == renewing && d.at.Sub(now) < d.Timeout/2 {
 		d.set(now.Add(d.Timeout))
 	}
 }
 
-// Clear is called after a write where the deadline counts while nothing is written
-// as well, as it does for a stream of HTTP/2.
+// Clear is called after a write where a deadline counts between writes too, as on a
+// stream of HTTP/2.
 func (d *Deadline) Clear() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.Timeout > 0 && !d.fixed {
+	if d.Timeout > 0 && d.state == renewing {
 		d.set(time.Time{})
 	}
 }
 
-// Fix lets all writes from now on, and one that is under way, share one last
-// timeout. A second Fix changes nothing.
+// Fix gives the write in progress and all later ones one last timeout together. A
+// second Fix changes nothing.
 func (d *Deadline) Fix() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.fixed && d.Timeout > 0 {
-		d.set(time.Now().Add(d.Timeout))
-	}
-	d.fixed = true
+	d.fix()
 }
 
-// Cut lets all writes fail from now on, and one that is under way.
+func (d *Deadline) fix() {
+	if d.state != renewing {
+		return
+	}
+	d.state = fixed
+	if d.Timeout > 0 {
+		d.set(time.Now().Add(d.Timeout))
+	}
+}
+
+// Cut makes the write in progress and all later ones fail.
 func (d *Deadline) Cut() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.left {
+	if d.state != left {
+		d.state = fixed
 		d.set(time.Now())
 	}
-	d.fixed = true
 }
 
-// Leave is Fix for the last time: somebody else may have the connection from now on.
+// Leave is Fix for the last time: the connection may be somebody else's from here on.
 func (d *Deadline) Leave() {
-	d.Fix()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.left = true
+	d.fix()
+	d.state = left
 }
 
 func (d *Deadline) set(at time.Time) {
 	d.at = at
-	_ = d.Of.SetWriteDeadline(at) // who cannot has none
+	_ = d.Of.SetWriteDeadline(at) // what does not support deadlines has none
 }

@@ -10,18 +10,18 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// NewEnvelope returns a message with this type and data in JSON: what a WebSocket
-// carries by default, and the data of an SSE stream that was asked for envelopes.
-// If bare, it has no ID.
-func NewEnvelope(m *broadcast.Message, typ string, data []byte, binary, bare bool) ([]byte, error) {
+// Envelope returns a message with this type and data in JSON: what a WebSocket carries
+// by default, and the data of an event stream that was asked for envelopes. It has the
+// ID, unless that is zero.
+func Envelope(m *broadcast.Message, id broadcast.ID, typ string, data []byte, binary bool) ([]byte, error) {
 	if !binary && !utf8.Valid(data) {
 		return nil, errors.New("the data is not UTF-8: set Message.Binary")
 	}
 	b := make([]byte, 0, len(m.Topic)+len(typ)+len(data)+len(data)/8+96)
 	b = append(b, '{')
-	if !bare {
+	if !id.IsZero() {
 		b = append(b, `"id":"`...)
-		b, _ = m.ID.AppendText(b)
+		b, _ = id.AppendText(b)
 		b = append(b, `",`...)
 	}
 	b = append(b, `"topic":`...)
@@ -39,8 +39,8 @@ func NewEnvelope(m *broadcast.Message, typ string, data []byte, binary, bare boo
 	return append(appendString(b, data), '}'), nil
 }
 
-// NoticeEnvelope returns a notice in JSON. It has no topic, so that no message
-// can be taken for one.
+// NoticeEnvelope returns a notice in JSON. It has no topic, so that no message can be
+// taken for one.
 func NoticeEnvelope(n fanfare.Notice) []byte {
 	if n.Kind == fanfare.Topics {
 		return topicsEnvelope(n)
@@ -50,30 +50,18 @@ func NoticeEnvelope(n fanfare.Notice) []byte {
 	b = append(b, `":"`...)
 	b, _ = n.ID.AppendText(b)
 	b = append(b, '"')
-	for i, topic := range n.Topics {
-		if i == 0 {
-			b = append(b, `,"topics":[`...)
-		} else {
-			b = append(b, ',')
-		}
-		b = appendString(b, topic)
-	}
 	if len(n.Topics) > 0 {
-		b = append(b, ']')
+		b = append(b, `,"topics":`...)
+		b = appendStrings(b, n.Topics)
 	}
 	return append(b, '}')
 }
 
 // topicsEnvelope returns the answer to a client that has asked for other topics.
 func topicsEnvelope(n fanfare.Notice) []byte {
-	b := append([]byte(nil), `{"topics":[`...)
-	for i, topic := range n.Topics {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = appendString(b, topic)
-	}
-	b = append(b, `],"position":"`...)
+	b := append([]byte(nil), `{"topics":`...)
+	b = appendStrings(b, n.Topics)
+	b = append(b, `,"position":"`...)
 	b, _ = n.ID.AppendText(b)
 	b = append(b, '"')
 	if n.Status != 0 {
@@ -81,6 +69,17 @@ func topicsEnvelope(n fanfare.Notice) []byte {
 		b = strconv.AppendInt(b, int64(n.Status), 10)
 	}
 	return append(b, '}')
+}
+
+func appendStrings(b []byte, texts []string) []byte {
+	b = append(b, '[')
+	for i, text := range texts {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, text)
+	}
+	return append(b, ']')
 }
 
 // appendString appends text in UTF-8 as a string in JSON (RFC 8259 section 7).

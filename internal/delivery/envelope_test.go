@@ -14,34 +14,34 @@ import (
 	"github.com/fanfare-go/fanfare/internal/delivery"
 )
 
-func TestNewEnvelope(t *testing.T) {
+func TestEnvelope(t *testing.T) {
 	id := broadcast.MakeID(0x1f, 0x2a)
 	for _, test := range []struct {
 		name string
 		m    broadcast.Message
-		bare bool
+		id   broadcast.ID
 		want string
 	}{
-		{"a message", broadcast.Message{ID: id, Topic: "prices", Type: "tick", Data: []byte(`{"usd":42}`)}, false,
+		{"a message", broadcast.Message{ID: id, Topic: "prices", Type: "tick", Data: []byte(`{"usd":42}`)}, id,
 			`{"id":"1f-2a","topic":"prices","type":"tick","data":"{\"usd\":42}"}`},
-		{"no type where it is empty", broadcast.Message{ID: id, Topic: "a", Data: []byte("x")}, false,
+		{"no type where it is empty", broadcast.Message{ID: id, Topic: "a", Data: []byte("x")}, id,
 			`{"id":"1f-2a","topic":"a","data":"x"}`},
-		{"no ID if bare", broadcast.Message{ID: id, Topic: "a", Data: []byte("x")}, true,
+		{"no ID if it is zero", broadcast.Message{ID: id, Topic: "a", Data: []byte("x")}, broadcast.ID{},
 			`{"topic":"a","data":"x"}`},
-		{"binary", broadcast.Message{ID: id, Topic: "a", Data: []byte{0xff, 0}, Binary: true}, false,
+		{"binary", broadcast.Message{ID: id, Topic: "a", Data: []byte{0xff, 0}, Binary: true}, id,
 			`{"id":"1f-2a","topic":"a","data":"/wA=","encoding":"base64"}`},
-		{"no data", broadcast.Message{ID: id, Topic: "a"}, false,
+		{"no data", broadcast.Message{ID: id, Topic: "a"}, id,
 			`{"id":"1f-2a","topic":"a","data":""}`},
-		{"escaped is what has to be, and nothing else", broadcast.Message{ID: id, Topic: `<"\>`, Data: []byte("&<>\b\f\n\r\t\x00\x1f\x7f\u2028é")}, false,
+		{"escaped is what has to be, and nothing else", broadcast.Message{ID: id, Topic: `<"\>`, Data: []byte("&<>\b\f\n\r\t\x00\x1f\x7f\u2028é")}, id,
 			`{"id":"1f-2a","topic":"<\"\\>","data":"&<>\u0008\u000c\n\r\t\u0000\u001f` + "\x7f\u2028é" + `"}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := delivery.NewEnvelope(&test.m, test.m.Type, test.m.Data, test.m.Binary, test.bare)
+			got, err := delivery.Envelope(&test.m, test.id, test.m.Type, test.m.Data, test.m.Binary)
 			require.NoError(t, err)
 			assert.Equal(t, test.want, string(got))
 		})
 	}
-	_, err := delivery.NewEnvelope(&broadcast.Message{Topic: "a"}, "", []byte{0xff}, false, false)
+	_, err := delivery.Envelope(&broadcast.Message{Topic: "a"}, broadcast.ID{}, "", []byte{0xff}, false)
 	assert.Error(t, err, "data that is not UTF-8")
 }
 
@@ -53,14 +53,14 @@ func TestNoticeEnvelope(t *testing.T) {
 		string(delivery.NoticeEnvelope(fanfare.Notice{Kind: fanfare.Gap, ID: id, Topics: []string{"a", `"b"`}})))
 }
 
-// FuzzNewEnvelope reads back with encoding/json what was written without it.
-func FuzzNewEnvelope(f *testing.F) {
+// FuzzEnvelope reads back with encoding/json what was written without it.
+func FuzzEnvelope(f *testing.F) {
 	f.Add("prices", "tick", []byte(`{"usd":42}`), false)
 	f.Add("a\x00b", "\u2028\\\"", []byte{0xff, 0xfe}, true)
 	f.Add("\xed\xa0\x80", "", []byte("\x1f\x7f"), false)
 	f.Fuzz(func(t *testing.T, topic, typ string, data []byte, binary bool) {
 		m := broadcast.Message{ID: broadcast.MakeID(2, 3), Topic: topic}
-		got, err := delivery.NewEnvelope(&m, typ, data, binary, false)
+		got, err := delivery.Envelope(&m, m.ID, typ, data, binary)
 		if err != nil {
 			if binary || utf8.Valid(data) {
 				t.Fatal(err)
@@ -87,22 +87,22 @@ func FuzzNewEnvelope(f *testing.F) {
 	})
 }
 
-// TestNewEnvelopeAllocs checks that an envelope takes one allocation, its own.
-func TestNewEnvelopeAllocs(t *testing.T) {
+// TestEnvelopeAllocs checks that an envelope takes one allocation, its own.
+func TestEnvelopeAllocs(t *testing.T) {
 	for name, m := range map[string]broadcast.Message{
 		"text":   {ID: broadcast.MakeID(0x1f, 0x2a), Topic: "prices", Type: "tick", Data: []byte(`{"usd":42}`)},
 		"binary": {ID: broadcast.MakeID(0x1f, 0x2a), Topic: "prices", Data: []byte{0xff, 0}, Binary: true},
 	} {
 		assert.LessOrEqual(t, testing.AllocsPerRun(100, func() {
-			_, _ = delivery.NewEnvelope(&m, m.Type, m.Data, m.Binary, false)
+			_, _ = delivery.Envelope(&m, m.ID, m.Type, m.Data, m.Binary)
 		}), 1.0, name)
 	}
 }
 
-func BenchmarkNewEnvelope(b *testing.B) {
+func BenchmarkEnvelope(b *testing.B) {
 	m := broadcast.Message{ID: broadcast.MakeID(0x1f, 0x2a), Topic: "prices", Type: "tick", Data: []byte(`{"usd":42,"at":"2026-01-02T03:04:05Z"}`)}
 	b.ReportAllocs()
 	for b.Loop() {
-		_, _ = delivery.NewEnvelope(&m, m.Type, m.Data, m.Binary, false)
+		_, _ = delivery.Envelope(&m, m.ID, m.Type, m.Data, m.Binary)
 	}
 }

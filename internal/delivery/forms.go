@@ -7,21 +7,20 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// Forms keeps one wire form of the most recent messages, so that a message is
-// encoded once however many streams send it. It belongs to a handler and not to
-// the message, which would keep it as long as the message is kept. The zero
-// value is ready.
-type Forms struct {
-	recent atomic.Pointer[recent] // of the epoch that is current
+// forms keeps one wire form of the newest messages, so that a message is encoded once
+// however many streams send it. It belongs to a handler: in the message it would stay
+// in memory for as long as the message is kept. The zero forms are ready.
+type forms struct {
+	recent atomic.Pointer[recent] // of the current epoch
 
 	mu    sync.Mutex // held to change what is kept
-	bytes int        // what the kept forms take
+	bytes int        // the size of the kept forms
 }
 
-// recent are the forms of the newest messages of an epoch.
+// recent is the forms of the newest messages of an epoch.
 type recent struct {
 	epoch  uint64
-	newest atomic.Uint64                   // the highest sequence that has come
+	newest atomic.Uint64                   // the highest sequence so far
 	oldest atomic.Uint64                   // nothing before it is kept
 	slots  [formSlots]atomic.Pointer[form] // by sequence, modulo
 }
@@ -33,23 +32,22 @@ const (
 
 func (r *recent) slot(seq uint64) *atomic.Pointer[form] { return &r.slots[seq%formSlots] }
 
-// form is a message in the bytes that go over the wire; nil if none do.
+// form is a message as the bytes that go over the wire.
 type form struct {
 	id     broadcast.ID
 	mu     sync.Mutex // held to encode
 	done   atomic.Bool
-	frame  []byte
-	size   int         // what it counts in Forms.bytes
+	frame  []byte      // nil: no client gets the message
+	size   int         // what it counts in forms.bytes
 	warned atomic.Bool // a Filter's panic over this message has been logged
 }
 
-// get returns the form of m: the one that is kept, or else encoded now, and kept
-// if m is recent.
-func (f *Forms) get(m *broadcast.Message, encode func(*broadcast.Message) []byte) *form {
+// get returns the form of m: the kept one, or one that is encoded now, and kept if m
+// is recent.
+func (f *forms) get(m *broadcast.Message, encode func() []byte) *form {
 	p, kept := f.find(m.ID)
 	if !kept {
-		p = &form{id: m.ID, frame: encode(m)}
-		return p
+		return &form{id: m.ID, frame: encode()}
 	}
 	if p.done.Load() {
 		return p
@@ -57,17 +55,16 @@ func (f *Forms) get(m *broadcast.Message, encode func(*broadcast.Message) []byte
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.done.Load() {
-		p.frame = encode(m)
+		p.frame = encode()
 		p.done.Store(true)
 		f.count(p)
 	}
 	return p
 }
 
-// find returns the form kept for an ID, a new one if there was none. It reports
-// false, without waiting for anybody, if the message is too old to be kept: many
-// clients may be far behind.
-func (f *Forms) find(id broadcast.ID) (p *form, kept bool) {
+// find returns the form kept for an ID, a new one if there was none. If the message is
+// too old to be kept it reports false, without a lock: many clients may lag that far.
+func (f *forms) find(id broadcast.ID) (p *form, kept bool) {
 	if r := f.recent.Load(); r != nil && r.epoch == id.Epoch() {
 		if p := r.slot(id.Seq()).Load(); p != nil && p.id == id {
 			return p, true
@@ -107,21 +104,21 @@ func (f *Forms) find(id broadcast.ID) (p *form, kept bool) {
 	return p, true
 }
 
-// drop lets go of a form, if it is there. The caller holds mu.
-func (f *Forms) drop(r *recent, seq uint64) {
+// drop removes the form of a sequence, if there is one. The caller holds mu.
+func (f *forms) drop(r *recent, seq uint64) {
 	if old := r.slot(seq).Load(); old != nil && old.id.Seq() == seq {
 		f.bytes -= old.size
 		r.slot(seq).Store(nil)
 	}
 }
 
-// count adds what p takes, and lets go of the oldest if that is too much.
-func (f *Forms) count(p *form) {
+// count adds the size of p, and drops the oldest forms above formBytes.
+func (f *forms) count(p *form) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r := f.recent.Load()
 	if r.slot(p.id.Seq()).Load() != p {
-		return // not kept any more
+		return // it has been dropped
 	}
 	p.size = len(p.frame)
 	f.bytes += p.size

@@ -2,46 +2,56 @@ package delivery
 
 import (
 	"net/http"
+	"runtime"
 	"sync"
+	"weak"
 )
 
-// Servers knows which http.Servers are shutting down, for the streams of one
-// handler: Server.Shutdown waits for open SSE streams without end, and forgets
-// WebSocket connections. The zero value is ready.
-type Servers struct {
+// servers knows the http.Servers that an engine's streams came in through. The streams
+// of a server end when it begins to shut down: http.Server.Shutdown would wait for open
+// event streams without end, and does not know of WebSockets. The zero value is ready.
+type servers struct {
 	mu  sync.Mutex
-	all map[*http.Server]*server
+	all map[weak.Pointer[http.Server]]*server // a server that nobody uses any more is removed
 }
 
 // server is an http.Server, and the streams that came in through it.
 type server struct {
 	mu      sync.Mutex
 	streams map[*Stream]struct{}
-	down    bool
+	down    bool // it has begun to shut down
 }
 
 // of returns the server that r came in through; nil outside of one.
-func (s *Servers) of(r *http.Request) *server {
-	key, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
-	if key == nil {
+func (s *servers) of(r *http.Request) *server {
+	httpServer, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
+	if httpServer == nil {
 		return nil
 	}
+	key := weak.Make(httpServer)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if known := s.all[key]; known != nil {
 		return known
 	}
 	if s.all == nil {
-		s.all = make(map[*http.Server]*server)
+		s.all = make(map[weak.Pointer[http.Server]]*server)
 	}
-	anew := &server{streams: make(map[*Stream]struct{})}
-	s.all[key] = anew
-	key.RegisterOnShutdown(anew.shutDown)
-	return anew
+	added := &server{streams: make(map[*Stream]struct{})}
+	s.all[key] = added
+	httpServer.RegisterOnShutdown(added.shutDown)
+	runtime.AddCleanup(httpServer, s.remove, key)
+	return added
 }
 
-// each calls f with each open stream.
-func (s *Servers) each(f func(*Stream)) {
+func (s *servers) remove(key weak.Pointer[http.Server]) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, key)
+}
+
+// each calls f, which must not block, with each open stream.
+func (s *servers) each(f func(*Stream)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, server := range s.all {
@@ -66,8 +76,8 @@ func (s *server) shutDown() {
 	}
 }
 
-// add lets a stream end when the server begins to shut down. It reports false if that
-// has been.
+// add lets a stream end when the server begins to shut down. It reports false if the
+// server has begun already.
 func (s *server) add(stream *Stream) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,87 +2,52 @@ package delivery
 
 import (
 	"runtime"
-	"sync"
 
+	"github.com/fanfare-go/fanfare/internal/ondemand"
 	"github.com/fanfare-go/fanfare/internal/tcp"
 )
 
-// workers let streams write that have news. They are a few goroutines, which exist only
-// while there is something to do: to start one for each stream and write costs as much
-// as half of the write. The zero value is ready.
+// workers run the writers of an engine's streams, as many at once as there are
+// processors. They exist only while a stream has something to write: a goroutine for
+// each stream and write would cost half as much as the write. The zero workers are
+// ready.
 type workers struct {
-	mu          sync.Mutex
-	first, last *Stream // those that wait for their turn, linked by Stream.next
-	running     int
+	queue ondemand.Queue[*Stream]
 }
 
-// add gives a stream its turn. It does not wait.
-func (w *workers) add(s *Stream) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.last == nil {
-		w.first = s
-	} else {
-		w.last.next = s
-	}
-	w.last = s
-	w.start()
-}
+// add gives a stream a turn. It does not wait.
+func (w *workers) add(s *Stream) { w.queue.Put(s, runtime.GOMAXPROCS(0), w) }
 
-// start starts another worker, if there is work for it. The caller holds mu.
-func (w *workers) start() {
-	if w.first != nil && w.running < runtime.GOMAXPROCS(0) {
-		w.running++
-		go (&Worker{pool: w}).run()
-	}
-}
-
-// take returns the stream whose turn it is, and nil if there is none: then there is a
-// worker less.
-func (w *workers) take() *Stream {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	s := w.first
-	if s == nil {
-		w.running--
-		return nil
-	}
-	if w.first = s.next; w.first == nil {
-		w.last = nil
-	}
-	s.next = nil
-	return s
-}
-
-// Worker is a goroutine that writes for one stream after the other. None may keep the
-// others waiting: whoever has to wait says so first, and another worker goes on.
-type Worker struct {
-	// Attempt writes without waiting.
-	Attempt tcp.Attempt
-
-	pool   *workers
-	waited bool
-}
-
-func (w *Worker) run() {
-	for !w.waited {
-		s := w.pool.take()
-		if s == nil {
+// Work runs the writers of streams that wait, one after the other.
+func (w *workers) Work() {
+	worker := Worker{workers: w}
+	for !worker.waited {
+		s, ok := w.queue.Take()
+		if !ok {
 			return
 		}
-		s.run(w)
+		s.run(&worker)
 	}
 }
 
-// Wait is called before anything that may have to wait. The worker then belongs to its
-// stream, and ends with its turn. A nil Worker does so anyhow.
+// Worker is a goroutine that runs the writer of one stream after the other. No stream
+// may keep the others waiting: before anything that may block its writer calls Wait,
+// and another worker goes on with the rest.
+type Worker struct {
+	// Attempt writes without blocking.
+	Attempt tcp.Attempt
+
+	workers *workers
+	waited  bool
+}
+
+// Wait is called before anything that may block. The Worker then belongs to its
+// stream, and ends with the stream's turn. A nil Worker is a goroutine of the stream's
+// own: it may block.
 func (w *Worker) Wait() {
 	if w == nil || w.waited {
 		return
 	}
 	w.waited = true
-	w.pool.mu.Lock()
-	defer w.pool.mu.Unlock()
-	w.pool.running--
-	w.pool.start()
+	w.workers.queue.Leave(runtime.GOMAXPROCS(0), w.workers)
 }

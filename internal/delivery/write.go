@@ -7,10 +7,10 @@ import (
 	"github.com/fanfare-go/fanfare/internal/tcp"
 )
 
-// Write writes buffers to a connection in one go, on the time of a worker. A single
-// buffer that the socket takes at once, which is what a stream writes that keeps up,
-// leaves the worker to the next stream. What is more than one write may be goes out in
-// several, each with the time of one. Raw is tcp.Raw of the connection.
+// Write writes buffers to a connection in one go, on the time of a worker. raw is
+// tcp.Raw of the connection. A stream that keeps up writes one buffer, which the socket
+// accepts without blocking; the worker then moves on to the next stream. More than one
+// write may have goes out in several, each with a timeout of its own.
 func Write(c net.Conn, raw syscall.RawConn, pool *tcp.Buffers, d *Deadline, buffers net.Buffers, w *Worker) error {
 	d.Renew()
 	if w != nil && raw != nil && len(buffers) == 1 {
@@ -40,8 +40,8 @@ func Write(c net.Conn, raw syscall.RawConn, pool *tcp.Buffers, d *Deadline, buff
 	return nil
 }
 
-// InParts writes what is more than one write may be in several, each with the time of
-// one: a large message is no reason to cut a slow client.
+// InParts writes b in parts of at most one write each, each with a timeout of its own:
+// a large message is no reason to cut a slow client.
 func InParts(b []byte, d *Deadline, write func([]byte) error) error {
 	for {
 		part := b[:min(len(b), maxWrite)]

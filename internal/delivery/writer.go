@@ -8,133 +8,170 @@ import (
 	"github.com/fanfare-go/fanfare/internal/guard"
 )
 
-// run is a turn of the writer. It reports whether the stream has ended.
+// run runs the writer until there is nothing left to send. It reports whether the
+// stream has ended.
 func (s *Stream) run(w *Worker) (ended bool) {
 	for {
-		s.word.Store(writing)
-		s.turn.Store(max(1, int64(s.clock.now())))
-		more := false
+		s.signal.begin()
+		s.turnBegan.Store(max(1, int64(s.engine.clock.now())))
+		ended := false
 		err := guard.Call("the stream's writer", func() error {
-			more = s.drain(w)
+			ended = s.turn(w)
 			return nil
 		})
 		if err != nil {
 			s.fail(Fault, err)
 		}
-		if !more {
+		if ended || err != nil {
 			w.Wait()
 			s.finish()
 			return true
 		}
-		s.turn.Store(0)
-		if s.word.CompareAndSwap(writing, idle) {
+		s.turnBegan.Store(0)
+		if s.signal.rest() {
 			return false
 		}
 	}
 }
 
-// drain writes until nothing is left. It reports false once the stream is over.
-func (s *Stream) drain(w *Worker) bool {
+// next is how a turn of the writer goes on.
+type next int
+
+const (
+	again next = iota // there may be more to send: poll once more
+	rest              // everything is sent: the turn ends, until the next notification
+	leave             // the stream ends, and the client has everything that it was to get
+	gone              // the stream ends, and nothing more may be written
+)
+
+// turn is one turn of the writer. It reports whether the stream has ended.
+func (s *Stream) turn(w *Worker) (ended bool) {
 	b := s.opening
 	if s.opening = nil; b == nil {
-		b = s.codec.batches.get()
+		b = s.engine.batches.get()
 	}
-	defer s.codec.batches.put(b)
-	more := b.polled == s.room // what follows the opening goes out with it
-	if !s.encode(b, w) || !more && !s.write(b, w) {
-		return false
-	}
-	if s.poll && s.news {
-		s.End(Polled)
-	}
-	_, finishes := s.sub.(broadcast.Finisher)
-	for {
-		// Before the poll: what was in the log when the end was asked for is
-		// still owed.
-		why := s.asked()
-		if why != nil && !why.Owed {
-			if more { // the opening is still to go out: under SSE it has the head of the response
-				s.write(b, w)
-			}
-			return false
-		}
-		more = false
-		if topics := s.wanted.Swap(nil); topics != nil {
-			w.Wait() // for the Grant
-			if err := s.change(b, *topics); err != nil {
-				s.fail(Fault, err)
-				return false
-			}
-		}
-		room := s.room
-		n, err := s.sub.Poll(b.messages[:room])
-		b.polled = n
-		gap, _ := errors.AsType[*broadcast.GapError](err)
-		if gap != nil {
-			w.Wait() // for a Snapshot
-			if err := s.tellGap(b, gap); err != nil {
-				s.fail(Fault, err)
-				return false
-			}
-		}
-		if !s.encode(b, w) {
-			return false
-		}
-		// With as many as there was room for more are waiting: they go out together.
-		if (n < room || err != nil) && !s.write(b, w) {
-			return false
-		}
-		if s.poll && s.news {
-			s.End(Polled)
-		}
-		switch {
-		case errors.Is(err, broadcast.ErrClosed):
-			s.End(Restart)
-			s.leave(b, w)
-			return false
-		case err != nil && gap == nil:
-			s.fail(Fault, err)
-			return false
-		case why != nil && (n == 0 && gap == nil || !finishes):
-			s.leave(b, w)
-			return false
-		case n == 0 && gap == nil:
-			return s.beat(b, w)
-		case !s.beat(b, w): // a Filter may drop more than it lets pass
-			return false
-		}
-	}
-}
-
-// leave tells a client that has got all it was owed where it comes back to.
-func (s *Stream) leave(b *batch, w *Worker) {
-	if position := s.sub.Position(); position != s.told {
-		s.tell(b, fanfare.Notice{Kind: fanfare.Position, ID: position})
-	}
-	s.write(b, w)
-}
-
-// beat does what a beat asks for, if one is due. All that was polled goes out before, or
-// was dropped by a Filter: so it may tell the position.
-func (s *Stream) beat(b *batch, w *Worker) bool {
-	if !s.due.Swap(false) || s.silence(s.clock.now()) < s.every {
+	defer s.engine.batches.put(b)
+	if b.opens && !s.sendOpening(b, w) {
 		return true
 	}
-	if position := s.sub.Position(); position != s.told || s.restless {
-		s.tell(b, fanfare.Notice{Kind: fanfare.Position, ID: position})
+	for {
+		switch s.step(b, w) {
+		case rest:
+			return false
+		case leave:
+			if position := s.sub.Position(); position != s.sentPosition {
+				s.send(b, fanfare.Notice{Kind: fanfare.Position, ID: position})
+			}
+			s.write(b, w)
+			return true
+		case gone:
+			return true
+		}
 	}
-	if len(b.frames) > 0 { // also what waits for more: a detached stream's opening has the head of the response
+}
+
+// sendOpening sends what the first poll found. It reports false once nothing more may
+// be written.
+func (s *Stream) sendOpening(b *batch, w *Worker) bool {
+	full := b.polled == s.pollSize // what follows goes out in the same write
+	if !s.encode(b, w) || !full && !s.write(b, w) {
+		return false
+	}
+	s.endPolling()
+	return true
+}
+
+// endPolling ends the stream of a client that polls, if it was sent something new.
+func (s *Stream) endPolling() {
+	if s.polling && s.sentNews {
+		s.End(Polled)
+	}
+}
+
+// step polls once, writes what came, and decides how the turn goes on.
+func (s *Stream) step(b *batch, w *Worker) next {
+	// Before the poll: what was in the log when the end was asked for is still sent.
+	why := s.endReason()
+	if why != nil && !why.Complete {
+		if b.opens { // without the head of its response the client would see no HTTP at all
+			s.write(b, w)
+		}
+		return gone
+	}
+	if err := s.changeTopics(b, w); err != nil {
+		s.fail(Fault, err)
+		return gone
+	}
+	size := s.pollSize
+	n, err := s.sub.Poll(b.messages[:size])
+	b.polled = n
+	gap, isGap := errors.AsType[*broadcast.GapError](err)
+	if isGap {
+		w.Wait() // for a Snapshot
+		if err := s.sendGap(b, gap); err != nil {
+			s.fail(Fault, err)
+			return gone
+		}
+	}
+	if !s.encode(b, w) {
+		return gone
+	}
+	// A full buffer says that more messages wait: they go out in the same write.
+	if (n < size || err != nil) && !s.write(b, w) {
+		return gone
+	}
+	s.endPolling()
+	nothing := n == 0 && !isGap
+	switch {
+	case errors.Is(err, broadcast.ErrClosed):
+		s.End(Restart)
+		return leave
+	case err != nil && !isGap:
+		s.fail(Fault, err)
+		return gone
+	case why != nil && (nothing || !s.finishes()):
+		return leave
+	case !s.beat(b, w): // here too where messages came: a Filter may drop all of them
+		return gone
+	case nothing:
+		return rest
+	}
+	return again
+}
+
+// finishes reports whether Poll says when everything is sent that was in the log when
+// the end was asked for. Otherwise one Poll after that has to do.
+func (s *Stream) finishes() bool {
+	_, ok := s.sub.(broadcast.Finisher)
+	return ok
+}
+
+// beat sends a heartbeat if one is due. Everything that was polled has been written, or
+// dropped by a Filter: so a heartbeat may send the position. It reports false once
+// nothing more may be written.
+func (s *Stream) beat(b *batch, w *Worker) bool {
+	if !s.beats.take(s.engine.clock.now) {
+		return true
+	}
+	if position := s.sub.Position(); position != s.sentPosition || s.beats.always {
+		s.send(b, fanfare.Notice{Kind: fanfare.Position, ID: position})
+	}
+	if len(b.frames) > 0 { // the position, or an opening that waits for what follows it
 		return s.write(b, w)
 	}
 	if err := s.conn.Beat(w); err != nil {
 		s.fail(Failed, err)
 		return false
 	}
-	s.wrote.Store(int64(s.clock.now()))
+	s.wrote()
 	return true
 }
 
-// write writes the frames of b. It reports false if the connection is gone.
+// wrote notes that something was written now.
+func (s *Stream) wrote() { s.beats.wrote.Store(int64(s.engine.clock.now())) }
+
+// write writes the frames of b, at most maxWrite bytes at a time. It reports false once
+// nothing more may be written.
 func (s *Stream) write(b *batch, w *Worker) bool {
 	for frames := b.frames; len(frames) > 0; {
 		k, size := 1, len(frames[0])
@@ -147,13 +184,13 @@ func (s *Stream) write(b *batch, w *Worker) bool {
 			return false
 		}
 		frames = frames[k:]
-		s.counts.cells[s.cell].bytes.Add(uint64(size))
+		s.engine.counts.shards[s.shard].bytes.Add(uint64(size))
 		if len(frames) == 0 {
-			s.counts.wrote(s.cell, b)
+			s.engine.counts.wrote(s.shard, b)
 		}
-		s.wrote.Store(int64(s.clock.now()))
-		if why := s.asked(); why != nil && !why.Owed {
-			return false // such as a Grant that has expired while this write waited
+		s.wrote()
+		if why := s.endReason(); why != nil && !why.Complete {
+			return false // for example, the Grant expired while this write waited
 		}
 	}
 	b.reset()
@@ -163,29 +200,29 @@ func (s *Stream) write(b *batch, w *Worker) bool {
 // fail ends the stream because of an error.
 func (s *Stream) fail(why Reason, err error) {
 	switch {
-	case errors.Is(err, errUnspeakable):
-		why = Unspeakable
-	case why == Fault && s.why.Load() == nil:
-		s.codec.Logger.Error(s.codec.Name+": ended a stream", "error", err)
+	case errors.Is(err, errGapNotSent):
+		why = GapNotSent
+	case why == Fault && s.ending.why.Load() == nil:
+		s.engine.log().Error(s.engine.Name+": ended a stream", "error", err)
 	}
 	s.End(why)
 	if why == Failed {
-		// Whatever asked for the end first: net/http ends a request's context when
-		// a write of its response fails.
-		s.why.Store(&why)
+		// It replaces the reason that the end was asked for with: net/http ends a
+		// request's context when a write of its response fails.
+		s.ending.why.Store(&why)
 	}
 }
 
-// finish is the writer's last act. The word never becomes idle again, so that
-// nobody starts another.
+// finish is the writer's last act. It leaves the signal as it is, not idle, so that
+// nothing starts another writer.
 func (s *Stream) finish() {
-	if s.stop != nil {
-		s.stop()
+	if s.unwatch != nil {
+		s.unwatch()
 	}
 	if s.server != nil {
 		s.server.remove(s)
 	}
-	why := s.why.Load()
+	why := s.ending.why.Load()
 	err := guard.Call("the end of a stream", func() error {
 		if s.cancel != nil {
 			defer s.cancel()
@@ -195,20 +232,18 @@ func (s *Stream) finish() {
 		return nil
 	})
 	if err != nil {
-		s.codec.Logger.Error(s.codec.Name+": ending a stream", "error", err)
+		s.engine.log().Error(s.engine.Name+": ending a stream", "error", err)
 	}
-	if why.Detail == "" {
-		s.codec.Logger.Debug(s.codec.Name+": stream ended", "reason", why.Name, "position", s.told)
-	} else {
-		s.codec.Logger.Debug(s.codec.Name+": stream ended", "reason", why.Name, "detail", why.Detail, "position", s.told)
+	attributes := []any{"reason", why.Name, "position", s.sentPosition}
+	if why.Detail != "" {
+		attributes = []any{"reason", why.Name, "detail", why.Detail, "position", s.sentPosition}
 	}
-	s.counts.end(why.Name)
-	s.over.Store(true)
-	s.clock.forget(s)
+	s.engine.log().Debug(s.engine.Name+": stream ended", attributes...)
+	s.engine.counts.end(why.Name)
+	s.ending.ended.Store(true)
+	s.engine.clock.forget(s)
 	if s.detach != nil {
 		s.detach()
 	}
-	if done := s.done.Swap(closed); done != nil {
-		close(*done)
-	}
+	s.ending.finish()
 }

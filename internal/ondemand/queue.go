@@ -60,7 +60,7 @@ func (q *Queue[T]) Take() (item T, ok bool) {
 }
 
 // maxSpare is how many places an empty queue keeps for the next items.
-const maxSpare = 64
+const maxSpare = 1024
 
 // Leave lets the calling goroutine go on alone, for work that may block: it does not
 // count any more, must not call Take again, and another one is started in its place if

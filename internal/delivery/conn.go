@@ -1,0 +1,33 @@
+package delivery
+
+import (
+	"net"
+	"time"
+)
+
+// Conn is the connection of one stream. The stream's writer alone calls Write, Beat
+// and End, one at a time.
+type Conn interface {
+	// Write writes frames in one go, on the time of a worker; with a nil Worker, on
+	// that of a goroutine of the stream's own. It has a deadline. Its error is final.
+	Write(frames net.Buffers, w *Worker) error
+
+	// Beat writes what keeps the connection alive while there is nothing to send.
+	Beat(w *Worker) error
+
+	// Tick does what the connection has to do by the clock. It does not block, may be
+	// called at any time, one call after the other, and returns how long to wait
+	// before the next call; 0: there is none.
+	Tick() time.Duration
+
+	// Closing sets one deadline for everything that is still to be written, and cuts
+	// the connection if that passes. It may be called from any goroutine.
+	Closing()
+
+	// Cut makes the Write in progress and all later ones fail at once. It may be
+	// called from any goroutine.
+	Cut()
+
+	// End is the writer's last call.
+	End(why Reason)
+}

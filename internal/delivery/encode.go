@@ -1,0 +1,66 @@
+package delivery
+
+import (
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/guard"
+)
+
+// encode turns polled messages into frames, and writes whenever maxWrite bytes have
+// accumulated, so that a client that does not read pins at most that much. It reports
+// false once nothing more may be written.
+func (s *Stream) encode(b *batch, w *Worker) bool {
+	size := b.size
+	if s.grant.Filter != nil && b.polled > 0 {
+		w.Wait() // it is the user's, and may block
+	}
+	for i, m := range b.messages[:b.polled] {
+		size += len(m.Data)
+		b.messages[i] = nil
+		frame := s.frame(m, m.ID)
+		if frame == nil {
+			continue
+		}
+		if b.size > 0 && b.size+len(frame) > maxWrite && !s.write(b, w) {
+			return false
+		}
+		b.addMessage(frame, s.catchingUp)
+		s.sentPosition, s.sentNews = m.ID, true
+	}
+	s.catchingUp = s.catchingUp && b.polled == s.pollSize
+	s.setPollSize(b.polled, size)
+	b.polled = 0
+	return true
+}
+
+// setPollSize lets one Poll return about as much as one write takes: the log may have
+// evicted what waits here, which the stream alone then keeps.
+func (s *Stream) setPollSize(polled, size int) {
+	switch {
+	case size > maxWrite:
+		s.pollSize = max(1, polled*maxWrite/size)
+	case polled == s.pollSize:
+		s.pollSize = min(4*s.pollSize, len(batch{}.messages))
+	}
+}
+
+// frame returns a message as it goes to this client, nil if it does not. It moves the
+// client's position to id, or leaves it if id is zero.
+func (s *Stream) frame(m *broadcast.Message, id broadcast.ID) []byte {
+	if s.grant.Filter != nil && !s.passes(m) {
+		return nil
+	}
+	return s.engine.form(s.codec, m, id).frame
+}
+
+// passes reports whether the Grant's Filter lets a message pass. Its panic drops the
+// message, and is logged once for each message.
+func (s *Stream) passes(m *broadcast.Message) (pass bool) {
+	err := guard.Call("Grant.Filter", func() error {
+		pass = s.grant.Filter(m)
+		return nil
+	})
+	if err != nil && !s.engine.form(s.codec, m, m.ID).warned.Swap(true) {
+		s.engine.log().Error(s.engine.Name+": dropped a message", "id", m.ID, "topic", m.Topic, "error", err)
+	}
+	return pass && err == nil
+}

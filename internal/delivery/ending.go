@@ -1,0 +1,80 @@
+package delivery
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+)
+
+// Reason is why a stream ended.
+type Reason struct {
+	Name     string // for the log and the counts: one of a few
+	Code     int    // the WebSocket status code; 0: no close frame, the connection is cut
+	Text     string // goes with Code
+	Complete bool   // the client first gets everything that is in the log when the end is asked for
+	Detail   string // for the log
+}
+
+// The reasons that both transports have.
+var (
+	Polled       = Reason{Name: "polled", Code: 1000, Complete: true}
+	Restart      = Reason{Name: "restart", Code: 1012, Text: "service restart", Complete: true}
+	Expired      = Reason{Name: "expired", Code: 3000, Text: "expired"}
+	RequestEnded = Reason{Name: "request ended", Code: 1001, Text: "going away"}
+	GapNotSent   = Reason{Name: "gap not sent", Code: 1013, Text: "messages were lost"}
+	Fault        = Reason{Name: "fault", Code: 1011}
+	Cut          = Reason{Name: "cut"}
+	Failed       = Reason{Name: "write failed"}
+	PeerGone     = Reason{Name: "peer gone"}
+)
+
+// ending is when and why a stream ends.
+type ending struct {
+	// The clock's.
+	at     time.Duration // on the engine's clock; 0: never
+	atEnds *Reason       // why it ends then
+
+	// Of any goroutine.
+	why          atomic.Pointer[Reason]             // set once the stream is asked to end: the first reason stands
+	stopSnapshot atomic.Pointer[context.CancelFunc] // ends the context of a Grant.Snapshot that runs
+	ended        atomic.Bool                        // the writer has made its last call
+	done         atomic.Pointer[chan struct{}]      // closed when the stream has ended; nil if nobody has asked for it
+}
+
+// endAt makes a time the stream's end, unless it ends before that.
+func (e *ending) endAt(at time.Duration, why *Reason) {
+	if e.at == 0 || at < e.at {
+		e.at, e.atEnds = at, why
+	}
+}
+
+// closed is the channel of all streams that had ended when it was asked for.
+var closed = func() *chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return &c
+}()
+
+// wait returns a channel that is closed when the stream has ended.
+func (e *ending) wait() <-chan struct{} {
+	c := make(chan struct{})
+	if e.done.CompareAndSwap(nil, &c) {
+		return c
+	}
+	return *e.done.Load()
+}
+
+// finish says that the stream has ended.
+func (e *ending) finish() {
+	e.ended.Store(true)
+	if c := e.done.Swap(closed); c != nil {
+		close(*c)
+	}
+}
+
+// Lifetime draws how long a stream with this MaxAge lives: from 80 to 100 % of it, so
+// that streams which began together do not end together.
+func Lifetime(maxAge time.Duration) time.Duration {
+	return maxAge - rand.N(maxAge/5+1)
+}

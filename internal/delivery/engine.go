@@ -1,0 +1,147 @@
+package delivery
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/fanfare-go/fanfare"
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/guard"
+	"github.com/fanfare-go/fanfare/internal/status"
+	"github.com/fanfare-go/fanfare/internal/streamctx"
+)
+
+// Config is what a handler of either transport is configured with.
+type Config struct {
+	Name         string // of the package, for errors and the log
+	Broadcaster  broadcast.Broadcaster
+	Topics       []string
+	Grant        func(*http.Request) (*fanfare.Grant, error)
+	ErrorHandler func(http.ResponseWriter, *http.Request, error)
+	Logger       *slog.Logger // nil: slog.Default()
+}
+
+// Engine serves the requests of one handler, and has what its streams share.
+type Engine struct {
+	Config
+	everybody *fanfare.Grant // what each client gets where there is no Config.Grant
+
+	servers servers
+	clock   clock
+	workers workers
+	counts  counts
+	batches batches
+
+	warnOfDeadline sync.Once
+}
+
+// NewEngine returns the engine of a handler. What is impossible in its configuration
+// refuses each request, with an error that names the field.
+func NewEngine(c Config) *Engine {
+	return &Engine{Config: c, everybody: &fanfare.Grant{Topics: c.Topics}}
+}
+
+func (e *Engine) log() *slog.Logger { return cmp.Or(e.Logger, slog.Default()) }
+
+// ServeHTTP serves a request: it becomes a stream, or is refused.
+func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request, t Transport) {
+	if streamctx.Probed(w, r) {
+		return
+	}
+	claim := streamctx.ClaimOf(w, r)
+	defer claim.Leave()
+	mode, err := t.Check(w, claim.Writer, r)
+	if err != nil {
+		e.refuse(w, r, err)
+		return
+	}
+	o, err := e.open(r.WithContext(claim.Context), mode)
+	if err != nil {
+		e.refuse(w, r, err)
+		return
+	}
+	defer o.abandon() // what did not begin, also after a panic in a wrapper's Hijack or WriteHeader
+	if err := claim.Take(); err != nil {
+		e.log().Info(e.Name+": a stream came too late", "path", r.URL.Path, "reason", err)
+		return
+	}
+	if err := t.Begin(claim.Writer, r, o); err != nil {
+		e.refuse(w, r, err)
+	}
+}
+
+// grant asks the handler's Grant what the client gets. ctx is the stream's.
+func (e *Engine) grant(r *http.Request, ctx func() context.Context) (g *fanfare.Grant, err error) {
+	if e.Grant == nil {
+		if len(e.Topics) == 0 {
+			return nil, fmt.Errorf("%s: Handler has neither Topics nor Grant", e.Name)
+		}
+		return e.everybody, nil
+	}
+	r = r.WithContext(ctx())
+	err = guard.Call("Handler.Grant", func() (err error) {
+		g, err = e.Grant(r)
+		return err
+	})
+	if p, ok := errors.AsType[*guard.PanicError](err); ok && p.Value == http.ErrAbortHandler {
+		panic(http.ErrAbortHandler) // which net/http expects: it ends the request
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case g == nil:
+		return nil, fmt.Errorf("%s: Handler.Grant returned neither a Grant nor an error", e.Name)
+	case len(g.Topics) == 0:
+		return nil, fmt.Errorf("%s: Handler.Grant returned a Grant without Topics", e.Name)
+	case !g.Expires.IsZero() && !time.Now().Before(g.Expires):
+		return nil, &fanfare.Refusal{Status: http.StatusUnauthorized, Err: errors.New("the Grant had expired already")}
+	}
+	return g, nil
+}
+
+// refuse answers a request that gets no stream, and logs and counts it once.
+func (e *Engine) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	refusal, err := refusalOf(err)
+	level := slog.LevelInfo
+	switch {
+	case r.Context().Err() != nil && errors.Is(err, context.Canceled):
+		level = slog.LevelDebug // the client has left: it is nobody's fault, and counts for nothing
+	case refusal.Status == http.StatusInternalServerError:
+		level = slog.LevelError
+	}
+	if level != slog.LevelDebug {
+		e.counts.refuse(refusal.Status)
+	}
+	e.log().Log(context.WithoutCancel(r.Context()), level, e.Name+": refused a stream",
+		"path", r.URL.Path, "status", refusal.Status, "reason", err)
+	if e.ErrorHandler != nil {
+		e.ErrorHandler(w, r, err)
+		return
+	}
+	fanfare.Refuse(w, r, &refusal)
+}
+
+// refusalOf returns how an error refuses a request. The error is another one where it
+// is a Refusal whose status cannot refuse.
+func refusalOf(err error) (fanfare.Refusal, error) {
+	refusal, ok := errors.AsType[*fanfare.Refusal](err)
+	switch {
+	case ok && refusal.Status == 0:
+		r := *refusal
+		r.Status = http.StatusForbidden
+		return r, err
+	case ok && status.Refuses(refusal.Status):
+		return *refusal, err
+	case ok:
+		err = fmt.Errorf("%w: the Status of a Refusal must be 204 or from 400 to 599", err)
+	case errors.Is(err, broadcast.ErrClosed):
+		return fanfare.Refusal{Status: http.StatusServiceUnavailable}, err
+	}
+	return fanfare.Refusal{Status: http.StatusInternalServerError}, err
+}

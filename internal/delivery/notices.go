@@ -1,0 +1,197 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+
+	"github.com/fanfare-go/fanfare"
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/guard"
+)
+
+// errGapNotSent ends a stream whose wire does not send gaps.
+var errGapNotSent = errors.New("a gap is not sent on this wire")
+
+// firstPoll polls for the first time and prepares what the stream begins with: where
+// it begins or a gap, then what follows. The state that a client begins with if it does
+// not resume (fresh) goes before the position and without IDs: cut in the middle, the
+// client comes back without a position, and gets all of it again.
+func (s *Stream) firstPoll(fresh bool) error {
+	b := s.engine.batches.get()
+	b.opens = true
+	s.opening = b
+	begin := s.sub.Position()
+	n, err := s.sub.Poll(b.messages[:s.pollSize])
+	if gap, ok := errors.AsType[*broadcast.GapError](err); ok {
+		if err := s.sendGap(b, gap); err != nil {
+			b.drop()
+			return err
+		}
+		b.polled = n
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if fresh {
+		if err := s.snapshot(b); err != nil {
+			return err
+		}
+	}
+	first, n, gap, err := s.addLast(b, n, begin)
+	if err != nil {
+		return err
+	}
+	s.send(b, fanfare.Notice{Kind: fanfare.Ready, ID: begin})
+	if gap != nil {
+		if err := s.sendGap(b, gap); err != nil {
+			b.drop()
+			return err
+		}
+	}
+	b.polled = copy(b.messages[:], b.messages[first:n])
+	clear(b.messages[b.polled:n])
+	s.sentNews = s.sentNews || fresh
+	return nil
+}
+
+// addLast adds the messages up to where the stream begins, which are those of
+// Grant.Last, without their IDs. It polls on until they are all there, and returns
+// which polled messages are left, and a gap that came with them.
+func (s *Stream) addLast(b *batch, polled int, begin broadcast.ID) (first, n int, gap *broadcast.GapError, err error) {
+	first, n = 0, polled
+	for first < n && !isAfter(b.messages[first].ID, begin) {
+		if frame := s.frame(b.messages[first], broadcast.ID{}); frame != nil {
+			b.addMessage(frame, false)
+		}
+		if first++; first < n {
+			continue
+		}
+		clear(b.messages[:n])
+		if n, err = s.sub.Poll(b.messages[:s.pollSize]); err != nil && !errors.As(err, &gap) {
+			return 0, n, nil, err
+		}
+		first = 0
+	}
+	return first, n, gap, nil
+}
+
+// isAfter reports whether a message comes after a position. One of another epoch does.
+func isAfter(id, position broadcast.ID) bool {
+	return id.Epoch() != position.Epoch() || id.Seq() > position.Seq()
+}
+
+// send adds a notice, and reports whether it is sent at all.
+func (s *Stream) send(b *batch, n fanfare.Notice) bool {
+	frame := s.engine.encodeNotice(s.codec, n)
+	b.add(frame)
+	s.sentPosition = n.ID
+	return frame != nil
+}
+
+// sendGap adds a gap. Where a snapshot follows, the gap has a position that resumes as
+// a gap, so that a client that is cut within the snapshot gets it again.
+func (s *Stream) sendGap(b *batch, gap *broadcast.GapError) error {
+	s.sentNews = true
+	n := fanfare.Notice{Kind: fanfare.Gap, ID: gap.ID, Topics: gap.Topics}
+	if s.grant.Snapshot != nil {
+		n.ID = unknown
+	}
+	if !s.send(b, n) {
+		return errGapNotSent
+	}
+	b.gaps++
+	if s.grant.Snapshot == nil {
+		return nil
+	}
+	if err := s.snapshot(b); err != nil {
+		return err
+	}
+	s.send(b, fanfare.Notice{Kind: fanfare.Position, ID: gap.ID})
+	return nil
+}
+
+// snapshot adds the messages of the Grant's Snapshot, if it has one.
+func (s *Stream) snapshot(b *batch) error {
+	if s.grant.Snapshot == nil {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(s.Context())
+	defer cancel()
+	s.ending.stopSnapshot.Store(&cancel)
+	if s.ending.why.Load() != nil {
+		cancel() // End came before there was something to stop
+	}
+	var state []broadcast.Message
+	err := guard.Call("Grant.Snapshot", func() (err error) {
+		state, err = s.grant.Snapshot(ctx)
+		return err
+	})
+	for i := range state {
+		if frame := s.engine.encode(s.codec, &state[i], broadcast.ID{}); frame != nil {
+			b.addMessage(frame, false)
+		}
+	}
+	return err
+}
+
+// changeTopics gives the client the topics that it has asked for, if it is granted
+// them, and adds the answer. The state of the new topics goes before the answer, as
+// it does before the position where a stream begins.
+func (s *Stream) changeTopics(b *batch, w *Worker) error {
+	wanted := s.wanted.Swap(nil)
+	if wanted == nil {
+		return nil
+	}
+	w.Wait() // for the Grant
+	answer := fanfare.Notice{Kind: fanfare.Topics}
+	if err := s.change(*wanted); err != nil {
+		refusal, err := refusalOf(err)
+		answer.Status = refusal.Status
+		level := slog.LevelInfo
+		if answer.Status == http.StatusInternalServerError {
+			level = slog.LevelError
+		}
+		s.engine.log().Log(context.Background(), level, s.engine.Name+": refused other topics", "status", answer.Status, "reason", err)
+	} else if err := s.snapshot(b); err != nil {
+		return err
+	}
+	answer.ID, answer.Topics = s.sub.Position(), s.grant.Topics
+	s.send(b, answer)
+	return nil
+}
+
+// change asks the Grant for other topics and subscribes to what it returns. After an
+// error the client has what it had.
+func (s *Stream) change(topics []string) error {
+	sub, ok := s.sub.(broadcast.TopicSetter)
+	if !ok {
+		return fmt.Errorf("%s: the Broadcaster's Subscription is no broadcast.TopicSetter", s.engine.Name)
+	}
+	var granted *fanfare.Grant
+	err := guard.Call("Grant.Change", func() (err error) {
+		granted, err = s.grant.Change(topics)
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case granted == nil:
+		return fmt.Errorf("%s: Grant.Change returned neither a Grant nor an error", s.engine.Name)
+	}
+	if err := sub.SetTopics(granted.Topics); errors.Is(err, broadcast.ErrClosed) {
+		return err
+	} else if err != nil {
+		return &fanfare.Refusal{Status: http.StatusBadRequest, Err: err}
+	}
+	changed := *s.grant
+	changed.Topics, changed.Filter, changed.Snapshot = granted.Topics, granted.Filter, granted.Snapshot
+	if granted.Change != nil {
+		changed.Change = granted.Change
+	}
+	s.grant = &changed
+	return nil
+}

@@ -1,0 +1,127 @@
+package sse
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/fanfare-go/fanfare"
+	"github.com/fanfare-go/fanfare/internal/delivery"
+	"github.com/fanfare-go/fanfare/internal/wrappers"
+)
+
+// transport makes an event stream of one request.
+type transport struct {
+	*Handler
+	options Options // with defaults
+	query   url.Values
+
+	// Set by Check.
+	response *response
+	detach   bool
+}
+
+// Check wants a GET or a HEAD for an event stream, and a ResponseWriter that can
+// flush.
+func (t *transport) Check(w, server http.ResponseWriter, r *http.Request) (delivery.Mode, error) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		return delivery.Mode{}, refused(http.StatusMethodNotAllowed, "the method is "+r.Method)
+	}
+	if !acceptable(r) {
+		return delivery.Mode{}, refused(http.StatusNotAcceptable, "Accept excludes text/event-stream")
+	}
+	response, err := newResponse(server, r, &t.buffers, t.options)
+	if err != nil {
+		return delivery.Mode{}, err
+	}
+	t.response = response
+	t.detach = t.Detach && !t.polls() && detachable(server, r)
+	return delivery.Mode{Codec: t.codecs.of(t.query, t.detach), Detached: t.detach}, nil
+}
+
+func refused(status int, reason string) error {
+	return &fanfare.Refusal{Status: status, Err: errors.New(reason)}
+}
+
+func (t *transport) polls() bool { return delivery.Asks(t.query, "poll") }
+
+// detachable reports whether the connection of a request can be given to a stream. The
+// rest of a body would never be read, and closing the connection would reset it.
+func detachable(server http.ResponseWriter, r *http.Request) bool {
+	_, _, canHijack := wrappers.Find[http.Hijacker](server)
+	return canHijack && r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor >= 1 && r.ContentLength == 0
+}
+
+// Begin sends the header and writes the stream; a detached one goes on by itself.
+func (t *transport) Begin(server http.ResponseWriter, r *http.Request, o *delivery.Opening) error {
+	first := prologue(r, t.options)
+	if t.detach {
+		conn, head, err := hijack(server, &t.buffers, t.options)
+		if err != nil {
+			return err
+		}
+		o.Start(conn, append(head, chunk(first)...), t.options.Heartbeat, t.options.MaxAge)
+		return nil
+	}
+	if err := t.response.commit(t.options); err != nil {
+		t.warnOfDeadline.Do(func() {
+			cmp.Or(t.Logger, slog.Default()).Warn("sse: the connection's deadlines cannot be reached: http.Server's timeouts will cut streams, "+
+				"and a client that does not read is not cut; give the wrapper an Unwrap method",
+				"wrapper", fmt.Sprintf("%T", server), "error", err)
+		})
+	}
+	switch {
+	case r.Method == http.MethodHead:
+		t.response.End(delivery.Reason{})
+	case t.polls():
+		o.Poll(t.response, first)
+	default:
+		o.Serve(t.response, first, t.options.Heartbeat, t.options.MaxAge)
+	}
+	return nil
+}
+
+// acceptable reports whether the client's Accept admits an event stream: the
+// most specific range that matches decides (RFC 9110 section 12.5.1).
+func acceptable(r *http.Request) bool {
+	list := strings.Join(r.Header.Values("Accept"), ",")
+	if strings.Trim(list, ", \t") == "" {
+		return true
+	}
+	ranges := map[string]bool{}
+	for value := range strings.SplitSeq(list, ",") {
+		name, params, err := mime.ParseMediaType(value)
+		if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
+			continue
+		}
+		q, err := strconv.ParseFloat(params["q"], 64)
+		ranges[name] = err != nil || q > 0
+	}
+	for _, name := range []string{"text/event-stream", "text/*", "*/*"} {
+		if ok, stated := ranges[name]; stated {
+			return ok
+		}
+	}
+	return false
+}
+
+// prologue is what comes before everything. Its lines are part of the first block.
+func prologue(r *http.Request, o Options) []byte {
+	var b []byte
+	if delivery.Asks(r.URL.Query(), "padding") {
+		b = append(b, ':')
+		b = append(b, strings.Repeat(" ", 2048)...)
+		b = append(b, '\n')
+	}
+	if o.Retry > 0 {
+		b = fmt.Appendf(b, "retry: %d\n", max(1, o.Retry.Milliseconds()))
+	}
+	return b
+}
