@@ -1,0 +1,77 @@
+package delivery_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/fanfare-go/fanfare/internal/delivery"
+)
+
+// deadlines records the deadlines that are set, as times from the beginning.
+type deadlines struct {
+	began time.Time
+	set   []time.Duration
+}
+
+func (d *deadlines) SetWriteDeadline(at time.Time) error {
+	if at.IsZero() {
+		d.set = append(d.set, -1)
+	} else {
+		d.set = append(d.set, at.Sub(d.began))
+	}
+	return nil
+}
+
+func TestDeadline(t *testing.T) {
+	const s = time.Second
+	for _, test := range []struct {
+		name    string
+		timeout time.Duration
+		do      func(*delivery.Deadline)
+		want    []time.Duration // -1: none
+	}{
+		{"renewed only when less than half is left", 10 * s, func(d *delivery.Deadline) {
+			for range 12 {
+				d.Renew()
+				time.Sleep(s)
+			}
+		}, []time.Duration{10 * s, 16 * s}},
+		{"none without a timeout", 0, func(d *delivery.Deadline) { d.Renew(); d.Clear(); d.Fix() }, nil},
+		{"cleared between writes", 10 * s, func(d *delivery.Deadline) { d.Renew(); d.Clear(); d.Renew() }, []time.Duration{10 * s, -1, 10 * s}},
+		{"fixed once for all that is left", 10 * s, func(d *delivery.Deadline) {
+			d.Renew()
+			time.Sleep(s)
+			d.Fix()
+			time.Sleep(8 * s)
+			d.Renew()
+			d.Clear()
+			d.Fix()
+		}, []time.Duration{10 * s, 11 * s}},
+		{"cut at once, also once it is fixed", 10 * s, func(d *delivery.Deadline) { d.Fix(); time.Sleep(s); d.Cut(); d.Renew() }, []time.Duration{10 * s, s}},
+		{"cut without a timeout", 0, func(d *delivery.Deadline) { d.Cut() }, []time.Duration{0}},
+		{"not touched once the connection is somebody else's", 10 * s, func(d *delivery.Deadline) { d.Leave(); d.Cut(); d.Renew(); d.Fix() }, []time.Duration{10 * s}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				of := &deadlines{began: time.Now()}
+				test.do(&delivery.Deadline{Of: of, Timeout: test.timeout})
+				assert.Equal(t, test.want, of.set)
+			})
+		})
+	}
+}
+
+func TestLifetime(t *testing.T) {
+	seen := map[time.Duration]bool{}
+	for range 100 {
+		d := delivery.Lifetime(time.Hour)
+		assert.GreaterOrEqual(t, d, 48*time.Minute)
+		assert.LessOrEqual(t, d, time.Hour)
+		seen[d] = true
+	}
+	assert.Greater(t, len(seen), 90)
+	assert.Equal(t, time.Nanosecond, delivery.Lifetime(1))
+}

@@ -1,0 +1,49 @@
+package delivery
+
+import (
+	"net/http"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+)
+
+// Signal is a signal whose state can be set and read.
+type Signal struct{ signal }
+
+// The states of a Signal.
+const (
+	Writing  = writing
+	Notified = notified
+	Idle     = idle
+)
+
+func (s *Signal) State() int32         { return s.word.Load() }
+func (s *Signal) SetState(state int32) { s.word.Store(state) }
+func (s *Signal) Notify() bool         { return s.notify() }
+func (s *Signal) Begin()               { s.begin() }
+func (s *Signal) Rest() bool           { return s.rest() }
+
+// Forms is forms.
+type Forms struct{ forms }
+
+func (f *Forms) Get(m *broadcast.Message, encode func() []byte) []byte {
+	return f.get(m, encode).frame
+}
+
+// Bytes returns the size of what is kept.
+func (f *Forms) Bytes() int { return f.bytes }
+
+// Servers counts the http.Servers that an engine knows.
+func (e *Engine) Servers() int {
+	e.servers.mu.Lock()
+	defer e.servers.mu.Unlock()
+	return len(e.servers.all)
+}
+
+// ServerOf lets the engine know the server of a request.
+func (e *Engine) ServerOf(r *http.Request) { e.servers.of(r) }
+
+const (
+	FormSlots = formSlots
+	FormBytes = formBytes
+	MaxWrite  = maxWrite
+)
