@@ -35,8 +35,7 @@ func (r *recent) slot(seq uint64) *atomic.Pointer[form] { return &r.slots[seq%fo
 // form is a message as the bytes that go over the wire.
 type form struct {
 	id     broadcast.ID
-	mu     sync.Mutex // held to encode
-	done   atomic.Bool
+	once   sync.Once   // encodes
 	frame  []byte      // nil: no client gets the message
 	size   int         // what it counts in forms.bytes
 	warned atomic.Bool // a Filter's panic over this message has been logged
@@ -49,16 +48,10 @@ func (f *forms) get(m *broadcast.Message, encode func() []byte) *form {
 	if !kept {
 		return &form{id: m.ID, frame: encode()}
 	}
-	if p.done.Load() {
-		return p
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.done.Load() {
+	p.once.Do(func() {
 		p.frame = encode()
-		p.done.Store(true)
 		f.count(p)
-	}
+	})
 	return p
 }
 
