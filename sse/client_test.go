@@ -98,7 +98,9 @@ func follow(t *testing.T, c *sse.Client, s *scenario, configure func(r *http.Req
 
 type write = func(http.ResponseWriter, *http.Request)
 
-func TestClientResumes(t *testing.T) {
+// A Client resumes after the last event ID, which holds across connections, and waits for as
+// long as the server asked. 204 ends its events.
+func TestClientResumesAfterTheLastEventID(t *testing.T) {
 	s := &scenario{answers: []write{
 		streams("retry: 2000\nid: 1\ndata: one\n\nevent: tick\ndata: without an ID\n\nid: 2\n\ndata: half", 30*time.Second),
 		streams("data: two\n\nid: 3\ndata: three\n\nid\ndata: reset\n\n", 0),
@@ -117,7 +119,8 @@ func TestClientResumes(t *testing.T) {
 	require.LessOrEqual(t, s.at[1], 32500*time.Millisecond)
 }
 
-func TestClientBeginsAnywhere(t *testing.T) {
+// A Last-Event-ID header of the request is where the events begin.
+func TestClientBeginsAtTheLastEventIDOfItsRequest(t *testing.T) {
 	s := &scenario{answers: []write{streams("data: x\n\n", 0)}}
 	got, err := follow(t, &sse.Client{}, s, func(r *http.Request) { r.Header.Set("Last-Event-ID", "7") })
 	require.NoError(t, err)
@@ -126,7 +129,8 @@ func TestClientBeginsAnywhere(t *testing.T) {
 	require.Equal(t, "7", s.requests[1].Header.Get("Last-Event-ID"))
 }
 
-func TestClientPosts(t *testing.T) {
+// A body is sent with each request, and needs GetBody.
+func TestClientSendsTheBodyWithEachRequest(t *testing.T) {
 	s := &scenario{answers: []write{streams("id: 1\ndata: x\n\n", 0), answers(204)}}
 	_, err := follow(t, &sse.Client{}, s, func(r *http.Request) {
 		post, _ := http.NewRequest("POST", "http://memory/", strings.NewReader(`{"q":1}`))
@@ -142,7 +146,9 @@ func TestClientPosts(t *testing.T) {
 	require.ErrorContains(t, err, "Client.HTTPClient.Timeout is 1s")
 }
 
-func TestClientAndBadAnswers(t *testing.T) {
+// An answer that is no event stream ends the events with a ResponseError, unless Retry wants
+// another attempt. A connection that fails is tried again.
+func TestOnlyRetryLetsAClientPassABadAnswer(t *testing.T) {
 	temporary := func(e *sse.ResponseError) bool { return e.Temporary() }
 	for _, test := range []struct {
 		name   string
@@ -189,7 +195,8 @@ func TestClientAndBadAnswers(t *testing.T) {
 	require.LessOrEqual(t, s.at[2]-s.at[1], 2*time.Second)
 }
 
-func TestClientBacksOff(t *testing.T) {
+// The wait doubles up to MaxBackoff, and begins anew after an event.
+func TestClientBacksOffUntilAnEventArrives(t *testing.T) {
 	s := &scenario{}
 	for range 30 {
 		s.answers = append(s.answers, answers(503))
@@ -207,7 +214,8 @@ func TestClientBacksOff(t *testing.T) {
 	require.LessOrEqual(t, s.at[31]-s.at[30], 500*time.Millisecond, "an event is a good sign")
 }
 
-func TestClientBounds(t *testing.T) {
+// An event that exceeds MaxEvent ends the events: it would be as large the next time.
+func TestEventBeyondMaxEventEndsAClient(t *testing.T) {
 	big := "data: " + strings.Repeat("x", 2<<20) + "\n\n"
 	s := &scenario{answers: []write{streams(big, 0)}}
 	_, err := follow(t, &sse.Client{}, s, nil)
@@ -219,7 +227,8 @@ func TestClientBounds(t *testing.T) {
 	require.Len(t, got[0], 2<<20)
 }
 
-func TestClientOddIDs(t *testing.T) {
+// An event ID is sent back byte for byte. One that no header can carry ends the events.
+func TestEventIDIsSentBackAsItCame(t *testing.T) {
 	odd := "ü \" %0A \t\\;,"
 	s := &scenario{answers: []write{streams("id: "+odd+"\ndata: x\n\n", 0)}}
 	_, err := follow(t, &sse.Client{}, s, nil)
@@ -229,7 +238,9 @@ func TestClientOddIDs(t *testing.T) {
 	require.ErrorContains(t, err, "cannot be sent in a header")
 }
 
-func TestClientSilence(t *testing.T) {
+// A connection on which nothing arrives for Silence is replaced. Heartbeats count as life, and
+// a negative Silence waits for ever.
+func TestSilentConnectionIsReplaced(t *testing.T) {
 	beats := func(w http.ResponseWriter, r *http.Request) {
 		streams("id: 1\ndata: x\n\n", 0)(w, r)
 		for range 10 {
@@ -252,7 +263,8 @@ func TestClientSilence(t *testing.T) {
 	require.Greater(t, s.at[1], 10*time.Minute)
 }
 
-func TestClientEnds(t *testing.T) {
+// The events end with the loop, or with the context, whose cause is yielded last.
+func TestClientEndsWithTheLoopOrTheContext(t *testing.T) {
 	why := errors.New("why")
 	synctest.Test(t, func(t *testing.T) {
 		listener := memnet.Listen()
@@ -280,8 +292,8 @@ func TestClientEnds(t *testing.T) {
 	})
 }
 
-// TestClientExactlyOnce follows a Handler over a network that cuts.
-func TestClientExactlyOnce(t *testing.T) {
+// Over a network that cuts, a Client of a Handler gets each message once and in order.
+func TestClientGetsEachMessageOnceOverACutNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const messages = 300
 		var hub broadcast.Hub

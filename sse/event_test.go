@@ -44,7 +44,8 @@ func ExampleEvent_AppendText() {
 	// sse: invalid event: Type has a CR, LF or NUL: escape or remove it
 }
 
-func TestEvent_AppendText(t *testing.T) {
+// An event is written so that a client reads the same event.
+func TestEventOnTheWire(t *testing.T) {
 	for _, tt := range []struct {
 		name, why string
 		event     sse.Event
@@ -95,7 +96,8 @@ func TestEvent_AppendText(t *testing.T) {
 	}
 }
 
-func TestEvent_AppendText_refuses(t *testing.T) {
+// An event that a client would read differently is refused by an error that names the field.
+func TestEventThatClientsWouldReadDifferentlyIsRefused(t *testing.T) {
 	for _, tt := range []struct {
 		name, why string
 		event     sse.Event
@@ -125,7 +127,8 @@ func TestEvent_AppendText_refuses(t *testing.T) {
 	}
 }
 
-func TestEvent_AppendText_allocates(t *testing.T) {
+// AppendText grows its buffer at most once, and not at all where there is room.
+func TestAppendTextGrowsItsBufferOnce(t *testing.T) {
 	e := sse.Event{ID: "i", Type: "t", Data: []byte(strings.Repeat("line\r\n\r\n", 1000)), Retry: time.Second}
 	grown := testing.AllocsPerRun(10, func() { e.AppendText(nil) })
 	assert.LessOrEqual(t, grown, 2.0, "it grows once, however many lines there are; the race detector makes that two")

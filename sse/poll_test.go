@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -15,8 +14,9 @@ import (
 	"github.com/fanfare-go/fanfare/sse"
 )
 
-// TestPoll looks at each byte of long polling.
-func TestPoll(t *testing.T) {
+// With poll=1 the response ends with the first messages, or after 25 s with the position.
+// Without a position it ends at once.
+func TestLongPollEndsWithTheFirstMessages(t *testing.T) {
 	for _, detach := range []bool{false, true} {
 		var hub broadcast.Hub
 		grant := &fanfare.Grant{Topics: []string{"a"}, Last: 2}
@@ -56,9 +56,8 @@ func TestPoll(t *testing.T) {
 	}
 }
 
-// TestPollOfWhatIsFiltered is about messages that are not for this client: they are no
-// news, but move its position.
-func TestPollOfWhatIsFiltered(t *testing.T) {
+// Messages that Filter drops end no poll, but move the position.
+func TestFilteredMessagesMoveThePositionOfAPoll(t *testing.T) {
 	var hub broadcast.Hub
 	h := &sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) {
 		return &fanfare.Grant{Topics: []string{"a"}, Filter: func(*broadcast.Message) bool { return false }}, nil
@@ -84,16 +83,8 @@ func TestPollOfWhatIsFiltered(t *testing.T) {
 	})
 }
 
-// whole wants the stream to say this, and then to end.
-func (s *stream) whole(want string) {
-	s.t.Helper()
-	rest, err := s.rest()
-	require.NoError(s.t, err)
-	require.Equal(s.t, want, rest)
-}
-
-// TestPollsLoseNothing polls while messages flow.
-func TestPollsLoseNothing(t *testing.T) {
+// Polls that each resume after the one before get every message once.
+func TestPollsInARowLoseNothing(t *testing.T) {
 	var hub broadcast.Hub
 	serve(t, &sse.Handler{Broadcaster: &hub, Topics: []string{"a"}, Logger: silent}, func(t *testing.T, n *network) {
 		const messages = 500
@@ -121,22 +112,5 @@ func TestPollsLoseNothing(t *testing.T) {
 		}
 		require.Greater(t, polls, 10)
 		require.Less(t, polls, messages+10)
-	})
-}
-
-// TestHeartbeatsThatAPageSees tells the position with each heartbeat to who asks.
-func TestHeartbeatsThatAPageSees(t *testing.T) {
-	var hub broadcast.Hub
-	serve(t, &sse.Handler{Broadcaster: &hub, Topics: []string{"a"}, Logger: silent}, func(t *testing.T, n *network) {
-		s := n.get("/?heartbeat=1")
-		begin := s.begins()
-		for range 3 {
-			time.Sleep(15 * time.Second)
-			synctest.Wait()
-			s.says("id: " + begin + "\n\n")
-		}
-		s = n.get("/?heartbeat=1&envelope=1")
-		s.says("retry: 3000\nid: " + begin + "\ndata: {\"ready\":\"" + begin + "\"}\n\n")
-		s.says("id: " + begin + "\ndata: {\"position\":\"" + begin + "\"}\n\n")
 	})
 }

@@ -44,8 +44,8 @@ func ExampleHandler_Stats() {
 	// refused: map[405:1]
 }
 
-// TestStats follows a handler through all that it counts.
-func TestStats(t *testing.T) {
+// Stats counts streams, messages, gaps, refusals and ends.
+func TestStatsCountWhatAHandlerDid(t *testing.T) {
 	for _, detach := range []bool{false, true} {
 		t.Run(fmt.Sprint("detached: ", detach), func(t *testing.T) {
 			hub := &broadcast.Hub{Keep: 4}
@@ -107,8 +107,8 @@ func TestStats(t *testing.T) {
 	}
 }
 
-// TestStatsOfASlowClient has a client that stops reading, and shows for how long.
-func TestStatsOfASlowClient(t *testing.T) {
+// Stats shows how many streams lag, and for how long the slowest has.
+func TestStatsShowHowFarAClientLags(t *testing.T) {
 	hub := &broadcast.Hub{}
 	h := &sse.Handler{Broadcaster: hub, Topics: []string{"a"}, Logger: new(logbook).logger()}
 	serve(t, h, func(t *testing.T, n *network) {
@@ -130,8 +130,8 @@ func TestStatsOfASlowClient(t *testing.T) {
 	})
 }
 
-// TestStatsOfState counts what a fresh client begins with as well.
-func TestStatsOfState(t *testing.T) {
+// Messages of a Snapshot and the Last messages count as sent, not as replayed.
+func TestStatsCountSnapshotAndLast(t *testing.T) {
 	hub := &broadcast.Hub{}
 	h := &sse.Handler{Broadcaster: hub, Logger: new(logbook).logger(), Grant: func(*http.Request) (*fanfare.Grant, error) {
 		return &fanfare.Grant{Topics: []string{"a"}, Last: 2, Snapshot: func(context.Context) ([]broadcast.Message, error) {

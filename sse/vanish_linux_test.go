@@ -14,9 +14,9 @@ import (
 	"github.com/fanfare-go/fanfare/sse"
 )
 
-// TestAClientThatVanishes has clients whose connection acknowledges nothing any
-// more and says nothing about it, as a phone's does that lost its network.
-func TestAClientThatVanishes(t *testing.T) {
+// With ConnContext the kernel ends a connection that acknowledges nothing. Without it,
+// heartbeats fit in the buffer of its socket for a quarter of an hour.
+func TestConnContextFindsAVanishedClient(t *testing.T) {
 	const interval = 300 * time.Millisecond
 	for _, test := range []struct {
 		name   string

@@ -1,0 +1,122 @@
+package sse_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/sse"
+)
+
+// A handler needs no more than the methods of the Broadcaster interface.
+func TestAnyBroadcasterCanBeStreamed(t *testing.T) {
+	id := func(seq uint64) broadcast.ID { return broadcast.MakeID(2, seq) }
+	message := func(seq uint64) broadcast.Message {
+		return broadcast.Message{ID: id(seq), Topic: "a", Data: []byte("x")}
+	}
+	for _, test := range []struct {
+		name, why string
+		then      func(t *testing.T, n *network, b *scripted)
+		want      string
+		reason    string
+		errors    int // logged
+	}{
+		{"Shutdown", "without Finish it gets what is there", func(t *testing.T, n *network, b *scripted) {
+			b.mu.Lock() // not woken: the end itself makes it look
+			b.looks = append(b.looks, look{messages: []broadcast.Message{message(2), message(3)}})
+			b.mu.Unlock()
+			require.NoError(t, n.server.Shutdown(t.Context()))
+		}, "id: 2-2\ndata: x\n\nid: 2-3\ndata: x\n\n", "restart", 0},
+		{"an error of Poll", "it is ours, and the client comes back", func(t *testing.T, n *network, b *scripted) {
+			b.says(look{err: errors.New("the engine is on fire")})
+		}, "", "fault", 1},
+		{"an error of Poll with messages", "they come first", func(t *testing.T, n *network, b *scripted) {
+			b.says(look{messages: []broadcast.Message{message(2)}, err: errors.New("the engine is on fire")})
+		}, "id: 2-2\ndata: x\n\n", "fault", 1},
+		{"the end of the Broadcaster", "what is kept comes first", func(t *testing.T, n *network, b *scripted) {
+			b.says(look{messages: []broadcast.Message{message(2)}, err: broadcast.ErrClosed})
+		}, "id: 2-2\ndata: x\n\n", "restart", 0},
+		{"a wrapped end of the Broadcaster", "it is the end", func(t *testing.T, n *network, b *scripted) {
+			b.says(look{err: fmt.Errorf("over: %w", broadcast.ErrClosed)})
+		}, "", "restart", 0},
+		{"a wrapped gap", "it is a gap", func(t *testing.T, n *network, b *scripted) {
+			b.says(look{messages: []broadcast.Message{message(8)}, err: fmt.Errorf("behind: %w", &broadcast.GapError{ID: id(7), Topics: []string{"a"}})})
+			synctest.Wait()
+			b.says(look{err: broadcast.ErrClosed})
+		}, "event: gap\nid: 2-7\ndata: {\"gap\":\"2-7\",\"topics\":[\"a\"]}\n\nid: 2-8\ndata: x\n\n", "restart", 0},
+		{"wakes without cause", "it looks, and sleeps again", func(t *testing.T, n *network, b *scripted) {
+			for range 100 {
+				b.notify()
+			}
+			synctest.Wait()
+			b.says(look{messages: []broadcast.Message{message(2)}})
+			synctest.Wait()
+			b.says(look{err: broadcast.ErrClosed})
+		}, "id: 2-2\ndata: x\n\n", "restart", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			log := &logbook{}
+			b := &scripted{begin: id(1)}
+			h := &sse.Handler{Broadcaster: b, Topics: []string{"a"}, Logger: log.logger()}
+			serve(t, h, func(t *testing.T, n *network) {
+				s := n.get("/")
+				s.says("retry: 3000\nid: 2-1\n\n")
+				synctest.Wait()
+				test.then(t, n, b)
+				rest, err := s.rest()
+				require.NoError(t, err)
+				require.Equal(t, test.want, rest, test.why)
+				synctest.Wait()
+				require.True(t, b.closed, "the handler closes what it has opened")
+				require.Equal(t, test.reason, log.with("stream ended")[0]["reason"])
+				require.Len(t, log.with("sse: ended a stream"), test.errors)
+			})
+		})
+	}
+	t.Run("an error of the first Poll", func(t *testing.T) {
+		b := &scripted{begin: id(1), looks: []look{{err: errors.New("the engine is on fire")}}}
+		h := &sse.Handler{Broadcaster: b, Topics: []string{"a"}, Logger: silent}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		require.Equal(t, 500, w.Code, "nothing has been sent yet")
+		require.True(t, b.closed)
+	})
+	t.Run("a panic in Poll", func(t *testing.T) {
+		log := &logbook{}
+		b := &panics{scripted{begin: id(1)}, 1}
+		h := &sse.Handler{Broadcaster: b, Topics: []string{"a"}, Logger: log.logger()}
+		require.Panics(t, func() { h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)) }, "net/http has a way with these")
+		require.True(t, b.closed)
+		b = &panics{scripted{begin: id(1)}, 2}
+		w := httptest.NewRecorder()
+		h = &sse.Handler{Broadcaster: b, Topics: []string{"a"}, Logger: log.logger()}
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		require.Equal(t, "retry: 3000\nid: 2-1\n\n", w.Body.String(), "in the stream's own goroutine nobody else would recover")
+		require.True(t, b.closed)
+		require.Len(t, log.with("sse: ended a stream"), 1)
+	})
+}
+
+// panics is a Broadcaster whose Poll panics, at the last of so many calls.
+type panics struct {
+	scripted
+	left int
+}
+
+func (p *panics) Subscribe(ctx context.Context, o broadcast.SubscribeOptions) (broadcast.Subscription, error) {
+	_, err := p.scripted.Subscribe(ctx, o)
+	return p, err
+}
+
+func (p *panics) Poll(buf []*broadcast.Message) (int, error) {
+	if p.left--; p.left == 0 {
+		panic("in Poll")
+	}
+	return p.scripted.Poll(buf)
+}
