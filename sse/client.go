@@ -247,7 +247,7 @@ type watchdog struct {
 }
 
 func (s *source) watch(bark func()) *watchdog {
-	silence := or(s.Silence, 45*time.Second)
+	silence := orDefault(s.Silence, 45*time.Second)
 	if silence == 0 {
 		return &watchdog{}
 	}
