@@ -119,6 +119,24 @@ func TestClientResumesAfterTheLastEventID(t *testing.T) {
 	require.LessOrEqual(t, s.at[1], 32500*time.Millisecond)
 }
 
+// A Client that cannot work yields an error that names the field, and makes no request.
+func TestClientNamesTheFieldThatCannotBe(t *testing.T) {
+	for _, test := range []struct {
+		client sse.Client
+		want   string
+	}{
+		{sse.Client{HTTPClient: &http.Client{Timeout: time.Second}}, "sse: Client.HTTPClient.Timeout is 1s"},
+		{sse.Client{MaxBackoff: -time.Second}, "sse: Client.MaxBackoff is -1s: set it to 0 for 30s"},
+		{sse.Client{MaxEvent: -1}, "sse: Client.MaxEvent is -1: set it to 0 for 1048576"},
+	} {
+		s := &scenario{answers: []write{streams("data: x\n\n", 0)}}
+		got, err := follow(t, &test.client, s, nil)
+		require.ErrorContains(t, err, test.want)
+		require.Empty(t, got)
+		require.Empty(t, s.requests)
+	}
+}
+
 // A Last-Event-ID header of the request is where the events begin.
 func TestClientBeginsAtTheLastEventIDOfItsRequest(t *testing.T) {
 	s := &scenario{answers: []write{streams("data: x\n\n", 0)}}
@@ -142,8 +160,6 @@ func TestClientSendsTheBodyWithEachRequest(t *testing.T) {
 
 	_, err = follow(t, &sse.Client{}, &scenario{}, func(r *http.Request) { r.Method, r.Body = "POST", io.NopCloser(strings.NewReader("x")) })
 	require.ErrorContains(t, err, "GetBody")
-	_, err = follow(t, &sse.Client{HTTPClient: &http.Client{Timeout: time.Second}}, &scenario{}, nil)
-	require.ErrorContains(t, err, "Client.HTTPClient.Timeout is 1s")
 }
 
 // An answer that is no event stream ends the events with a ResponseError, unless Retry wants

@@ -57,7 +57,6 @@ func TestMaxEventBoundsDataAndLines(t *testing.T) {
 	t.Run("default", func(t *testing.T) {
 		fits := "data: " + x(1<<20) + "\n\n"
 		assert.Equal(t, "EOF", readAll(strings.NewReader(fits), 0).Err)
-		assert.Equal(t, "EOF", readAll(strings.NewReader(fits), -1).Err)
 		assert.Equal(t, "sse: event too large: more than 1048576 bytes", readAll(strings.NewReader("data: x"+fits[6:]), 0).Err)
 	})
 	t.Run("none to speak of", func(t *testing.T) {
@@ -123,4 +122,19 @@ func TestBufferStaysSmallWhileLittleArrives(t *testing.T) {
 	for _, n := range asked {
 		assert.LessOrEqual(t, n, 1<<10, "while little comes the buffer stays small")
 	}
+}
+
+// A negative MaxEvent is an error of the first Read that names the field, and the source
+// is not read.
+func TestNegativeMaxEventIsAnError(t *testing.T) {
+	r := sse.NewReader(strings.NewReader("data: a\n\n"))
+	r.MaxEvent = -1
+	for range 2 {
+		_, err := r.Read()
+		require.EqualError(t, err, "sse: Reader.MaxEvent is -1: set it to 0 for 1048576")
+	}
+	r.MaxEvent = 0
+	e, err := r.Read()
+	require.NoError(t, err)
+	assert.Equal(t, "a", string(e.Data))
 }
