@@ -36,13 +36,13 @@ func TestFailureShowsWhatArrived(t *testing.T) {
 		{"Next of a stream that has ended", func(n *news, s *ssetest.Stream) { n.Hub.Close(); s.Next(); s.Next() }, []string{
 			"the stream has ended", "status 200", `"tick" "hello" (id "`}},
 		{"Next of a stream that says nothing", func(n *news, s *ssetest.Stream) { s.Next(); s.Next() }, []string{
-			"nothing came in 1m0s", "heartbeats", `"tick" "hello"`}},
+			"nothing arrived in 1m0s", "heartbeats", `"tick" "hello"`}},
 		{"All of a stream that does not end", func(n *news, s *ssetest.Stream) {
 			for range s.All() {
 			}
 		}, []string{"does not end", `"tick" "hello"`}},
 		{"End of a stream that does not end", func(n *news, s *ssetest.Stream) { s.End() }, []string{"does not end", `"tick" "hello"`}},
-		{"Quiet of a stream that says something", func(n *news, s *ssetest.Stream) { s.Quiet(time.Second) }, []string{"an event has come", `"tick" "hello"`}},
+		{"Quiet of a stream that says something", func(n *news, s *ssetest.Stream) { s.Quiet(time.Second) }, []string{"an event has arrived", `"tick" "hello"`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -63,7 +63,7 @@ func TestFailureShowsWhatArrived(t *testing.T) {
 			said := failing.Said(t, func(tb testing.TB) {
 				ssetest.Connect(tb, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }), get())
 			})
-			require.Contains(t, said, "no answer: none has come in 1m0s")
+			require.Contains(t, said, "no answer: none has arrived in 1m0s")
 		})
 	})
 }
