@@ -29,35 +29,35 @@ func TestAnyBroadcasterCanBeStreamed(t *testing.T) {
 	}{
 		{"Shutdown", "without Finish it gets what is there", func(t *testing.T, n *network, b *scripted) {
 			b.mu.Lock() // not woken: the end itself makes it look
-			b.looks = append(b.looks, look{messages: []broadcast.Message{message(2), message(3)}})
+			b.results = append(b.results, pollResult{messages: []broadcast.Message{message(2), message(3)}})
 			b.mu.Unlock()
 			require.NoError(t, n.server.Shutdown(t.Context()))
 		}, "id: 2-2\ndata: x\n\nid: 2-3\ndata: x\n\n", "restart", 0},
 		{"an error of Poll", "it is ours, and the client comes back", func(t *testing.T, n *network, b *scripted) {
-			b.says(look{err: errors.New("the engine is on fire")})
+			b.returns(pollResult{err: errors.New("the engine is on fire")})
 		}, "", "fault", 1},
 		{"an error of Poll with messages", "they come first", func(t *testing.T, n *network, b *scripted) {
-			b.says(look{messages: []broadcast.Message{message(2)}, err: errors.New("the engine is on fire")})
+			b.returns(pollResult{messages: []broadcast.Message{message(2)}, err: errors.New("the engine is on fire")})
 		}, "id: 2-2\ndata: x\n\n", "fault", 1},
 		{"the end of the Broadcaster", "what is kept comes first", func(t *testing.T, n *network, b *scripted) {
-			b.says(look{messages: []broadcast.Message{message(2)}, err: broadcast.ErrClosed})
+			b.returns(pollResult{messages: []broadcast.Message{message(2)}, err: broadcast.ErrClosed})
 		}, "id: 2-2\ndata: x\n\n", "restart", 0},
 		{"a wrapped end of the Broadcaster", "it is the end", func(t *testing.T, n *network, b *scripted) {
-			b.says(look{err: fmt.Errorf("over: %w", broadcast.ErrClosed)})
+			b.returns(pollResult{err: fmt.Errorf("over: %w", broadcast.ErrClosed)})
 		}, "", "restart", 0},
 		{"a wrapped gap", "it is a gap", func(t *testing.T, n *network, b *scripted) {
-			b.says(look{messages: []broadcast.Message{message(8)}, err: fmt.Errorf("behind: %w", &broadcast.GapError{ID: id(7), Topics: []string{"a"}})})
+			b.returns(pollResult{messages: []broadcast.Message{message(8)}, err: fmt.Errorf("behind: %w", &broadcast.GapError{ID: id(7), Topics: []string{"a"}})})
 			synctest.Wait()
-			b.says(look{err: broadcast.ErrClosed})
+			b.returns(pollResult{err: broadcast.ErrClosed})
 		}, "event: gap\nid: 2-7\ndata: {\"gap\":\"2-7\",\"topics\":[\"a\"]}\n\nid: 2-8\ndata: x\n\n", "restart", 0},
 		{"wakes without cause", "it looks, and sleeps again", func(t *testing.T, n *network, b *scripted) {
 			for range 100 {
 				b.notify()
 			}
 			synctest.Wait()
-			b.says(look{messages: []broadcast.Message{message(2)}})
+			b.returns(pollResult{messages: []broadcast.Message{message(2)}})
 			synctest.Wait()
-			b.says(look{err: broadcast.ErrClosed})
+			b.returns(pollResult{err: broadcast.ErrClosed})
 		}, "id: 2-2\ndata: x\n\n", "restart", 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -66,7 +66,7 @@ func TestAnyBroadcasterCanBeStreamed(t *testing.T) {
 			h := &sse.Handler{Broadcaster: b, Topics: []string{"a"}, Logger: log.logger()}
 			serve(t, h, func(t *testing.T, n *network) {
 				s := n.get("/")
-				s.says("retry: 3000\nid: 2-1\n\n")
+				s.expect("retry: 3000\nid: 2-1\n\n")
 				synctest.Wait()
 				test.then(t, n, b)
 				rest, err := s.rest()
@@ -80,7 +80,7 @@ func TestAnyBroadcasterCanBeStreamed(t *testing.T) {
 		})
 	}
 	t.Run("an error of the first Poll", func(t *testing.T) {
-		b := &scripted{begin: id(1), looks: []look{{err: errors.New("the engine is on fire")}}}
+		b := &scripted{begin: id(1), results: []pollResult{{err: errors.New("the engine is on fire")}}}
 		h := &sse.Handler{Broadcaster: b, Topics: []string{"a"}, Logger: silent}
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))

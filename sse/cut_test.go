@@ -68,13 +68,13 @@ func TestNothingIsLostWhereverAStreamIsCut(t *testing.T) {
 						}
 						sent := record(t, h, target, c.lastEventID, func(w *recorder) {
 							if test.overrun {
-								letGo := w.stuck()
+								unblock := w.block()
 								c.publish("b")
 								synctest.Wait()
 								for range 6 {
 									c.publish("a")
 								}
-								letGo()
+								unblock()
 							}
 							c.publish("a")
 							c.publish("c")

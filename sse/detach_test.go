@@ -249,7 +249,7 @@ func TestHeadPrecedesTheEnd(t *testing.T) {
 	}
 	serve(t, h, func(t *testing.T, n *network) {
 		begin := position(t, &hub)
-		first := n.stuck("/") // the clock has begun
+		first := n.getUnread("/") // the clock has begun
 		defer first.Close()
 		time.Sleep(time.Second)
 		for range 16 {

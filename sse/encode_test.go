@@ -25,24 +25,24 @@ func TestEncodeOnTheWire(t *testing.T) {
 			encode: func(m *broadcast.Message) (sse.Event, bool) {
 				return sse.Event{ID: "forged", Type: m.Topic, Retry: time.Hour, Data: append([]byte("> "), m.Data...)}, string(m.Data) != "no"
 			},
-			looks: wirePoll(wireMessage(0x2a, "tick", "no"), wireMessage(0x2b, "tick", "x")),
-			want:  wireBegin + "event: prices\nid: 1f-2b\ndata: > x\n\n"},
+			results: wirePoll(wireMessage(0x2a, "tick", "no"), wireMessage(0x2b, "tick", "x")),
+			want:    wireBegin + "event: prices\nid: 1f-2b\ndata: > x\n\n"},
 		{name: "Encode without data", why: "what Encode wants sent is to fire",
-			encode: func(m *broadcast.Message) (sse.Event, bool) { return sse.Event{}, true },
-			looks:  wirePoll(wireMessage(0x2a, "tick", "x")),
-			want:   wireBegin + "id: 1f-2a\ndata: \n\n"},
+			encode:  func(m *broadcast.Message) (sse.Event, bool) { return sse.Event{}, true },
+			results: wirePoll(wireMessage(0x2a, "tick", "x")),
+			want:    wireBegin + "id: 1f-2a\ndata: \n\n"},
 		{name: "Encode of binary", why: "Encode has made text of it",
 			encode: func(m *broadcast.Message) (sse.Event, bool) {
 				return sse.Event{Data: fmt.Appendf(nil, "%x", m.Data)}, true
 			},
-			looks: wirePoll(broadcast.Message{ID: wireID(0x2a), Topic: "prices", Data: []byte{0xff}, Binary: true}),
-			want:  wireBegin + "id: 1f-2a\ndata: ff\n\n"},
+			results: wirePoll(broadcast.Message{ID: wireID(0x2a), Topic: "prices", Data: []byte{0xff}, Binary: true}),
+			want:    wireBegin + "id: 1f-2a\ndata: ff\n\n"},
 		{name: "Encode in an envelope", why: "it makes the data, not the envelope", target: "?envelope=1",
 			encode: func(m *broadcast.Message) (sse.Event, bool) {
 				return sse.Event{ID: "forged", Type: "shout", Data: []byte("X")}, true
 			},
-			looks: wirePoll(wireMessage(0x2a, "tick", "x")),
-			want:  wireBeginEnvelope + "id: 1f-2a\ndata: {\"id\":\"1f-2a\",\"topic\":\"prices\",\"type\":\"shout\",\"data\":\"X\"}\n\n"},
+			results: wirePoll(wireMessage(0x2a, "tick", "x")),
+			want:    wireBeginEnvelope + "id: 1f-2a\ndata: {\"id\":\"1f-2a\",\"topic\":\"prices\",\"type\":\"shout\",\"data\":\"X\"}\n\n"},
 	})
 }
 

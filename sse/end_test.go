@@ -88,7 +88,7 @@ func TestStreamEndsOnceWithAReason(t *testing.T) {
 			serve(t, middleware, func(t *testing.T, n *network) {
 				s := n.get("/" + strings.TrimPrefix(test.target, "/"))
 				began := time.Now()
-				id := s.begins()
+				id := s.expectBegin()
 				require.Zero(t, left.Load())
 				require.Equal(t, 1, hub.Stats().Subscriptions)
 				if test.end != nil {
@@ -133,7 +133,7 @@ func TestPendingMessagesPrecedeTheEnd(t *testing.T) {
 			hub := broadcast.Hub{Keep: 2 * messages}
 			h := &sse.Handler{Broadcaster: &hub, Topics: []string{"a"}}
 			serve(t, h, func(t *testing.T, n *network) {
-				c := n.stuck("/")
+				c := n.getUnread("/")
 				synctest.Wait()
 				var last string
 				for i := range messages {
@@ -228,7 +228,7 @@ func TestPanicInSubscriptionCloseIsRecovered(t *testing.T) {
 	h := &sse.Handler{Broadcaster: &closePanics{scripted{begin: broadcast.MakeID(7, 1)}}, Topics: []string{"a"}, Logger: silent}
 	serve(t, h, func(t *testing.T, n *network) {
 		s := n.get("/")
-		s.begins()
+		s.expectBegin()
 		s.cancel()
 		time.Sleep(time.Second)
 	})

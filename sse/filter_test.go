@@ -32,25 +32,25 @@ func TestFilterDropsForOneClient(t *testing.T) {
 	}}
 	serve(t, h, func(t *testing.T, n *network) {
 		me, other := n.get("/?me=me"), n.get("/?me=other")
-		me.begins()
-		other.begins()
+		me.expectBegin()
+		other.expectBegin()
 		put := func(data string) string {
 			id, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", Type: "tick", From: "me", Data: []byte(data)})
 			require.NoError(t, err)
 			return id.String()
 		}
 		id := put("hello")
-		other.says(tick(id, "hello"))
-		require.Empty(t, me.now())
-		me.says("id: " + id + "\n\n") // with a heartbeat, so that it does not grow too old
+		other.expect(tick(id, "hello"))
+		require.Empty(t, me.received())
+		me.expect("id: " + id + "\n\n") // with a heartbeat, so that it does not grow too old
 		time.Sleep(20 * time.Second)
-		other.now() // heartbeats
-		me.now()
+		other.received() // heartbeats
+		me.received()
 
 		poison := put("poison")
 		after := put("after")
-		other.says(tick(after, "after"))
-		me.says("id: " + after + "\n\n")
+		other.expect(tick(after, "after"))
+		me.expect("id: " + after + "\n\n")
 		lines := log.with("dropped a message")
 		require.Len(t, lines, 1, "once for the message, not for each stream")
 		require.Equal(t, "ERROR", lines[0]["level"])
@@ -59,8 +59,8 @@ func TestFilterDropsForOneClient(t *testing.T) {
 		require.Contains(t, lines[0]["error"], "panic in Grant.Filter: in Filter")
 
 		s := n.get("/?me=me", "Last-Event-ID", id)
-		require.Equal(t, "retry: 3000\nid: "+id+"\n\n", s.now())
-		s.says("id: " + after + "\n\n")
+		require.Equal(t, "retry: 3000\nid: "+id+"\n\n", s.received())
+		s.expect("id: " + after + "\n\n")
 		require.Len(t, log.with("dropped a message"), 1, "nor for one that resumes")
 	})
 }
@@ -73,9 +73,9 @@ func TestHeartbeatsGoOnWhileFilterDropsAll(t *testing.T) {
 	}}
 	serve(t, h, func(t *testing.T, n *network) {
 		s := n.get("/")
-		s.begins()
+		s.expectBegin()
 		time.Sleep(time.Hour)
-		assert.NotEmpty(t, s.now(), "a heartbeat in an hour")
+		assert.NotEmpty(t, s.received(), "a heartbeat in an hour")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		assert.NoError(t, n.server.Shutdown(ctx), "Shutdown")

@@ -17,17 +17,17 @@ import (
 func TestGapsOnTheWire(t *testing.T) {
 	testWire(t, []wireCase{
 		{name: "a gap at the beginning", why: "it comes before everything, in a block with an id and with data",
-			looks: wireGap([]string{"prices", `"b"`}, wireMessage(0x2b, "tick", "x")),
+			results: wireGap([]string{"prices", `"b"`}, wireMessage(0x2b, "tick", "x")),
 			want: "retry: 3000\nevent: gap\nid: 1f-2a\ndata: {\"gap\":\"1f-2a\",\"topics\":[\"prices\",\"\\\"b\\\"\"]}\n\n" +
 				"event: tick\nid: 1f-2b\ndata: x\n\n"},
 		{name: "a gap in all topics", why: "then they are not listed",
-			looks: wireGap(nil),
-			want:  "retry: 3000\nevent: gap\nid: 1f-2a\ndata: {\"gap\":\"1f-2a\"}\n\n"},
+			results: wireGap(nil),
+			want:    "retry: 3000\nevent: gap\nid: 1f-2a\ndata: {\"gap\":\"1f-2a\"}\n\n"},
 		{name: "a gap later on", why: "it comes before the message that follows the loss",
-			looks: append(wirePoll(wireMessage(0x2a, "", "1")), wireGap([]string{"prices"}, wireMessage(0x2b, "", "2"))...),
-			want:  wireBegin + "id: 1f-2a\ndata: 1\n\nevent: gap\nid: 1f-2a\ndata: {\"gap\":\"1f-2a\",\"topics\":[\"prices\"]}\n\nid: 1f-2b\ndata: 2\n\n"},
+			results: append(wirePoll(wireMessage(0x2a, "", "1")), wireGap([]string{"prices"}, wireMessage(0x2b, "", "2"))...),
+			want:    wireBegin + "id: 1f-2a\ndata: 1\n\nevent: gap\nid: 1f-2a\ndata: {\"gap\":\"1f-2a\",\"topics\":[\"prices\"]}\n\nid: 1f-2b\ndata: 2\n\n"},
 		{name: "a gap without a position", why: "an empty id would clear the client's",
-			looks: []look{{err: &broadcast.GapError{}}}, want: "retry: 3000\nevent: gap\ndata: {\"gap\":\"\"}\n\n"},
+			results: []pollResult{{err: &broadcast.GapError{}}}, want: "retry: 3000\nevent: gap\ndata: {\"gap\":\"\"}\n\n"},
 	})
 }
 
@@ -56,14 +56,14 @@ func TestUnknownPositionResumesWithAGap(t *testing.T) {
 			{"as old as what is kept", "nothing is lost", a[1], "retry: 3000\nid: " + a[1] + "\n\n" + kept},
 		} {
 			for _, s := range []*stream{n.get("/", "Last-Event-ID", test.lastEventID), n.get("/?lastEventId=" + test.lastEventID)} {
-				require.Equal(t, test.want, s.now(), "%s: %s", test.name, test.why)
+				require.Equal(t, test.want, s.received(), "%s: %s", test.name, test.why)
 				s.cancel()
 			}
 		}
 		s := n.get("/", "Last-Event-ID", "nonsense")
-		s.says(told(before(t, a[2]), "") + kept)
+		s.expect(told(before(t, a[2]), "") + kept)
 		next := publish(t, hub, "b", "live")
-		s.says(tick(next, "live"))
+		s.expect(tick(next, "live"))
 		s.cancel()
 		synctest.Wait()
 	})

@@ -37,11 +37,11 @@ func TestHeadersAreSetForGETAndHEAD(t *testing.T) {
 			assert.Equal(t, []string{"no"}, s.Header.Values("X-Accel-Buffering"), method)
 			assert.Equal(t, "a=b", s.Header.Get("Set-Cookie"), "what others have set stays")
 			if method == "HEAD" {
-				s.ends()
+				s.expectEnd()
 				require.Zero(t, hub.Stats().Subscriptions, "a HEAD leaves nothing open")
 				continue
 			}
-			s.begins()
+			s.expectBegin()
 			require.EqualValues(t, -1, s.ContentLength)
 			s.cancel()
 			synctest.Wait()
@@ -167,11 +167,11 @@ func TestWrapperWithoutFlushIsRefusedByName(t *testing.T) {
 				}
 				for range 3 {
 					s := n.get("/")
-					s.begins()
+					s.expectBegin()
 					id := publish(t, &hub, "a", "x")
-					s.says(tick(id, "x"))
+					s.expect(tick(id, "x"))
 					time.Sleep(time.Minute)
-					require.Equal(t, ":\n:\n:\n:\n", s.now())
+					require.Equal(t, ":\n:\n:\n:\n", s.received())
 					s.cancel()
 					synctest.Wait()
 				}

@@ -51,7 +51,7 @@ func TestHeartbeatFollowsSilence(t *testing.T) {
 			}}
 			serve(t, h, func(t *testing.T, n *network) {
 				s := n.get("/")
-				s.begins()
+				s.expectBegin()
 				began := time.Now()
 				for after, topic := range test.at {
 					time.AfterFunc(after, func() { publish(t, &hub, topic, "x") })
@@ -64,7 +64,7 @@ func TestHeartbeatFollowsSilence(t *testing.T) {
 					}
 					time.Sleep(step)
 					at := time.Since(began)
-					switch sent := s.now(); {
+					switch sent := s.received(); {
 					case sent == "":
 					case sent == ":\n":
 						got = append(got, fmt.Sprint("beat ", at))
@@ -93,14 +93,14 @@ func TestPositionFollowsPendingMessages(t *testing.T) {
 		begin := position(t, &hub)
 		var want string
 		got := record(t, h, "/", "", func(w *recorder) {
-			letGo := w.stuck()
+			unblock := w.block()
 			want += tick(publish(t, &hub, "a", "1"), "1")
 			synctest.Wait() // it is on its way, and waits
 			want += tick(publish(t, &hub, "a", "2"), "2")
 			want += tick(publish(t, &hub, "a", "3"), "3")
 			last := publish(t, &hub, "other", "4")
 			time.Sleep(10500 * time.Millisecond)
-			letGo()
+			unblock()
 			time.Sleep(3500 * time.Millisecond)
 			want += "id: " + last + "\n\n:\n:\n"
 		})
@@ -113,14 +113,14 @@ func TestHeartbeatParameterMakesHeartbeatsPositions(t *testing.T) {
 	var hub broadcast.Hub
 	serve(t, &sse.Handler{Broadcaster: &hub, Topics: []string{"a"}, Logger: silent}, func(t *testing.T, n *network) {
 		s := n.get("/?heartbeat=1")
-		begin := s.begins()
+		begin := s.expectBegin()
 		for range 3 {
 			time.Sleep(15 * time.Second)
 			synctest.Wait()
-			s.says("id: " + begin + "\n\n")
+			s.expect("id: " + begin + "\n\n")
 		}
 		s = n.get("/?heartbeat=1&envelope=1")
-		s.says("retry: 3000\nid: " + begin + "\ndata: {\"ready\":\"" + begin + "\"}\n\n")
-		s.says("id: " + begin + "\ndata: {\"position\":\"" + begin + "\"}\n\n")
+		s.expect("retry: 3000\nid: " + begin + "\ndata: {\"ready\":\"" + begin + "\"}\n\n")
+		s.expect("id: " + begin + "\ndata: {\"position\":\"" + begin + "\"}\n\n")
 	})
 }

@@ -19,7 +19,7 @@ import (
 
 var silent = slog.New(slog.DiscardHandler)
 
-// logbook keeps what is logged.
+// logbook is a log whose lines a test looks up.
 type logbook struct {
 	mu    sync.Mutex
 	lines []map[string]any
@@ -40,7 +40,7 @@ func (l *logbook) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// with returns the lines whose message holds text.
+// with returns the lines whose message contains text.
 func (l *logbook) with(text string) (found []map[string]any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -60,10 +60,10 @@ func publish(t testing.TB, b broadcast.Broadcaster, topic, data string) string {
 	return id.String()
 }
 
-// tick is the block of such a message.
+// tick returns the block of a message that publish has published.
 func tick(id, data string) string { return "event: tick\nid: " + id + "\ndata: " + data + "\n\n" }
 
-// before returns the ID before that of a message.
+// before returns the ID that precedes id.
 func before(t testing.TB, id string) string {
 	t.Helper()
 	parsed, err := broadcast.ParseID(id)
@@ -71,7 +71,7 @@ func before(t testing.TB, id string) string {
 	return broadcast.MakeID(parsed.Epoch(), parsed.Seq()-1).String()
 }
 
-// position returns where the hub's log stands.
+// position returns the newest position of the hub.
 func position(t testing.TB, hub *broadcast.Hub) string {
 	t.Helper()
 	id, err := hub.Position(context.Background())
@@ -79,7 +79,7 @@ func position(t testing.TB, hub *broadcast.Hub) string {
 	return id.String()
 }
 
-// events reads what was sent as a browser would.
+// events parses what was sent, as a browser does.
 func events(t testing.TB, sent string) (all []sse.Event, lastEventID string) {
 	t.Helper()
 	r := sse.NewReader(strings.NewReader(sent))
@@ -98,11 +98,12 @@ func request(method, target string) *http.Request {
 	return r
 }
 
+// detachable is a handler of topic a that detaches its streams.
 func detachable(hub *broadcast.Hub) *sse.Handler {
 	return &sse.Handler{Broadcaster: hub, Topics: []string{"a"}, Detach: true, Logger: silent}
 }
 
-// heap returns how much is in use.
+// heap returns the bytes of heap in use.
 func heap() uint64 {
 	runtime.GC()
 	var m runtime.MemStats
@@ -110,15 +111,15 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// noFlush hides all that a ResponseWriter has beside its own three methods.
+// noFlush hides everything but the three methods of a ResponseWriter.
 type noFlush struct{ http.ResponseWriter }
 
-// flushOnly hides deadlines.
+// flushOnly hides everything but Flush.
 type flushOnly struct{ http.ResponseWriter }
 
 func (w flushOnly) Flush() { w.ResponseWriter.(http.Flusher).Flush() }
 
-// unwraps is as a wrapper should be.
+// unwraps wraps a ResponseWriter as it should, with Unwrap.
 type unwraps struct{ http.ResponseWriter }
 
 func (w unwraps) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -20,17 +20,17 @@ func TestIdleStreamSurvivesOverHTTP2(t *testing.T) {
 	serve(t, &sse.Handler{Broadcaster: &hub, Topics: []string{"a"}}, func(t *testing.T, n *network) {
 		s, other := n.get("/"), n.get("/")
 		require.Equal(t, 2, s.ProtoMajor)
-		s.begins()
-		other.begins()
+		s.expectBegin()
+		other.expectBegin()
 		time.Sleep(10 * time.Minute)
-		require.Equal(t, strings.Repeat(":\n", 40), s.now())
+		require.Equal(t, strings.Repeat(":\n", 40), s.received())
 		id := publish(t, &hub, "a", "x")
-		s.says(tick(id, "x"))
+		s.expect(tick(id, "x"))
 		other.cancel()
 		time.Sleep(12 * time.Second)
 		require.True(t, s.open(), "the end of another stream is its own")
 		require.NoError(t, hub.Close())
-		s.ends()
+		s.expectEnd()
 		require.EqualValues(t, 1, n.dials.Load())
 	}, overHTTP2)
 }
@@ -47,11 +47,11 @@ func TestStuckStreamLeavesItsHTTP2ConnectionOpen(t *testing.T) {
 		require.NoError(t, err)
 		defer stuck.Body.Close()
 		s := n.get("/")
-		s.begins()
+		s.expectBegin()
 		data := strings.Repeat("x", 1<<20)
 		began := time.Now()
 		for range 10 { // more than a client takes unread
-			s.says(tick(publish(t, &hub, "a", data), data))
+			s.expect(tick(publish(t, &hub, "a", data), data))
 		}
 		require.Equal(t, began, time.Now(), "nobody else waits")
 		for hub.Stats().Subscriptions == 2 {

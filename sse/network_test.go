@@ -28,12 +28,13 @@ type network struct {
 	dials     atomic.Int32
 }
 
-// get opens a stream; header are names and values.
+// get opens a stream and reads it. The header is names and values in turn.
 func (n *network) get(target string, header ...string) *stream {
 	n.t.Helper()
 	return n.do("GET", target, nil, header...)
 }
 
+// do sends a request and reads the answer.
 func (n *network) do(method, target string, body io.Reader, header ...string) *stream {
 	n.t.Helper()
 	ctx, cancel := context.WithCancel(n.t.Context())
@@ -51,8 +52,8 @@ func (n *network) do(method, target string, body io.Reader, header ...string) *s
 	return s
 }
 
-// stuck opens a stream that nobody reads.
-func (n *network) stuck(target string) net.Conn {
+// getUnread opens a stream, of which it reads nothing.
+func (n *network) getUnread(target string) net.Conn {
 	n.t.Helper()
 	c, err := n.listener.DialContext(n.t.Context(), "", "")
 	require.NoError(n.t, err)
@@ -62,8 +63,8 @@ func (n *network) stuck(target string) net.Conn {
 	return c
 }
 
-// serve runs test in a bubble of its own, with a server of h whose timeouts are
-// far too short for a stream. configure may change the server before it serves.
+// serve runs test in a bubble of its own, with a server of h whose timeouts are far too
+// short for a stream. configure may change the server before it starts.
 func serve(t *testing.T, h http.Handler, test func(t *testing.T, n *network), configure ...func(n *network)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -88,14 +89,14 @@ func serve(t *testing.T, h http.Handler, test func(t *testing.T, n *network), co
 	})
 }
 
-// overHTTP2 lets both sides of a network speak HTTP/2.
+// overHTTP2 configures both sides of a network for HTTP/2.
 func overHTTP2(n *network) {
 	var only http.Protocols
 	only.SetUnencryptedHTTP2(true)
 	n.server.Protocols, n.transport.Protocols = &only, &only
 }
 
-// stream is an open response, which is read in the background.
+// stream is an open response. It is read in the background.
 type stream struct {
 	t *testing.T
 	*http.Response
@@ -122,13 +123,13 @@ func (s *stream) read() {
 	}
 }
 
-// says wants exactly these bytes to come next.
-func (s *stream) says(want string) {
+// expect waits for exactly these bytes to arrive next.
+func (s *stream) expect(want string) {
 	s.t.Helper()
 	require.Equal(s.t, want, s.take(len(want)))
 }
 
-// take waits for so many bytes, fewer if the stream ends before.
+// take waits for a number of bytes, and returns fewer if the stream ends before.
 func (s *stream) take(size int) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,19 +137,19 @@ func (s *stream) take(size int) string {
 		s.more.Wait()
 	}
 	size = min(size, len(s.unread))
-	taken := string(s.unread[:size])
+	unread := string(s.unread[:size])
 	s.unread = s.unread[size:]
-	return taken
+	return unread
 }
 
-// now returns what has come by now.
-func (s *stream) now() string {
+// received returns what has arrived and was not returned yet.
+func (s *stream) received() string {
 	synctest.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	taken := string(s.unread)
+	unread := string(s.unread)
 	s.unread = nil
-	return taken
+	return unread
 }
 
 // open reports whether the stream has not ended.
@@ -159,38 +160,38 @@ func (s *stream) open() bool {
 	return s.err == nil
 }
 
-// rest waits for the end, and returns what came before it.
+// rest waits for the end, and returns what was not returned yet. The error is nil if the
+// response has a proper end.
 func (s *stream) rest() (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.err == nil {
 		s.more.Wait()
 	}
-	taken := string(s.unread)
+	unread := string(s.unread)
 	s.unread = nil
 	if errors.Is(s.err, io.EOF) {
-		return taken, nil
+		return unread, nil
 	}
-	return taken, s.err
+	return unread, s.err
 }
 
-// ends wants the stream to end as a response does, without another byte.
-func (s *stream) ends() {
+// expectEnd waits for a proper end, without another byte.
+func (s *stream) expectEnd() {
 	s.t.Helper()
 	rest, err := s.rest()
 	require.NoError(s.t, err)
 	require.Empty(s.t, rest)
 }
 
-// begins wants a stream's first block, and returns the position in it.
-func (s *stream) begins() string {
+// expectBegin waits for the first block of a stream, and returns its position.
+func (s *stream) expectBegin() string {
 	s.t.Helper()
-	s.says("retry: 3000\nid: ")
+	s.expect("retry: 3000\nid: ")
 	return s.line()
 }
 
-// line returns what comes before the next two ends of line, at most so much as
-// the longest ID has.
+// line returns what arrives before the next blank line.
 func (s *stream) line() string {
 	s.t.Helper()
 	var line string
@@ -202,8 +203,8 @@ func (s *stream) line() string {
 	return strings.TrimSuffix(line, "\n\n")
 }
 
-// whole wants the stream to say this, and then to end.
-func (s *stream) whole(want string) {
+// expectAll waits for a proper end, and for exactly these bytes before it.
+func (s *stream) expectAll(want string) {
 	s.t.Helper()
 	rest, err := s.rest()
 	require.NoError(s.t, err)

@@ -25,30 +25,30 @@ func TestLongPollEndsWithTheFirstMessages(t *testing.T) {
 		serve(t, h, func(t *testing.T, n *network) {
 			begin := position(t, &hub)
 			began := time.Now()
-			n.get("/?poll=1").whole("retry: 3000\nid: " + begin + "\n\n")
+			n.get("/?poll=1").expectAll("retry: 3000\nid: " + begin + "\n\n")
 			require.Zero(t, time.Since(began), "who has no position gets one at once")
 
 			// Nothing comes: after 25 s the client is told where it is, if that has moved.
 			quiet := "retry: 3000\nid: " + begin + "\n\n"
-			n.get("/?poll=1", "Last-Event-ID", begin).whole(quiet)
+			n.get("/?poll=1", "Last-Event-ID", begin).expectAll(quiet)
 			require.Equal(t, 25*time.Second, time.Since(began), "whatever MaxAge is, and without heartbeats")
 			s := n.get("/?poll=1", "Last-Event-ID", begin)
 			elsewhere := publish(t, &hub, "b", "not for it")
-			s.whole(quiet + "id: " + elsewhere + "\n\n")
+			s.expectAll(quiet + "id: " + elsewhere + "\n\n")
 
 			// Something comes, with what comes at the same time.
 			s = n.get("/?poll=1", "Last-Event-ID", elsewhere)
-			s.says("retry: 3000\nid: " + elsewhere + "\n\n")
+			s.expect("retry: 3000\nid: " + elsewhere + "\n\n")
 			time.Sleep(time.Second)
 			require.True(t, s.open())
 			one := publish(t, &hub, "a", "one")
-			s.whole(tick(one, "one"))
+			s.expectAll(tick(one, "one"))
 
 			// It was there already.
 			two, three := publish(t, &hub, "a", "two"), publish(t, &hub, "a", "three")
 			began = time.Now()
-			n.get("/?poll=1", "Last-Event-ID", one).whole("retry: 3000\nid: " + one + "\n\n" + tick(two, "two") + tick(three, "three"))
-			n.get("/?poll=1", "Last-Event-ID", "nonsense").whole("retry: 3000\nevent: gap\nid: " + elsewhere + "\ndata: {\"gap\":\"" + elsewhere + "\"}\n\n" +
+			n.get("/?poll=1", "Last-Event-ID", one).expectAll("retry: 3000\nid: " + one + "\n\n" + tick(two, "two") + tick(three, "three"))
+			n.get("/?poll=1", "Last-Event-ID", "nonsense").expectAll("retry: 3000\nevent: gap\nid: " + elsewhere + "\ndata: {\"gap\":\"" + elsewhere + "\"}\n\n" +
 				tick(one, "one") + tick(two, "two") + tick(three, "three"))
 			require.Zero(t, time.Since(began))
 			require.EqualValues(t, 1, n.dials.Load(), "over one connection")
@@ -67,17 +67,17 @@ func TestFilteredMessagesMoveThePositionOfAPoll(t *testing.T) {
 		s := n.get("/?poll=1", "Last-Event-ID", begin)
 		time.Sleep(time.Second)
 		last := publish(t, &hub, "a", "for others")
-		s.whole("retry: 3000\nid: " + begin + "\n\nid: " + last + "\n\n")
+		s.expectAll("retry: 3000\nid: " + begin + "\n\nid: " + last + "\n\n")
 		require.Equal(t, 25*time.Second, time.Since(began))
 
 		// While they rush by, heartbeats tell where the client is.
 		s = n.get("/", "Last-Event-ID", last)
-		s.says("retry: 3000\nid: " + last + "\n\n")
+		s.expect("retry: 3000\nid: " + last + "\n\n")
 		for range 3200 {
 			publish(t, &hub, "a", "for others")
 			time.Sleep(10 * time.Millisecond)
 		}
-		told := s.now()
+		told := s.received()
 		require.Equal(t, 2, strings.Count(told, "id: "), told)
 		require.NotContains(t, told, ":\n\n")
 	})

@@ -23,9 +23,9 @@ type recorder struct {
 	unflushed int
 	writes    []int // their sizes
 	deadline  time.Time
-	hold      chan struct{} // while it is set, a Write waits for it to be closed
-	over      bool          // the handler has returned: nothing may be written any more
-	misuse    error         // something was
+	blocked   chan struct{} // while it is not nil, a Write waits until it is closed
+	returned  bool          // the handler has returned, so that a Write is a misuse
+	misuse    error
 }
 
 func (w *recorder) Header() http.Header { return w.header }
@@ -38,14 +38,14 @@ func (w *recorder) WriteHeader(status int) {
 
 func (w *recorder) Write(b []byte) (int, error) {
 	w.mu.Lock()
-	hold := w.hold
+	blocked := w.blocked
 	w.mu.Unlock()
-	if hold != nil {
-		<-hold
+	if blocked != nil {
+		<-blocked
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.over {
+	if w.returned {
 		w.misuse = errors.New("written to after the handler has returned")
 	}
 	w.body = append(w.body, b...)
@@ -77,23 +77,23 @@ func (w *recorder) sent() string {
 	return string(w.body[:len(w.body)-w.unflushed])
 }
 
-// stuck lets all writes wait until the function that it returns is called.
-func (w *recorder) stuck() (letGo func()) {
+// block makes all writes wait until the function that it returns is called.
+func (w *recorder) block() (unblock func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	hold := make(chan struct{})
-	w.hold = hold
+	blocked := make(chan struct{})
+	w.blocked = blocked
 	return func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		close(hold)
-		w.hold = nil
+		close(blocked)
+		w.blocked = nil
 	}
 }
 
-// record returns what a handler sends until it has nothing more to say, to a
-// client with this last event ID. Meanwhile happens once the stream stands; it may
-// be nil. The caller is in a bubble.
+// record returns what a handler sends to a client with this last event ID, until it has
+// nothing more to send. It calls meanwhile, which may be nil, once the stream has begun.
+// The caller is in a bubble.
 func record(t *testing.T, h http.Handler, target, lastEventID string, meanwhile func(w *recorder)) string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -108,7 +108,7 @@ func record(t *testing.T, h http.Handler, target, lastEventID string, meanwhile 
 		h.ServeHTTP(w, r)
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.over = true
+		w.returned = true
 	}()
 	synctest.Wait()
 	if meanwhile != nil {
@@ -121,6 +121,6 @@ func record(t *testing.T, h http.Handler, target, lastEventID string, meanwhile 
 	<-done
 	synctest.Wait()
 	require.NoError(t, w.misuse)
-	require.Equal(t, sent, w.sent(), "nothing is said to a client that has left")
+	require.Equal(t, sent, w.sent(), "nothing is sent to a client that has left")
 	return sent
 }

@@ -34,7 +34,7 @@ func TestResumeSendsWhatFollowsTheLastEventID(t *testing.T) {
 			s := n.get("/"+target, header...)
 			defer synctest.Wait()
 			defer s.cancel()
-			return s.now()
+			return s.received()
 		}
 		for i, id := range ids {
 			want := "retry: 3000\nid: " + id + "\n\n" + strings.Join(blocks[i+1:], "")

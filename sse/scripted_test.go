@@ -9,17 +9,17 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// scripted is a Broadcaster that is no Hub. Its only subscription returns what it
-// has been told to, one look for each Poll.
+// scripted is a Broadcaster with the methods of the interface alone. Each Poll of its only
+// subscription returns the next of its results.
 type scripted struct {
-	begin broadcast.ID
+	begin broadcast.ID // the first position
 
-	mu     sync.Mutex
-	looks  []look
-	at     broadcast.ID
-	notify func()
-	polls  int
-	closed bool
+	mu      sync.Mutex
+	results []pollResult
+	at      broadcast.ID
+	notify  func()
+	polls   int
+	closed  bool
 }
 
 func (s *scripted) Publish(context.Context, broadcast.Message) (broadcast.ID, error) {
@@ -33,10 +33,10 @@ func (s *scripted) Subscribe(_ context.Context, o broadcast.SubscribeOptions) (b
 	return s, nil
 }
 
-// says adds a look, and wakes the subscriber.
-func (s *scripted) says(l look) {
+// returns adds the result of a Poll, and notifies the subscriber.
+func (s *scripted) returns(result pollResult) {
 	s.mu.Lock()
-	s.looks = append(s.looks, l)
+	s.results = append(s.results, result)
 	notify := s.notify
 	s.mu.Unlock()
 	if notify != nil {
@@ -51,20 +51,20 @@ func (s *scripted) Poll(buf []*broadcast.Message) (n int, err error) {
 	if s.closed {
 		return 0, broadcast.ErrClosed
 	}
-	if len(s.looks) == 0 {
+	if len(s.results) == 0 {
 		return 0, nil
 	}
-	l := s.looks[0]
-	s.looks = s.looks[1:]
-	for i := range l.messages {
-		buf[n] = &l.messages[i]
+	result := s.results[0]
+	s.results = s.results[1:]
+	for i := range result.messages {
+		buf[n] = &result.messages[i]
 		s.at = buf[n].ID
 		n++
 	}
-	if !l.position.IsZero() {
-		s.at = l.position
+	if !result.position.IsZero() {
+		s.at = result.position
 	}
-	return n, l.err
+	return n, result.err
 }
 
 func (s *scripted) Position() broadcast.ID {
@@ -80,14 +80,14 @@ func (s *scripted) Close() error {
 	return nil
 }
 
-// look is what one Poll returns.
-type look struct {
+// pollResult is what one Poll returns.
+type pollResult struct {
 	messages []broadcast.Message
 	err      error
-	position broadcast.ID // the subscription's from now on; zero: the last message's, if there is one
+	position broadcast.ID // of the subscription from now on; zero: that of the last message
 }
 
-// neverIdle is a Broadcaster without Finish that always has one more message.
+// neverIdle is a Broadcaster whose Poll always returns one more message, after 100 ms.
 type neverIdle struct{ polls atomic.Int64 }
 
 func (e *neverIdle) Publish(context.Context, broadcast.Message) (broadcast.ID, error) {

@@ -26,17 +26,17 @@ func TestShutdownEndsTheStreamsOfItsOwnServer(t *testing.T) {
 		defer other.server.Close()
 		defer other.transport.CloseIdleConnections()
 		s, same, left := one.get("/"), one.get("/"), other.get("/")
-		s.begins()
-		same.begins()
-		left.begins()
+		s.expectBegin()
+		same.expectBegin()
+		left.expectBegin()
 		require.NoError(t, one.server.Shutdown(t.Context()))
-		s.ends()
-		same.ends()
+		s.expectEnd()
+		same.expectEnd()
 		require.True(t, left.open())
 		id := publish(t, &hub, "a", "x")
-		left.says(tick(id, "x"))
+		left.expect(tick(id, "x"))
 		require.NoError(t, other.server.Shutdown(t.Context()))
-		left.ends()
+		left.expectEnd()
 	})
 }
 
@@ -84,10 +84,10 @@ func TestEndOfAnIdleStreamIsWritten(t *testing.T) {
 	h := &sse.Handler{Broadcaster: b, Topics: []string{"a"}, Logger: silent, Options: sse.Options{Heartbeat: -1}}
 	serve(t, h, func(t *testing.T, n *network) {
 		s := n.get("/")
-		s.says("retry: 3000\nid: 2-1\n\n")
+		s.expect("retry: 3000\nid: 2-1\n\n")
 		time.Sleep(time.Minute)
 		go n.server.Shutdown(t.Context())
-		s.ends()
+		s.expectEnd()
 		time.Sleep(time.Minute) // what ended it is through as well
 	})
 }
@@ -102,6 +102,6 @@ func (f *finishes) Subscribe(ctx context.Context, o broadcast.SubscribeOptions) 
 }
 
 func (f *finishes) Finish() {
-	f.says(look{err: broadcast.ErrClosed})
+	f.returns(pollResult{err: broadcast.ErrClosed})
 	time.Sleep(time.Second)
 }

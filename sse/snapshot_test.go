@@ -35,11 +35,11 @@ func TestFailedSnapshotAfterAGapEndsTheStream(t *testing.T) {
 	}}
 	serve(t, h, func(t *testing.T, n *network) {
 		s := n.get("/")
-		require.Equal(t, "retry: 3000\nid: 2-1\n\n", s.now())
-		b.says(look{messages: []broadcast.Message{{ID: broadcast.MakeID(2, 2), Topic: "a", Data: []byte("x")}}})
-		s.says("id: 2-2\ndata: x\n\n")
-		b.says(look{err: &broadcast.GapError{ID: broadcast.MakeID(2, 8)}, position: broadcast.MakeID(2, 8)})
-		s.ends() // it comes back with 2-2, and is told of the gap again
+		require.Equal(t, "retry: 3000\nid: 2-1\n\n", s.received())
+		b.returns(pollResult{messages: []broadcast.Message{{ID: broadcast.MakeID(2, 2), Topic: "a", Data: []byte("x")}}})
+		s.expect("id: 2-2\ndata: x\n\n")
+		b.returns(pollResult{err: &broadcast.GapError{ID: broadcast.MakeID(2, 8)}, position: broadcast.MakeID(2, 8)})
+		s.expectEnd() // it comes back with 2-2, and is told of the gap again
 		synctest.Wait()
 		require.Equal(t, 2, calls)
 		require.Len(t, log.with("ended a stream"), 1)
@@ -63,11 +63,11 @@ func TestContextOfSnapshotEndsWithTheCall(t *testing.T) {
 		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), key{}, "value")))
 	}), func(t *testing.T, n *network) {
 		s := n.get("/")
-		s.begins()
+		s.expectBegin()
 		require.Error(t, ctx.Err(), "the call is over")
 		require.Equal(t, "value", ctx.Value(key{}), "it comes from the stream's")
 		require.NoError(t, hub.Close())
-		s.ends()
+		s.expectEnd()
 		synctest.Wait()
 	})
 }
@@ -86,7 +86,7 @@ func TestStreamEndsWhileSnapshotHangs(t *testing.T) {
 		}}, nil
 	}}
 	serve(t, h, func(t *testing.T, n *network) {
-		c := n.stuck("/")
+		c := n.getUnread("/")
 		time.Sleep(time.Second)
 		for range 200 {
 			publish(t, &hub, "a", string(bytes.Repeat([]byte("x"), 200<<10)))

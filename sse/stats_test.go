@@ -58,17 +58,17 @@ func TestStatsCountWhatAHandlerDid(t *testing.T) {
 			serve(t, h, func(t *testing.T, n *network) {
 				require.Equal(t, fanfare.StreamStats{}, h.Stats(), "before its first use")
 				fresh := n.get("/")
-				begin := fresh.begins()
+				begin := fresh.expectBegin()
 				prologue := len("retry: 3000\nid: \n\n") + len(begin)
 				require.Equal(t, 1, h.Stats().Open)
 				one := publish(t, hub, "a", "one")
-				fresh.says(tick(one, "one"))
+				fresh.expect(tick(one, "one"))
 				resumed := n.get("/", "Last-Event-ID", begin)
-				require.Equal(t, begin, resumed.begins())
-				resumed.says(tick(one, "one"))
+				require.Equal(t, begin, resumed.expectBegin())
+				resumed.expect(tick(one, "one"))
 				two := publish(t, hub, "a", "two")
-				fresh.says(tick(two, "two"))
-				resumed.says(tick(two, "two"))
+				fresh.expect(tick(two, "two"))
+				resumed.expect(tick(two, "two"))
 				synctest.Wait()
 				stats := h.Stats()
 				size := 2*prologue + 2*len(tick(one, "one")) + 2*len(tick(two, "two"))
@@ -84,7 +84,7 @@ func TestStatsCountWhatAHandlerDid(t *testing.T) {
 					publish(t, hub, "a", "more")
 					synctest.Wait() // the others keep up
 				}
-				n.get("/", "Last-Event-ID", begin).says("retry: 3000\nevent: gap\n")
+				n.get("/", "Last-Event-ID", begin).expect("retry: 3000\nevent: gap\n")
 				n.do("HEAD", "/", nil, "Last-Event-ID", begin) // is told nothing
 				n.get("/nobody")
 				n.do("POST", "/", nil)
@@ -113,8 +113,8 @@ func TestStatsShowHowFarAClientLags(t *testing.T) {
 	h := &sse.Handler{Broadcaster: hub, Topics: []string{"a"}, Logger: new(logbook).logger()}
 	serve(t, h, func(t *testing.T, n *network) {
 		good := n.get("/")
-		good.begins()
-		n.stuck("/")
+		good.expectBegin()
+		n.getUnread("/")
 		synctest.Wait()
 		publish(t, hub, "a", strings.Repeat("x", 1000))
 		time.Sleep(3 * time.Second)

@@ -40,16 +40,16 @@ func TestServerTimeoutsCutNoStream(t *testing.T) {
 		serve(t, mux, func(t *testing.T, n *network) {
 			s := n.do(method, "/", nil)
 			if method == "GET" {
-				s.begins()
+				s.expectBegin()
 				time.Sleep(30 * time.Minute)
-				s.now()
+				s.received()
 				id := publish(t, &hub, "a", "x")
-				s.says(tick(id, "x"))
+				s.expect(tick(id, "x"))
 				rest, err := s.rest()
 				require.NoError(t, err)
 				require.Empty(t, strings.ReplaceAll(rest, ":\n", ""))
 			} else {
-				s.ends()
+				s.expectEnd()
 			}
 			time.Sleep(time.Minute)
 
@@ -60,7 +60,7 @@ func TestServerTimeoutsCutNoStream(t *testing.T) {
 			synctest.Wait()
 			again := n.do(method, "/", nil)
 			if method == "GET" {
-				again.begins()
+				again.expectBegin()
 				again.rest()
 			}
 			synctest.Wait()
@@ -97,7 +97,7 @@ func TestDeadlineOfTheContextIsWarnedOfOnce(t *testing.T) {
 	serve(t, timeout, func(t *testing.T, n *network) {
 		for range 3 {
 			s := n.get("/events")
-			s.begins()
+			s.expectBegin()
 			rest, err := s.rest()
 			require.NoError(t, err, "it is no failure")
 			require.Equal(t, ":\n:\n:\n", rest)

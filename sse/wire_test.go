@@ -19,7 +19,7 @@ type wireCase struct {
 	options   sse.Options
 	encode    func(*broadcast.Message) (sse.Event, bool)
 	nowhere   bool // the Broadcaster has no positions
-	looks     []look
+	results   []pollResult
 	idle      time.Duration // how long nothing more happens
 	want      string
 }
@@ -32,11 +32,11 @@ func wireMessage(seq uint64, typ, data string) broadcast.Message {
 }
 
 // wirePoll is one Poll that returns these messages.
-func wirePoll(ms ...broadcast.Message) []look { return []look{{messages: ms}} }
+func wirePoll(ms ...broadcast.Message) []pollResult { return []pollResult{{messages: ms}} }
 
 // wireGap is one Poll that returns a gap, and the messages that follow it.
-func wireGap(topics []string, ms ...broadcast.Message) []look {
-	return []look{{messages: ms, err: &broadcast.GapError{ID: wireID(0x2a), Topics: topics}, position: wireID(0x2b)}}
+func wireGap(topics []string, ms ...broadcast.Message) []pollResult {
+	return []pollResult{{messages: ms, err: &broadcast.GapError{ID: wireID(0x2a), Topics: topics}, position: wireID(0x2b)}}
 }
 
 const (
@@ -48,7 +48,7 @@ func testWire(t *testing.T, cases []wireCase) {
 	t.Helper()
 	for _, test := range cases {
 		t.Run(test.name, func(t *testing.T) {
-			b := &scripted{begin: wireID(0x29), looks: test.looks}
+			b := &scripted{begin: wireID(0x29), results: test.results}
 			if test.nowhere {
 				b.begin = broadcast.ID{}
 			}
@@ -56,7 +56,7 @@ func testWire(t *testing.T, cases []wireCase) {
 			serve(t, h, func(t *testing.T, n *network) {
 				s := n.get("/" + test.target)
 				time.Sleep(test.idle)
-				require.Equal(t, test.want, s.now(), test.why)
+				require.Equal(t, test.want, s.received(), test.why)
 				s.cancel()
 				synctest.Wait()
 			})
@@ -70,23 +70,23 @@ func TestMessagesOnTheWire(t *testing.T) {
 		{name: "the beginning", why: "a client that is cut now comes back to where it began",
 			want: wireBegin},
 		{name: "a message", why: "the type, then where to resume, then the data",
-			looks: wirePoll(wireMessage(0x2a, "tick", `{"usd":42}`)),
-			want:  wireBegin + "event: tick\nid: 1f-2a\ndata: {\"usd\":42}\n\n"},
+			results: wirePoll(wireMessage(0x2a, "tick", `{"usd":42}`)),
+			want:    wireBegin + "event: tick\nid: 1f-2a\ndata: {\"usd\":42}\n\n"},
 		{name: "no type", why: "a browser's message event",
-			looks: wirePoll(wireMessage(0x2a, "", "x")),
-			want:  wireBegin + "id: 1f-2a\ndata: x\n\n"},
+			results: wirePoll(wireMessage(0x2a, "", "x")),
+			want:    wireBegin + "id: 1f-2a\ndata: x\n\n"},
 		{name: "data of several lines", why: "each way to end a line ends one",
-			looks: wirePoll(wireMessage(0x2a, "", "a\nb\r\nc\rd\n")),
-			want:  wireBegin + "id: 1f-2a\ndata: a\ndata: b\ndata: c\ndata: d\ndata: \n\n"},
+			results: wirePoll(wireMessage(0x2a, "", "a\nb\r\nc\rd\n")),
+			want:    wireBegin + "id: 1f-2a\ndata: a\ndata: b\ndata: c\ndata: d\ndata: \n\n"},
 		{name: "empty data", why: "a block without data fires nothing in a browser",
-			looks: wirePoll(wireMessage(0x2a, "", ""), broadcast.Message{ID: wireID(0x2b), Topic: "prices", Type: "tick"}),
-			want:  wireBegin + "id: 1f-2a\ndata: \n\nevent: tick\nid: 1f-2b\ndata: \n\n"},
+			results: wirePoll(wireMessage(0x2a, "", ""), broadcast.Message{ID: wireID(0x2b), Topic: "prices", Type: "tick"}),
+			want:    wireBegin + "id: 1f-2a\ndata: \n\nevent: tick\nid: 1f-2b\ndata: \n\n"},
 		{name: "binary", why: "bytes of any kind do not go through a text protocol as they are",
-			looks: wirePoll(broadcast.Message{ID: wireID(0x2a), Topic: "prices", Type: "tick", Data: []byte{0xff, 0, '\n'}, Binary: true}),
-			want:  wireBegin + "event: tick;base64\nid: 1f-2a\ndata: /wAK\n\n"},
+			results: wirePoll(broadcast.Message{ID: wireID(0x2a), Topic: "prices", Type: "tick", Data: []byte{0xff, 0, '\n'}, Binary: true}),
+			want:    wireBegin + "event: tick;base64\nid: 1f-2a\ndata: /wAK\n\n"},
 		{name: "binary without a type", why: "the type has to say that it is base64",
-			looks: wirePoll(broadcast.Message{ID: wireID(0x2a), Topic: "prices", Data: []byte{0xff}, Binary: true}, broadcast.Message{ID: wireID(0x2b), Topic: "prices", Binary: true}),
-			want:  wireBegin + "event: message;base64\nid: 1f-2a\ndata: /w==\n\nevent: message;base64\nid: 1f-2b\ndata: \n\n"},
+			results: wirePoll(broadcast.Message{ID: wireID(0x2a), Topic: "prices", Data: []byte{0xff}, Binary: true}, broadcast.Message{ID: wireID(0x2b), Topic: "prices", Binary: true}),
+			want:    wireBegin + "event: message;base64\nid: 1f-2a\ndata: /w==\n\nevent: message;base64\nid: 1f-2b\ndata: \n\n"},
 	})
 }
 
@@ -96,7 +96,7 @@ func TestPositionsOnTheWire(t *testing.T) {
 		{name: "a heartbeat", why: "no blank line follows it: some clients fire on each",
 			idle: 16 * time.Second, want: wireBegin + ":\n"},
 		{name: "a position", why: "it moved without a message for this client",
-			looks: []look{{}, {position: wireID(0x31)}}, idle: 16 * time.Second, want: wireBegin + "id: 1f-31\n\n"},
+			results: []pollResult{{}, {position: wireID(0x31)}}, idle: 16 * time.Second, want: wireBegin + "id: 1f-31\n\n"},
 		{name: "no position", why: "an empty id would clear the client's",
 			nowhere: true, idle: 16 * time.Second, want: "retry: 3000\n\n:\n"},
 	})

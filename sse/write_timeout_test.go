@@ -41,17 +41,17 @@ func TestClientThatNeverReadsIsCut(t *testing.T) {
 			}}
 			serve(t, h, func(t *testing.T, n *network) {
 				before := heap()
-				stuck := n.stuck("/")
+				stuck := n.getUnread("/")
 				synctest.Wait() // until its stream stands
 				began := time.Now()
 				s := n.get("/")
-				s.begins()
+				s.expectBegin()
 				data := strings.Repeat("x", 400_000)
 				var most uint64
 				for i := range test.messages {
 					at := time.Now()
 					id := publish(t, &hub, "a", data)
-					s.says(tick(id, data))
+					s.expect(tick(id, data))
 					require.Equal(t, at, time.Now(), "nobody else waits")
 					if i%20 == 19 {
 						most = max(most, heap()-min(before, heap()))
@@ -102,7 +102,7 @@ func TestClientThatReadsSlowlyIsNotCut(t *testing.T) {
 			log := &logbook{}
 			h := &sse.Handler{Broadcaster: &hub, Topics: []string{"a"}, Logger: log.logger(), Options: sse.Options{Heartbeat: -1}}
 			serve(t, h, func(t *testing.T, n *network) {
-				c := n.stuck("/")
+				c := n.getUnread("/")
 				synctest.Wait()
 				data := strings.Repeat("x", 30_000)
 				for range messages {
@@ -149,13 +149,13 @@ func TestPendingMessagesShareWritesOf64KiB(t *testing.T) {
 			}
 			require.Len(t, writes(), 1, "the beginning")
 			burst := func(messages, size int) {
-				letGo := w.stuck()
+				unblock := w.block()
 				publish(t, &hub, "a", "first")
 				synctest.Wait()
 				for range messages {
 					publish(t, &hub, "a", strings.Repeat("x", size))
 				}
-				letGo()
+				unblock()
 			}
 			burst(200, 100)
 			require.Len(t, writes(), 2, "the first, then all that has come meanwhile in one")
@@ -183,10 +183,10 @@ func TestStuckClientPinsAboutOneWrite(t *testing.T) {
 		}
 		before := heap()
 		ctx, cancel := context.WithCancel(t.Context())
-		var letGo []func()
+		var unblock []func()
 		for range clients {
 			w := &recorder{header: http.Header{}}
-			letGo = append(letGo, w.stuck())
+			unblock = append(unblock, w.block())
 			r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
 			r.Header.Set("Last-Event-ID", begin)
 			go h.ServeHTTP(w, r)
@@ -194,7 +194,7 @@ func TestStuckClientPinsAboutOneWrite(t *testing.T) {
 		}
 		require.Less(t, heap()-min(before, heap()), uint64(clients*3*size+20<<20), "and what is encoded, once for all")
 		cancel()
-		for _, f := range letGo {
+		for _, f := range unblock {
 			f()
 		}
 		synctest.Wait()

@@ -40,7 +40,7 @@ func TestNothingIsWrittenAfterClose(t *testing.T) {
 					if k == 100 {
 						assert.NoError(t, s.Close())
 						w.mu.Lock()
-						w.over = true
+						w.returned = true
 						w.mu.Unlock()
 					}
 					s.Context().Err()
@@ -148,7 +148,7 @@ func TestFailedWriteEndsTheContext(t *testing.T) {
 				returned.Store(true)
 			})
 			serve(t, h, func(t *testing.T, n *network) {
-				c := n.stuck("/")
+				c := n.getUnread("/")
 				buf := make([]byte, 4096)
 				var head string
 				for !strings.Contains(head, "retry: 3000\n\n") { // the beginning arrives

@@ -37,7 +37,7 @@ func TestWriterHeartbeatFollowsSilence(t *testing.T) {
 			})
 			serve(t, h, func(t *testing.T, n *network) {
 				s := n.get("/")
-				s.says("retry: 3000\n\n")
+				s.expect("retry: 3000\n\n")
 				rest, err := s.rest()
 				require.NoError(t, err)
 				require.Equal(t, test.want, rest, test.why)

@@ -148,14 +148,14 @@ func TestTokensOfAnAnswerArriveOneByOne(t *testing.T) {
 	serve(t, h, func(t *testing.T, n *network) {
 		for range 2 { // over the same connection
 			s := n.do("POST", "/", strings.NewReader("to be or not"))
-			s.says("retry: 3000\n\n")
+			s.expect("retry: 3000\n\n")
 			for _, token := range []string{"to", "be", "or", "not"} {
 				at := time.Now()
-				s.says("event: token\ndata: \"" + token + "\"\n\n")
+				s.expect("event: token\ndata: \"" + token + "\"\n\n")
 				require.Equal(t, 4*time.Second, time.Since(at), "as soon as it is there")
 			}
-			s.says("event: done\ndata: \n\n")
-			s.ends()
+			s.expect("event: done\ndata: \n\n")
+			s.expectEnd()
 			synctest.Wait()
 		}
 		require.EqualValues(t, 1, n.dials.Load())
@@ -237,7 +237,7 @@ func TestContextEndsWhenTheClientLeaves(t *testing.T) {
 	for _, protocol := range []func(*network){func(*network) {}, overHTTP2} {
 		serve(t, h, func(t *testing.T, n *network) {
 			s := n.do("POST", "/", strings.NewReader("question"))
-			s.says("retry: 3000\n\n:\n:\n")
+			s.expect("retry: 3000\n\n:\n:\n")
 			s.cancel()
 			synctest.Wait()
 			require.ErrorIs(t, <-ended, context.Canceled)
