@@ -27,30 +27,30 @@ func TestAnyBroadcasterCanBeStreamed(t *testing.T) {
 		reason    string
 		errors    int // logged
 	}{
-		{"Shutdown", "without Finish it gets what is there", func(t *testing.T, n *network, b *scripted) {
-			b.mu.Lock() // not woken: the end itself makes it look
+		{"Shutdown", "without Finish the client gets what one more Poll returns", func(t *testing.T, n *network, b *scripted) {
+			b.mu.Lock() // without Notify: the end itself polls
 			b.results = append(b.results, pollResult{messages: []broadcast.Message{message(2), message(3)}})
 			b.mu.Unlock()
 			require.NoError(t, n.server.Shutdown(t.Context()))
 		}, "id: 2-2\ndata: x\n\nid: 2-3\ndata: x\n\n", "restart", 0},
-		{"an error of Poll", "it is ours, and the client comes back", func(t *testing.T, n *network, b *scripted) {
+		{"an error of Poll", "it is a fault of the server, and the client reconnects", func(t *testing.T, n *network, b *scripted) {
 			b.returns(pollResult{err: errors.New("the engine is on fire")})
 		}, "", "fault", 1},
-		{"an error of Poll with messages", "they come first", func(t *testing.T, n *network, b *scripted) {
+		{"an error of Poll with messages", "the messages are sent first", func(t *testing.T, n *network, b *scripted) {
 			b.returns(pollResult{messages: []broadcast.Message{message(2)}, err: errors.New("the engine is on fire")})
 		}, "id: 2-2\ndata: x\n\n", "fault", 1},
-		{"the end of the Broadcaster", "what is kept comes first", func(t *testing.T, n *network, b *scripted) {
+		{"the end of the Broadcaster", "pending messages are sent first", func(t *testing.T, n *network, b *scripted) {
 			b.returns(pollResult{messages: []broadcast.Message{message(2)}, err: broadcast.ErrClosed})
 		}, "id: 2-2\ndata: x\n\n", "restart", 0},
 		{"a wrapped end of the Broadcaster", "it is the end", func(t *testing.T, n *network, b *scripted) {
-			b.returns(pollResult{err: fmt.Errorf("over: %w", broadcast.ErrClosed)})
+			b.returns(pollResult{err: fmt.Errorf("done: %w", broadcast.ErrClosed)})
 		}, "", "restart", 0},
 		{"a wrapped gap", "it is a gap", func(t *testing.T, n *network, b *scripted) {
-			b.returns(pollResult{messages: []broadcast.Message{message(8)}, err: fmt.Errorf("behind: %w", &broadcast.GapError{ID: id(7), Topics: []string{"a"}})})
+			b.returns(pollResult{messages: []broadcast.Message{message(8)}, err: fmt.Errorf("lagging: %w", &broadcast.GapError{ID: id(7), Topics: []string{"a"}})})
 			synctest.Wait()
 			b.returns(pollResult{err: broadcast.ErrClosed})
 		}, "event: gap\nid: 2-7\ndata: {\"gap\":\"2-7\",\"topics\":[\"a\"]}\n\nid: 2-8\ndata: x\n\n", "restart", 0},
-		{"wakes without cause", "it looks, and sleeps again", func(t *testing.T, n *network, b *scripted) {
+		{"Notify without cause", "the stream polls, and waits again", func(t *testing.T, n *network, b *scripted) {
 			for range 100 {
 				b.notify()
 			}
@@ -73,7 +73,7 @@ func TestAnyBroadcasterCanBeStreamed(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, test.want, rest, test.why)
 				synctest.Wait()
-				require.True(t, b.closed, "the handler closes what it has opened")
+				require.True(t, b.closed, "the handler closes its subscription")
 				require.Equal(t, test.reason, log.with("stream ended")[0]["reason"])
 				require.Len(t, log.with("sse: ended a stream"), test.errors)
 			})
@@ -91,13 +91,13 @@ func TestAnyBroadcasterCanBeStreamed(t *testing.T) {
 		log := &logbook{}
 		b := &panics{scripted{begin: id(1)}, 1}
 		h := &sse.Handler{Broadcaster: b, Topics: []string{"a"}, Logger: log.logger()}
-		require.Panics(t, func() { h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)) }, "net/http has a way with these")
+		require.Panics(t, func() { h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)) }, "net/http recovers a panic of a handler")
 		require.True(t, b.closed)
 		b = &panics{scripted{begin: id(1)}, 2}
 		w := httptest.NewRecorder()
 		h = &sse.Handler{Broadcaster: b, Topics: []string{"a"}, Logger: log.logger()}
 		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
-		require.Equal(t, "retry: 3000\nid: 2-1\n\n", w.Body.String(), "in the stream's own goroutine nobody else would recover")
+		require.Equal(t, "retry: 3000\nid: 2-1\n\n", w.Body.String(), "a panic in a goroutine of the stream would end the process")
 		require.True(t, b.closed)
 		require.Len(t, log.with("sse: ended a stream"), 1)
 	})

@@ -23,7 +23,7 @@ import (
 	"github.com/fanfare-go/fanfare/sse"
 )
 
-// scenario is a server whose answers are written down: each request gets the next.
+// scenario is a server with an answer for each request in turn, and then 204.
 type scenario struct {
 	t        *testing.T
 	answers  []func(w http.ResponseWriter, r *http.Request)
@@ -43,7 +43,7 @@ func (s *scenario) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// streams answers with text, and then waits as long, or ends if that is zero.
+// streams answers with an event stream of text, which ends after wait.
 func streams(text string, wait time.Duration) func(http.ResponseWriter, *http.Request) {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
@@ -56,6 +56,7 @@ func streams(text string, wait time.Duration) func(http.ResponseWriter, *http.Re
 	}
 }
 
+// answers answers with a status and a header of names and values in turn.
 func answers(status int, header ...string) func(http.ResponseWriter, *http.Request) {
 	return func(w http.ResponseWriter, r *http.Request) {
 		for i := 0; i < len(header); i += 2 {
@@ -65,7 +66,7 @@ func answers(status int, header ...string) func(http.ResponseWriter, *http.Reque
 	}
 }
 
-// follow runs a client against a scenario in a bubble, until its events end.
+// follow runs a client against a scenario, in a bubble, until its events end.
 func follow(t *testing.T, c *sse.Client, s *scenario, configure func(r *http.Request)) (got []string, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -108,14 +109,14 @@ func TestClientResumesAfterTheLastEventID(t *testing.T) {
 	}}
 	got, err := follow(t, &sse.Client{}, s, nil)
 	require.NoError(t, err, "204 is the end")
-	require.Equal(t, []string{"1  one", "1 tick without an ID", "2  two", "3  three", "reset", "four"}, got, "the ID is sticky, over connections too")
+	require.Equal(t, []string{"1  one", "1 tick without an ID", "2  two", "3  three", "reset", "four"}, got, "the last event ID holds across connections")
 	var ids []string
 	for _, r := range s.requests {
 		require.Equal(t, "text/event-stream", r.Header.Get("Accept"))
 		ids = append(ids, r.Header.Get("Last-Event-ID"))
 	}
 	require.Equal(t, []string{"", "2", "", ""}, ids)
-	require.GreaterOrEqual(t, s.at[1], 32*time.Second, "it waits as long as the server has asked for")
+	require.GreaterOrEqual(t, s.at[1], 32*time.Second, "it waits for as long as the server asked")
 	require.LessOrEqual(t, s.at[1], 32500*time.Millisecond)
 }
 
@@ -227,7 +228,7 @@ func TestClientBacksOffUntilAnEventArrives(t *testing.T) {
 		most = max(most, wait)
 	}
 	require.Greater(t, most, 4*time.Second)
-	require.LessOrEqual(t, s.at[31]-s.at[30], 500*time.Millisecond, "an event is a good sign")
+	require.LessOrEqual(t, s.at[31]-s.at[30], 500*time.Millisecond, "an event resets the backoff")
 }
 
 // An event that exceeds MaxEvent ends the events: it would be as large the next time.
@@ -270,7 +271,7 @@ func TestSilentConnectionIsReplaced(t *testing.T) {
 	got, err := follow(t, &sse.Client{}, s, nil)
 	require.NoError(t, err)
 	require.Equal(t, []string{"1  x"}, got)
-	require.InDelta(t, (400+45)*time.Second, s.at[1], float64(time.Second), "heartbeats are signs of life")
+	require.InDelta(t, (400+45)*time.Second, s.at[1], float64(time.Second), "heartbeats count as life")
 	require.InDelta(t, 45*time.Second, s.at[2]-s.at[1], float64(time.Second), "an answer that does not come is silence too")
 
 	s = &scenario{answers: []write{streams("data: x\n\n", 10*time.Minute)}}

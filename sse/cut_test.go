@@ -27,7 +27,7 @@ func TestNothingIsLostWhereverAStreamIsCut(t *testing.T) {
 		keep, last  int
 		snapshot    bool
 		lastEventID string // to begin with; "first": that of the first message
-		overrun     bool   // the stream is overrun while it stands
+		overrun     bool   // the stream is overrun while it is open
 	}{
 		{name: "a fresh client"},
 		{name: "with the last messages", last: 2},
@@ -35,8 +35,8 @@ func TestNothingIsLostWhereverAStreamIsCut(t *testing.T) {
 		{name: "with both", snapshot: true, last: 1},
 		{name: "that resumes", lastEventID: "first"},
 		{name: "that resumes, where a fresh one gets more", lastEventID: "first", snapshot: true, last: 2},
-		{name: "after a gap in everything", lastEventID: "2-5"},
-		{name: "after a gap in everything, with a snapshot", lastEventID: "2-5", snapshot: true, last: 2},
+		{name: "after a gap in all topics", lastEventID: "2-5"},
+		{name: "after a gap in all topics, with a snapshot", lastEventID: "2-5", snapshot: true, last: 2},
 		{name: "after a gap in some topics", lastEventID: "first", keep: 2},
 		{name: "after a gap in some topics, with a snapshot", lastEventID: "first", keep: 2, snapshot: true},
 		{name: "that is overrun", overrun: true, keep: 2},
@@ -44,7 +44,7 @@ func TestNothingIsLostWhereverAStreamIsCut(t *testing.T) {
 	} {
 		for _, target := range []string{"/", "/?envelope=1"} {
 			if target != "/" && !test.snapshot {
-				continue // it takes long, and there is little to see
+				continue // it takes long, and differs little
 			}
 			t.Run(test.name+" "+target, func(t *testing.T) {
 				gaps := 0
@@ -85,7 +85,7 @@ func TestNothingIsLostWhereverAStreamIsCut(t *testing.T) {
 						c.takes(sent)
 						c.publish("b")
 						c.takes(record(t, h, target, c.lastEventID, nil))
-						c.check(test.last, test.snapshot, fmt.Sprintf("cut behind %q", sent))
+						c.check(test.last, test.snapshot, fmt.Sprintf("cut after %q", sent))
 						gaps += c.gaps
 					})
 					return size
@@ -99,7 +99,7 @@ func TestNothingIsLostWhereverAStreamIsCut(t *testing.T) {
 	}
 }
 
-// cutClient is the client of TestCutAnywhere, and what there is for it.
+// cutClient is a client that is cut, with the messages that are published for it.
 type cutClient struct {
 	t   *testing.T
 	hub *broadcast.Hub
@@ -125,7 +125,7 @@ func (c *cutClient) publish(topic string) string {
 	return publish(c.t, c.hub, topic, strconv.Itoa(c.number))
 }
 
-// snapshot is the state in three messages, the first of which begins it.
+// snapshot returns the state in three messages. The first of them begins it.
 func (c *cutClient) snapshot(context.Context) ([]broadcast.Message, error) {
 	ms := []broadcast.Message{{Topic: "a", Type: "begin", Data: []byte("0")}, {Topic: "a", Type: "state"}, {Topic: "a", Type: "state"}}
 	c.mu.Lock()
@@ -137,13 +137,13 @@ func (c *cutClient) snapshot(context.Context) ([]broadcast.Message, error) {
 	return ms, nil
 }
 
-// takes takes what came before a stream was cut.
+// takes applies what arrived before a stream was cut.
 func (c *cutClient) takes(sent string) {
 	if c.lastEventID == "" {
 		c.seen, c.bare, c.last = map[int]bool{}, 0, "" // it knows nothing
 	}
 	if c.seen == nil {
-		c.seen = map[int]bool{1: true} // it resumes behind the first
+		c.seen = map[int]bool{1: true} // it resumes after the first
 	}
 	all, lastEventID := events(c.t, sent)
 	id := c.lastEventID
@@ -179,16 +179,16 @@ func (c *cutClient) takes(sent string) {
 			if !moved {
 				c.bare++
 			} else {
-				require.Greater(c.t, c.order(e.ID), c.order(c.last), "a message comes twice or out of order")
+				require.Greater(c.t, c.order(e.ID), c.order(c.last), "a message arrived twice or out of order")
 				c.last = e.ID
 			}
 			c.seen[n] = true
 		default:
-			require.Fail(c.t, "an event that nobody sends", "%+v", e)
+			require.Fail(c.t, "an unknown event", "%+v", e)
 		}
 	}
 	if lastEventID != "" {
-		c.lastEventID = lastEventID // what a browser keeps, if nothing new came too
+		c.lastEventID = lastEventID // a browser keeps its last event ID if no other arrived
 	}
 }
 
@@ -198,8 +198,8 @@ func (c *cutClient) order(id string) uint64 {
 	return parsed.Seq()
 }
 
-// check wants the client to know all numbers, or at least an unbroken run up to
-// the last where it cannot: it began late, or there was a gap and no snapshot.
+// check requires that the client knows all numbers. Where it began late, or had a gap and no
+// snapshot, it knows those from some number on.
 func (c *cutClient) check(last int, snapshot bool, cut string) {
 	c.t.Helper()
 	var missing []int

@@ -74,7 +74,7 @@ func TestDetachedResponseIsCompleteHTTP(t *testing.T) {
 	})
 }
 
-// goroutines counts those of the bubble.
+// goroutines returns the number of goroutines in the bubble.
 func goroutines() int {
 	buf := make([]byte, 4<<20)
 	return strings.Count(string(buf[:runtime.Stack(buf, true)]), "synctest bubble")
@@ -100,7 +100,7 @@ func TestIdleDetachedStreamHasNoGoroutine(t *testing.T) {
 		}
 		synctest.Wait()
 		require.Equal(t, streams, hub.Stats().Subscriptions)
-		require.Equal(t, before+streams, goroutines(), "those that read here, and no other")
+		require.Equal(t, before+streams, goroutines(), "only the goroutines of this test are new")
 		for _, c := range conns {
 			c.Close()
 		}
@@ -167,7 +167,7 @@ func TestDetachedStreamEndsLikeAnyOther(t *testing.T) {
 				require.Equal(t, "first", string(s.Next().Data))
 				time.Sleep(time.Second)
 				refused := ssetest.Connect(t, limit.Handler(detachable(&hub)), request("GET", "/"))
-				require.Equal(t, 503, refused.Status(), "its place is held")
+				require.Equal(t, 503, refused.Status(), "the stream counts until it has ended")
 
 				began := time.Now()
 				test.do(&hub, &link, drain, limit)
@@ -175,12 +175,12 @@ func TestDetachedStreamEndsLikeAnyOther(t *testing.T) {
 				synctest.Wait()
 				require.LessOrEqual(t, time.Since(began), test.within)
 				require.Zero(t, hub.Stats().Subscriptions)
-				require.NoError(t, drain.Shutdown(t.Context()), "nobody is left to wait for")
+				require.NoError(t, drain.Shutdown(t.Context()), "no stream is left to wait for")
 				if test.name == "a client that vanishes" {
 					return
 				}
 				require.Equal(t, test.proper, s.End() == nil)
-				require.Zero(t, limit.Disconnect("everybody", 0, ""), "its place is free")
+				require.Zero(t, limit.Disconnect("everybody", 0, ""), "it no longer counts")
 			})
 		})
 	}
@@ -197,7 +197,7 @@ func TestDetachedStreamResumesAfterACut(t *testing.T) {
 		require.Equal(t, "first", string(s.Next().Data))
 		link.CutAfter(1000)
 		publish(t, &hub, "a", strings.Repeat("x", 5000))
-		require.Error(t, s.End(), "a cut does not look like an end")
+		require.Error(t, s.End(), "a cut is no proper end")
 		publish(t, &hub, "a", "last")
 		s.Reconnect()
 		require.Len(t, s.Next().Data, 5000)
@@ -215,7 +215,7 @@ func TestStreamThatCannotBeDetachedStaysAttached(t *testing.T) {
 		publish(t, &hub, "a", "over HTTP/2")
 		require.Equal(t, "over HTTP/2", string(s.Next().Data))
 
-		// A wrapper that hides the connection, and yet flushes.
+		// A wrapper that hides the connection, but flushes.
 		s = ssetest.Connect(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			detachable(&hub).ServeHTTP(flushOnly{w}, r)
 		}), request("GET", "/"))
@@ -249,7 +249,7 @@ func TestHeadPrecedesTheEnd(t *testing.T) {
 	}
 	serve(t, h, func(t *testing.T, n *network) {
 		begin := position(t, &hub)
-		first := n.getUnread("/") // the clock has begun
+		first := n.getUnread("/") // the clock of the handler runs from here on
 		defer first.Close()
 		time.Sleep(time.Second)
 		for range 16 {
@@ -265,7 +265,7 @@ func TestHeadPrecedesTheEnd(t *testing.T) {
 	})
 }
 
-// slowHub takes a while to subscribe, as one that reads a journal does.
+// slowHub is a Hub whose Subscribe takes 50 ms, as it may when it reads a journal.
 type slowHub struct{ *broadcast.Hub }
 
 func (h slowHub) Subscribe(ctx context.Context, o broadcast.SubscribeOptions) (broadcast.Subscription, error) {
@@ -285,7 +285,7 @@ func TestHeadPrecedesTheFirstHeartbeat(t *testing.T) {
 	}
 	serve(t, h, func(t *testing.T, n *network) {
 		begin := position(t, &hub)
-		for range 16 + 64 { // what the first two looks have room for
+		for range 16 + 64 { // as many as the first two Polls return
 			publish(t, &hub, "a", "x")
 		}
 		c, err := n.listener.DialContext(t.Context(), "", "")

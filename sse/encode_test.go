@@ -27,7 +27,7 @@ func TestEncodeOnTheWire(t *testing.T) {
 			},
 			results: wirePoll(wireMessage(0x2a, "tick", "no"), wireMessage(0x2b, "tick", "x")),
 			want:    wireBegin + "event: prices\nid: 1f-2b\ndata: > x\n\n"},
-		{name: "Encode without data", why: "what Encode wants sent is to fire",
+		{name: "Encode without data", why: "a block without data would fire nothing",
 			encode:  func(m *broadcast.Message) (sse.Event, bool) { return sse.Event{}, true },
 			results: wirePoll(wireMessage(0x2a, "tick", "x")),
 			want:    wireBegin + "id: 1f-2a\ndata: \n\n"},
@@ -60,11 +60,11 @@ func TestUnsendableMessageIsDroppedForAll(t *testing.T) {
 		{"NUL in the type", "clients do not agree on it", func() (sse.Event, bool) { return sse.Event{Type: "a\x00"}, true }, "CR, LF or NUL"},
 		{"a type that is not UTF-8", "clients would see another", func() (sse.Event, bool) { return sse.Event{Type: "\xff"}, true }, "not UTF-8"},
 		{"data that is not UTF-8", "clients would see other data", func() (sse.Event, bool) { return sse.Event{Data: []byte("\xff")}, true }, "not UTF-8"},
-		{"a forged gap", "the stream says that itself", func() (sse.Event, bool) { return sse.Event{Type: "gap"}, true }, `"gap" is reserved`},
+		{"a forged gap", "only the stream itself sends gaps", func() (sse.Event, bool) { return sse.Event{Type: "gap"}, true }, `"gap" is reserved`},
 		{"a forged open", "an EventSource fires that itself", func() (sse.Event, bool) { return sse.Event{Type: "open"}, true }, `"open" is reserved`},
 		{"a forged error", "an EventSource fires that itself", func() (sse.Event, bool) { return sse.Event{Type: "error"}, true }, `"error" is reserved`},
-		{"a panic", "all streams would end, and come back to it", func() (sse.Event, bool) { panic("in Encode") }, "panic in Handler.Encode: in Encode"},
-		{"false", "it is not for anybody", func() (sse.Event, bool) { return sse.Event{Type: "gap", Data: []byte("\xff")}, false }, ""},
+		{"a panic", "all streams would end, reconnect and end again", func() (sse.Event, bool) { panic("in Encode") }, "panic in Handler.Encode: in Encode"},
+		{"false", "Encode has dropped it", func() (sse.Event, bool) { return sse.Event{Type: "gap", Data: []byte("\xff")}, false }, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -146,7 +146,7 @@ func TestMessageIsEncodedOnceForAllStreams(t *testing.T) {
 		synctest.Wait()
 		require.EqualValues(t, messages, calls.Load())
 		open("/?lastEventId=" + first)
-		require.EqualValues(t, messages, calls.Load(), "those who come later as well")
+		require.EqualValues(t, messages, calls.Load(), "streams that begin later send the same bytes")
 		open("/?envelope=1&lastEventId=" + before(t, first))
 		require.EqualValues(t, 2*messages, calls.Load(), "once more for the other form")
 		cancel()

@@ -37,7 +37,7 @@ func TestStreamEndsOnceWithAReason(t *testing.T) {
 		options   sse.Options
 		end       func(e end)
 		reason    string
-		cut       bool          // it does not end as a response does
+		cut       bool          // the response has no proper end
 		after     time.Duration // from the beginning; 0: at once
 		atMost    time.Duration
 	}{
@@ -45,15 +45,15 @@ func TestStreamEndsOnceWithAReason(t *testing.T) {
 			reason: "expired", after: 20 * time.Second},
 		{name: "MaxAge", why: "the client moves on to a new server", options: sse.Options{MaxAge: 100 * time.Second},
 			reason: "restart", after: 80 * time.Second, atMost: 100 * time.Second},
-		{name: "Hub.Close", why: "nothing comes any more",
+		{name: "Hub.Close", why: "no more messages can arrive",
 			end: func(e end) { require.NoError(e.t, e.hub.Close()) }, reason: "restart"},
-		{name: "Server.Shutdown", why: "it waits for streams for ever",
+		{name: "Server.Shutdown", why: "Shutdown waits for all handlers",
 			end: func(e end) { require.NoError(e.t, e.server.Shutdown(e.t.Context())) }, reason: "restart", atMost: time.Second},
-		{name: "the client leaves", why: "there is nobody to write to",
+		{name: "the client leaves", why: "there is no client any more",
 			end: func(e end) { e.s.cancel() }, reason: "request ended", cut: true},
 		{name: "Server.Close", why: "the connection is gone",
 			end: func(e end) { e.server.Close() }, reason: "request ended", cut: true},
-		{name: "a middleware ends the context", why: "it is how it takes part", target: "/middleware",
+		{name: "a middleware ends the context", why: "a middleware ends a stream by its context", target: "/middleware",
 			reason: "request ended", after: 20 * time.Second},
 		{name: "a deadline on the context", why: "it ends the context", target: "/deadline",
 			reason: "request ended", after: 20 * time.Second},
@@ -184,8 +184,8 @@ func TestMaxAgeSpreadsTheEnds(t *testing.T) {
 		slices.Sort(ages)
 		assert.GreaterOrEqual(t, ages[0], 800*time.Second)
 		assert.LessOrEqual(t, ages[len(ages)-1], 1000*time.Second)
-		assert.Less(t, ages[10], 850*time.Second, "all over the fifth")
-		assert.Greater(t, ages[len(ages)-10], 950*time.Second, "all over the fifth")
+		assert.Less(t, ages[10], 850*time.Second, "the ends are spread over the fifth")
+		assert.Greater(t, ages[len(ages)-10], 950*time.Second, "the ends are spread over the fifth")
 	})
 }
 

@@ -53,7 +53,7 @@ func TestEventOnTheWire(t *testing.T) {
 	}{
 		{"zero", "there is nothing to write, not even a blank line", sse.Event{}, ""},
 		{"data", "the common case", sse.Event{Data: []byte("a")}, "data: a\n\n"},
-		{"order", "retry and id are taken in before the data",
+		{"order", "retry and id apply before the event is dispatched",
 			sse.Event{ID: "i", Type: "t", Data: []byte("d"), Retry: time.Second},
 			"retry: 1000\nevent: t\nid: i\ndata: d\n\n"},
 		{"empty data", "browsers dispatch it as an empty string", sse.Event{Data: []byte{}}, "data: \n\n"},
@@ -80,7 +80,7 @@ func TestEventOnTheWire(t *testing.T) {
 			"event: \u0085\nid: \u2028\ndata: \v\f\u2029\n\n"},
 		{"byte order mark", "only one before the first line is stripped", sse.Event{Data: []byte("\uFEFFa")}, "data: \uFEFFa\n\n"},
 		{"replacement character", "is UTF-8 like any other", sse.Event{Data: []byte("\uFFFD")}, "data: \uFFFD\n\n"},
-		{"short retry", "0 would make clients come back at once", sse.Event{Retry: 1}, "retry: 1\n\n"},
+		{"short retry", "with 0, clients would reconnect at once", sse.Event{Retry: 1}, "retry: 1\n\n"},
 		{"uneven retry", "never sooner than asked", sse.Event{Retry: time.Millisecond + 1}, "retry: 2\n\n"},
 		{"longest retry", "rounding must not overflow", sse.Event{Retry: math.MaxInt64}, "retry: 9223372036855\n\n"},
 	} {
@@ -109,7 +109,7 @@ func TestEventThatClientsWouldReadDifferentlyIsRefused(t *testing.T) {
 		{"LF in Type", "it would forge a field", sse.Event{Type: "a\n\ndata: b"}, "Type has"},
 		{"CR in Type", "it would forge a field", sse.Event{Type: "\r"}, "Type has"},
 		{"NUL in Type", "no listener has such a name", sse.Event{Type: "\x00"}, "Type has"},
-		{"ID not UTF-8", "it would come back as another", sse.Event{ID: "\xff"}, "ID is not"},
+		{"ID not UTF-8", "the client would send back another", sse.Event{ID: "\xff"}, "ID is not"},
 		{"Type not UTF-8", "it would arrive as another", sse.Event{Type: "\xc3"}, "Type is not"},
 		{"Data not UTF-8", "it would arrive changed", sse.Event{Data: []byte("a\xed\xa0\x80")}, "Data is not"},
 		{"negative Retry", "there is no such wait", sse.Event{Data: []byte("a"), Retry: -1}, "Retry is negative"},

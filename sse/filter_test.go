@@ -42,7 +42,7 @@ func TestFilterDropsForOneClient(t *testing.T) {
 		id := put("hello")
 		other.expect(tick(id, "hello"))
 		require.Empty(t, me.received())
-		me.expect("id: " + id + "\n\n") // with a heartbeat, so that it does not grow too old
+		me.expect("id: " + id + "\n\n") // with a heartbeat
 		time.Sleep(20 * time.Second)
 		other.received() // heartbeats
 		me.received()
@@ -61,7 +61,7 @@ func TestFilterDropsForOneClient(t *testing.T) {
 		s := n.get("/?me=me", "Last-Event-ID", id)
 		require.Equal(t, "retry: 3000\nid: "+id+"\n\n", s.received())
 		s.expect("id: " + after + "\n\n")
-		require.Len(t, log.with("dropped a message"), 1, "nor for one that resumes")
+		require.Len(t, log.with("dropped a message"), 1, "nor for a stream that resumes")
 	})
 }
 
@@ -109,9 +109,9 @@ func TestFilterThatBlocksDelaysNoOtherStream(t *testing.T) {
 	response, err := http.Get(server.URL + "/quiet")
 	require.NoError(t, err)
 	defer response.Body.Close()
-	publish(t, &hub, "checked", "for those who wait")
-	publish(t, &hub, "quiet", "for who does not")
+	publish(t, &hub, "checked", "for the blocked ones")
+	publish(t, &hub, "quiet", "for the other one")
 	event, err := sse.NewReader(response.Body).Read()
 	require.NoError(t, err)
-	require.Equal(t, "for who does not", string(event.Data))
+	require.Equal(t, "for the other one", string(event.Data))
 }

@@ -20,7 +20,7 @@ func TestGapsOnTheWire(t *testing.T) {
 			results: wireGap([]string{"prices", `"b"`}, wireMessage(0x2b, "tick", "x")),
 			want: "retry: 3000\nevent: gap\nid: 1f-2a\ndata: {\"gap\":\"1f-2a\",\"topics\":[\"prices\",\"\\\"b\\\"\"]}\n\n" +
 				"event: tick\nid: 1f-2b\ndata: x\n\n"},
-		{name: "a gap in all topics", why: "then they are not listed",
+		{name: "a gap in all topics", why: "then the topics are not listed",
 			results: wireGap(nil),
 			want:    "retry: 3000\nevent: gap\nid: 1f-2a\ndata: {\"gap\":\"1f-2a\"}\n\n"},
 		{name: "a gap later on", why: "it comes before the message that follows the loss",
@@ -41,18 +41,18 @@ func TestUnknownPositionResumesWithAGap(t *testing.T) {
 		}
 		b := publish(t, hub, "b", "b")
 		kept := tick(a[2], "2") + tick(a[3], "3") + tick(b, "b")
-		told := func(id, topics string) string {
+		gap := func(id, topics string) string {
 			return "retry: 3000\nevent: gap\nid: " + id + "\ndata: {\"gap\":\"" + id + "\"" + topics + "}\n\n"
 		}
 		head, err := broadcast.ParseID(b)
 		require.NoError(t, err)
 		for _, test := range []struct{ name, why, lastEventID, want string }{
-			{"no ID", "whatever it was, it cannot be placed", "nonsense", told(before(t, a[2]), "") + kept},
-			{"almost an ID", "only what was sent is an ID", strings.ToUpper(a[0]) + "0g", told(before(t, a[2]), "") + kept},
-			{"another epoch", "the process has been restarted", "2-5", told(before(t, a[2]), "") + kept},
-			{"the epoch that nobody has", "a stream says so if it wants to be asked again", "1-0", told(before(t, a[2]), "") + kept},
-			{"the future", "there is nothing to repeat", broadcast.MakeID(head.Epoch(), head.Seq()+1).String(), told(b, "")},
-			{"older than what is kept", "only one topic has lost something", a[0], told(before(t, a[2]), `,"topics":["a"]`) + kept},
+			{"no ID", "whatever it was, it cannot be placed", "nonsense", gap(before(t, a[2]), "") + kept},
+			{"almost an ID", "only an ID as it was sent is one", strings.ToUpper(a[0]) + "0g", gap(before(t, a[2]), "") + kept},
+			{"another epoch", "the process has been restarted", "2-5", gap(before(t, a[2]), "") + kept},
+			{"the reserved epoch", "a position in it always resumes with a gap", "1-0", gap(before(t, a[2]), "") + kept},
+			{"the future", "there is nothing to repeat", broadcast.MakeID(head.Epoch(), head.Seq()+1).String(), gap(b, "")},
+			{"older than what is kept", "only one topic has lost something", a[0], gap(before(t, a[2]), `,"topics":["a"]`) + kept},
 			{"as old as what is kept", "nothing is lost", a[1], "retry: 3000\nid: " + a[1] + "\n\n" + kept},
 		} {
 			for _, s := range []*stream{n.get("/", "Last-Event-ID", test.lastEventID), n.get("/?lastEventId=" + test.lastEventID)} {
@@ -61,7 +61,7 @@ func TestUnknownPositionResumesWithAGap(t *testing.T) {
 			}
 		}
 		s := n.get("/", "Last-Event-ID", "nonsense")
-		s.expect(told(before(t, a[2]), "") + kept)
+		s.expect(gap(before(t, a[2]), "") + kept)
 		next := publish(t, hub, "b", "live")
 		s.expect(tick(next, "live"))
 		s.cancel()

@@ -31,7 +31,7 @@ func TestRefusedClientGetsTheStatusAlone(t *testing.T) {
 		status    int
 		logged    string
 	}{
-		{"an error", "it is our fault, and says nothing to the client",
+		{"an error", "it is a fault of the server, and its text is not for the client",
 			func(*http.Request) (*fanfare.Grant, error) { return nil, errors.New("the secret database is down") }, 500, "the secret database is down"},
 		{"a Refusal", "it is the client's fault",
 			func(*http.Request) (*fanfare.Grant, error) {
@@ -45,25 +45,25 @@ func TestRefusedClientGetsTheStatusAlone(t *testing.T) {
 			func(*http.Request) (*fanfare.Grant, error) {
 				return &fanfare.Grant{Topics: []string{"a"}}, &fanfare.Refusal{}
 			}, 403, "refused with status"},
-		{"neither", "nobody has been granted anything",
+		{"neither", "nothing has been granted",
 			func(*http.Request) (*fanfare.Grant, error) { return nil, nil }, 500, "neither a Grant nor an error"},
 		{"no Topics", "it would be a stream of nothing",
 			func(*http.Request) (*fanfare.Grant, error) { return &fanfare.Grant{}, nil }, 500, "without Topics"},
-		{"an empty topic", "there is none of that name",
+		{"an empty topic", "no topic has that name",
 			func(*http.Request) (*fanfare.Grant, error) { return &fanfare.Grant{Topics: []string{"a", ""}}, nil }, 500, "topic is empty"},
 		{"too many topics", "a Hub takes 1,000",
 			func(*http.Request) (*fanfare.Grant, error) {
 				return &fanfare.Grant{Topics: slices.Repeat([]string{"a"}, 1001)}, nil
 			}, 500, "1001 topics"},
-		{"Expires in the past", "its token is not good any more",
+		{"Expires in the past", "its token is no longer valid",
 			func(*http.Request) (*fanfare.Grant, error) {
 				return &fanfare.Grant{Topics: []string{"a"}, Expires: time.Now().Add(-time.Second)}, nil
 			}, 401, "expired already"},
-		{"Expires now", "a stream that ends as it begins would come back at once",
+		{"Expires now", "the client would reconnect at once",
 			func(*http.Request) (*fanfare.Grant, error) {
 				return &fanfare.Grant{Topics: []string{"a"}, Expires: time.Now()}, nil
 			}, 401, "expired already"},
-		{"a panic", "one client's trouble is not the others'",
+		{"a panic", "it must not end the process",
 			func(*http.Request) (*fanfare.Grant, error) { panic("secret") }, 500, "panic in Handler.Grant: secret"},
 		{"Snapshot's error", "nothing has been sent yet",
 			func(*http.Request) (*fanfare.Grant, error) {
@@ -102,7 +102,7 @@ func TestRefusedClientGetsTheStatusAlone(t *testing.T) {
 				assert.NotContains(t, fmt.Sprint(s.Header), "secret")
 				assert.Zero(t, hub.Stats().Subscriptions)
 				synctest.Wait()
-				assert.EqualValues(t, 1, left.Load(), "who was let in has left again")
+				assert.EqualValues(t, 1, left.Load(), "the context of the request has ended")
 				require.Len(t, log.lines, 1, "each refusal is logged once")
 				line := log.lines[0]
 				assert.Contains(t, line["reason"], test.logged)
@@ -125,7 +125,7 @@ func TestErrAbortHandlerInGrantReachesNetHTTP(t *testing.T) {
 	}}
 	w := httptest.NewRecorder()
 	require.PanicsWithValue(t, http.ErrAbortHandler, func() { h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil)) },
-		"net/http knows what that means, and nobody else")
+		"net/http aborts the response")
 	require.Empty(t, w.Body.String())
 	require.Empty(t, log.lines)
 	require.Eventually(t, func() bool { return left.Load() == 1 }, 5*time.Second, time.Millisecond)

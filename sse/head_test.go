@@ -35,10 +35,10 @@ func TestHeadersAreSetForGETAndHEAD(t *testing.T) {
 			assert.Equal(t, []string{"text/event-stream"}, s.Header.Values("Content-Type"), method)
 			assert.Equal(t, []string{"no-store, no-transform"}, s.Header.Values("Cache-Control"), method)
 			assert.Equal(t, []string{"no"}, s.Header.Values("X-Accel-Buffering"), method)
-			assert.Equal(t, "a=b", s.Header.Get("Set-Cookie"), "what others have set stays")
+			assert.Equal(t, "a=b", s.Header.Get("Set-Cookie"), "a header that was set before is kept")
 			if method == "HEAD" {
 				s.expectEnd()
-				require.Zero(t, hub.Stats().Subscriptions, "a HEAD leaves nothing open")
+				require.Zero(t, hub.Stats().Subscriptions, "HEAD opens no subscription")
 				continue
 			}
 			s.expectBegin()
@@ -76,13 +76,13 @@ func TestMethodAndAcceptAreCheckedBeforeGrant(t *testing.T) {
 		{"a browser's navigation", "it ends with anything", "GET", []string{"text/html,application/xhtml+xml,*/*;q=0.8"}, 200},
 		{"in a second line", "lines are one list", "GET", []string{"text/html", "text/event-stream"}, 200},
 		{"another type", "the client could not read it", "GET", []string{"application/json"}, 406},
-		{"excluded", "q=0 says not", "GET", []string{"text/event-stream;q=0"}, 406},
-		{"excluded in other digits", "q=0.000 says not", "GET", []string{"text/event-stream;q=0.000"}, 406},
+		{"excluded", "q=0 excludes it", "GET", []string{"text/event-stream;q=0"}, 406},
+		{"excluded in other digits", "q=0.000 excludes it", "GET", []string{"text/event-stream;q=0.000"}, 406},
 		{"excluded from anything", "the most specific range counts", "GET", []string{"*/*, text/event-stream;q=0"}, 406},
 		{"excluded as text", "the most specific range counts", "GET", []string{"text/*;q=0, */*"}, 406},
 		{"text excluded, but not this", "the most specific range counts", "GET", []string{"text/*;q=0, text/event-stream;q=0.1"}, 200},
-		{"nothing wanted", "q=0 says not", "GET", []string{"*/*;q=0"}, 406},
-		{"beside what is no type", "the rest stands", "GET", []string{"???, text/event-stream"}, 200},
+		{"nothing wanted", "q=0 excludes it", "GET", []string{"*/*;q=0"}, 406},
+		{"next to what is no type", "the other ranges count", "GET", []string{"???, text/event-stream"}, 200},
 		{"HEAD of another type", "as GET", "HEAD", []string{"text/html"}, 406},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -101,7 +101,7 @@ func TestMethodAndAcceptAreCheckedBeforeGrant(t *testing.T) {
 				allow = "GET, HEAD"
 			}
 			assert.Equal(t, allow, w.Header().Get("Allow"))
-			assert.Equal(t, test.status == 200, granted.Load() == 1, "nobody is asked for what cannot be")
+			assert.Equal(t, test.status == 200, granted.Load() == 1, "Grant is called only for a request that can get a stream")
 		})
 	}
 }
@@ -128,15 +128,15 @@ func TestWrapperWithoutFlushIsRefusedByName(t *testing.T) {
 	for _, test := range []struct {
 		name, why string
 		wrap      func(http.ResponseWriter) http.ResponseWriter
-		error     string // what the refusal names
-		warned    string // the wrapper that is warned of
+		error     string // the wrapper that the refusal names
+		warned    string // the wrapper that the warning names
 	}{
-		{"the server's own", "nothing is in the way", func(w http.ResponseWriter) http.ResponseWriter { return w }, "", ""},
+		{"the server's own", "it can flush and has deadlines", func(w http.ResponseWriter) http.ResponseWriter { return w }, "", ""},
 		{"wrapped", "Unwrap leads to it", func(w http.ResponseWriter) http.ResponseWriter { return unwraps{w} }, "", ""},
 		{"wrapped twice", "Unwrap leads to it", func(w http.ResponseWriter) http.ResponseWriter { return unwraps{unwraps{w}} }, "", ""},
-		{"without Flush", "the client would wait for its first byte", func(w http.ResponseWriter) http.ResponseWriter { return noFlush{w} }, "sse_test.noFlush", ""},
-		{"without Flush behind a wrapper", "the one that is in the way is named", func(w http.ResponseWriter) http.ResponseWriter { return unwraps{noFlush{w}} }, "sse_test.noFlush", ""},
-		{"without deadlines", "it streams, as far as it can", func(w http.ResponseWriter) http.ResponseWriter { return flushOnly{w} }, "", "sse_test.flushOnly"},
+		{"without Flush", "events would stay in a buffer", func(w http.ResponseWriter) http.ResponseWriter { return noFlush{w} }, "sse_test.noFlush", ""},
+		{"without Flush inside of a wrapper", "the error names the one that lacks Flush", func(w http.ResponseWriter) http.ResponseWriter { return unwraps{noFlush{w}} }, "sse_test.noFlush", ""},
+		{"without deadlines", "it streams without deadlines", func(w http.ResponseWriter) http.ResponseWriter { return flushOnly{w} }, "", "sse_test.flushOnly"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var hub broadcast.Hub

@@ -21,23 +21,23 @@ func TestHeartbeatFollowsSilence(t *testing.T) {
 		heartbeat time.Duration
 		at        map[time.Duration]string // the topic that something is published on
 		until     time.Duration
-		want      []string // what comes: "beat", "position" or "message", with the second
+		want      []string // "beat", "position" or "message", with the time
 	}{
 		{"silence", "a proxy would cut it", 0, nil, 46 * time.Second,
 			[]string{"beat 15s", "beat 30s", "beat 45s"}},
-		{"messages", "a heartbeat comes when nothing else came for as long", 0,
+		{"messages", "a heartbeat is sent only after silence", 0,
 			map[time.Duration]string{10 * time.Second: "a", 20 * time.Second: "a"}, 51 * time.Second,
 			[]string{"message 10s", "message 20s", "beat 35s", "beat 50s"}},
-		{"other topics", "the position moves, and a position is a heartbeat", 0,
+		{"other topics", "the position has moved, and sending it is a heartbeat", 0,
 			map[time.Duration]string{20 * time.Second: "other", 21 * time.Second: "other"}, 46 * time.Second,
 			[]string{"beat 15s", "position 30s", "beat 45s"}},
-		{"other topics all the time", "the position is never old", 0,
+		{"other topics all the time", "the position is never older than one heartbeat", 0,
 			map[time.Duration]string{1 * time.Second: "other", 16 * time.Second: "other", 31 * time.Second: "other"}, 61 * time.Second,
 			[]string{"position 15s", "position 30s", "position 45s", "beat 1m0s"}},
 		{"filtered", "bytes count, not messages", 0,
 			map[time.Duration]string{10 * time.Second: "filtered"}, 31 * time.Second,
 			[]string{"position 15s", "beat 30s"}},
-		{"a message behind other topics", "it has told the position", 0,
+		{"a message after other topics", "its id is the position", 0,
 			map[time.Duration]string{10 * time.Second: "other", 11 * time.Second: "a"}, 27 * time.Second,
 			[]string{"message 11s", "beat 26s"}},
 		{"more often", "it is the handler's to choose", time.Second, nil, 3500 * time.Millisecond,

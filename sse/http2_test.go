@@ -28,7 +28,7 @@ func TestIdleStreamSurvivesOverHTTP2(t *testing.T) {
 		s.expect(tick(id, "x"))
 		other.cancel()
 		time.Sleep(12 * time.Second)
-		require.True(t, s.open(), "the end of another stream is its own")
+		require.True(t, s.open(), "the end of another stream changes nothing")
 		require.NoError(t, hub.Close())
 		s.expectEnd()
 		require.EqualValues(t, 1, n.dials.Load())
@@ -53,14 +53,14 @@ func TestStuckStreamLeavesItsHTTP2ConnectionOpen(t *testing.T) {
 		for range 10 { // more than a client takes unread
 			s.expect(tick(publish(t, &hub, "a", data), data))
 		}
-		require.Equal(t, began, time.Now(), "nobody else waits")
+		require.Equal(t, began, time.Now(), "no other client waits")
 		for hub.Stats().Subscriptions == 2 {
 			time.Sleep(100 * time.Millisecond)
 			synctest.Wait()
 		}
 		require.LessOrEqual(t, time.Since(began), 10*time.Second+100*time.Millisecond)
 		require.Len(t, log.with("stream ended"), 1)
-		require.True(t, s.open(), "the connection stands")
+		require.True(t, s.open(), "the connection is still open")
 		s.cancel()
 		synctest.Wait()
 	}, overHTTP2)

@@ -26,17 +26,17 @@ func TestLongPollEndsWithTheFirstMessages(t *testing.T) {
 			begin := position(t, &hub)
 			began := time.Now()
 			n.get("/?poll=1").expectAll("retry: 3000\nid: " + begin + "\n\n")
-			require.Zero(t, time.Since(began), "who has no position gets one at once")
+			require.Zero(t, time.Since(began), "without a position the answer comes at once")
 
-			// Nothing comes: after 25 s the client is told where it is, if that has moved.
+			// No message: after 25 s the response ends, with the position if that has moved.
 			quiet := "retry: 3000\nid: " + begin + "\n\n"
 			n.get("/?poll=1", "Last-Event-ID", begin).expectAll(quiet)
-			require.Equal(t, 25*time.Second, time.Since(began), "whatever MaxAge is, and without heartbeats")
+			require.Equal(t, 25*time.Second, time.Since(began), "MaxAge and heartbeats do not apply")
 			s := n.get("/?poll=1", "Last-Event-ID", begin)
 			elsewhere := publish(t, &hub, "b", "not for it")
 			s.expectAll(quiet + "id: " + elsewhere + "\n\n")
 
-			// Something comes, with what comes at the same time.
+			// The first message ends the response.
 			s = n.get("/?poll=1", "Last-Event-ID", elsewhere)
 			s.expect("retry: 3000\nid: " + elsewhere + "\n\n")
 			time.Sleep(time.Second)
@@ -44,7 +44,7 @@ func TestLongPollEndsWithTheFirstMessages(t *testing.T) {
 			one := publish(t, &hub, "a", "one")
 			s.expectAll(tick(one, "one"))
 
-			// It was there already.
+			// Pending messages end it at once.
 			two, three := publish(t, &hub, "a", "two"), publish(t, &hub, "a", "three")
 			began = time.Now()
 			n.get("/?poll=1", "Last-Event-ID", one).expectAll("retry: 3000\nid: " + one + "\n\n" + tick(two, "two") + tick(three, "three"))
@@ -70,16 +70,16 @@ func TestFilteredMessagesMoveThePositionOfAPoll(t *testing.T) {
 		s.expectAll("retry: 3000\nid: " + begin + "\n\nid: " + last + "\n\n")
 		require.Equal(t, 25*time.Second, time.Since(began))
 
-		// While they rush by, heartbeats tell where the client is.
+		// While many of them are dropped, heartbeats send the position.
 		s = n.get("/", "Last-Event-ID", last)
 		s.expect("retry: 3000\nid: " + last + "\n\n")
 		for range 3200 {
 			publish(t, &hub, "a", "for others")
 			time.Sleep(10 * time.Millisecond)
 		}
-		told := s.received()
-		require.Equal(t, 2, strings.Count(told, "id: "), told)
-		require.NotContains(t, told, ":\n\n")
+		received := s.received()
+		require.Equal(t, 2, strings.Count(received, "id: "), received)
+		require.NotContains(t, received, ":\n\n")
 	})
 }
 

@@ -51,7 +51,7 @@ func TestMaxEventBoundsDataAndLines(t *testing.T) {
 		r.MaxEvent = 10
 		for range 3 {
 			_, err := r.Read()
-			require.ErrorIs(t, err, sse.ErrTooLarge, "the rest of the stream is not trusted")
+			require.ErrorIs(t, err, sse.ErrTooLarge, "every Read returns it from then on")
 		}
 	})
 	t.Run("default", func(t *testing.T) {
@@ -59,12 +59,12 @@ func TestMaxEventBoundsDataAndLines(t *testing.T) {
 		assert.Equal(t, "EOF", readAll(strings.NewReader(fits), 0).Err)
 		assert.Equal(t, "sse: event too large: more than 1048576 bytes", readAll(strings.NewReader("data: x"+fits[6:]), 0).Err)
 	})
-	t.Run("none to speak of", func(t *testing.T) {
+	t.Run("the largest limit", func(t *testing.T) {
 		assert.Len(t, readAll(strings.NewReader("data: a\n\n"), math.MaxInt).Events, 1, "no sum overflows")
 	})
 }
 
-// endless repeats itself for ever, and notes what is asked of it.
+// endless repeats a text without end, and records how much is read.
 type endless struct {
 	text    string
 	at      int

@@ -16,7 +16,7 @@ import (
 	"github.com/fanfare-go/fanfare/sse"
 )
 
-// outcome is all that a Reader tells of a stream.
+// outcome is everything that a Reader returns for a stream.
 type outcome struct {
 	Events []sse.Event
 	Err    string
@@ -24,6 +24,7 @@ type outcome struct {
 	Retry  time.Duration
 }
 
+// readAll reads a stream to its end.
 func readAll(src io.Reader, maxEvent int) outcome {
 	r := sse.NewReader(src)
 	r.MaxEvent = maxEvent
@@ -38,7 +39,7 @@ func readAll(src io.Reader, maxEvent int) outcome {
 	}
 }
 
-// feeds are the ways in which the same bytes may arrive.
+// feeds are ways in which the same bytes may arrive.
 var feeds = []struct {
 	name string
 	feed func(stream string) []io.Reader
@@ -57,6 +58,7 @@ var feeds = []struct {
 	}},
 }
 
+// data returns events with this data alone.
 func data(lines ...string) []sse.Event {
 	var events []sse.Event
 	for _, l := range lines {
@@ -124,7 +126,7 @@ func TestReaderFollowsTheStandard(t *testing.T) {
 		{name: "event twice", why: "the last counts", stream: "event: t\nevent: u\ndata: a\n\n", want: []sse.Event{{Type: "u", Data: []byte("a")}}},
 		{name: "empty event", why: "it is as if none was named", stream: "event: t\nevent:\ndata: a\n\nevent\ndata: b\n\n", want: data("a", "b")},
 		{name: "event without data", why: "nothing is dispatched, and the type is forgotten", stream: "event: t\n\ndata: a\n\n", want: data("a")},
-		{name: "event message", why: "what was named is told", stream: "event: message\ndata: a\n\n", want: []sse.Event{{Type: "message", Data: []byte("a")}}},
+		{name: "event message", why: "the type is returned as it was named", stream: "event: message\ndata: a\n\n", want: []sse.Event{{Type: "message", Data: []byte("a")}}},
 		{name: "spaces in event", why: "only the first is stripped", stream: "event:  t \ndata: a\n\n", want: []sse.Event{{Type: " t ", Data: []byte("a")}}},
 
 		{part: "9.2.6 id", name: "id", why: "it stays until there is another",
@@ -147,7 +149,7 @@ func TestReaderFollowsTheStandard(t *testing.T) {
 		{part: "9.2.6 retry", name: "retry", why: "it is of one event, and stays in the Reader", stream: "retry: 3000\ndata: a\n\ndata: b\n\n", retry: 3 * time.Second,
 			want: []sse.Event{{Data: []byte("a"), Retry: 3 * time.Second}, {Data: []byte("b")}}},
 		{name: "retry alone", why: "it does not move on to the next event", stream: "retry: 3000\n\ndata: a\n\n", retry: 3 * time.Second, want: data("a")},
-		{name: "retry without blank line", why: "it holds from its own line on", stream: "retry: 1\n", retry: time.Millisecond},
+		{name: "retry without blank line", why: "it applies from its own line on", stream: "retry: 1\n", retry: time.Millisecond},
 		{name: "retry without line end", why: "it is no line yet", stream: "retry: 1"},
 		{name: "retry twice", why: "the last counts", stream: "retry: 1\nretry: 2\ndata: a\n\n", retry: 2 * time.Millisecond,
 			want: []sse.Event{{Data: []byte("a"), Retry: 2 * time.Millisecond}}},
@@ -156,7 +158,7 @@ func TestReaderFollowsTheStandard(t *testing.T) {
 		{name: "odd retries", why: "anything but ASCII digits is ignored",
 			stream: "retry: 7\nretry: -1\nretry: +1\nretry: 1.5\nretry: 1e3\nretry: 0x1\nretry: 1_0\nretry:  1\nretry: 1 \nretry: \u0661\nretry: x\nretry:\nretry\n\n",
 			retry:  7 * time.Millisecond},
-		{name: "longest retry", why: "a Duration just holds it", stream: "retry: 9223372036854\n\n", retry: 9223372036854 * time.Millisecond},
+		{name: "longest retry", why: "it is the largest that a Duration can hold", stream: "retry: 9223372036854\n\n", retry: 9223372036854 * time.Millisecond},
 		{name: "longer retry", why: "it is cut, not overflowed", stream: "retry: 9223372036855\n\n", retry: 9223372036854 * time.Millisecond},
 		{name: "huge retry", why: "it is cut, not overflowed", stream: "retry: " + strings.Repeat("9", 100) + "\n\n", retry: 9223372036854 * time.Millisecond},
 		{name: "huge retry with a letter", why: "it is not digits alone", stream: "retry: " + strings.Repeat("9", 100) + "x\n\n"},

@@ -55,8 +55,7 @@ func ExampleReader_All() {
 
 var errTooFar = errors.New("test: read beyond the script")
 
-// script is a stream that arrives in these pieces and then hangs: a Read beyond
-// them is an error.
+// script is a stream that arrives in these pieces. A Read after the last one is an error.
 type script []string
 
 func (s *script) Read(p []byte) (int, error) {
@@ -108,7 +107,7 @@ func TestLastEventIDAndRetryAreAsOfTheLastRead(t *testing.T) {
 
 	_, err := r.Read()
 	require.NoError(t, err)
-	assert.Equal(t, "1", r.LastEventID(), "what is behind the event is not read yet, though it is buffered")
+	assert.Equal(t, "1", r.LastEventID(), "what follows the event has not been read yet, although it is buffered")
 	assert.Zero(t, r.Retry())
 
 	e, err := r.Read()
@@ -165,7 +164,7 @@ func TestReadReturnsTheErrorOfItsSource(t *testing.T) {
 	}
 }
 
-// idler returns nothing and no error a number of times before each piece.
+// idler returns neither bytes nor an error a number of times before each Read of its source.
 type idler struct {
 	times, left, calls int
 	src                io.Reader
@@ -189,7 +188,7 @@ func TestReadGivesUpOnASourceWithoutProgress(t *testing.T) {
 		_, err := r.Read()
 		require.ErrorIs(t, err, io.ErrNoProgress)
 	}
-	assert.Equal(t, 100, src.calls, "it gives up, once and for all")
+	assert.Equal(t, 100, src.calls, "it gives up, and does not read again")
 
 	slow := &idler{times: 99, left: 99, src: iotest.OneByteReader(strings.NewReader("data: a\n\n"))}
 	assert.Equal(t, outcome{Events: data("a"), Err: "EOF"}, readAll(slow, 0), "a byte now and then is progress")
@@ -236,7 +235,7 @@ type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// cycle repeats a stream for ever.
+// cycle repeats a stream without end.
 type cycle struct {
 	stream []byte
 	rest   []byte

@@ -29,17 +29,17 @@ func TestEventSourceSurvivesATemporaryRefusal(t *testing.T) {
 		header     []string
 		status     int    // of the answer
 		logged     int    // 0: status
-		retryAfter string // of an answer with a status that stands
+		retryAfter string // the header of an answer with that status
 	}{
-		{name: "no status", why: "the client may not", err: &fanfare.Refusal{}, status: 403},
-		{name: "401", why: "who are you?", err: &fanfare.Refusal{Status: 401}, status: 401},
+		{name: "no status", why: "403 is the default", err: &fanfare.Refusal{}, status: 403},
+		{name: "401", why: "the client has not authenticated", err: &fanfare.Refusal{Status: 401}, status: 401},
 		{name: "404", why: "there is no such room", err: &fanfare.Refusal{Status: 404}, status: 404},
 		{name: "204", why: "an EventSource stops for good", err: &fanfare.Refusal{Status: 204}, status: 204},
 		{name: "410", why: "it is final", err: &fanfare.Refusal{Status: 410}, status: 410},
 		{name: "429", why: "with the time to wait", err: &fanfare.Refusal{Status: 429, RetryAfter: 90 * time.Second}, status: 429, retryAfter: "90"},
 		{name: "429 with a fraction", why: "a second too late rather than too early", err: &fanfare.Refusal{Status: 429, RetryAfter: 1001 * time.Millisecond}, status: 429, retryAfter: "2"},
-		{name: "503", why: "nobody knows how long", err: &fanfare.Refusal{Status: 503}, status: 503},
-		{name: "another error", why: "it is ours", err: errors.New("secret"), status: 500},
+		{name: "503", why: "without a time to wait", err: &fanfare.Refusal{Status: 503}, status: 503},
+		{name: "another error", why: "it is a fault of the server", err: errors.New("secret"), status: 500},
 		{name: "status 200", why: "that is no refusal", err: &fanfare.Refusal{Status: 200}, status: 500},
 		{name: "status 302", why: "an EventSource would not follow it as a stream", err: &fanfare.Refusal{Status: 302}, status: 500},
 		{name: "status 100", why: "net/http would go on waiting", err: &fanfare.Refusal{Status: 100}, status: 500},
@@ -51,7 +51,7 @@ func TestEventSourceSurvivesATemporaryRefusal(t *testing.T) {
 		{name: "401 to an EventSource", why: "final is final", err: &fanfare.Refusal{Status: 401}, header: eventSource, status: 401},
 		{name: "204 to an EventSource", why: "it is what stops it", err: &fanfare.Refusal{Status: 204}, header: eventSource, status: 204},
 		{name: "429 to an EventSource", why: "it would give up for good", err: &fanfare.Refusal{Status: 429, RetryAfter: 90 * time.Second}, header: eventSource, status: 200, logged: 429, retryAfter: "90"},
-		{name: "429 to an EventSource, for a moment", why: "they do not all come back in that moment", err: &fanfare.Refusal{Status: 429, RetryAfter: time.Second}, header: eventSource, status: 200, logged: 429, retryAfter: "1"},
+		{name: "429 to an EventSource, for a moment", why: "clients do not all reconnect in that moment", err: &fanfare.Refusal{Status: 429, RetryAfter: time.Second}, header: eventSource, status: 200, logged: 429, retryAfter: "1"},
 		{name: "503 to an EventSource", why: "it would give up for good", err: &fanfare.Refusal{Status: 503}, header: eventSource, status: 200, logged: 503},
 		{name: "502 to an EventSource", why: "it would give up for good", err: &fanfare.Refusal{Status: 502}, header: eventSource, status: 200, logged: 502},
 		{name: "an error to an EventSource", why: "it would give up for good", err: errors.New("secret"), header: eventSource, status: 200, logged: 500},
@@ -109,13 +109,13 @@ func TestEventSourceSurvivesATemporaryRefusal(t *testing.T) {
 				}
 				assert.GreaterOrEqual(t, shortest, time.Second)
 				assert.LessOrEqual(t, longest, window)
-				assert.Greater(t, longest-shortest, window/2, "those who are refused together do not come back together")
+				assert.Greater(t, longest-shortest, window/2, "clients that were refused together do not reconnect together")
 			}
 			if test.logged == 0 {
 				test.logged = test.status
 			}
 			require.Len(t, log.lines, rounds)
-			assert.EqualValues(t, test.logged, log.lines[0]["status"], "what it stands for")
+			assert.EqualValues(t, test.logged, log.lines[0]["status"], "the status of the refusal, not of the answer")
 		})
 	}
 }
@@ -139,7 +139,7 @@ func TestErrorHandlerAloneAnswers(t *testing.T) {
 	r.Header.Set("Accept", "text/event-stream")
 	r.Header.Set("Cache-Control", "no-cache")
 	h.ServeHTTP(w, r)
-	assert.Equal(t, http.StatusTeapot, w.Code, "it answers, and nobody else")
+	assert.Equal(t, http.StatusTeapot, w.Code, "nothing else answers")
 	assert.Equal(t, "/pathtrue", w.Body.String())
 	assert.Empty(t, w.Header())
 	require.Len(t, log.lines, 1)
@@ -155,13 +155,13 @@ func TestHandlerThatCannotStreamSaysWhy(t *testing.T) {
 		name, why string
 		h         *sse.Handler
 		status    int
-		says      string
+		logged    string
 	}{
 		{"no Broadcaster", "the field has to be set", &sse.Handler{Topics: []string{"a"}}, 500, "sse: Handler.Broadcaster is nil"},
 		{"neither Topics nor Grant", "it would be a stream of nothing", &sse.Handler{Broadcaster: &hub}, 500, "sse: Handler has neither Topics nor Grant"},
 		{"empty Topics", "it would be a stream of nothing", &sse.Handler{Broadcaster: &hub, Topics: []string{}}, 500, "neither Topics nor Grant"},
-		{"a topic that cannot be", "Subscribe says so", &sse.Handler{Broadcaster: &hub, Topics: []string{"a\n"}}, 500, "the topic"},
-		{"a Hub that cannot work", "Subscribe says so", &sse.Handler{Broadcaster: &broadcast.Hub{Keep: -1}, Topics: []string{"a"}}, 500, "Hub.Keep"},
+		{"an invalid topic", "Subscribe refuses it", &sse.Handler{Broadcaster: &hub, Topics: []string{"a\n"}}, 500, "the topic"},
+		{"an invalid Hub", "Subscribe refuses it", &sse.Handler{Broadcaster: &broadcast.Hub{Keep: -1}, Topics: []string{"a"}}, 500, "Hub.Keep"},
 		{"a closed Broadcaster", "another server goes on", &sse.Handler{Broadcaster: &closed, Topics: []string{"a"}}, 503, "closed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -172,7 +172,7 @@ func TestHandlerThatCannotStreamSaysWhy(t *testing.T) {
 			assert.Equal(t, test.status, w.Code, test.why)
 			assert.Equal(t, http.StatusText(test.status)+"\n", w.Body.String())
 			require.Len(t, log.lines, 1)
-			assert.Contains(t, log.lines[0]["reason"], test.says)
+			assert.Contains(t, log.lines[0]["reason"], test.logged)
 		})
 	}
 }

@@ -38,19 +38,19 @@ func TestResumeSendsWhatFollowsTheLastEventID(t *testing.T) {
 		}
 		for i, id := range ids {
 			want := "retry: 3000\nid: " + id + "\n\n" + strings.Join(blocks[i+1:], "")
-			require.Equal(t, want, resumed("", "Last-Event-ID", id), "behind message %d", i)
+			require.Equal(t, want, resumed("", "Last-Event-ID", id), "after message %d", i)
 		}
 
 		want := "retry: 3000\nid: " + ids[18] + "\n\n" + blocks[19]
 		for _, name := range []string{"lastEventId", "last_event_id", "lastEventID"} {
 			assert.Equal(t, want, resumed("?"+name+"="+ids[18]), name)
 			assert.Equal(t, want, resumed("?"+name+"="+ids[3], "Last-Event-ID", ids[18]),
-				"an EventSource repeats its first URL: the header is newer")
-			assert.Equal(t, want, resumed("?"+name+"="+ids[18], "Last-Event-ID", ""), "an empty header says nothing")
+				"an EventSource repeats its first URL, so the header is newer")
+			assert.Equal(t, want, resumed("?"+name+"="+ids[18], "Last-Event-ID", ""), "an empty header does not count")
 		}
-		assert.Equal(t, want, resumed("?last_event_id="+ids[18]+"&lastEventID="+ids[3]+"&lastEventId="), "the first that says something")
-		assert.Equal(t, want, resumed("?lastEventId="+ids[18]+"&last_event_id="+ids[3]), "the first that says something")
-		assert.Equal(t, "retry: 3000\nid: "+ids[19]+"\n\n", resumed("?lasteventid="+ids[3]), "a name that nobody uses")
+		assert.Equal(t, want, resumed("?last_event_id="+ids[18]+"&lastEventID="+ids[3]+"&lastEventId="), "the first that is not empty")
+		assert.Equal(t, want, resumed("?lastEventId="+ids[18]+"&last_event_id="+ids[3]), "the first that is not empty")
+		assert.Equal(t, "retry: 3000\nid: "+ids[19]+"\n\n", resumed("?lasteventid="+ids[3]), "another name")
 	})
 }
 
@@ -77,8 +77,8 @@ func TestReplayedMessagesAreEncodedOnce(t *testing.T) {
 		}
 		synctest.Wait()
 		require.Equal(t, clients, hub.Stats().Subscriptions)
-		require.Greater(t, sent.Load(), int64(clients*missed*len(data)), "everybody has got everything")
-		require.EqualValues(t, missed, encoded.Load(), "from the same frames")
+		require.Greater(t, sent.Load(), int64(clients*missed*len(data)), "every client has got everything")
+		require.EqualValues(t, missed, encoded.Load(), "once each")
 		require.NoError(t, hub.Close())
 		synctest.Wait()
 	})

@@ -39,7 +39,7 @@ func TestFailedSnapshotAfterAGapEndsTheStream(t *testing.T) {
 		b.returns(pollResult{messages: []broadcast.Message{{ID: broadcast.MakeID(2, 2), Topic: "a", Data: []byte("x")}}})
 		s.expect("id: 2-2\ndata: x\n\n")
 		b.returns(pollResult{err: &broadcast.GapError{ID: broadcast.MakeID(2, 8)}, position: broadcast.MakeID(2, 8)})
-		s.expectEnd() // it comes back with 2-2, and is told of the gap again
+		s.expectEnd() // it resumes after 2-2, and gets the gap again
 		synctest.Wait()
 		require.Equal(t, 2, calls)
 		require.Len(t, log.with("ended a stream"), 1)
@@ -64,8 +64,8 @@ func TestContextOfSnapshotEndsWithTheCall(t *testing.T) {
 	}), func(t *testing.T, n *network) {
 		s := n.get("/")
 		s.expectBegin()
-		require.Error(t, ctx.Err(), "the call is over")
-		require.Equal(t, "value", ctx.Value(key{}), "it comes from the stream's")
+		require.Error(t, ctx.Err(), "the call has returned")
+		require.Equal(t, "value", ctx.Value(key{}), "it is derived from that of the request")
 		require.NoError(t, hub.Close())
 		s.expectEnd()
 		synctest.Wait()

@@ -18,7 +18,7 @@ import (
 	"github.com/fanfare-go/fanfare/sse"
 )
 
-// What a handler's streams do, and have done: for a log, expvar, or a metrics library.
+// The figures of a handler, for a log, expvar or a metrics library.
 func ExampleHandler_Stats() {
 	var hub broadcast.Hub
 	news := &sse.Handler{Broadcaster: &hub, Topics: []string{"news"}}
@@ -80,12 +80,12 @@ func TestStatsCountWhatAHandlerDid(t *testing.T) {
 				stats.Bytes = 0
 				require.Equal(t, fanfare.StreamStats{Open: 2, Opened: 2, Resumed: 1, Messages: 4, Replayed: 1}, stats)
 
-				for range 5 { // one is not kept any more
+				for range 5 { // so that the first is no longer kept
 					publish(t, hub, "a", "more")
-					synctest.Wait() // the others keep up
+					synctest.Wait() // the open streams keep up
 				}
 				n.get("/", "Last-Event-ID", begin).expect("retry: 3000\nevent: gap\n")
-				n.do("HEAD", "/", nil, "Last-Event-ID", begin) // is told nothing
+				n.do("HEAD", "/", nil, "Last-Event-ID", begin) // HEAD resumes nothing
 				n.get("/nobody")
 				n.do("POST", "/", nil)
 				n.get("/", "Accept", "text/html")

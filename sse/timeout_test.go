@@ -53,7 +53,7 @@ func TestServerTimeoutsCutNoStream(t *testing.T) {
 			}
 			time.Sleep(time.Minute)
 
-			synctest.Wait() // until the client has its connection back, here and below
+			synctest.Wait() // until the connection of the client is idle again, here and below
 			answer, err := n.do("POST", "/slow", strings.NewReader("body")).rest()
 			require.NoError(t, err)
 			require.Equal(t, "4 <nil>", answer)
@@ -69,7 +69,7 @@ func TestServerTimeoutsCutNoStream(t *testing.T) {
 			require.Equal(t, "0 <nil>", answer)
 			require.EqualValues(t, 1, n.dials.Load(), "all over one connection")
 
-			// Its timeouts are in force again.
+			// The timeouts of the server are in force again.
 			synctest.Wait()
 			r, err := http.NewRequestWithContext(t.Context(), "GET", "http://memory/late", nil)
 			require.NoError(t, err)
@@ -99,7 +99,7 @@ func TestDeadlineOfTheContextIsWarnedOfOnce(t *testing.T) {
 			s := n.get("/events")
 			s.expectBegin()
 			rest, err := s.rest()
-			require.NoError(t, err, "it is no failure")
+			require.NoError(t, err, "it is a proper end")
 			require.Equal(t, ":\n:\n:\n", rest)
 		}
 		lines := log.with("deadline")

@@ -20,8 +20,8 @@ func TestConnContextFindsAVanishedClient(t *testing.T) {
 	const interval = 300 * time.Millisecond
 	for _, test := range []struct {
 		name   string
-		tells  bool
-		found  bool
+		with   bool // ConnContext
+		found  bool // in time
 		reason string
 	}{
 		{"with ConnContext", true, true, "the kernel gives up what waits for an acknowledgement"},
@@ -35,7 +35,7 @@ func TestConnContextFindsAVanishedClient(t *testing.T) {
 				h.ServeHTTP(w, r)
 				close(ended)
 			}))
-			if test.tells {
+			if test.with {
 				server.Config.ConnContext = sse.ConnContext
 			}
 			server.Start()
@@ -52,7 +52,7 @@ func TestConnContextFindsAVanishedClient(t *testing.T) {
 			began := time.Now()
 			patience := 20 * time.Second
 			if !test.found {
-				patience = 10 * interval // several times what it takes with it
+				patience = 10 * interval // several times what it takes with ConnContext
 			}
 			select {
 			case <-ended:

@@ -67,9 +67,9 @@ func testWire(t *testing.T, cases []wireCase) {
 // A message is one block: its type, its ID, and a data line for each line of its data.
 func TestMessagesOnTheWire(t *testing.T) {
 	testWire(t, []wireCase{
-		{name: "the beginning", why: "a client that is cut now comes back to where it began",
+		{name: "the beginning", why: "a client that is cut now resumes where it began",
 			want: wireBegin},
-		{name: "a message", why: "the type, then where to resume, then the data",
+		{name: "a message", why: "the type, the id, the data",
 			results: wirePoll(wireMessage(0x2a, "tick", `{"usd":42}`)),
 			want:    wireBegin + "event: tick\nid: 1f-2a\ndata: {\"usd\":42}\n\n"},
 		{name: "no type", why: "a browser's message event",
@@ -81,10 +81,10 @@ func TestMessagesOnTheWire(t *testing.T) {
 		{name: "empty data", why: "a block without data fires nothing in a browser",
 			results: wirePoll(wireMessage(0x2a, "", ""), broadcast.Message{ID: wireID(0x2b), Topic: "prices", Type: "tick"}),
 			want:    wireBegin + "id: 1f-2a\ndata: \n\nevent: tick\nid: 1f-2b\ndata: \n\n"},
-		{name: "binary", why: "bytes of any kind do not go through a text protocol as they are",
+		{name: "binary", why: "an event stream carries text alone",
 			results: wirePoll(broadcast.Message{ID: wireID(0x2a), Topic: "prices", Type: "tick", Data: []byte{0xff, 0, '\n'}, Binary: true}),
 			want:    wireBegin + "event: tick;base64\nid: 1f-2a\ndata: /wAK\n\n"},
-		{name: "binary without a type", why: "the type has to say that it is base64",
+		{name: "binary without a type", why: "the type has to mark it as base64",
 			results: wirePoll(broadcast.Message{ID: wireID(0x2a), Topic: "prices", Data: []byte{0xff}, Binary: true}, broadcast.Message{ID: wireID(0x2b), Topic: "prices", Binary: true}),
 			want:    wireBegin + "event: message;base64\nid: 1f-2a\ndata: /w==\n\nevent: message;base64\nid: 1f-2b\ndata: \n\n"},
 	})
@@ -109,11 +109,11 @@ func TestPrologueOnTheWire(t *testing.T) {
 			options: sse.Options{Retry: 1500 * time.Millisecond}, want: "retry: 1500\nid: 1f-29\n\n"},
 		{name: "a very short one", why: "0 would let clients reconnect without a pause",
 			options: sse.Options{Retry: 1}, want: "retry: 1\nid: 1f-29\n\n"},
-		{name: "none", why: "the client's own default stands",
+		{name: "none", why: "the client's own default applies",
 			options: sse.Options{Retry: -1}, want: "id: 1f-29\n\n"},
 		{name: "padding", why: "old polyfills wait for 2 KB",
 			target: "?padding=true", want: ":" + strings.Repeat(" ", 2048) + "\n" + wireBegin},
-		{name: "padding of another kind", why: "nobody asked for it",
+		{name: "padding of another kind", why: "only true switches it on",
 			target: "?padding=1", want: wireBegin},
 	})
 }

@@ -19,7 +19,7 @@ import (
 )
 
 // A client that does not read is cut within WriteTimeout. It pins little memory, and delays
-// nobody.
+// no other client.
 func TestClientThatNeverReadsIsCut(t *testing.T) {
 	for _, test := range []struct {
 		name      string
@@ -42,7 +42,7 @@ func TestClientThatNeverReadsIsCut(t *testing.T) {
 			serve(t, h, func(t *testing.T, n *network) {
 				before := heap()
 				stuck := n.getUnread("/")
-				synctest.Wait() // until its stream stands
+				synctest.Wait() // until its stream is open
 				began := time.Now()
 				s := n.get("/")
 				s.expectBegin()
@@ -52,7 +52,7 @@ func TestClientThatNeverReadsIsCut(t *testing.T) {
 					at := time.Now()
 					id := publish(t, &hub, "a", data)
 					s.expect(tick(id, data))
-					require.Equal(t, at, time.Now(), "nobody else waits")
+					require.Equal(t, at, time.Now(), "no other client waits")
 					if i%20 == 19 {
 						most = max(most, heap()-min(before, heap()))
 					}

@@ -69,7 +69,7 @@ func TestCloseGivesABlockedSendOneLastDeadline(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// stalled is a ResponseWriter whose Write waits for another deadline.
+// stalled is a ResponseWriter whose Write blocks until a deadline is set.
 type stalled struct {
 	*recorder
 	stall     atomic.Bool
@@ -107,9 +107,9 @@ func TestUnclosedWriterWritesIntoNoOtherResponse(t *testing.T) {
 	})
 	serve(t, mux, func(t *testing.T, n *network) {
 		for range 3 {
-			said, err := n.get("/forgets").rest()
+			stream, err := n.get("/forgets").rest()
 			require.NoError(t, err)
-			require.Equal(t, "retry: 3000\n\ndata: 1\n\n", said)
+			require.Equal(t, "retry: 3000\n\ndata: 1\n\n", stream)
 			synctest.Wait()
 			answer, err := n.get("/next").rest()
 			require.NoError(t, err)
@@ -126,7 +126,7 @@ func TestFailedWriteEndsTheContext(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		sends bool
-		after time.Duration // that it waits for
+		after time.Duration // how long it takes
 	}{
 		{"a Send", true, 10 * time.Second},
 		{"a heartbeat", false, 25 * time.Second},
@@ -138,7 +138,7 @@ func TestFailedWriteEndsTheContext(t *testing.T) {
 				if test.sends {
 					err := s.Send(sse.Event{Data: make([]byte, 100_000)})
 					assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
-					assert.Equal(t, err, s.Send(sse.Event{Data: []byte("again")}), "it is final")
+					assert.Equal(t, err, s.Send(sse.Event{Data: []byte("again")}), "the error is final")
 				}
 				<-s.Context().Done()
 				assert.Equal(t, test.after, time.Since(began))
@@ -151,7 +151,7 @@ func TestFailedWriteEndsTheContext(t *testing.T) {
 				c := n.getUnread("/")
 				buf := make([]byte, 4096)
 				var head string
-				for !strings.Contains(head, "retry: 3000\n\n") { // the beginning arrives
+				for !strings.Contains(head, "retry: 3000\n\n") { // the first block arrives
 					k, err := c.Read(buf)
 					require.NoError(t, err)
 					head += string(buf[:k])
@@ -180,7 +180,7 @@ func TestFailedFirstWriteIsReportedBySend(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// broken is a ResponseWriter whose connection is gone.
+// broken is a ResponseWriter whose Write fails.
 type broken struct {
 	*recorder
 	err error

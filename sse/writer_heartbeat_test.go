@@ -23,7 +23,7 @@ func TestWriterHeartbeatFollowsSilence(t *testing.T) {
 		want      string
 	}{
 		{"silence", "a proxy would cut it", 0, nil, 46 * time.Second, ":\n:\n:\n"},
-		{"events", "a heartbeat comes when nothing else came for as long", 0, []time.Duration{10 * time.Second, 35 * time.Second}, 56 * time.Second,
+		{"events", "a heartbeat is sent only after silence", 0, []time.Duration{10 * time.Second, 35 * time.Second}, 56 * time.Second,
 			"data: x\n\n:\ndata: x\n\n:\n"},
 		{"more often", "it is the handler's to choose", time.Second, nil, 3500 * time.Millisecond, ":\n:\n:\n"},
 		{"none", "negative turns it off", -1, nil, time.Hour, ""},
@@ -59,7 +59,7 @@ func TestNoHeartbeatAfterClose(t *testing.T) {
 		deadline := w.deadline
 		time.Sleep(time.Hour)
 		require.Equal(t, "retry: 3000\n\n:\n", w.sent())
-		require.Equal(t, deadline, w.deadline, "the connection is somebody else's")
+		require.Equal(t, deadline, w.deadline, "the connection is net/http's again")
 	})
 }
 

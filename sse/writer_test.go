@@ -46,41 +46,41 @@ func TestSendWritesAllEventsOrNone(t *testing.T) {
 	want := "retry: 3000\n\n"
 	require.Equal(t, want, w.sent(), "the client knows at once that it is connected")
 
-	says := func(more string, writes int) {
+	sent := func(more string, writes int) {
 		t.Helper()
 		require.Equal(t, want+more, w.sent())
 		require.Len(t, w.writes, writes)
 		want, w.writes = want+more, nil
 	}
-	says("", 1)
+	sent("", 1)
 	require.NoError(t, s.Send(sse.Event{ID: "1", Type: "t", Data: []byte("a\nb"), Retry: time.Second}, sse.Event{ID: "2"}, sse.Event{Data: []byte{}}))
-	says("retry: 1000\nevent: t\nid: 1\ndata: a\ndata: b\n\nid: 2\n\ndata: \n\n", 1)
+	sent("retry: 1000\nevent: t\nid: 1\ndata: a\ndata: b\n\nid: 2\n\ndata: \n\n", 1)
 	require.NoError(t, s.Send())
 	require.NoError(t, s.Send(sse.Event{}, sse.Event{}))
-	says("", 0)
+	sent("", 0)
 	for _, invalid := range []sse.Event{{Type: "c\r"}, {ID: "\x00"}, {Data: []byte{0xff}}, {Retry: -1}} {
 		require.ErrorIs(t, s.Send(sse.Event{Data: []byte("b")}, invalid, sse.Event{Data: []byte("c")}), sse.ErrInvalidEvent)
 	}
-	says("", 0)
+	sent("", 0)
 	require.NoError(t, s.Send(sse.Event{Data: []byte("good")}))
-	says("data: good\n\n", 1)
+	sent("data: good\n\n", 1)
 
 	require.NoError(t, s.SendJSON("n", map[string]any{"a": "<b>\n"}))
-	says("event: n\ndata: {\"a\":\"\\u003cb\\u003e\\n\"}\n\n", 1)
+	sent("event: n\ndata: {\"a\":\"\\u003cb\\u003e\\n\"}\n\n", 1)
 	require.NoError(t, s.SendJSON("", nil))
-	says("data: null\n\n", 1)
+	sent("data: null\n\n", 1)
 	var unsupported *json.UnsupportedTypeError
 	require.ErrorAs(t, s.SendJSON("n", func() {}), &unsupported)
 	require.ErrorIs(t, s.SendJSON("a\nb", 1), sse.ErrInvalidEvent)
-	says("", 0)
-	require.NoError(t, s.Context().Err(), "none of that ends the stream")
+	sent("", 0)
+	require.NoError(t, s.Context().Err(), "the stream goes on")
 
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close())
 	require.ErrorIs(t, s.Send(sse.Event{Data: []byte("late")}), sse.ErrClosed)
 	require.ErrorIs(t, s.SendJSON("", "late"), sse.ErrClosed)
 	require.ErrorIs(t, context.Cause(s.Context()), sse.ErrClosed)
-	says("", 0)
+	sent("", 0)
 }
 
 // A Writer sends its first block at once.
@@ -93,7 +93,7 @@ func TestWriterBeginsWithItsPrologue(t *testing.T) {
 		{"by default", "a client that is cut waits", "/", nil, "retry: 3000\n\n"},
 		{"the zero Options", "they are the defaults", "/", &sse.Options{}, "retry: 3000\n\n"},
 		{"another time", "it is the handler's to choose", "/", &sse.Options{Retry: time.Minute}, "retry: 60000\n\n"},
-		{"none", "the client's own default stands", "/", &sse.Options{Retry: -1}, "\n"},
+		{"none", "the client's own default applies", "/", &sse.Options{Retry: -1}, "\n"},
 		{"padding", "old polyfills wait for 2 KB", "/?padding=true", nil, ":" + strings.Repeat(" ", 2048) + "\nretry: 3000\n\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -172,9 +172,9 @@ func TestMaxAgeEndsTheContextOfAWriter(t *testing.T) {
 		assert.GreaterOrEqual(t, took, 80*time.Second)
 		assert.LessOrEqual(t, took, 100*time.Second)
 		assert.ErrorContains(t, context.Cause(s.Context()), "MaxAge")
-		assert.NoError(t, s.Send(sse.Event{Data: []byte("goodbye")}), "the handler may still say so")
+		assert.NoError(t, s.Send(sse.Event{Data: []byte("goodbye")}), "the handler may send a last event")
 		assert.NoError(t, s.Close())
-		assert.ErrorContains(t, context.Cause(s.Context()), "MaxAge", "the first cause stands")
+		assert.ErrorContains(t, context.Cause(s.Context()), "MaxAge", "the first cause is kept")
 		ended.Add(1)
 	})
 	serve(t, h, func(t *testing.T, n *network) {

@@ -22,7 +22,7 @@ import (
 	"github.com/fanfare-go/fanfare/sse/ssetest"
 )
 
-// chain is middleware, and what Diagnose says of it.
+// chain is middleware, and what Diagnose reports about it.
 type chain struct {
 	name    string
 	wrap    middlewareFunc
@@ -70,11 +70,11 @@ var chains = []chain{
 	{name: "another type", wrap: wrapped(func(w http.ResponseWriter) http.ResponseWriter {
 		return header{w, "Content-Type", "text/plain"}
 	}), want: []string{`Content-Type is "text/plain"`}},
-	{name: "somebody who refuses", answers: true, wrap: chimiddleware.BasicAuth("x", nil), want: []string{"did not reach a stream: it was answered with 401 Unauthorized"}},
-	{name: "somebody who hangs up", answers: true, wrap: func(http.Handler) http.Handler {
+	{name: "a middleware that refuses", answers: true, wrap: chimiddleware.BasicAuth("x", nil), want: []string{"did not reach a stream: it was answered with 401 Unauthorized"}},
+	{name: "a handler that hangs up", answers: true, wrap: func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	}, want: []string{"did not reach a stream"}},
-	{name: "somebody who never answers", answers: true, wrap: func(http.Handler) http.Handler {
+	{name: "a handler that never answers", answers: true, wrap: func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	}, want: []string{"did not reach a stream"}},
 }
@@ -100,7 +100,7 @@ func TestDiagnoseNamesWhatBreaksAStream(t *testing.T) {
 					r.ProtoMajor = max(1, test.version)
 					err := ssetest.Diagnose(test.wrap(handler), r)
 					past := ssetest.Diagnose(middleware.Bypass(test.wrap(handler)), r)
-					require.Equal(t, test.answers, past != nil, "with Bypass nothing is left of it: %v", past)
+					require.Equal(t, test.answers, past != nil, "Bypass leads past all of it: %v", past)
 					if test.want == nil {
 						require.NoError(t, err)
 						return

@@ -35,35 +35,35 @@ func TestFailureShowsWhatArrived(t *testing.T) {
 	}{
 		{"Next of a stream that has ended", func(n *news, s *ssetest.Stream) { n.Hub.Close(); s.Next(); s.Next() }, []string{
 			"the stream has ended", "status 200", `"tick" "hello" (id "`}},
-		{"Next of a stream that says nothing", func(n *news, s *ssetest.Stream) { s.Next(); s.Next() }, []string{
+		{"Next of a silent stream", func(n *news, s *ssetest.Stream) { s.Next(); s.Next() }, []string{
 			"nothing arrived in 1m0s", "heartbeats", `"tick" "hello"`}},
 		{"All of a stream that does not end", func(n *news, s *ssetest.Stream) {
 			for range s.All() {
 			}
 		}, []string{"does not end", `"tick" "hello"`}},
 		{"End of a stream that does not end", func(n *news, s *ssetest.Stream) { s.End() }, []string{"does not end", `"tick" "hello"`}},
-		{"Quiet of a stream that says something", func(n *news, s *ssetest.Stream) { s.Quiet(time.Second) }, []string{"an event has arrived", `"tick" "hello"`}},
+		{"Quiet of a stream with an event", func(n *news, s *ssetest.Stream) { s.Quiet(time.Second) }, []string{"an event has arrived", `"tick" "hello"`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				said := failing.Said(t, func(tb testing.TB) {
+				report := failing.Said(t, func(tb testing.TB) {
 					n := newNews()
 					s := ssetest.Connect(tb, n, get())
-					n.say(t, "hello")
+					n.publish(t, "hello")
 					test.do(n, s)
 				})
 				for _, want := range test.want {
-					require.Contains(t, said, want)
+					require.Contains(t, report, want)
 				}
 			})
 		})
 	}
 	t.Run("Connect to a handler that does not answer", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			said := failing.Said(t, func(tb testing.TB) {
+			report := failing.Said(t, func(tb testing.TB) {
 				ssetest.Connect(tb, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }), get())
 			})
-			require.Contains(t, said, "no answer: none has arrived in 1m0s")
+			require.Contains(t, report, "no answer: none has arrived in 1m0s")
 		})
 	})
 }
@@ -71,10 +71,10 @@ func TestFailureShowsWhatArrived(t *testing.T) {
 // A handler that panics ends its connection with an error, not the process.
 func TestPanicOfAHandlerFailsTheConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		said := failing.Said(t, func(t testing.TB) {
+		report := failing.Said(t, func(t testing.TB) {
 			ssetest.Connect(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("oh") }), get())
 		})
-		t.Log(said)
+		t.Log(report)
 		s := ssetest.Connect(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			sw, _ := sse.NewWriter(w, r, nil)
 			sw.Send(sse.Event{Data: []byte("x")})

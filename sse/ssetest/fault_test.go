@@ -28,9 +28,9 @@ func TestClientGetsEachMessageOnceAfterAFault(t *testing.T) {
 		reason   string
 	}{
 		{"a client that stops reading", (*faults.Link).Stall, true, 20 * time.Second, 25 * time.Second, "WriteTimeout"},
-		{"a client that stops reading what is quiet", (*faults.Link).Stall, false, time.Hour, time.Hour, "heartbeats fit into the buffer"},
-		{"a client that vanishes", (*faults.Link).Vanish, false, 40 * time.Second, 40 * time.Second, "Heartbeat + WriteTimeout behind the first heartbeat"},
-		{"a cut", (*faults.Link).Cut, true, 0, 0, "the server hears of it"},
+		{"a client that stops reading a quiet stream", (*faults.Link).Stall, false, time.Hour, time.Hour, "heartbeats fit into the buffer"},
+		{"a client that vanishes", (*faults.Link).Vanish, false, 40 * time.Second, 40 * time.Second, "Heartbeat + WriteTimeout after the first heartbeat"},
+		{"a cut", (*faults.Link).Cut, true, 0, 0, "the server notices it"},
 		{"a cut in the middle of an event", func(link *faults.Link) { link.CutAfter(100 << 10) }, true, 15 * time.Second, 15 * time.Second, "when it passes"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -38,7 +38,7 @@ func TestClientGetsEachMessageOnceAfterAFault(t *testing.T) {
 				n := newNews()
 				var link faults.Link
 				s := ssetest.Connect(t, n, faults.Via(get(), &link))
-				n.say(t, "first")
+				n.publish(t, "first")
 				require.Equal(t, "first", string(s.Next().Data))
 
 				began := time.Now()
@@ -46,7 +46,7 @@ func TestClientGetsEachMessageOnceAfterAFault(t *testing.T) {
 				missed := 0
 				if test.loud {
 					missed++
-					time.AfterFunc(15*time.Second, func() { n.say(t, strings.Repeat("x", 200<<10)) })
+					time.AfterFunc(15*time.Second, func() { n.publish(t, strings.Repeat("x", 200<<10)) })
 				}
 				synctest.Wait()
 				for n.Hub.Stats().Subscriptions > 0 && time.Since(began) < time.Hour {
@@ -58,7 +58,7 @@ func TestClientGetsEachMessageOnceAfterAFault(t *testing.T) {
 
 				time.Sleep(time.Minute)
 				link.Resume()
-				n.say(t, "last")
+				n.publish(t, "last")
 				s.Reconnect()
 				for range missed {
 					require.Len(t, s.Next().Data, 200<<10, "whole, and once")
@@ -77,12 +77,12 @@ func TestSlowLinkIsNotCut(t *testing.T) {
 		s := ssetest.Connect(t, n, faults.Via(get(), &faults.Link{BytesPerSecond: 50_000}))
 		began := time.Now()
 		for range 10 {
-			n.say(t, strings.Repeat("x", 100_000))
+			n.publish(t, strings.Repeat("x", 100_000))
 		}
 		for range 10 {
 			require.Len(t, s.Next().Data, 100_000)
 		}
-		require.InDelta(t, 20, time.Since(began).Seconds(), 1, "a slow client is not cut for being given much")
+		require.InDelta(t, 20, time.Since(began).Seconds(), 1, "a slow client is not cut")
 	})
 }
 

@@ -19,7 +19,7 @@ type news struct {
 	sse.Handler
 }
 
-func (n *news) say(t testing.TB, text string) {
+func (n *news) publish(t testing.TB, text string) {
 	t.Helper()
 	_, err := n.Publish(context.Background(), broadcast.Message{Topic: "news", Type: "tick", Data: []byte(text)})
 	require.NoError(t, err)

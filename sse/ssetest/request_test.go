@@ -50,11 +50,11 @@ func TestHandlerSeesTheRequest(t *testing.T) {
 // The handler sees the TLS of an https request, although in memory there is none.
 func TestHandlerSeesTheTLSOfTheRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		said := failing.Said(t, func(t testing.TB) {
+		report := failing.Said(t, func(t testing.TB) {
 			s := ssetest.Connect(t, &sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"a"}}, httptest.NewRequest("GET", "https://example.com/", nil))
 			s.Close()
 		})
-		require.Empty(t, said)
+		require.Empty(t, report)
 		require.NoError(t, ssetest.Diagnose(&sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"a"}}, httptest.NewRequest("GET", "https://example.com/", nil)))
 	})
 }
@@ -72,13 +72,13 @@ func TestReconnectSendsTheBodyAgain(t *testing.T) {
 			s.Send(sse.Event{Data: prompt})
 			<-s.Context().Done()
 		})
-		said := failing.Said(t, func(t testing.TB) {
+		report := failing.Said(t, func(t testing.TB) {
 			s := ssetest.Connect(t, h, httptest.NewRequest("POST", "/", strings.NewReader("hello")))
 			require.Equal(t, "hello", string(s.Next().Data))
 			s.Reconnect()
 			require.Equal(t, "hello", string(s.Next().Data))
 		})
-		require.Empty(t, said)
+		require.Empty(t, report)
 	})
 }
 
@@ -88,7 +88,7 @@ func TestReconnectUsesANewConnection(t *testing.T) {
 		t.Run(fmt.Sprint(v), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				hub := new(broadcast.Hub)
-				said := failing.Said(t, func(t testing.TB) {
+				report := failing.Said(t, func(t testing.TB) {
 					var link faults.Link
 					r := httptest.NewRequest("GET", "/", nil)
 					r.ProtoMajor = v
@@ -100,7 +100,7 @@ func TestReconnectUsesANewConnection(t *testing.T) {
 					link.Resume()
 					s.Reconnect()
 				})
-				require.Empty(t, said)
+				require.Empty(t, report)
 			})
 		})
 	}

@@ -35,7 +35,7 @@ func TestStreamReadsWhatItsHandlerSends(t *testing.T) {
 				require.Equal(t, 200, s.Status())
 				require.Equal(t, "text/event-stream", s.Header().Get("Content-Type"))
 
-				n.say(t, "one")
+				n.publish(t, "one")
 				e := s.Next()
 				require.Equal(t, "tick one", e.Type+" "+string(e.Data))
 				require.Equal(t, e.ID, s.LastEventID())
@@ -46,11 +46,11 @@ func TestStreamReadsWhatItsHandlerSends(t *testing.T) {
 				require.Equal(t, 3, s.Heartbeats())
 
 				s.Close()
-				n.say(t, "two")
-				n.say(t, "three")
+				n.publish(t, "two")
+				n.publish(t, "three")
 				s.Reconnect()
 				require.Equal(t, "two", string(s.Next().Data))
-				n.say(t, "four")
+				n.publish(t, "four")
 
 				require.NoError(t, n.Hub.Close())
 				require.NoError(t, s.End(), "a proper end")
@@ -71,7 +71,7 @@ func TestSleepingTestIsNoSlowClient(t *testing.T) {
 		n := newNews()
 		s := ssetest.Connect(t, n, get())
 		for range 10 {
-			n.say(t, strings.Repeat("x", 1<<20))
+			n.publish(t, strings.Repeat("x", 1<<20))
 		}
 		time.Sleep(time.Hour)
 		for range 10 {
@@ -111,21 +111,21 @@ func TestEmptyIDClearsTheLastEventID(t *testing.T) {
 func TestCompressedStreamIsRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := new(broadcast.Hub)
-		said := failing.Said(t, func(t testing.TB) {
+		report := failing.Said(t, func(t testing.TB) {
 			r := httptest.NewRequest("GET", "/", nil)
 			r.Header.Set("Accept-Encoding", "gzip")
 			s := ssetest.Connect(t, chimiddleware.Compress(5, "text/*")(&sse.Handler{Broadcaster: hub, Topics: []string{"a"}}), r)
 			hub.Publish(context.Background(), broadcast.Message{Topic: "a", Data: []byte("x")})
 			s.Next()
 		})
-		require.Empty(t, said)
+		require.Empty(t, report)
 	})
 }
 
 // End waits for another minute after each event.
 func TestEndWaitsAMinuteForEachEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		said := failing.Said(t, func(t testing.TB) {
+		report := failing.Said(t, func(t testing.TB) {
 			s := ssetest.Connect(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				s, _ := sse.NewWriter(w, r, nil)
 				defer s.Close()
@@ -136,6 +136,6 @@ func TestEndWaitsAMinuteForEachEvent(t *testing.T) {
 			}), httptest.NewRequest("GET", "/", nil))
 			s.End()
 		})
-		require.Empty(t, said)
+		require.Empty(t, report)
 	})
 }
