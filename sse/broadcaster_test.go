@@ -79,34 +79,40 @@ func TestAnyBroadcasterCanBeStreamed(t *testing.T) {
 			})
 		})
 	}
-	t.Run("an error of the first Poll", func(t *testing.T) {
-		b := &scripted{begin: id(1), results: []pollResult{{err: errors.New("the engine is on fire")}}}
-		h := &sse.Handler{Broadcaster: b, Topics: []string{"a"}, Logger: silent}
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
-		require.Equal(t, 500, w.Code, "nothing has been sent yet")
-		require.True(t, b.closed)
-	})
-	t.Run("a panic in Poll", func(t *testing.T) {
-		log := &logbook{}
-		b := &panics{scripted{begin: id(1)}, 1}
-		h := &sse.Handler{Broadcaster: b, Topics: []string{"a"}, Logger: log.logger()}
-		require.Panics(t, func() { h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)) }, "net/http recovers a panic of a handler")
-		require.True(t, b.closed)
-		b = &panics{scripted{begin: id(1)}, 2}
-		w := httptest.NewRecorder()
-		h = &sse.Handler{Broadcaster: b, Topics: []string{"a"}, Logger: log.logger()}
-		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
-		require.Equal(t, "retry: 3000\nid: 2-1\n\n", w.Body.String(), "a panic in a goroutine of the stream would end the process")
-		require.True(t, b.closed)
-		require.Len(t, log.with("sse: ended a stream"), 1)
-	})
 }
 
-// panics is a Broadcaster whose Poll panics, at the last of so many calls.
+// An error of the first Poll answers the request with 500: nothing has been sent yet.
+func TestErrorOfTheFirstPollAnswersTheRequest(t *testing.T) {
+	b := &scripted{begin: broadcast.MakeID(2, 1), results: []pollResult{{err: errors.New("the engine is on fire")}}}
+	h := &sse.Handler{Broadcaster: b, Topics: []string{"a"}, Logger: silent}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	require.Equal(t, 500, w.Code)
+	require.True(t, b.closed)
+}
+
+// A panic in the first Poll is left to net/http, which recovers it. A later one, which may
+// happen in a goroutine of the stream, ends the stream and not the process.
+func TestPanicInPollEndsItsStreamAlone(t *testing.T) {
+	first := &panics{scripted{begin: broadcast.MakeID(2, 1)}, 1}
+	h := &sse.Handler{Broadcaster: first, Topics: []string{"a"}, Logger: silent}
+	require.Panics(t, func() { h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)) })
+	require.True(t, first.closed)
+
+	log := &logbook{}
+	later := &panics{scripted{begin: broadcast.MakeID(2, 1)}, 2}
+	h = &sse.Handler{Broadcaster: later, Topics: []string{"a"}, Logger: log.logger()}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	require.Equal(t, "retry: 3000\nid: 2-1\n\n", w.Body.String())
+	require.True(t, later.closed)
+	require.Len(t, log.with("sse: ended a stream"), 1)
+}
+
+// panics is a Broadcaster whose Poll panics in the last of a number of calls.
 type panics struct {
 	scripted
-	left int
+	left int // calls
 }
 
 func (p *panics) Subscribe(ctx context.Context, o broadcast.SubscribeOptions) (broadcast.Subscription, error) {

@@ -33,8 +33,8 @@
 //	id: 1f-2a
 //	data: {"usd":42}
 //
-// Where messages may have been lost, a gap event precedes those that follow. It lists
-// the topics that lost messages. Without a list, all topics may have:
+// Where messages may have been lost, a gap event precedes the messages after the loss.
+// It lists the topics that have lost messages. Without a list, all of them may have:
 //
 //	event: gap
 //	id: 1f-2a
@@ -49,9 +49,9 @@
 //   - envelope=1: the data of each block is the JSON that a WebSocket of this kit
 //     carries, and events have no type. A client parses the same format on both
 //     transports; package ws documents it.
-//   - heartbeat=1: each heartbeat is a block with the position, moved or not. With
-//     envelopes it fires an event, by which a page can tell a quiet stream from a dead
-//     one: comments are invisible to scripts.
+//   - heartbeat=1: each heartbeat is a block with the position, moved or not. An
+//     EventSource hides comments from scripts. With envelopes the block fires an event,
+//     so that a page can tell a quiet stream from a dead one.
 //   - padding=true: the stream begins with a comment of 2 KB, which old polyfills
 //     wait for.
 //   - poll=1: the response ends with the first messages, or with the position after

@@ -174,8 +174,7 @@ type connKey struct{}
 // sooner that a client has vanished, such as a phone that lost its network. On Linux the
 // connection then ends once what was sent has been waiting for Heartbeat + WriteTimeout
 // for an acknowledgement. Without ConnContext, and on other systems, the kernel decides:
-// Linux keeps trying for about a quarter of an hour. Neither is needed for a detached
-// stream, which has its connection.
+// Linux keeps trying for about a quarter of an hour. Detached streams do not need it.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
-// ErrClosed is returned by a Send after [Writer.Close], and is the cause of the
-// Writer's Context then.
+// ErrClosed is returned by a Send after [Writer.Close]. It is also the cause of the
+// Writer's Context, unless that ended before.
 var ErrClosed = errors.New("sse: the stream is closed")
 
 var (
