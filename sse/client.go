@@ -128,10 +128,12 @@ func (c *Client) check(r *http.Request) error {
 
 // follower is one range over the events of a request.
 type follower struct {
+	// Set by Events.
 	client     *Client
 	httpClient *http.Client
 	request    *http.Request
 
+	// Kept from one connection to the next.
 	lastEventID string
 	retry       time.Duration // the reconnection time that the server sent last
 	backoff     backoff.Backoff

@@ -272,7 +272,7 @@ func TestSilentConnectionIsReplaced(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"1  x"}, got)
 	require.InDelta(t, (400+45)*time.Second, s.at[1], float64(time.Second), "heartbeats count as life")
-	require.InDelta(t, 45*time.Second, s.at[2]-s.at[1], float64(time.Second), "an answer that does not come is silence too")
+	require.InDelta(t, 45*time.Second, s.at[2]-s.at[1], float64(time.Second), "an answer that does not arrive is silence, too")
 
 	s = &scenario{answers: []write{streams("data: x\n\n", 10*time.Minute)}}
 	_, err = follow(t, &sse.Client{Silence: -1}, s, nil)

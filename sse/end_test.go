@@ -152,7 +152,7 @@ func TestPendingMessagesPrecedeTheEnd(t *testing.T) {
 				body, err := io.ReadAll(response.Body)
 				require.NoError(t, err)
 				all, lastEventID := events(t, string(body))
-				require.Len(t, all, messages, "all that was in the log, and nothing of what came later")
+				require.Len(t, all, messages, "all that was in the log, and nothing that was published later")
 				require.Equal(t, last, lastEventID)
 				synctest.Wait()
 				require.Zero(t, hub.Stats().Subscriptions)

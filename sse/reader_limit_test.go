@@ -35,7 +35,7 @@ func TestMaxEventBoundsDataAndLines(t *testing.T) {
 		{"unended line", "there is no need to wait for its end", "data: " + x(11), outcome{Err: tooLarge}},
 		{"unended line that fits", "it may go no further", "data: " + x(10), outcome{Err: "EOF"}},
 		{"id", "a line is a line", "id: 1\n\nid: 2\nid: " + x(13) + "\n\n", outcome{Err: tooLarge, LastID: "1"}},
-		{"replaced bytes", "it is what the caller gets that counts", "data: \xff\xff\xff\n\ndata: \xff\xff\xff\xff\n\n", outcome{Events: data("\uFFFD\uFFFD\uFFFD"), Err: tooLarge}},
+		{"replaced bytes", "the size of the returned data counts", "data: \xff\xff\xff\n\ndata: \xff\xff\xff\xff\n\n", outcome{Events: data("\uFFFD\uFFFD\uFFFD"), Err: tooLarge}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, f := range feeds {
@@ -120,7 +120,7 @@ func TestBufferStaysSmallWhileLittleArrives(t *testing.T) {
 	}
 	require.Len(t, asked, 5)
 	for _, n := range asked {
-		assert.LessOrEqual(t, n, 1<<10, "while little comes the buffer stays small")
+		assert.LessOrEqual(t, n, 1<<10, "the buffer stays small while little arrives")
 	}
 }
 

@@ -142,8 +142,8 @@ func TestReadReturnsTheErrorOfItsSource(t *testing.T) {
 		err       error
 	}{
 		{"error", "it is returned as it is", iotest.ErrReader(errCut), nil, errCut},
-		{"after an event", "what has arrived comes first", io.MultiReader(strings.NewReader("data: a\n\ndata: b"), iotest.ErrReader(errCut)), data("a"), errCut},
-		{"with an event", "what has arrived comes first", iotest.DataErrReader(io.MultiReader(strings.NewReader("data: a\n\n"), iotest.ErrReader(errCut))), data("a"), errCut},
+		{"after an event", "events that have arrived come first", io.MultiReader(strings.NewReader("data: a\n\ndata: b"), iotest.ErrReader(errCut)), data("a"), errCut},
+		{"with an event", "events that have arrived come first", iotest.DataErrReader(io.MultiReader(strings.NewReader("data: a\n\n"), iotest.ErrReader(errCut))), data("a"), errCut},
 		{"cut body", "it is no clean end", io.MultiReader(strings.NewReader("data: a\n\n"), iotest.ErrReader(io.ErrUnexpectedEOF)), data("a"), io.ErrUnexpectedEOF},
 		{"timeout", "it is an error as any other, though the source might go on", iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader("\ndata: a\n\n"))), nil, iotest.ErrTimeout},
 		{"end", "it is io.EOF itself", strings.NewReader("data: a\n\n"), data("a"), io.EOF},

@@ -33,7 +33,7 @@ func TestEventSourceSurvivesATemporaryRefusal(t *testing.T) {
 	}{
 		{name: "no status", why: "403 is the default", err: &fanfare.Refusal{}, status: 403},
 		{name: "401", why: "the client has not authenticated", err: &fanfare.Refusal{Status: 401}, status: 401},
-		{name: "404", why: "there is no such room", err: &fanfare.Refusal{Status: 404}, status: 404},
+		{name: "404", why: "the room does not exist", err: &fanfare.Refusal{Status: 404}, status: 404},
 		{name: "204", why: "an EventSource stops for good", err: &fanfare.Refusal{Status: 204}, status: 204},
 		{name: "410", why: "it is final", err: &fanfare.Refusal{Status: 410}, status: 410},
 		{name: "429", why: "with the time to wait", err: &fanfare.Refusal{Status: 429, RetryAfter: 90 * time.Second}, status: 429, retryAfter: "90"},

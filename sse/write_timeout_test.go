@@ -158,7 +158,7 @@ func TestPendingMessagesShareWritesOf64KiB(t *testing.T) {
 				unblock()
 			}
 			burst(200, 100)
-			require.Len(t, writes(), 2, "the first, then all that has come meanwhile in one")
+			require.Len(t, writes(), 2, "the first message, then all others in one write")
 			burst(10, 30_000)
 			sizes := writes()
 			require.Len(t, sizes, 6, "two to a write")
@@ -192,7 +192,7 @@ func TestStuckClientPinsAboutOneWrite(t *testing.T) {
 			go h.ServeHTTP(w, r)
 			synctest.Wait()
 		}
-		require.Less(t, heap()-min(before, heap()), uint64(clients*3*size+20<<20), "and what is encoded, once for all")
+		require.Less(t, heap()-min(before, heap()), uint64(clients*3*size+20<<20), "with the encoded messages, which all clients share")
 		cancel()
 		for _, f := range unblock {
 			f()
