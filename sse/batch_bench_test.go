@@ -25,7 +25,7 @@ const burst = 300
 
 var marked = "@" + strings.Repeat("x", 127)
 
-// arrivals tells when as many messages have come as were expected.
+// arrivals counts messages down, and signals when all that are expected have arrived.
 type arrivals struct {
 	left atomic.Int64
 	all  chan struct{}
@@ -99,7 +99,7 @@ func (w countedConn) Write(b []byte) (int, error) {
 	return w.Conn.Write(b)
 }
 
-// BenchmarkTLS sends bursts over TLS and loopback, and reads them.
+// BenchmarkTLS sends bursts over TLS on the loopback interface, and reads them.
 func BenchmarkTLS(b *testing.B) {
 	const streams = 100
 	for _, bm := range []struct {

@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,48 +16,58 @@ import (
 	"github.com/fanfare-go/fanfare/internal/status"
 )
 
-// Client reads event streams as a browser's EventSource does: it reconnects by itself,
-// and resumes behind the last event it got (WHATWG HTML 9.2.3). The zero Client works.
+const (
+	defaultMaxBackoff = 30 * time.Second
+	defaultSilence    = 45 * time.Second
+)
+
+// Client follows event streams as a browser's EventSource does: it reconnects by
+// itself, and resumes after the last event it got (WHATWG HTML 9.2.3). The zero Client
+// is ready to use.
 //
-// A Client may serve any number of streams at once.
+// The fields are set before the first use. A Client is safe for concurrent use, and may
+// follow any number of streams at once.
 type Client struct {
-	// HTTPClient makes the requests. Its Timeout must be zero, since streams have no end. If
-	// nil, http.DefaultClient.
+	// HTTPClient makes the requests. Its Timeout has to be zero: it would cut streams,
+	// which have no end. If nil, http.DefaultClient.
 	HTTPClient *http.Client
 
-	// MaxBackoff bounds what is waited before another attempt, on top of what the
-	// server has asked for with retry or Retry-After: any time up to half a second
-	// first, up to twice as much after each attempt that came to nothing. If zero, 30 s.
+	// MaxBackoff bounds the random time to wait before another attempt. The bound is
+	// half a second at first, and doubles with each attempt up to MaxBackoff. It starts
+	// over after an event, and after a connection that lasted for 5 s. The time that the
+	// server asked for, with retry or Retry-After, is added. If zero, 30 s. If negative,
+	// Events yields an error.
 	MaxBackoff time.Duration
 
-	// MaxEvent is the most bytes that the data of an event may have; see
-	// [Reader.MaxEvent]. If zero, 1 MiB.
+	// MaxEvent is the largest event in bytes; see [Reader.MaxEvent]. If zero, 1 MiB. If
+	// negative, Events yields an error.
 	MaxEvent int
 
-	// Silence is how long nothing may come, not even a heartbeat, before the
-	// connection is given up and made anew. If zero, 45 s; if negative, for ever:
-	// for servers that send no heartbeats.
+	// Silence is how long a connection may be silent, without even a heartbeat, before
+	// it is replaced. If zero, 45 s. If negative, there is no limit: for servers that
+	// send no heartbeats.
 	Silence time.Duration
 
-	// Retry decides whether to try again after an answer that ends the stream by the
-	// standard: any that is not 200 with the type text/event-stream. 204 is never asked
-	// about. If nil, no. What most want that do not have a user to reload the page is
+	// Retry reports whether to try again after an answer that is no event stream: any
+	// but status 200 with the type text/event-stream. An EventSource gives up on these
+	// (9.2.3). Retry is not called for 204, which ends the events. If nil, never. A
+	// program that has no user to reload the page usually wants
 	//
 	//	func(e *sse.ResponseError) bool { return e.Temporary() }
 	//
-	// A 400 may pass too: net/http says so when it has waited too long for the rest of
-	// a request, on a link that stalls.
+	// Even a 400 may pass: net/http sends it when the rest of a request takes too long
+	// to arrive.
 	Retry func(*ResponseError) bool
 
-	// Logger gets connections that end (Debug). If nil, slog.Default().
+	// Logger gets the end of each connection at Debug. If nil, slog.Default().
 	Logger *slog.Logger
 }
 
 // ResponseError is an answer that is no event stream.
 type ResponseError struct {
-	Status      int           // of HTTP
-	ContentType string        // as the header has it
-	RetryAfter  time.Duration // what the header asks for; 0: nothing
+	Status      int           // the status of the answer
+	ContentType string        // its header Content-Type
+	RetryAfter  time.Duration // its header Retry-After; 0 if it has none
 }
 
 func (e *ResponseError) Error() string {
@@ -66,99 +77,158 @@ func (e *ResponseError) Error() string {
 	return fmt.Sprintf("sse: the answer is %d %s", e.Status, http.StatusText(e.Status))
 }
 
-// Temporary reports whether the status says that the same request may be answered
-// otherwise later: 408, 425, 429 and 5xx.
+// Temporary reports whether the same request may succeed later: after 408, 425, 429
+// and 5xx.
 func (e *ResponseError) Temporary() bool { return status.MayPass(e.Status) }
 
-// Events returns the events of a stream, over as many connections as it takes. An
-// event's ID is the stream's last event ID, which is sent back as Last-Event-ID; begin
-// somewhere by setting that header. A body is sent again with each request: it needs
-// GetBody, which http.NewRequest sets for what is in memory.
+// Events returns the events of the stream that r requests, over as many connections as
+// it takes. The ID of an event is the last event ID of the stream, as in [Reader.Read]:
+// it is sent back as Last-Event-ID. Set that header of r to begin after an event.
 //
-// The sequence goes on until the loop ends or the request's context does, whose error
-// it then yields last. It ends without an error when the server answers 204, by which
-// it tells a client to stop. Any other error is yielded last, too: a [*ResponseError]
-// that Retry did not want to try again after, [ErrTooLarge], or what makes the request
-// impossible. Connections that fail are no errors.
+// The sequence ends when the loop does, without an error when the server answers 204,
+// and with the cause of r's context, yielded last, when that has ended. It also ends with
+// an error that another attempt cannot mend: a [*ResponseError] that Retry did not want
+// to pass over, one that wraps [ErrTooLarge], or one that names what is wrong with r or
+// with a field of c. A connection that fails is no error: the Client reconnects.
 //
-// A request may be made again by each range over the sequence, which then begins
-// anew.
+// Events keeps r and does not change it. If r has a body, it needs GetBody, since the
+// body is sent with each request; http.NewRequest sets it for a body in memory. The
+// Client closes the bodies of the responses. Each range over the sequence begins anew.
 func (c *Client) Events(r *http.Request) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		s := source{Client: c, request: r, id: r.Header.Get("Last-Event-ID"), backoff: backoff.Backoff{Most: c.MaxBackoff}}
-		if err := s.run(yield); err != nil {
+		f := follower{
+			client:      c,
+			httpClient:  cmp.Or(c.HTTPClient, http.DefaultClient),
+			request:     r,
+			lastEventID: r.Header.Get("Last-Event-ID"),
+			backoff:     backoff.Backoff{Most: cmp.Or(c.MaxBackoff, defaultMaxBackoff)},
+		}
+		if err := f.run(yield); err != nil {
 			yield(Event{}, err)
 		}
 	}
 }
 
-// source is one range over the events of a request.
-type source struct {
-	*Client
-	request *http.Request
-	id      string        // the last event ID
-	retry   time.Duration // what the server has asked for last
-	backoff backoff.Backoff
-}
-
-// errDone ends a sequence without an error.
-var errDone = errors.New("sse: done")
-
-// run connects until something final happens, which it returns.
-func (s *source) run(yield func(Event, error) bool) error {
+// check returns an error if c cannot follow the stream of r.
+func (c *Client) check(r *http.Request) error {
 	switch {
-	case s.HTTPClient != nil && s.HTTPClient.Timeout != 0:
-		return fmt.Errorf("sse: Client.HTTPClient.Timeout is %v, which would cut streams: set it to 0, and bound dialing in the Transport", s.HTTPClient.Timeout)
-	case s.request.URL == nil || s.request.URL.Scheme != "http" && s.request.URL.Scheme != "https":
+	case c.HTTPClient != nil && c.HTTPClient.Timeout != 0:
+		return fmt.Errorf("sse: Client.HTTPClient.Timeout is %v, which would cut streams: set it to 0, and bound dialing in the Transport", c.HTTPClient.Timeout)
+	case c.MaxBackoff < 0:
+		return fmt.Errorf("sse: Client.MaxBackoff is %v: set it to 0 for %v", c.MaxBackoff, defaultMaxBackoff)
+	case c.MaxEvent < 0:
+		return fmt.Errorf("sse: Client.MaxEvent is %d: set it to 0 for %d", c.MaxEvent, defaultMaxEvent)
+	case r.URL == nil || r.URL.Scheme != "http" && r.URL.Scheme != "https":
 		return errors.New("sse: the request's URL has neither the scheme http nor https")
-	case s.request.Body != nil && s.request.Body != http.NoBody && s.request.GetBody == nil:
+	case r.Body != nil && r.Body != http.NoBody && r.GetBody == nil:
 		return errors.New("sse: the request's body can be sent only once: set GetBody, with which it can be sent again")
 	}
+	return nil
+}
+
+// follower is one range over the events of a request.
+type follower struct {
+	// Set by Events.
+	client     *Client
+	httpClient *http.Client
+	request    *http.Request
+
+	// Kept from one connection to the next.
+	lastEventID string
+	retry       time.Duration // the reconnection time that the server sent last
+	backoff     backoff.Backoff
+}
+
+// connectionError is a connection that failed. The follower reconnects after it; any
+// other error of connect is final, unless Client.Retry decides otherwise.
+type connectionError struct{ error }
+
+// errSilent is the cause of a connection that was given up for being silent.
+var errSilent = errors.New("nothing has arrived for too long")
+
+// run connects until the events have ended, and returns the error with which they did.
+func (f *follower) run(yield func(Event, error) bool) error {
+	if err := f.client.check(f.request); err != nil {
+		return err
+	}
+	ctx := f.request.Context()
 	for {
 		began := time.Now()
-		err := s.connect(yield)
-		if time.Since(began) >= backoff.Good {
-			s.backoff.Reset()
-		}
-		if errors.Is(err, errDone) {
+		err := f.connect(yield)
+		if err == nil {
 			return nil
 		}
-		if s.request.Context().Err() != nil {
-			return context.Cause(s.request.Context())
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
-		least := s.retry
-		if refused, ok := errors.AsType[*ResponseError](err); ok {
-			if s.Retry == nil || !s.Retry(refused) {
-				return err
-			}
-			least = max(least, refused.RetryAfter)
+		least, ok := f.again(err)
+		if !ok {
+			return err
 		}
-		if final, ok := errors.AsType[*finalError](err); ok {
-			return final.error
+		if time.Since(began) >= backoff.Good {
+			f.backoff.Reset()
 		}
-		wait := s.backoff.Next(least)
-		s.logger().Debug("sse: the connection has ended", "url", s.request.URL.Redacted(), "reason", err, "again_in", wait)
-		if err := backoff.Sleep(s.request.Context(), wait); err != nil {
+		wait := f.backoff.Next(least)
+		cmp.Or(f.client.Logger, slog.Default()).Debug("sse: the connection has ended",
+			"url", f.request.URL.Redacted(), "reason", err, "again_in", wait)
+		if err := backoff.Sleep(ctx, wait); err != nil {
 			return err
 		}
 	}
 }
 
-// finalError is one after which another attempt would end the same way.
-type finalError struct{ error }
+// again reports whether to connect again after err, and the least time to wait before.
+func (f *follower) again(err error) (least time.Duration, ok bool) {
+	switch err := err.(type) {
+	case *connectionError:
+		return f.retry, true
+	case *ResponseError:
+		return max(f.retry, err.RetryAfter), f.client.Retry != nil && f.client.Retry(err)
+	}
+	return 0, false
+}
 
-var errSilent = errors.New("nothing has come for too long")
-
-// connect makes the request once, and yields what comes. It returns why it has ended,
-// which is never nil.
-func (s *source) connect(yield func(Event, error) bool) error {
-	ctx, cancel := context.WithCancelCause(s.request.Context())
+// connect makes the request once and yields its events. It returns nil if the events
+// have ended, which is after 204 and when the loop has.
+func (f *follower) connect(yield func(Event, error) bool) error {
+	ctx, cancel := context.WithCancelCause(f.request.Context())
 	defer cancel(nil)
-	r := s.request.Clone(ctx)
+	r, err := f.newRequest(ctx)
+	if err != nil {
+		return err
+	}
+	timer := newSilenceTimer(orDefault(f.client.Silence, defaultSilence), func() { cancel(errSilent) })
+	timer.start()
+	response, err := f.httpClient.Do(r)
+	timer.stop()
+	if err != nil {
+		return f.failed(ctx, err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	contentType := response.Header.Get("Content-Type")
+	if media, _, _ := mime.ParseMediaType(contentType); response.StatusCode != http.StatusOK || media != "text/event-stream" {
+		return &ResponseError{response.StatusCode, contentType, status.RetryAfter(response.Header)}
+	}
+	reader := NewReader(timedReader{response.Body, timer})
+	reader.MaxEvent = f.client.MaxEvent
+	reader.setLastEventID(f.lastEventID)
+	err = f.yieldEvents(reader, yield)
+	if err == nil || errors.Is(err, ErrTooLarge) {
+		return err
+	}
+	return f.failed(ctx, err)
+}
+
+// newRequest returns the request for the next connection.
+func (f *follower) newRequest(ctx context.Context) (*http.Request, error) {
+	r := f.request.Clone(ctx)
 	if r.GetBody != nil {
 		body, err := r.GetBody()
 		if err != nil {
-			return &finalError{fmt.Errorf("sse: the request's body, again: %w", err)}
+			return nil, fmt.Errorf("sse: GetBody of the request: %w", err)
 		}
 		r.Body = body
 	}
@@ -168,68 +238,51 @@ func (s *source) connect(yield func(Event, error) bool) error {
 	if r.Header.Get("Cache-Control") == "" {
 		r.Header.Set("Cache-Control", "no-store")
 	}
-	if r.Header.Del("Last-Event-ID"); s.id != "" {
-		if !sendable(s.id) {
-			return &finalError{fmt.Errorf("sse: the event ID %.100q cannot be sent in a header, so that the stream cannot be resumed", s.id)}
-		}
-		r.Header.Set("Last-Event-ID", s.id)
+	r.Header.Del("Last-Event-ID")
+	if f.lastEventID == "" {
+		return r, nil
 	}
-	client := s.HTTPClient
-	if client == nil {
-		client = http.DefaultClient
+	if !validHeaderValue(f.lastEventID) {
+		return nil, fmt.Errorf("sse: the event ID %.100q cannot be sent in a header, so the stream cannot be resumed", f.lastEventID)
 	}
-	guard := s.watch(func() { cancel(errSilent) })
-	guard.begin()
-	response, err := client.Do(r)
-	guard.end()
-	if err != nil {
-		return ended(ctx, client, err)
-	}
-	defer response.Body.Close()
-	if response.StatusCode == http.StatusNoContent {
-		return errDone
-	}
-	contentType := response.Header.Get("Content-Type")
-	if media, _, _ := mime.ParseMediaType(contentType); response.StatusCode != http.StatusOK || media != "text/event-stream" {
-		return &ResponseError{response.StatusCode, contentType, status.RetryAfter(response.Header)}
-	}
-	guard.src = response.Body
-	reader := NewReader(guard)
-	reader.MaxEvent = s.MaxEvent
-	reader.block.ID, reader.lastID = s.id, s.id // events without an ID have the last one's, from before too
+	r.Header.Set("Last-Event-ID", f.lastEventID)
+	return r, nil
+}
+
+// yieldEvents yields events until the stream ends, with its error, or the loop does, with
+// nil.
+func (f *follower) yieldEvents(reader *Reader, yield func(Event, error) bool) error {
 	for {
 		e, err := reader.Read()
-		if id := reader.LastEventID(); err == nil || id != s.id {
-			s.id = id
-			s.backoff.Reset()
+		if id := reader.LastEventID(); err == nil || id != f.lastEventID {
+			f.lastEventID = id
+			f.backoff.Reset()
 		}
 		if retry := reader.Retry(); retry > 0 {
-			s.retry = retry
+			f.retry = retry
 		}
-		switch {
-		case errors.Is(err, ErrTooLarge):
-			return &finalError{err}
-		case err != nil:
-			return ended(ctx, client, err)
-		case !yield(e, nil):
-			return errDone
+		if err != nil {
+			return err
+		}
+		if !yield(e, nil) {
+			return nil
 		}
 	}
 }
 
-// ended returns why a connection has ended. One that was silent may go on to be used
-// for other requests, over HTTP/2, unless it is closed.
-func ended(ctx context.Context, client *http.Client, err error) error {
+// failed returns the connectionError for err. Over HTTP/2 a silent connection would serve
+// the next request too, so failed closes it.
+func (f *follower) failed(ctx context.Context, err error) error {
 	if context.Cause(ctx) == errSilent {
-		client.CloseIdleConnections()
-		return fmt.Errorf("sse: %w", errSilent)
+		f.httpClient.CloseIdleConnections()
+		err = errSilent
 	}
-	return fmt.Errorf("sse: reading: %w", err)
+	return &connectionError{fmt.Errorf("sse: %w", err)}
 }
 
-// sendable reports whether net/http takes a text as the value of a header (RFC 9110
-// section 5.5).
-func sendable(value string) bool {
+// validHeaderValue reports whether net/http sends value in a header (RFC 9110 section
+// 5.5).
+func validHeaderValue(value string) bool {
 	for i := range len(value) {
 		if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
 			return false
@@ -238,45 +291,44 @@ func sendable(value string) bool {
 	return true
 }
 
-// watchdog is a body that nothing may be waited for too long from. Only waiting counts:
-// who handles an event may take as long as he likes.
-type watchdog struct {
-	src     io.Reader
-	timer   *time.Timer
-	silence time.Duration
+// silenceTimer calls a function once a connection has been silent for too long. It runs
+// only while the client waits for bytes: the loop may take as long as it likes for an
+// event.
+type silenceTimer struct {
+	timer *time.Timer // nil if there is no limit
+	limit time.Duration
 }
 
-func (s *source) watch(bark func()) *watchdog {
-	silence := or(s.Silence, 45*time.Second)
-	if silence == 0 {
-		return &watchdog{}
+// newSilenceTimer returns a timer that has not been started. A limit of 0 is none.
+func newSilenceTimer(limit time.Duration, expired func()) *silenceTimer {
+	if limit == 0 {
+		return &silenceTimer{}
 	}
-	w := &watchdog{silence: silence, timer: time.AfterFunc(silence, bark)}
-	w.timer.Stop()
-	return w
+	t := &silenceTimer{limit: limit, timer: time.AfterFunc(limit, expired)}
+	t.timer.Stop()
+	return t
 }
 
-func (w *watchdog) begin() {
-	if w.timer != nil {
-		w.timer.Reset(w.silence)
-	}
-}
-
-func (w *watchdog) end() {
-	if w.timer != nil {
-		w.timer.Stop()
+func (t *silenceTimer) start() {
+	if t.timer != nil {
+		t.timer.Reset(t.limit)
 	}
 }
 
-func (w *watchdog) Read(p []byte) (int, error) {
-	w.begin()
-	defer w.end()
-	return w.src.Read(p)
+func (t *silenceTimer) stop() {
+	if t.timer != nil {
+		t.timer.Stop()
+	}
 }
 
-func (c *Client) logger() *slog.Logger {
-	if c.Logger == nil {
-		return slog.Default()
-	}
-	return c.Logger
+// timedReader is a body. Its timer runs while a Read waits.
+type timedReader struct {
+	body  io.Reader
+	timer *silenceTimer
+}
+
+func (r timedReader) Read(p []byte) (int, error) {
+	r.timer.start()
+	defer r.timer.stop()
+	return r.body.Read(p)
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/fanfare-go/fanfare/sse"
 )
 
-// scenario is a server whose answers are written down: each request gets the next.
+// scenario is a server with an answer for each request in turn, and then 204.
 type scenario struct {
 	t        *testing.T
 	answers  []func(w http.ResponseWriter, r *http.Request)
@@ -43,7 +43,7 @@ func (s *scenario) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// streams answers with text, and then waits as long, or ends if that is zero.
+// streams answers with an event stream of text, which ends after wait.
 func streams(text string, wait time.Duration) func(http.ResponseWriter, *http.Request) {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
@@ -56,6 +56,7 @@ func streams(text string, wait time.Duration) func(http.ResponseWriter, *http.Re
 	}
 }
 
+// answers answers with a status and a header of names and values in turn.
 func answers(status int, header ...string) func(http.ResponseWriter, *http.Request) {
 	return func(w http.ResponseWriter, r *http.Request) {
 		for i := 0; i < len(header); i += 2 {
@@ -65,7 +66,7 @@ func answers(status int, header ...string) func(http.ResponseWriter, *http.Reque
 	}
 }
 
-// follow runs a client against a scenario in a bubble, until its events end.
+// follow runs a client against a scenario, in a bubble, until its events end.
 func follow(t *testing.T, c *sse.Client, s *scenario, configure func(r *http.Request)) (got []string, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -98,7 +99,9 @@ func follow(t *testing.T, c *sse.Client, s *scenario, configure func(r *http.Req
 
 type write = func(http.ResponseWriter, *http.Request)
 
-func TestClientResumes(t *testing.T) {
+// A Client resumes after the last event ID, which holds across connections, and waits for as
+// long as the server asked. 204 ends its events.
+func TestClientResumesAfterTheLastEventID(t *testing.T) {
 	s := &scenario{answers: []write{
 		streams("retry: 2000\nid: 1\ndata: one\n\nevent: tick\ndata: without an ID\n\nid: 2\n\ndata: half", 30*time.Second),
 		streams("data: two\n\nid: 3\ndata: three\n\nid\ndata: reset\n\n", 0),
@@ -106,18 +109,37 @@ func TestClientResumes(t *testing.T) {
 	}}
 	got, err := follow(t, &sse.Client{}, s, nil)
 	require.NoError(t, err, "204 is the end")
-	require.Equal(t, []string{"1  one", "1 tick without an ID", "2  two", "3  three", "reset", "four"}, got, "the ID is sticky, over connections too")
+	require.Equal(t, []string{"1  one", "1 tick without an ID", "2  two", "3  three", "reset", "four"}, got, "the last event ID holds across connections")
 	var ids []string
 	for _, r := range s.requests {
 		require.Equal(t, "text/event-stream", r.Header.Get("Accept"))
 		ids = append(ids, r.Header.Get("Last-Event-ID"))
 	}
 	require.Equal(t, []string{"", "2", "", ""}, ids)
-	require.GreaterOrEqual(t, s.at[1], 32*time.Second, "it waits as long as the server has asked for")
+	require.GreaterOrEqual(t, s.at[1], 32*time.Second, "it waits for as long as the server asked")
 	require.LessOrEqual(t, s.at[1], 32500*time.Millisecond)
 }
 
-func TestClientBeginsAnywhere(t *testing.T) {
+// A Client that cannot work yields an error that names the field, and makes no request.
+func TestClientNamesTheFieldThatCannotBe(t *testing.T) {
+	for _, test := range []struct {
+		client sse.Client
+		want   string
+	}{
+		{sse.Client{HTTPClient: &http.Client{Timeout: time.Second}}, "sse: Client.HTTPClient.Timeout is 1s"},
+		{sse.Client{MaxBackoff: -time.Second}, "sse: Client.MaxBackoff is -1s: set it to 0 for 30s"},
+		{sse.Client{MaxEvent: -1}, "sse: Client.MaxEvent is -1: set it to 0 for 1048576"},
+	} {
+		s := &scenario{answers: []write{streams("data: x\n\n", 0)}}
+		got, err := follow(t, &test.client, s, nil)
+		require.ErrorContains(t, err, test.want)
+		require.Empty(t, got)
+		require.Empty(t, s.requests)
+	}
+}
+
+// A Last-Event-ID header of the request is where the events begin.
+func TestClientBeginsAtTheLastEventIDOfItsRequest(t *testing.T) {
 	s := &scenario{answers: []write{streams("data: x\n\n", 0)}}
 	got, err := follow(t, &sse.Client{}, s, func(r *http.Request) { r.Header.Set("Last-Event-ID", "7") })
 	require.NoError(t, err)
@@ -126,7 +148,8 @@ func TestClientBeginsAnywhere(t *testing.T) {
 	require.Equal(t, "7", s.requests[1].Header.Get("Last-Event-ID"))
 }
 
-func TestClientPosts(t *testing.T) {
+// A body is sent with each request, and needs GetBody.
+func TestClientSendsTheBodyWithEachRequest(t *testing.T) {
 	s := &scenario{answers: []write{streams("id: 1\ndata: x\n\n", 0), answers(204)}}
 	_, err := follow(t, &sse.Client{}, s, func(r *http.Request) {
 		post, _ := http.NewRequest("POST", "http://memory/", strings.NewReader(`{"q":1}`))
@@ -138,11 +161,11 @@ func TestClientPosts(t *testing.T) {
 
 	_, err = follow(t, &sse.Client{}, &scenario{}, func(r *http.Request) { r.Method, r.Body = "POST", io.NopCloser(strings.NewReader("x")) })
 	require.ErrorContains(t, err, "GetBody")
-	_, err = follow(t, &sse.Client{HTTPClient: &http.Client{Timeout: time.Second}}, &scenario{}, nil)
-	require.ErrorContains(t, err, "Client.HTTPClient.Timeout is 1s")
 }
 
-func TestClientAndBadAnswers(t *testing.T) {
+// An answer that is no event stream ends the events with a ResponseError, unless Retry wants
+// another attempt. A connection that fails is tried again.
+func TestOnlyRetryLetsAClientPassABadAnswer(t *testing.T) {
 	temporary := func(e *sse.ResponseError) bool { return e.Temporary() }
 	for _, test := range []struct {
 		name   string
@@ -189,7 +212,8 @@ func TestClientAndBadAnswers(t *testing.T) {
 	require.LessOrEqual(t, s.at[2]-s.at[1], 2*time.Second)
 }
 
-func TestClientBacksOff(t *testing.T) {
+// The wait doubles up to MaxBackoff, and begins anew after an event.
+func TestClientBacksOffUntilAnEventArrives(t *testing.T) {
 	s := &scenario{}
 	for range 30 {
 		s.answers = append(s.answers, answers(503))
@@ -204,10 +228,11 @@ func TestClientBacksOff(t *testing.T) {
 		most = max(most, wait)
 	}
 	require.Greater(t, most, 4*time.Second)
-	require.LessOrEqual(t, s.at[31]-s.at[30], 500*time.Millisecond, "an event is a good sign")
+	require.LessOrEqual(t, s.at[31]-s.at[30], 500*time.Millisecond, "an event resets the backoff")
 }
 
-func TestClientBounds(t *testing.T) {
+// An event that exceeds MaxEvent ends the events: it would be as large the next time.
+func TestEventBeyondMaxEventEndsAClient(t *testing.T) {
 	big := "data: " + strings.Repeat("x", 2<<20) + "\n\n"
 	s := &scenario{answers: []write{streams(big, 0)}}
 	_, err := follow(t, &sse.Client{}, s, nil)
@@ -219,7 +244,8 @@ func TestClientBounds(t *testing.T) {
 	require.Len(t, got[0], 2<<20)
 }
 
-func TestClientOddIDs(t *testing.T) {
+// An event ID is sent back byte for byte. One that no header can carry ends the events.
+func TestEventIDIsSentBackAsItCame(t *testing.T) {
 	odd := "ü \" %0A \t\\;,"
 	s := &scenario{answers: []write{streams("id: "+odd+"\ndata: x\n\n", 0)}}
 	_, err := follow(t, &sse.Client{}, s, nil)
@@ -229,7 +255,9 @@ func TestClientOddIDs(t *testing.T) {
 	require.ErrorContains(t, err, "cannot be sent in a header")
 }
 
-func TestClientSilence(t *testing.T) {
+// A connection on which nothing arrives for Silence is replaced. Heartbeats count as life, and
+// a negative Silence waits for ever.
+func TestSilentConnectionIsReplaced(t *testing.T) {
 	beats := func(w http.ResponseWriter, r *http.Request) {
 		streams("id: 1\ndata: x\n\n", 0)(w, r)
 		for range 10 {
@@ -243,8 +271,8 @@ func TestClientSilence(t *testing.T) {
 	got, err := follow(t, &sse.Client{}, s, nil)
 	require.NoError(t, err)
 	require.Equal(t, []string{"1  x"}, got)
-	require.InDelta(t, (400+45)*time.Second, s.at[1], float64(time.Second), "heartbeats are signs of life")
-	require.InDelta(t, 45*time.Second, s.at[2]-s.at[1], float64(time.Second), "an answer that does not come is silence too")
+	require.InDelta(t, (400+45)*time.Second, s.at[1], float64(time.Second), "heartbeats count as life")
+	require.InDelta(t, 45*time.Second, s.at[2]-s.at[1], float64(time.Second), "an answer that does not arrive is silence, too")
 
 	s = &scenario{answers: []write{streams("data: x\n\n", 10*time.Minute)}}
 	_, err = follow(t, &sse.Client{Silence: -1}, s, nil)
@@ -252,7 +280,8 @@ func TestClientSilence(t *testing.T) {
 	require.Greater(t, s.at[1], 10*time.Minute)
 }
 
-func TestClientEnds(t *testing.T) {
+// The events end with the loop, or with the context, whose cause is yielded last.
+func TestClientEndsWithTheLoopOrTheContext(t *testing.T) {
 	why := errors.New("why")
 	synctest.Test(t, func(t *testing.T) {
 		listener := memnet.Listen()
@@ -280,8 +309,8 @@ func TestClientEnds(t *testing.T) {
 	})
 }
 
-// TestClientExactlyOnce follows a Handler over a network that cuts.
-func TestClientExactlyOnce(t *testing.T) {
+// Over a network that cuts, a Client of a Handler gets each message once and in order.
+func TestClientGetsEachMessageOnceOverACutNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const messages = 300
 		var hub broadcast.Hub

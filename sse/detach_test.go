@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,12 +25,9 @@ import (
 	"github.com/fanfare-go/fanfare/sse/ssetest"
 )
 
-func detachable(hub *broadcast.Hub) *sse.Handler {
-	return &sse.Handler{Broadcaster: hub, Topics: []string{"a"}, Detach: true, Logger: silent}
-}
-
-// TestDetachOnTheWire looks at each byte of a detached stream.
-func TestDetachOnTheWire(t *testing.T) {
+// A detached response is valid HTTP/1.1: a head with the headers set before, chunks, and the
+// last chunk.
+func TestDetachedResponseIsCompleteHTTP(t *testing.T) {
 	var hub broadcast.Hub
 	h := detachable(&hub)
 	cookie := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -76,14 +74,14 @@ func TestDetachOnTheWire(t *testing.T) {
 	})
 }
 
-// goroutines counts those of the bubble.
+// goroutines returns the number of goroutines in the bubble.
 func goroutines() int {
 	buf := make([]byte, 4<<20)
 	return strings.Count(string(buf[:runtime.Stack(buf, true)]), "synctest bubble")
 }
 
-// TestDetachHasNoGoroutine counts them, idle and after the end.
-func TestDetachHasNoGoroutine(t *testing.T) {
+// An idle detached stream has no goroutine, and leaves none when it has ended.
+func TestIdleDetachedStreamHasNoGoroutine(t *testing.T) {
 	var hub broadcast.Hub
 	serve(t, detachable(&hub), func(t *testing.T, n *network) {
 		synctest.Wait()
@@ -102,7 +100,7 @@ func TestDetachHasNoGoroutine(t *testing.T) {
 		}
 		synctest.Wait()
 		require.Equal(t, streams, hub.Stats().Subscriptions)
-		require.Equal(t, before+streams, goroutines(), "those that read here, and no other")
+		require.Equal(t, before+streams, goroutines(), "only the goroutines of this test are new")
 		for _, c := range conns {
 			c.Close()
 		}
@@ -112,8 +110,29 @@ func TestDetachHasNoGoroutine(t *testing.T) {
 	})
 }
 
-// TestDetachEnds has a detached stream end in each way there is.
-func TestDetachEnds(t *testing.T) {
+// An idle detached stream takes less than a KB of heap, without its connection.
+func TestIdleDetachedStreamTakesLessThanAKilobyte(t *testing.T) {
+	const streams = 10_000
+	var hub broadcast.Hub
+	var sent atomic.Int64
+	h := &sse.Handler{Broadcaster: &hub, Topics: []string{"a"}, Detach: true, Logger: silent}
+	heap()
+	before := heap()
+	for range streams {
+		h.ServeHTTP(newSinkWriter(&sent), httptest.NewRequest("GET", "/", nil))
+	}
+	require.Eventually(t, func() bool { return sent.Load() > streams*200 }, 10*time.Second, time.Millisecond)
+	heap()
+	each := (heap() - min(before, heap())) / streams
+	t.Logf("%d bytes", each)
+	require.Less(t, each, uint64(1000))
+	require.Positive(t, each)
+	require.NoError(t, hub.Close())
+}
+
+// A detached stream ends for every reason that an attached one has, and counts for Limit and
+// Drain until then.
+func TestDetachedStreamEndsLikeAnyOther(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		do     func(*broadcast.Hub, *faults.Link, *middleware.Drain, *middleware.Limit)
@@ -148,7 +167,7 @@ func TestDetachEnds(t *testing.T) {
 				require.Equal(t, "first", string(s.Next().Data))
 				time.Sleep(time.Second)
 				refused := ssetest.Connect(t, limit.Handler(detachable(&hub)), request("GET", "/"))
-				require.Equal(t, 503, refused.Status(), "its place is held")
+				require.Equal(t, 503, refused.Status(), "the stream counts until it has ended")
 
 				began := time.Now()
 				test.do(&hub, &link, drain, limit)
@@ -156,19 +175,20 @@ func TestDetachEnds(t *testing.T) {
 				synctest.Wait()
 				require.LessOrEqual(t, time.Since(began), test.within)
 				require.Zero(t, hub.Stats().Subscriptions)
-				require.NoError(t, drain.Shutdown(t.Context()), "nobody is left to wait for")
+				require.NoError(t, drain.Shutdown(t.Context()), "no stream is left to wait for")
 				if test.name == "a client that vanishes" {
 					return
 				}
 				require.Equal(t, test.proper, s.End() == nil)
-				require.Zero(t, limit.Disconnect("everybody", 0, ""), "its place is free")
+				require.Zero(t, limit.Disconnect("everybody", 0, ""), "it no longer counts")
 			})
 		})
 	}
 }
 
-// TestDetachResumes cuts a detached stream in the middle of an event.
-func TestDetachResumes(t *testing.T) {
+// A detached stream that is cut within an event does not look complete, and the client resumes
+// with the whole event.
+func TestDetachedStreamResumesAfterACut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub broadcast.Hub
 		var link faults.Link
@@ -177,7 +197,7 @@ func TestDetachResumes(t *testing.T) {
 		require.Equal(t, "first", string(s.Next().Data))
 		link.CutAfter(1000)
 		publish(t, &hub, "a", strings.Repeat("x", 5000))
-		require.Error(t, s.End(), "a cut does not look like an end")
+		require.Error(t, s.End(), "a cut is no proper end")
 		publish(t, &hub, "a", "last")
 		s.Reconnect()
 		require.Len(t, s.Next().Data, 5000)
@@ -185,8 +205,8 @@ func TestDetachResumes(t *testing.T) {
 	})
 }
 
-// TestDetachFallsBack has requests that cannot be detached.
-func TestDetachFallsBack(t *testing.T) {
+// HTTP/2, HEAD and a wrapper that hides the connection are streamed attached.
+func TestStreamThatCannotBeDetachedStaysAttached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub broadcast.Hub
 		r := request("GET", "/")
@@ -195,9 +215,9 @@ func TestDetachFallsBack(t *testing.T) {
 		publish(t, &hub, "a", "over HTTP/2")
 		require.Equal(t, "over HTTP/2", string(s.Next().Data))
 
-		// A wrapper that hides the connection, and yet flushes.
+		// A wrapper that hides the connection, but flushes.
 		s = ssetest.Connect(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			detachable(&hub).ServeHTTP(flushes{w}, r)
+			detachable(&hub).ServeHTTP(flushOnly{w}, r)
 		}), request("GET", "/"))
 		publish(t, &hub, "a", "attached")
 		require.Equal(t, "attached", string(s.Next().Data))
@@ -205,20 +225,8 @@ func TestDetachFallsBack(t *testing.T) {
 	})
 }
 
-type flushes struct{ http.ResponseWriter }
-
-func (f flushes) Flush() { f.ResponseWriter.(http.Flusher).Flush() }
-
-func request(method, target string) *http.Request {
-	r, err := http.NewRequest(method, target, nil)
-	if err != nil {
-		panic(err)
-	}
-	return r
-}
-
-// TestDetachOfAClientThatNeverReads is cut by WriteTimeout.
-func TestDetachOfAClientThatNeverReads(t *testing.T) {
+// A detached client that does not read is cut by WriteTimeout.
+func TestDetachedClientThatNeverReadsIsCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub broadcast.Hub
 		var link faults.Link
@@ -231,17 +239,8 @@ func TestDetachOfAClientThatNeverReads(t *testing.T) {
 	})
 }
 
-// slowHub takes a while to subscribe, as one that reads a journal does.
-type slowHub struct{ *broadcast.Hub }
-
-func (h slowHub) Subscribe(ctx context.Context, o broadcast.SubscribeOptions) (broadcast.Subscription, error) {
-	time.Sleep(50 * time.Millisecond)
-	return h.Hub.Subscribe(ctx, o)
-}
-
-// TestDetachHeadFirst has an end that owes nothing come before the first write, while the
-// first look found as many messages as there was room for.
-func TestDetachHeadFirst(t *testing.T) {
+// The head of a detached response is sent although the stream ends before its first write.
+func TestHeadPrecedesTheEnd(t *testing.T) {
 	var hub broadcast.Hub
 	h := detachable(&hub)
 	h.Broadcaster = slowHub{&hub}
@@ -250,7 +249,7 @@ func TestDetachHeadFirst(t *testing.T) {
 	}
 	serve(t, h, func(t *testing.T, n *network) {
 		begin := position(t, &hub)
-		first := n.stuck("/") // the clock has begun
+		first := n.getUnread("/") // the clock of the handler runs from here on
 		defer first.Close()
 		time.Sleep(time.Second)
 		for range 16 {
@@ -266,9 +265,43 @@ func TestDetachHeadFirst(t *testing.T) {
 	})
 }
 
-// TestDetachNotWithABody has a request whose body nobody would read: closing the
-// connection would reset it, and drop what the client is owed.
-func TestDetachNotWithABody(t *testing.T) {
+// slowHub is a Hub whose Subscribe takes 50 ms, as it may when it reads a journal.
+type slowHub struct{ *broadcast.Hub }
+
+func (h slowHub) Subscribe(ctx context.Context, o broadcast.SubscribeOptions) (broadcast.Subscription, error) {
+	time.Sleep(50 * time.Millisecond)
+	return h.Hub.Subscribe(ctx, o)
+}
+
+// A heartbeat that is due before the head of a detached response was sent waits for it.
+func TestHeadPrecedesTheFirstHeartbeat(t *testing.T) {
+	var hub broadcast.Hub
+	h := detachable(&hub)
+	h.Grant = func(*http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: []string{"a"}, Filter: func(*broadcast.Message) bool {
+			time.Sleep(time.Second)
+			return true
+		}}, nil
+	}
+	serve(t, h, func(t *testing.T, n *network) {
+		begin := position(t, &hub)
+		for range 16 + 64 { // as many as the first two Polls return
+			publish(t, &hub, "a", "x")
+		}
+		c, err := n.listener.DialContext(t.Context(), "", "")
+		require.NoError(t, err)
+		defer c.Close()
+		_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nLast-Event-ID: "+begin+"\r\n\r\n")
+		require.NoError(t, err)
+		response, err := http.ReadResponse(bufio.NewReader(c), nil)
+		require.NoError(t, err)
+		require.Equal(t, 200, response.StatusCode)
+	})
+}
+
+// A request with a body stays attached: nothing would read the body, and closing the
+// connection would then reset it and drop what was sent last.
+func TestRequestWithABodyStaysAttached(t *testing.T) {
 	var hub broadcast.Hub
 	serve(t, detachable(&hub), func(t *testing.T, n *network) {
 		s := n.do("GET", "/", strings.NewReader("hello"))
@@ -279,42 +312,9 @@ func TestDetachNotWithABody(t *testing.T) {
 	})
 }
 
-// TestFiltersThatWait has more streams wait in their Filter than there are workers:
-// others get their messages meanwhile.
-func TestFiltersThatWait(t *testing.T) {
-	var hub broadcast.Hub
-	defer hub.Close()
-	checked := make(chan struct{})
-	defer close(checked)
-	h := detachable(&hub)
-	h.Grant = func(r *http.Request) (*fanfare.Grant, error) {
-		g := &fanfare.Grant{Topics: []string{r.URL.Path[1:]}}
-		if g.Topics[0] == "checked" {
-			g.Filter = func(*broadcast.Message) bool { <-checked; return true }
-		}
-		return g, nil
-	}
-	server := httptest.NewServer(h)
-	defer server.Close()
-	streams := 3 * runtime.GOMAXPROCS(0)
-	for range streams {
-		response, err := http.Get(server.URL + "/checked")
-		require.NoError(t, err)
-		defer response.Body.Close()
-	}
-	response, err := http.Get(server.URL + "/quiet")
-	require.NoError(t, err)
-	defer response.Body.Close()
-	publish(t, &hub, "checked", "for those who wait")
-	publish(t, &hub, "quiet", "for who does not")
-	event, err := sse.NewReader(response.Body).Read()
-	require.NoError(t, err)
-	require.Equal(t, "for who does not", string(event.Data))
-}
-
-// TestDetachPipelined has a client send more behind its request, which nobody reads. It
-// must see the end all the same, and not a reset.
-func TestDetachPipelined(t *testing.T) {
+// What a client sends after its request is discarded at the end, so that closing the
+// connection does not reset it.
+func TestPipelinedRequestDoesNotResetADetachedStream(t *testing.T) {
 	var hub broadcast.Hub
 	server := httptest.NewServer(detachable(&hub))
 	defer server.Close()

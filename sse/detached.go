@@ -14,46 +14,59 @@ import (
 )
 
 // detached is the connection of a stream that outlives its handler. Nothing reads from
-// it: that the client has left, a write finds out.
+// it, so only a write finds out that the client has left.
 type detached struct {
-	conn     net.Conn
-	raw      syscall.RawConn
-	deadline delivery.Deadline
-	buffers  *tcp.Buffers // the handler's
-	begun    bool         // the head of the response went out
+	// Set by hijack.
+	conn    net.Conn
+	raw     syscall.RawConn
+	buffers *tcp.Buffers // the handler's
+
+	deadline delivery.Deadline // safe for concurrent use
+
+	// Owned by the goroutine that writes.
+	headWritten bool // the head of the response goes out with the first write
 }
 
-// hijack takes the connection, and returns it with the head of the response, which is
-// still to be written. It has all of the header that was set so far.
+// hijack takes over the connection of a request. It returns the connection, and the head
+// of the response with the header set so far, which the caller writes.
 func hijack(w http.ResponseWriter, buffers *tcp.Buffers, o Options) (*detached, []byte, error) {
 	header := w.Header().Clone()
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, nil, fmt.Errorf("sse: %w", err)
 	}
+	_ = conn.SetDeadline(time.Time{})
+	boundUnacknowledged(conn, o)
+	d := &detached{
+		conn:     conn,
+		raw:      tcp.Raw(conn),
+		deadline: delivery.Deadline{Of: conn, Timeout: o.WriteTimeout},
+		buffers:  buffers,
+	}
+	return d, responseHead(header), nil
+}
+
+// responseHead returns the status line and the header of a detached response (RFC 9112
+// section 2.1).
+func responseHead(header http.Header) []byte {
 	setHeader(header)
 	if header.Get("Date") == "" {
 		header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	}
-	header.Set("Transfer-Encoding", "chunked") // so that a cut does not look like an end
+	header.Set("Transfer-Encoding", "chunked") // without the last chunk a cut is no end
 	header.Set("Connection", "close")
 	var head bytes.Buffer
 	head.WriteString("HTTP/1.1 200 OK\r\n")
-	_ = header.Write(&head) // which makes line breaks harmless
+	_ = header.Write(&head) // it replaces line breaks within values
 	head.WriteString("\r\n")
-
-	_ = conn.SetDeadline(time.Time{})
-	tcp.SetUnsent(conn, delivery.MaxUnsent)
-	if o.Heartbeat > 0 && o.WriteTimeout > 0 {
-		tcp.SetUserTimeout(conn, o.Heartbeat+o.WriteTimeout)
-	}
-	return &detached{conn: conn, raw: tcp.Raw(conn), deadline: delivery.Deadline{Of: conn, Timeout: o.WriteTimeout}, buffers: buffers}, head.Bytes(), nil
+	return head.Bytes()
 }
 
-// chunk frames data as a chunk of HTTP/1.1 (RFC 9112 section 7.1).
+// chunk returns data as a chunk (RFC 9112 section 7.1), or nothing if data is empty: an
+// empty chunk is the last one.
 func chunk(data []byte) []byte {
 	if len(data) == 0 {
-		return nil // an empty chunk would be the end
+		return nil
 	}
 	b := make([]byte, 0, len(data)+20)
 	b = strconv.AppendInt(b, int64(len(data)), 16)
@@ -67,31 +80,33 @@ var (
 	lastChunk      = []byte("0\r\n\r\n")
 )
 
-// Write writes chunks in one go.
+// Write writes chunks in one write.
 func (d *detached) Write(chunks net.Buffers, w *delivery.Worker) error {
 	if err := delivery.Write(d.conn, d.raw, d.buffers, &d.deadline, chunks, w); err != nil {
 		return fmt.Errorf("sse: writing: %w", err)
 	}
-	d.begun = true
+	d.headWritten = true
 	return nil
 }
 
 // Beat writes a heartbeat.
 func (d *detached) Beat(w *delivery.Worker) error { return d.Write(net.Buffers{heartbeatChunk}, w) }
 
-// Tick has nothing to do: heartbeats follow what goes out.
+// Tick does nothing: an event stream does nothing by the clock but send heartbeats.
 func (*detached) Tick() time.Duration { return 0 }
 
-// Closing gives all that is still to be written one deadline.
+// Closing sets one last deadline for all that is still to be written.
 func (d *detached) Closing() { d.deadline.Fix() }
 
-// Cut lets a write that waits for the client fail.
+// Cut makes a write that is blocked fail.
 func (d *detached) Cut() { d.deadline.Cut() }
 
-// End ends the response, unless the stream was cut, and the connection. Nobody has read
-// what the client sent behind its request.
+// End writes the end of the response, unless the stream was cut, and closes the
+// connection. It discards what the client sent after its request: unread bytes would make
+// the system reset the connection, and the client might lose what was written last.
 func (d *detached) End(why delivery.Reason) {
-	if why.Code != 0 && d.begun { // a last chunk without a head would be no HTTP
+	cut := why.Code == 0
+	if !cut && d.headWritten {
 		_ = d.Write(net.Buffers{lastChunk}, nil)
 	}
 	tcp.Discard(d.raw, d.buffers)

@@ -1,67 +1,76 @@
 // Package sse streams Server-Sent Events (WHATWG HTML 9.2) to browsers and other
 // HTTP clients.
 //
-// [Handler] is an http.Handler that streams the topics of a
-// broadcast.Broadcaster, and resumes where a client left off:
+// [Handler] is an http.Handler that streams topics of a broadcast.Broadcaster. A
+// client that reconnects resumes after the last event it got:
 //
 //	mux.Handle("GET /events", &sse.Handler{Broadcaster: &hub, Topics: []string{"prices"}})
 //
-// [Writer] streams what a handler of your own sends, for example the tokens of an
-// answer. [Reader] reads a stream.
+// [Writer] streams the events of a handler of your own, for example the tokens of an
+// answer. In a Go program, [Client] follows a stream as a browser's EventSource does,
+// and [Reader] reads the events of a single response.
 //
 // # On the wire
 //
-// A stream begins with the time to reconnect after, the state that a fresh client begins
-// with (Last and Snapshot of its Grant), as events without an id, if there is any, and its
-// position, which an EventSource keeps as its last event ID and sends back as Last-Event-ID when it
-// reconnects. A fetch-based client may send it as the query parameter lastEventId
-// (or last_event_id, lastEventID); the header counts if both are there. A block
-// with an id alone moves the position and fires nothing:
+// A stream begins with a block that fires no event. It sets the time to wait before
+// reconnecting, in milliseconds, and its id is the position of the stream:
 //
 //	retry: 3000
 //	id: 1f-29
 //
-// A message has its Type as the event type. Where it is Binary, the data is base64
-// and the type ends in ";base64":
+// An EventSource keeps the last id as its last event ID, and sends it as the header
+// Last-Event-ID when it reconnects (9.2.3). Other clients may send it as the query
+// parameter lastEventId, last_event_id or lastEventID. The header takes precedence.
+//
+// A client that does not resume may get state first: the messages of Snapshot and Last
+// of its Grant. They precede the position and have no id. A client that is cut among
+// them therefore gets all of them again.
+//
+// A message is one event. The event type is the Type of the message. The data of a
+// Binary message is base64, and its type ends in ";base64":
 //
 //	event: tick
 //	id: 1f-2a
 //	data: {"usd":42}
 //
-// Where messages may have been lost, the stream says so before it goes on; topics
-// are left out where it is all of them:
+// Where messages may have been lost, a gap event precedes the messages after the loss.
+// It lists the topics that have lost messages. Without a list, all of them may have:
 //
 //	event: gap
 //	id: 1f-2a
 //	data: {"gap":"1f-2a","topics":["prices"]}
 //
-// While nothing is to be said, a heartbeat tells the position if it has moved (by
-// messages that are not for this client), else it is a comment, a line with a
-// colon alone.
+// A heartbeat is written after a time without any other bytes. If messages for other
+// clients have moved the position, the heartbeat is a block with an id alone, which
+// fires no event. Otherwise it is a comment, a line with a colon alone.
 //
-// With envelope=1 in the query each block's data is the JSON that a WebSocket of
-// this kit carries (see package ws), without an event type: one format on both
-// transports. With heartbeat=1 each heartbeat tells the position, moved or not: a page
-// sees no comments, and cannot tell a quiet stream from a dead one. With padding=true
-// the stream begins with 2 KB of comment, which old polyfills wait for.
+// # Query parameters
 //
-// With poll=1 the response ends with the first messages, or after 25 s with the
-// position: long polling, for networks that hold a response back until it has ended.
-// A request without a position is answered at once. Each poll resumes behind the one
-// before it as any stream does.
+//   - envelope=1: the data of each block is the JSON that a WebSocket of this kit
+//     carries, and events have no type. A client parses the same format on both
+//     transports; package ws documents it.
+//   - heartbeat=1: each heartbeat is a block with the position, moved or not. An
+//     EventSource hides comments from scripts. With envelopes the block fires an event,
+//     so that a page can tell a quiet stream from a dead one.
+//   - padding=true: the stream begins with a comment of 2 KB, which old polyfills
+//     wait for.
+//   - poll=1: the response ends with the first messages, or with the position after
+//     25 s. This is long polling, for networks that hold a response back until it has
+//     ended. Each poll resumes after the previous one, as a stream does. A poll
+//     without a position is answered at once.
 //
 // # Behind a proxy
 //
-// The response says Cache-Control: no-store, no-transform and X-Accel-Buffering:
-// no, so that proxies neither keep, compress nor collect it. Streams outlive
-// http.Server's ReadTimeout and WriteTimeout; each write has a deadline of its
-// own instead. Heartbeats keep a connection alive that proxies would cut for
-// being idle. Middleware of one's own may stand in the way of all that: see
-// ssetest.Diagnose, and middleware.Bypass.
+// The headers Cache-Control: no-store, no-transform and X-Accel-Buffering: no keep
+// proxies from caching, compressing and collecting the response. Heartbeats keep
+// proxies from cutting a connection for being idle. ReadTimeout and WriteTimeout of the
+// http.Server do not end a stream: each write has its own deadline instead. A
+// middleware of your own may still break a stream. ssetest.Diagnose finds out, and
+// middleware.Bypass leads past it.
 //
 // # Many streams
 //
-// An idle stream holds a goroutine or two and what net/http keeps for a request,
-// some 26 KB. With [Handler].Detach it gives that back: a detached stream has no
-// goroutine while it is idle, and takes about a KB. That holds for HTTP/1.1.
+// An idle stream costs about 26 KB: one or two goroutines, and what net/http keeps for
+// a request. With [Handler].Detach it costs about 1 KB and no goroutine. Detaching
+// works over HTTP/1.1.
 package sse

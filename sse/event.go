@@ -11,52 +11,50 @@ import (
 	"unicode/utf8"
 )
 
-// ErrInvalidEvent is wrapped by the errors of [Event.AppendText].
+// ErrInvalidEvent is wrapped by the errors of [Event.AppendText] and [Writer.Send].
 var ErrInvalidEvent = errors.New("sse: invalid event")
 
-// Event is one event of a stream (WHATWG HTML 9.2.5): what [Event.AppendText]
-// writes and what a [Reader] returns.
+// Event is one event of a stream, or a block that dispatches none (WHATWG HTML 9.2.6). A
+// [Writer] sends it, a [Reader] returns it, and [Event.AppendText] writes it.
 type Event struct {
-	// ID becomes the client's last event ID, which it sends as Last-Event-ID
-	// when it reconnects. If empty, none is written and the client keeps the one
-	// it has. Valid UTF-8 without CR, LF and NUL.
+	// ID becomes the client's last event ID, which it sends as Last-Event-ID when it
+	// reconnects. It is valid UTF-8 without CR, LF and NUL. If empty, none is written,
+	// and the client keeps the one it has.
 	//
-	// In an event that was read it is the stream's last event ID, whichever
-	// block set it.
+	// A Reader sets it to the last event ID of the stream, whichever block set that.
 	ID string
 
-	// Type is the event's name, for addEventListener. If empty, none is written:
-	// browsers then dispatch a "message". Valid UTF-8 without CR, LF and NUL.
+	// Type is the event's name, for addEventListener. It is valid UTF-8 without CR, LF
+	// and NUL. If empty, none is written, and browsers dispatch a "message".
 	Type string
 
-	// Data is the event's text, in valid UTF-8. CR, LF and CRLF each end a line,
-	// and arrive as LF. If nil, and Type is empty, no event is dispatched: the
-	// client only takes over ID and Retry. Empty but not nil is an event with
-	// empty data.
+	// Data is the event's text in valid UTF-8. CR, LF and CRLF each end a line, and
+	// arrive as LF. Empty data is dispatched if it is not nil. If it is nil, and Type
+	// is empty, no event is dispatched: the client applies ID and Retry alone.
 	//
-	// AppendText neither keeps nor changes it.
+	// AppendText neither keeps nor changes it. A Reader leaves it to the caller.
 	Data []byte
 
-	// Retry is how long the client shall wait before it reconnects, from now on.
-	// It is written in milliseconds, rounded up. If zero, none is written.
+	// Retry is how long the client waits before it reconnects, from now on. It is
+	// written in milliseconds, rounded up. If zero, none is written. A negative one is
+	// an error.
 	//
-	// In an event that was read it is what the event's own block said; see
-	// [Reader.Retry].
+	// A Reader sets it to what the event's own block said; see [Reader.Retry].
 	Retry time.Duration
 }
 
-// AppendText appends the event as it stands on the wire, with the blank line
-// that ends it, and returns the extended b. It implements
-// [encoding.TextAppender]. The zero Event appends nothing.
+// AppendText appends the event as it is on the wire, with the blank line that ends it, and
+// returns the extended b. The zero Event appends nothing. AppendText implements
+// [encoding.TextAppender].
 //
-// An event that a client would read differently is refused with an error that
-// wraps [ErrInvalidEvent], and b is returned as it was: a CR, LF or NUL in ID or
-// Type, text that is not UTF-8, a negative Retry.
+// If clients would read the event differently, it returns b unchanged and an error that
+// wraps [ErrInvalidEvent] and names the field: ID or Type with a CR, LF or NUL, text that
+// is not UTF-8, a negative Retry.
 func (e Event) AppendText(b []byte) ([]byte, error) {
 	if err := e.check(); err != nil {
 		return b, err
 	}
-	// A block without data dispatches nothing: its Type would be lost silently.
+	// A block without data dispatches nothing, and its Type would be lost.
 	hasData := e.Data != nil || e.Type != ""
 	if !hasData && e.ID == "" && e.Retry == 0 {
 		return b, nil
@@ -72,13 +70,13 @@ func (e Event) AppendText(b []byte) ([]byte, error) {
 		b = strconv.AppendInt(b, ms, 10)
 		b = append(b, '\n')
 	}
-	// The space after the colon is always there, since clients strip one.
+	// Clients strip one space after the colon, so one is always written.
 	if e.Type != "" {
 		b = append(b, "event: "...)
 		b = append(b, e.Type...)
 		b = append(b, '\n')
 	}
-	if e.ID != "" { // an empty one would clear the client's
+	if e.ID != "" { // an empty id would clear the one of the client
 		b = append(b, "id: "...)
 		b = append(b, e.ID...)
 		b = append(b, '\n')
@@ -89,6 +87,7 @@ func (e Event) AppendText(b []byte) ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
+// check returns an error if clients would read the event differently.
 func (e Event) check() error {
 	switch {
 	case e.Retry < 0:
@@ -107,8 +106,8 @@ func (e Event) check() error {
 	return nil
 }
 
-// maxSize is at least what the event takes on the wire, and exactly that unless
-// it has Retry or a CRLF.
+// maxSize returns an upper bound of the event's size on the wire. It is exact unless the
+// event has Retry or a CRLF.
 func (e Event) maxSize() int {
 	n := len("data: \n\n") + len(e.Data)
 	n += len("data: ") * (bytes.Count(e.Data, []byte("\n")) + bytes.Count(e.Data, []byte("\r")))
@@ -124,14 +123,14 @@ func (e Event) maxSize() int {
 	return n
 }
 
-// appendData appends a data line for each line of data. Cutting at LF first and
-// at CR within looks at each byte twice, however the lines end.
+// appendData appends a data line for each line of data. It cuts at LF and then at CR, so
+// that each byte is searched twice at most, however the lines end.
 func appendData(b, data []byte) []byte {
 	for lf := true; lf; {
 		var line []byte
 		line, data, lf = bytes.Cut(data, []byte("\n"))
 		if lf {
-			line = bytes.TrimSuffix(line, []byte("\r")) // CRLF is one end
+			line = bytes.TrimSuffix(line, []byte("\r")) // CRLF ends one line
 		}
 		for cr := true; cr; {
 			var part []byte

@@ -44,7 +44,8 @@ func ExampleEvent_AppendText() {
 	// sse: invalid event: Type has a CR, LF or NUL: escape or remove it
 }
 
-func TestEvent_AppendText(t *testing.T) {
+// An event is written so that a client reads the same event.
+func TestEventOnTheWire(t *testing.T) {
 	for _, tt := range []struct {
 		name, why string
 		event     sse.Event
@@ -52,7 +53,7 @@ func TestEvent_AppendText(t *testing.T) {
 	}{
 		{"zero", "there is nothing to write, not even a blank line", sse.Event{}, ""},
 		{"data", "the common case", sse.Event{Data: []byte("a")}, "data: a\n\n"},
-		{"order", "retry and id are taken in before the data",
+		{"order", "retry and id apply before the event is dispatched",
 			sse.Event{ID: "i", Type: "t", Data: []byte("d"), Retry: time.Second},
 			"retry: 1000\nevent: t\nid: i\ndata: d\n\n"},
 		{"empty data", "browsers dispatch it as an empty string", sse.Event{Data: []byte{}}, "data: \n\n"},
@@ -79,7 +80,7 @@ func TestEvent_AppendText(t *testing.T) {
 			"event: \u0085\nid: \u2028\ndata: \v\f\u2029\n\n"},
 		{"byte order mark", "only one before the first line is stripped", sse.Event{Data: []byte("\uFEFFa")}, "data: \uFEFFa\n\n"},
 		{"replacement character", "is UTF-8 like any other", sse.Event{Data: []byte("\uFFFD")}, "data: \uFFFD\n\n"},
-		{"short retry", "0 would make clients come back at once", sse.Event{Retry: 1}, "retry: 1\n\n"},
+		{"short retry", "with 0, clients would reconnect at once", sse.Event{Retry: 1}, "retry: 1\n\n"},
 		{"uneven retry", "never sooner than asked", sse.Event{Retry: time.Millisecond + 1}, "retry: 2\n\n"},
 		{"longest retry", "rounding must not overflow", sse.Event{Retry: math.MaxInt64}, "retry: 9223372036855\n\n"},
 	} {
@@ -95,7 +96,8 @@ func TestEvent_AppendText(t *testing.T) {
 	}
 }
 
-func TestEvent_AppendText_refuses(t *testing.T) {
+// An event that a client would read differently is refused by an error that names the field.
+func TestEventThatClientsWouldReadDifferentlyIsRefused(t *testing.T) {
 	for _, tt := range []struct {
 		name, why string
 		event     sse.Event
@@ -107,7 +109,7 @@ func TestEvent_AppendText_refuses(t *testing.T) {
 		{"LF in Type", "it would forge a field", sse.Event{Type: "a\n\ndata: b"}, "Type has"},
 		{"CR in Type", "it would forge a field", sse.Event{Type: "\r"}, "Type has"},
 		{"NUL in Type", "no listener has such a name", sse.Event{Type: "\x00"}, "Type has"},
-		{"ID not UTF-8", "it would come back as another", sse.Event{ID: "\xff"}, "ID is not"},
+		{"ID not UTF-8", "the client would send back another", sse.Event{ID: "\xff"}, "ID is not"},
 		{"Type not UTF-8", "it would arrive as another", sse.Event{Type: "\xc3"}, "Type is not"},
 		{"Data not UTF-8", "it would arrive changed", sse.Event{Data: []byte("a\xed\xa0\x80")}, "Data is not"},
 		{"negative Retry", "there is no such wait", sse.Event{Data: []byte("a"), Retry: -1}, "Retry is negative"},
@@ -125,7 +127,8 @@ func TestEvent_AppendText_refuses(t *testing.T) {
 	}
 }
 
-func TestEvent_AppendText_allocates(t *testing.T) {
+// AppendText grows its buffer at most once, and not at all where there is room.
+func TestAppendTextGrowsItsBufferOnce(t *testing.T) {
 	e := sse.Event{ID: "i", Type: "t", Data: []byte(strings.Repeat("line\r\n\r\n", 1000)), Retry: time.Second}
 	grown := testing.AllocsPerRun(10, func() { e.AppendText(nil) })
 	assert.LessOrEqual(t, grown, 2.0, "it grows once, however many lines there are; the race detector makes that two")

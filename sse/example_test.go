@@ -14,8 +14,8 @@ import (
 	"github.com/fanfare-go/fanfare/sse"
 )
 
-// A stream of one topic. A browser's EventSource does by itself what is done by
-// hand here: it comes back with the last ID it saw.
+// A stream of one topic. The example sends the last event ID by hand, as an EventSource does
+// by itself when it reconnects.
 func ExampleHandler() {
 	var hub broadcast.Hub
 	server := httptest.NewServer(&sse.Handler{Broadcaster: &hub, Topics: []string{"news"}})
@@ -30,17 +30,17 @@ func ExampleHandler() {
 		}
 		return sse.NewReader(response.Body), response.Body
 	}
-	say := func(text string) {
+	publish := func(text string) {
 		hub.Publish(context.Background(), broadcast.Message{Topic: "news", Type: "headline", Data: []byte(text)})
 	}
 
 	stream, cut := listen("")
-	say("It rains")
+	publish("It rains")
 	event, _ := stream.Read()
 	fmt.Println(event.Type, string(event.Data))
 	cut.Close()
 
-	say("It still rains") // while nobody listens
+	publish("It still rains") // while no client is connected
 	stream, cut = listen(event.ID)
 	defer cut.Close()
 	event, _ = stream.Read()
@@ -50,7 +50,7 @@ func ExampleHandler() {
 	// headline It still rains
 }
 
-// Grant says for each client what it gets, or refuses it.
+// Grant decides for each client what it gets, or refuses it.
 func ExampleHandler_grant() {
 	var hub broadcast.Hub
 	handler := &sse.Handler{
@@ -62,8 +62,8 @@ func ExampleHandler_grant() {
 			}
 			return &fanfare.Grant{
 				Topics: []string{"lobby", "user/" + user},
-				Last:   10,                                                        // a newcomer begins with what was said last
-				Filter: func(m *broadcast.Message) bool { return m.From != user }, // all but me
+				Last:   10,                                                        // a fresh client begins with the last ten messages
+				Filter: func(m *broadcast.Message) bool { return m.From != user }, // not its own messages
 			}, nil
 		},
 	}

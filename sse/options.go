@@ -5,56 +5,56 @@ import (
 	"time"
 )
 
-// Options are the times of a stream. A negative one turns off what it is for.
+// Options are the times of a stream. The zero value has the defaults. A negative
+// duration turns off what the field is for.
 type Options struct {
-	// Heartbeat is how long a stream may be silent before something is sent, so
-	// that proxies do not cut it and a vanished client is found out. Polyfills
-	// give up after 45 s. If zero, 15 s.
+	// Heartbeat is how long a stream may be silent before a heartbeat is sent (WHATWG
+	// HTML 9.2.7). Heartbeats keep proxies from cutting the connection, and fail once
+	// the client has vanished. Polyfills of EventSource give up after 45 s without
+	// one. If zero, 15 s. If negative, none is sent.
 	Heartbeat time.Duration
 
-	// WriteTimeout is how long a client may take to accept one write before it
-	// is cut. Each write has between half of it and all of it; it is of at most 64
-	// KiB, and what is larger has several. A request whose body does not come is
-	// given up after it, too. If zero, 10 s.
+	// WriteTimeout is how long a client may take to accept one write before its
+	// connection is cut. A write is at most 64 KiB: a larger message is written in
+	// parts. Each write has at least half of WriteTimeout. The rest of a request's
+	// body has to arrive within WriteTimeout, too. If zero, 10 s. If negative, writes
+	// have no deadline, and a body has 10 s.
 	WriteTimeout time.Duration
 
-	// Retry is how long a client is told to wait before it reconnects. If zero,
-	// 3 s; if negative, the client's own default stands.
+	// Retry is the reconnection time that the client is sent (WHATWG HTML 9.2.6): how
+	// long it waits before it reconnects. It is rounded down to milliseconds, and at
+	// least 1 ms. If zero, 3 s. If negative, none is sent, and the client's own default
+	// applies.
 	Retry time.Duration
 
-	// MaxAge is how long a stream lives at most, so that clients move on to
-	// newer servers in time. It ends after 80 to 100 % of it, at random, and the
-	// client reconnects. If zero, there is no limit.
+	// MaxAge is the longest a stream lives. Each stream ends at random between 80 and
+	// 100 % of it, so that clients that connected together do not reconnect together.
+	// It makes clients move to new servers in time. If zero or negative, there is no
+	// limit.
 	MaxAge time.Duration
 }
 
 const defaultWriteTimeout = 10 * time.Second
 
-// or returns d, the default if it is zero, or 0 if it is turned off.
-func or(d, preset time.Duration) time.Duration {
-	switch {
-	case d == 0:
-		return preset
-	case d < 0:
-		return 0
-	}
-	return d
-}
-
 // withDefaults returns options in which 0 means off.
 func (o Options) withDefaults() Options {
 	return Options{
-		Heartbeat:    or(o.Heartbeat, 15*time.Second),
-		WriteTimeout: or(o.WriteTimeout, defaultWriteTimeout),
-		Retry:        or(o.Retry, 3*time.Second),
-		MaxAge:       or(o.MaxAge, 0),
+		Heartbeat:    orDefault(o.Heartbeat, 15*time.Second),
+		WriteTimeout: orDefault(o.WriteTimeout, defaultWriteTimeout),
+		Retry:        orDefault(o.Retry, 3*time.Second),
+		MaxAge:       orDefault(o.MaxAge, 0),
 	}
 }
 
-// age draws how long a stream lives; 0: without end.
-func (o Options) age() time.Duration {
-	if o.MaxAge == 0 {
-		return 0
+// orDefault returns d, or preset if d is zero, or 0 if d is negative and thereby off.
+func orDefault(d, preset time.Duration) time.Duration {
+	if d == 0 {
+		return preset
 	}
-	return o.MaxAge - rand.N(o.MaxAge/5+1)
+	return max(0, d)
+}
+
+// lifetime returns a random time between 80 and 100 % of maxAge.
+func lifetime(maxAge time.Duration) time.Duration {
+	return maxAge - rand.N(maxAge/5+1)
 }

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -15,8 +14,9 @@ import (
 	"github.com/fanfare-go/fanfare/sse"
 )
 
-// TestPoll looks at each byte of long polling.
-func TestPoll(t *testing.T) {
+// With poll=1 the response ends with the first messages, or after 25 s with the position.
+// Without a position it ends at once.
+func TestLongPollEndsWithTheFirstMessages(t *testing.T) {
 	for _, detach := range []bool{false, true} {
 		var hub broadcast.Hub
 		grant := &fanfare.Grant{Topics: []string{"a"}, Last: 2}
@@ -25,30 +25,30 @@ func TestPoll(t *testing.T) {
 		serve(t, h, func(t *testing.T, n *network) {
 			begin := position(t, &hub)
 			began := time.Now()
-			n.get("/?poll=1").whole("retry: 3000\nid: " + begin + "\n\n")
-			require.Zero(t, time.Since(began), "who has no position gets one at once")
+			n.get("/?poll=1").expectAll("retry: 3000\nid: " + begin + "\n\n")
+			require.Zero(t, time.Since(began), "without a position the answer comes at once")
 
-			// Nothing comes: after 25 s the client is told where it is, if that has moved.
+			// No message: after 25 s the response ends, with the position if that has moved.
 			quiet := "retry: 3000\nid: " + begin + "\n\n"
-			n.get("/?poll=1", "Last-Event-ID", begin).whole(quiet)
-			require.Equal(t, 25*time.Second, time.Since(began), "whatever MaxAge is, and without heartbeats")
+			n.get("/?poll=1", "Last-Event-ID", begin).expectAll(quiet)
+			require.Equal(t, 25*time.Second, time.Since(began), "MaxAge and heartbeats do not apply")
 			s := n.get("/?poll=1", "Last-Event-ID", begin)
 			elsewhere := publish(t, &hub, "b", "not for it")
-			s.whole(quiet + "id: " + elsewhere + "\n\n")
+			s.expectAll(quiet + "id: " + elsewhere + "\n\n")
 
-			// Something comes, with what comes at the same time.
+			// The first message ends the response.
 			s = n.get("/?poll=1", "Last-Event-ID", elsewhere)
-			s.says("retry: 3000\nid: " + elsewhere + "\n\n")
+			s.expect("retry: 3000\nid: " + elsewhere + "\n\n")
 			time.Sleep(time.Second)
 			require.True(t, s.open())
 			one := publish(t, &hub, "a", "one")
-			s.whole(tick(one, "one"))
+			s.expectAll(tick(one, "one"))
 
-			// It was there already.
+			// Pending messages end it at once.
 			two, three := publish(t, &hub, "a", "two"), publish(t, &hub, "a", "three")
 			began = time.Now()
-			n.get("/?poll=1", "Last-Event-ID", one).whole("retry: 3000\nid: " + one + "\n\n" + tick(two, "two") + tick(three, "three"))
-			n.get("/?poll=1", "Last-Event-ID", "nonsense").whole("retry: 3000\nevent: gap\nid: " + elsewhere + "\ndata: {\"gap\":\"" + elsewhere + "\"}\n\n" +
+			n.get("/?poll=1", "Last-Event-ID", one).expectAll("retry: 3000\nid: " + one + "\n\n" + tick(two, "two") + tick(three, "three"))
+			n.get("/?poll=1", "Last-Event-ID", "nonsense").expectAll("retry: 3000\nevent: gap\nid: " + elsewhere + "\ndata: {\"gap\":\"" + elsewhere + "\"}\n\n" +
 				tick(one, "one") + tick(two, "two") + tick(three, "three"))
 			require.Zero(t, time.Since(began))
 			require.EqualValues(t, 1, n.dials.Load(), "over one connection")
@@ -56,9 +56,8 @@ func TestPoll(t *testing.T) {
 	}
 }
 
-// TestPollOfWhatIsFiltered is about messages that are not for this client: they are no
-// news, but move its position.
-func TestPollOfWhatIsFiltered(t *testing.T) {
+// Messages that Filter drops end no poll, but move the position.
+func TestFilteredMessagesMoveThePositionOfAPoll(t *testing.T) {
 	var hub broadcast.Hub
 	h := &sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) {
 		return &fanfare.Grant{Topics: []string{"a"}, Filter: func(*broadcast.Message) bool { return false }}, nil
@@ -68,32 +67,24 @@ func TestPollOfWhatIsFiltered(t *testing.T) {
 		s := n.get("/?poll=1", "Last-Event-ID", begin)
 		time.Sleep(time.Second)
 		last := publish(t, &hub, "a", "for others")
-		s.whole("retry: 3000\nid: " + begin + "\n\nid: " + last + "\n\n")
+		s.expectAll("retry: 3000\nid: " + begin + "\n\nid: " + last + "\n\n")
 		require.Equal(t, 25*time.Second, time.Since(began))
 
-		// While they rush by, heartbeats tell where the client is.
+		// While many of them are dropped, heartbeats send the position.
 		s = n.get("/", "Last-Event-ID", last)
-		s.says("retry: 3000\nid: " + last + "\n\n")
+		s.expect("retry: 3000\nid: " + last + "\n\n")
 		for range 3200 {
 			publish(t, &hub, "a", "for others")
 			time.Sleep(10 * time.Millisecond)
 		}
-		told := s.now()
-		require.Equal(t, 2, strings.Count(told, "id: "), told)
-		require.NotContains(t, told, ":\n\n")
+		received := s.received()
+		require.Equal(t, 2, strings.Count(received, "id: "), received)
+		require.NotContains(t, received, ":\n\n")
 	})
 }
 
-// whole wants the stream to say this, and then to end.
-func (s *stream) whole(want string) {
-	s.t.Helper()
-	rest, err := s.rest()
-	require.NoError(s.t, err)
-	require.Equal(s.t, want, rest)
-}
-
-// TestPollsLoseNothing polls while messages flow.
-func TestPollsLoseNothing(t *testing.T) {
+// Polls that each resume after the one before get every message once.
+func TestPollsInARowLoseNothing(t *testing.T) {
 	var hub broadcast.Hub
 	serve(t, &sse.Handler{Broadcaster: &hub, Topics: []string{"a"}, Logger: silent}, func(t *testing.T, n *network) {
 		const messages = 500
@@ -121,22 +112,5 @@ func TestPollsLoseNothing(t *testing.T) {
 		}
 		require.Greater(t, polls, 10)
 		require.Less(t, polls, messages+10)
-	})
-}
-
-// TestHeartbeatsThatAPageSees tells the position with each heartbeat to who asks.
-func TestHeartbeatsThatAPageSees(t *testing.T) {
-	var hub broadcast.Hub
-	serve(t, &sse.Handler{Broadcaster: &hub, Topics: []string{"a"}, Logger: silent}, func(t *testing.T, n *network) {
-		s := n.get("/?heartbeat=1")
-		begin := s.begins()
-		for range 3 {
-			time.Sleep(15 * time.Second)
-			synctest.Wait()
-			s.says("id: " + begin + "\n\n")
-		}
-		s = n.get("/?heartbeat=1&envelope=1")
-		s.says("retry: 3000\nid: " + begin + "\ndata: {\"ready\":\"" + begin + "\"}\n\n")
-		s.says("id: " + begin + "\ndata: {\"position\":\"" + begin + "\"}\n\n")
 	})
 }

@@ -2,6 +2,7 @@ package sse
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -11,84 +12,94 @@ import (
 	"unicode/utf8"
 )
 
-// ErrTooLarge is wrapped by the error of a [Reader] whose stream holds an event
-// or a line beyond [Reader.MaxEvent].
+// ErrTooLarge is wrapped by the error of a [Reader] or a [Client] whose stream has an
+// event, or a line, that exceeds MaxEvent.
 var ErrTooLarge = errors.New("sse: event too large")
 
 const (
 	defaultMaxEvent = 1 << 20
-	minBuffer       = 512 // most readers are idle most of the time
-	maxBuffer       = 4096
-	maxEmptyReads   = 100
+
+	// The read buffer begins small, since most readers are idle most of the time, and
+	// doubles while reads fill it.
+	minBuffer = 512
+	maxBuffer = 4096
+
+	// maxEmptyReads is how many reads in a row may return neither bytes nor an error.
+	maxEmptyReads = 100
 )
 
-// Reader reads the events of a stream as a browser does (WHATWG HTML 9.2.5 and
-// 9.2.6): an event is there as soon as its blank line has arrived, and invalid
-// UTF-8 becomes U+FFFD.
+// Reader reads the events of one stream as a browser does (WHATWG HTML 9.2.5 and
+// 9.2.6). It returns an event as soon as its blank line has arrived, and replaces
+// invalid UTF-8 by U+FFFD. [NewReader] returns one.
 //
-// It belongs to one goroutine at a time. [NewReader] makes one.
+// A Reader is not safe for concurrent use.
 type Reader struct {
-	// MaxEvent is the most bytes that the data of an event may have. A line of
-	// the stream, whatever it holds, may have as many behind "data: ". Beyond
-	// that reading ends with [ErrTooLarge], and no more than a small multiple is
-	// ever buffered. If zero or less, 1 MiB. Set it before the first Read.
+	// MaxEvent is the largest size in bytes of an event's data. Each line of the stream,
+	// whatever its field, may be as long as a line of data with MaxEvent bytes. Reading
+	// ends with [ErrTooLarge] beyond that, before more than a small multiple of MaxEvent
+	// has been buffered. If zero, 1 MiB. If negative, Read returns an error. It is set
+	// before the first Read.
 	MaxEvent int
 
-	src  io.Reader
-	err  error  // what src, or the stream, has ended with
-	buf  []byte // what src reads into
-	rest []byte // the part of buf not yet used
-	line []byte // the beginning of a line that buf did not hold whole
+	// The source, and what was read from it.
+	source io.Reader
+	err    error  // final: how the source ended, or why reading did
+	buf    []byte // for the next read of the source
+	unread []byte // the part of buf that is still to be parsed
+	line   []byte // the beginning of a line of which buf had only a part
 
-	cr      bool // the last line ended with CR: a following LF belongs to it
-	started bool // the first line, which may have a byte order mark, is past
+	// The parser.
+	afterCR       bool  // the last line ended with CR: an LF that follows belongs to it
+	pastFirstLine bool  // only the first line may begin with a byte order mark
+	block         Event // the fields since the last blank line, and the last event ID
 
-	block  Event // what the lines since the last blank line have set, and the ID
-	lastID string
-	retry  time.Duration
+	// Returned by the methods of these names.
+	lastEventID string
+	retry       time.Duration
 }
 
-// NewReader returns a Reader of the stream r, often the body of a response. It
-// reads ahead of the event that it returns, and closes nothing.
+// NewReader returns a Reader of the stream r, such as the body of a response. It may read
+// more from r than the event that it returns. The caller closes r.
 func NewReader(r io.Reader) *Reader {
-	return &Reader{src: r}
+	return &Reader{source: r}
 }
 
-// Read returns the next event. It waits for no byte beyond the event's blank
-// line.
+// Read returns the next event. It does not wait for bytes after the event's blank line.
 //
-// The event's ID is the stream's last event ID, whichever block set it; its
-// Type is empty where the stream names none, which the standard calls "message";
-// its Data is never nil, has LF between its lines, and is the caller's to keep;
-// its Retry is zero unless its own block set one.
+// The ID of the event is the last event ID of the stream, whichever block set it. Its
+// Type is empty if its block has none; browsers then dispatch a "message". Its Data is
+// never nil, has LF between its lines, and belongs to the caller. Its Retry is zero
+// unless its own block set it.
 //
-// At the end of the stream Read returns [io.EOF]; an event that no blank line
-// has ended by then is dropped, as the standard wants it. Other errors of the
-// underlying reader are returned as they are, and an event or a line beyond
-// MaxEvent is [ErrTooLarge]. After an error every Read returns it again.
+// At the end of the stream Read returns [io.EOF], and drops an event that no blank line
+// has ended (9.2.6). It returns any other error of the underlying reader as it is, and
+// an error that wraps [ErrTooLarge] if an event or a line exceeds MaxEvent. After an
+// error every Read returns the same one.
 func (r *Reader) Read() (Event, error) {
+	if r.MaxEvent < 0 {
+		return Event{}, fmt.Errorf("sse: Reader.MaxEvent is %d: set it to 0 for %d", r.MaxEvent, defaultMaxEvent)
+	}
 	for {
 		line, err := r.readLine()
 		if err != nil {
 			return Event{}, err
 		}
 		if len(line) > 0 {
-			r.field(line)
+			r.parseField(line)
 			continue
 		}
-		// The ID moves before it is known whether there is an event (9.2.6).
+		// The blank line moves the last event ID, also if no event is dispatched (9.2.6).
 		e := r.block
-		r.block = Event{ID: e.ID}
-		r.lastID = e.ID
+		r.setLastEventID(e.ID)
 		if e.Data != nil {
 			return e, nil
 		}
 	}
 }
 
-// All returns the events until the stream ends. [io.EOF] is not among them; any
-// other error is the last pair, with a zero Event. Events that the caller did
-// not range over are left to Read, or to another All.
+// All returns the events until the stream ends. It yields an error of [Reader.Read] last,
+// with a zero Event, unless it is [io.EOF]. The events that the caller did not range over
+// are left for Read or for another All.
 func (r *Reader) All() iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		for {
@@ -100,27 +111,28 @@ func (r *Reader) All() iter.Seq2[Event, error] {
 	}
 }
 
-// LastEventID returns the last event ID of the stream, as far as it was read: it
-// is what a client sends as Last-Event-ID when it reconnects, unless it is empty.
-// Blocks that hold no event move it too.
-func (r *Reader) LastEventID() string { return r.lastID }
+// LastEventID returns the last event ID of the stream, as of the last Read. A client sends
+// it as Last-Event-ID when it reconnects, unless it is empty (9.2.4). Blocks that
+// dispatch no event move it too.
+func (r *Reader) LastEventID() string { return r.lastEventID }
 
-// Retry returns how long the stream last told its client to wait before it
-// reconnects, as far as it was read. If it has told nothing, zero.
+// Retry returns the reconnection time that the stream has set, as of the last Read, or
+// zero if it has set none.
 func (r *Reader) Retry() time.Duration { return r.retry }
 
-func (r *Reader) maxEvent() int {
-	if r.MaxEvent <= 0 {
-		return defaultMaxEvent
-	}
-	return r.MaxEvent
+// setLastEventID begins a block, in which events have this ID unless it sets another.
+func (r *Reader) setLastEventID(id string) {
+	r.block = Event{ID: id}
+	r.lastEventID = id
 }
 
-// field takes in a line that is not blank.
-func (r *Reader) field(line []byte) {
+func (r *Reader) maxEvent() int { return cmp.Or(r.MaxEvent, defaultMaxEvent) }
+
+// parseField applies a line that is not blank to the block.
+func (r *Reader) parseField(line []byte) {
 	name, value, _ := bytes.Cut(line, []byte(":"))
-	value = decode(bytes.TrimPrefix(value, []byte(" "))) // one space, not all
-	switch string(name) {                                // a comment's is empty
+	value = decode(bytes.TrimPrefix(value, []byte(" "))) // one space only
+	switch string(name) {                                // a comment has an empty name
 	case "data":
 		if r.block.Data == nil {
 			r.block.Data = make([]byte, 0, len(value))
@@ -137,58 +149,58 @@ func (r *Reader) field(line []byte) {
 		if bytes.IndexByte(value, 0) < 0 {
 			r.block.ID = string(value)
 		}
-	case "retry": // in force at once, whether the block is ended or not
+	case "retry": // it applies at once, before the blank line
 		if d, ok := parseRetry(value); ok {
 			r.block.Retry, r.retry = d, d
 		}
 	}
 }
 
-// readLine returns the next line without its end. The line is good until the
-// next call.
+// readLine returns the next line without its end. The line is valid until the next
+// call.
 func (r *Reader) readLine() ([]byte, error) {
 	if cap(r.line) > maxBuffer {
-		r.line = nil // an idle reader keeps no large buffer
+		r.line = nil // so that an idle reader is small
 	}
 	r.line = r.line[:0]
 	for {
-		// A CR ends its line at once: waiting for what follows it would hold the
-		// event back until the next one.
-		if r.cr && len(r.rest) > 0 {
-			r.rest = bytes.TrimPrefix(r.rest, []byte("\n"))
-			r.cr = false
+		// A CR ends its line at once. Waiting for an LF would delay the event until
+		// the next one arrives.
+		if r.afterCR && len(r.unread) > 0 {
+			r.unread = bytes.TrimPrefix(r.unread, []byte("\n"))
+			r.afterCR = false
 		}
-		n := lineLen(r.rest)
+		n := lineLen(r.unread)
 		if len(r.line)+n-len("data: ") > r.maxEvent() {
 			r.tooLarge()
 			return nil, r.err
 		}
-		if n == len(r.rest) {
-			r.line = append(r.line, r.rest...)
+		if n == len(r.unread) {
+			r.line = append(r.line, r.unread...)
 			if err := r.fill(); err != nil {
 				return nil, err
 			}
 			continue
 		}
 
-		line := r.rest[:n]
-		r.cr = r.rest[n] == '\r'
-		r.rest = r.rest[n+1:]
+		line := r.unread[:n]
+		r.afterCR = r.unread[n] == '\r'
+		r.unread = r.unread[n+1:]
 		if len(r.line) > 0 {
 			r.line = append(r.line, line...)
 			line = r.line
 		}
-		if !r.started {
-			r.started = true
+		if !r.pastFirstLine {
+			r.pastFirstLine = true
 			line = bytes.TrimPrefix(line, []byte("\uFEFF"))
 		}
 		return line, nil
 	}
 }
 
-// fill replaces rest, which has been used up.
+// fill reads from the source into unread, which has been used up.
 func (r *Reader) fill() error {
-	r.rest = nil
+	r.unread = nil
 	if r.buf == nil {
 		r.buf = make([]byte, minBuffer)
 	}
@@ -197,11 +209,11 @@ func (r *Reader) fill() error {
 			return r.err
 		}
 		var n int
-		n, r.err = r.src.Read(r.buf)
+		n, r.err = r.source.Read(r.buf)
 		if n > 0 {
-			r.rest = r.buf[:n]
+			r.unread = r.buf[:n]
 			if n == len(r.buf) && n < maxBuffer {
-				r.buf = make([]byte, 2*n) // for the next time
+				r.buf = make([]byte, 2*n) // for the next read
 			}
 			return nil
 		}
@@ -212,15 +224,15 @@ func (r *Reader) fill() error {
 	return r.err
 }
 
-// tooLarge ends reading. What is buffered goes unused, so that the error comes
-// at the same place however the stream arrives.
+// tooLarge ends reading. It drops what is buffered, so that the error comes at the same
+// place of the stream however its bytes arrive.
 func (r *Reader) tooLarge() {
 	r.err = fmt.Errorf("%w: more than %d bytes", ErrTooLarge, r.maxEvent())
-	r.rest, r.line, r.block = nil, nil, Event{}
+	r.unread, r.line, r.block = nil, nil, Event{}
 }
 
-// lineLen returns how many bytes stand before the first CR or LF, or all. It
-// looks at all of b for each line that ends with CR, which is why buf is small.
+// lineLen returns the number of bytes before the first CR or LF of b, or len(b). It
+// searches all of b for an LF, even where lines end with CR, so buf is kept small.
 func lineLen(b []byte) int {
 	n := bytes.IndexByte(b, '\n')
 	if n < 0 {
@@ -232,9 +244,9 @@ func lineLen(b []byte) int {
 	return n
 }
 
-// decode returns b with U+FFFD for each maximal part that is not UTF-8, as the
-// decoder of browsers has it (WHATWG Encoding 8.1.1); Go's own functions put one
-// for each byte, or one for several parts. It copies b only then.
+// decode returns b with U+FFFD for each maximal part that is not UTF-8, as the decoder
+// of browsers does (WHATWG Encoding 8.1.1). Go's own functions replace each byte, or
+// several parts by one. If b is valid, decode returns b itself.
 func decode(b []byte) []byte {
 	if utf8.Valid(b) {
 		return b
@@ -243,7 +255,7 @@ func decode(b []byte) []byte {
 	for len(b) > 0 {
 		r, n := utf8.DecodeRune(b)
 		if r == utf8.RuneError && n == 1 {
-			// What might still become a rune goes into the same U+FFFD.
+			// The bytes that could begin a rune are replaced together.
 			for n < len(b) && !utf8.FullRune(b[:n+1]) {
 				n++
 			}
@@ -254,8 +266,8 @@ func decode(b []byte) []byte {
 	return out
 }
 
-// parseRetry reads milliseconds: ASCII digits alone, at least one, or the field
-// is ignored. A number that a Duration cannot hold becomes the largest it can.
+// parseRetry parses milliseconds in ASCII digits. Other values are to be ignored (9.2.6).
+// A number that exceeds the range of a Duration becomes the largest one.
 func parseRetry(digits []byte) (d time.Duration, ok bool) {
 	const most = math.MaxInt64 / int64(time.Millisecond)
 	var ms int64

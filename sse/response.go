@@ -13,84 +13,85 @@ import (
 	"github.com/fanfare-go/fanfare/internal/wrappers"
 )
 
-// ErrCannotFlush says that a stream cannot be written because no Flush can be
-// reached through the http.ResponseWriter.
+// ErrCannotFlush is wrapped by the error of a request that gets no stream because no
+// Flush can be reached through its http.ResponseWriter. The error names the wrapper that
+// hides it.
 var ErrCannotFlush = errors.New("sse: the http.ResponseWriter cannot flush")
 
-// response is the http.ResponseWriter of a stream: each write is flushed, and has
-// a deadline. Writes come one at a time.
+// response is the response of an attached stream. It flushes each write, and gives it a
+// deadline.
 type response struct {
-	w        http.ResponseWriter
-	control  *http.ResponseController
-	deadline delivery.Deadline
-	conn     net.Conn     // under the request, if ConnContext has told
-	shared   bool         // other streams go over the connection as well: HTTP/2
-	buffers  *tcp.Buffers // the handler's; nil for one that writes single buffers
+	// Set by newResponse.
+	w           http.ResponseWriter
+	control     *http.ResponseController
+	conn        net.Conn      // of the request; nil without ConnContext
+	multiplexed bool          // other streams share the connection: HTTP/2
+	buffers     *tcp.Buffers  // the handler's; nil for a Writer, which writes one buffer at a time
+	bodyTimeout time.Duration // see readBody; 0 if the request has no body
 
-	// body is how long the rest of the request's body may take to come, which
-	// net/http reads before the first write, and again before the next request;
-	// 0: there is none.
-	body  time.Duration
-	begun bool // something was written
+	deadline delivery.Deadline // safe for concurrent use
+
+	// Owned by the goroutine that writes.
+	written bool
 }
 
-// newResponse makes sure that the stream can be written, and sends nothing.
+// newResponse returns the response to r, or an error if it cannot be flushed. It sends
+// nothing.
 func newResponse(w http.ResponseWriter, r *http.Request, buffers *tcp.Buffers, o Options) (*response, error) {
 	if err := canFlush(w); err != nil {
 		return nil, err
 	}
 	control := http.NewResponseController(w)
-	var body time.Duration
-	if r.ProtoMajor == 1 && r.ContentLength != 0 {
-		if body = o.WriteTimeout; body == 0 {
-			body = defaultWriteTimeout
-		}
+	s := &response{
+		w:           w,
+		control:     control,
+		deadline:    delivery.Deadline{Of: control, Timeout: o.WriteTimeout},
+		conn:        connOf(r.Context()),
+		multiplexed: r.ProtoMajor > 1,
+		buffers:     buffers,
 	}
-	return &response{
-		w:        w,
-		control:  control,
-		deadline: delivery.Deadline{Of: control, Timeout: o.WriteTimeout},
-		conn:     connOf(r.Context()),
-		shared:   r.ProtoMajor > 1,
-		body:     body,
-		buffers:  buffers,
-	}, nil
+	if r.ProtoMajor == 1 && r.ContentLength != 0 {
+		s.bodyTimeout = orDefault(o.WriteTimeout, defaultWriteTimeout)
+	}
+	return s, nil
 }
 
 // canFlush returns an error if no Flush can be reached.
 func canFlush(w http.ResponseWriter) error {
-	_, last, ok := wrappers.Find[http.Flusher](w)
-	if !ok {
-		_, last, ok = wrappers.Find[interface{ FlushError() error }](w)
+	if _, _, ok := wrappers.Find[http.Flusher](w); ok {
+		return nil
 	}
-	if !ok {
-		return fmt.Errorf("%w: %T has no Flush, FlushError or Unwrap; %s", ErrCannotFlush, last, wrappers.Remedy)
+	_, innermost, ok := wrappers.Find[interface{ FlushError() error }](w)
+	if ok {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%w: %T has no Flush, FlushError or Unwrap; %s", ErrCannotFlush, innermost, wrappers.Remedy)
 }
 
-// commit sends the header. From here on the server's timeouts, which are meant
-// for responses with an end, no longer count. The error says that they do,
-// because they cannot be reached.
+// commit sends the header, and replaces the timeouts of the http.Server, which are meant
+// for responses that end soon. Its error says that they stay in force, because the
+// deadlines of the connection cannot be reached.
 func (s *response) commit(o Options) error {
 	setHeader(s.w.Header())
 	if s.conn != nil {
-		tcp.SetUnsent(s.conn, delivery.MaxUnsent)
-	}
-	if s.conn != nil && o.Heartbeat > 0 && o.WriteTimeout > 0 {
-		tcp.SetUserTimeout(s.conn, o.Heartbeat+o.WriteTimeout)
-	}
-	var read time.Time
-	if s.body > 0 {
-		read = time.Now().Add(s.body) // until the first write
+		boundUnacknowledged(s.conn, o)
 	}
 	err := errors.Join(
-		s.control.SetReadDeadline(read),
+		s.readBody(),
 		s.control.SetWriteDeadline(time.Time{}),
 	)
 	s.deadline.Renew()
 	s.w.WriteHeader(http.StatusOK)
 	return err
+}
+
+// readBody sets the deadline for the rest of the request's body. Over HTTP/1, net/http
+// reads it before the first write, and again before it reads the next request.
+func (s *response) readBody() error {
+	if s.bodyTimeout == 0 {
+		return s.control.SetReadDeadline(time.Time{})
+	}
+	return s.control.SetReadDeadline(time.Now().Add(s.bodyTimeout))
 }
 
 // setHeader sets the header of an event stream.
@@ -101,7 +102,16 @@ func setHeader(header http.Header) {
 	header.Del("Content-Length")
 }
 
-// Write writes and flushes frames in one go.
+// boundUnacknowledged bounds what the kernel keeps unsent for a client, and how long
+// it waits for an acknowledgement.
+func boundUnacknowledged(conn net.Conn, o Options) {
+	tcp.SetUnsent(conn, delivery.MaxUnsent)
+	if o.Heartbeat > 0 && o.WriteTimeout > 0 {
+		tcp.SetUserTimeout(conn, o.Heartbeat+o.WriteTimeout)
+	}
+}
+
+// Write writes frames in one write, and flushes it.
 func (s *response) Write(frames net.Buffers, _ *delivery.Worker) error {
 	if len(frames) == 1 {
 		return s.write(frames[0])
@@ -120,40 +130,39 @@ func (s *response) write(b []byte) error {
 	if err := s.control.Flush(); err != nil {
 		return fmt.Errorf("sse: flushing: %w", err)
 	}
-	if s.body > 0 && !s.begun {
+	if s.bodyTimeout > 0 && !s.written {
 		_ = s.control.SetReadDeadline(time.Time{})
 	}
-	s.begun = true
-	if s.shared {
-		s.deadline.Clear() // net/http resets a stream of HTTP/2 then, if it is idle too
+	s.written = true
+	if s.multiplexed {
+		s.deadline.Clear() // over HTTP/2 a deadline that passes resets an idle stream as well
 	}
 	return nil
 }
 
-// heartbeat is a comment without a blank line, on which some clients would fire
-// an event.
+// heartbeat is a comment. No blank line follows it: some clients would fire an event.
 var heartbeat = []byte(":\n")
 
 // Beat writes a heartbeat.
 func (s *response) Beat(*delivery.Worker) error { return s.write(heartbeat) }
 
-// Tick has nothing to do: heartbeats follow what goes out.
+// Tick does nothing: an event stream does nothing by the clock but send heartbeats.
 func (*response) Tick() time.Duration { return 0 }
 
-// Closing gives all that is still to be written one deadline.
+// Closing sets one last deadline for all that is still to be written.
 func (s *response) Closing() { s.deadline.Fix() }
 
-// Cut lets a write that waits for the client fail.
+// Cut makes a write that is blocked fail.
 func (s *response) Cut() { s.deadline.Cut() }
 
-// End is the writer's last act. After it the connection is net/http's again,
-// which has the end of the response to write, and may serve another request on it.
+// End returns the connection to net/http, which writes the end of the response, and may
+// serve another request on it.
 func (s *response) End(delivery.Reason) {
-	s.deadline.Leave() // what was set for the last write may have passed
-	if s.body > 0 {
-		_ = s.control.SetReadDeadline(time.Now().Add(s.body))
+	s.deadline.Leave() // the one of the last write may have passed
+	if s.bodyTimeout > 0 {
+		_ = s.readBody()
 	}
-	if s.conn != nil && !s.shared {
+	if s.conn != nil && !s.multiplexed {
 		tcp.SetUserTimeout(s.conn, 0)
 		tcp.SetUnsent(s.conn, 0)
 	}
@@ -161,12 +170,11 @@ func (s *response) End(delivery.Reason) {
 
 type connKey struct{}
 
-// ConnContext is for http.Server.ConnContext. With it, streams find out sooner
-// that a client has vanished without a word (a phone that lost its network, a
-// laptop that was closed): on Linux the connection ends once what was sent has
-// been waiting for Heartbeat + WriteTimeout for an acknowledgement. Without it,
-// and elsewhere, that is up to the kernel, which on Linux tries for about a
-// quarter of an hour.
+// ConnContext is for the field ConnContext of http.Server. It lets streams find out
+// sooner that a client has vanished, such as a phone that lost its network. On Linux the
+// connection then ends once what was sent has been waiting for Heartbeat + WriteTimeout
+// for an acknowledgement. Without ConnContext, and on other systems, the kernel decides:
+// Linux keeps trying for about a quarter of an hour. Detached streams do not need it.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }

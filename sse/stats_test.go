@@ -18,7 +18,7 @@ import (
 	"github.com/fanfare-go/fanfare/sse"
 )
 
-// What a handler's streams do, and have done: for a log, expvar, or a metrics library.
+// The figures of a handler, for a log, expvar or a metrics library.
 func ExampleHandler_Stats() {
 	var hub broadcast.Hub
 	news := &sse.Handler{Broadcaster: &hub, Topics: []string{"news"}}
@@ -44,8 +44,8 @@ func ExampleHandler_Stats() {
 	// refused: map[405:1]
 }
 
-// TestStats follows a handler through all that it counts.
-func TestStats(t *testing.T) {
+// Stats counts streams, messages, gaps, refusals and ends.
+func TestStatsCountWhatAHandlerDid(t *testing.T) {
 	for _, detach := range []bool{false, true} {
 		t.Run(fmt.Sprint("detached: ", detach), func(t *testing.T) {
 			hub := &broadcast.Hub{Keep: 4}
@@ -58,17 +58,17 @@ func TestStats(t *testing.T) {
 			serve(t, h, func(t *testing.T, n *network) {
 				require.Equal(t, fanfare.StreamStats{}, h.Stats(), "before its first use")
 				fresh := n.get("/")
-				begin := fresh.begins()
+				begin := fresh.expectBegin()
 				prologue := len("retry: 3000\nid: \n\n") + len(begin)
 				require.Equal(t, 1, h.Stats().Open)
 				one := publish(t, hub, "a", "one")
-				fresh.says(tick(one, "one"))
+				fresh.expect(tick(one, "one"))
 				resumed := n.get("/", "Last-Event-ID", begin)
-				require.Equal(t, begin, resumed.begins())
-				resumed.says(tick(one, "one"))
+				require.Equal(t, begin, resumed.expectBegin())
+				resumed.expect(tick(one, "one"))
 				two := publish(t, hub, "a", "two")
-				fresh.says(tick(two, "two"))
-				resumed.says(tick(two, "two"))
+				fresh.expect(tick(two, "two"))
+				resumed.expect(tick(two, "two"))
 				synctest.Wait()
 				stats := h.Stats()
 				size := 2*prologue + 2*len(tick(one, "one")) + 2*len(tick(two, "two"))
@@ -80,12 +80,12 @@ func TestStats(t *testing.T) {
 				stats.Bytes = 0
 				require.Equal(t, fanfare.StreamStats{Open: 2, Opened: 2, Resumed: 1, Messages: 4, Replayed: 1}, stats)
 
-				for range 5 { // one is not kept any more
+				for range 5 { // so that the first is no longer kept
 					publish(t, hub, "a", "more")
-					synctest.Wait() // the others keep up
+					synctest.Wait() // the open streams keep up
 				}
-				n.get("/", "Last-Event-ID", begin).says("retry: 3000\nevent: gap\n")
-				n.do("HEAD", "/", nil, "Last-Event-ID", begin) // is told nothing
+				n.get("/", "Last-Event-ID", begin).expect("retry: 3000\nevent: gap\n")
+				n.do("HEAD", "/", nil, "Last-Event-ID", begin) // HEAD resumes nothing
 				n.get("/nobody")
 				n.do("POST", "/", nil)
 				n.get("/", "Accept", "text/html")
@@ -107,14 +107,14 @@ func TestStats(t *testing.T) {
 	}
 }
 
-// TestStatsOfASlowClient has a client that stops reading, and shows for how long.
-func TestStatsOfASlowClient(t *testing.T) {
+// Stats shows how many streams lag, and for how long the slowest has.
+func TestStatsShowHowFarAClientLags(t *testing.T) {
 	hub := &broadcast.Hub{}
 	h := &sse.Handler{Broadcaster: hub, Topics: []string{"a"}, Logger: new(logbook).logger()}
 	serve(t, h, func(t *testing.T, n *network) {
 		good := n.get("/")
-		good.begins()
-		n.stuck("/")
+		good.expectBegin()
+		n.getUnread("/")
 		synctest.Wait()
 		publish(t, hub, "a", strings.Repeat("x", 1000))
 		time.Sleep(3 * time.Second)
@@ -130,8 +130,8 @@ func TestStatsOfASlowClient(t *testing.T) {
 	})
 }
 
-// TestStatsOfState counts what a fresh client begins with as well.
-func TestStatsOfState(t *testing.T) {
+// Messages of a Snapshot and the Last messages count as sent, not as replayed.
+func TestStatsCountSnapshotAndLast(t *testing.T) {
 	hub := &broadcast.Hub{}
 	h := &sse.Handler{Broadcaster: hub, Logger: new(logbook).logger(), Grant: func(*http.Request) (*fanfare.Grant, error) {
 		return &fanfare.Grant{Topics: []string{"a"}, Last: 2, Snapshot: func(context.Context) ([]broadcast.Message, error) {

@@ -17,9 +17,9 @@ import (
 	"github.com/fanfare-go/fanfare/sse"
 )
 
-// TestUnsentOfAStreamAlone bounds what the kernel holds unsent while a stream is open, and
-// not for what comes after it on the same connection.
-func TestUnsentOfAStreamAlone(t *testing.T) {
+// The kernel holds little unsent data while a stream is open. The limit is lifted for the next
+// response on the connection.
+func TestUnsentLimitEndsWithTheStream(t *testing.T) {
 	var hub broadcast.Hub
 	var conn atomic.Pointer[net.TCPConn]
 	server := httptest.NewUnstartedServer(&sse.Handler{Broadcaster: &hub, Topics: []string{"a"}, Logger: new(logbook).logger()})

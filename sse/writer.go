@@ -10,50 +10,63 @@ import (
 	"time"
 
 	"github.com/fanfare-go/fanfare/internal/delivery"
+	"github.com/fanfare-go/fanfare/internal/guard"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
-// ErrClosed is wrapped by the error of a Send after [Writer.Close].
+// ErrClosed is returned by a Send after [Writer.Close]. It is also the cause of the
+// Writer's Context, unless that ended before.
 var ErrClosed = errors.New("sse: the stream is closed")
 
-// errProbed is what a handler gets whose request ssetest.Diagnose has made.
-var errProbed = errors.New("sse: the request was a probe, which has been answered")
+var (
+	// errProbed refuses a stream to a request of ssetest.Diagnose.
+	errProbed = errors.New("sse: the request is a probe, which has been answered")
 
-// errEnded is why a stream's context ends that a middleware has ended: by a drain, or
-// because the client is to be disconnected.
-var errEnded = errors.New("sse: the server has ended the stream")
+	// errEnded is the cause of a Context that a middleware ended: Drain, or a
+	// disconnect by Limit.
+	errEnded = errors.New("sse: the server has ended the stream")
 
-// errMaxAge is why a stream's context ends that has lived long enough.
-var errMaxAge = errors.New("sse: the stream has reached its MaxAge")
+	// errMaxAge is the cause of a Context that Options.MaxAge ended.
+	errMaxAge = errors.New("sse: the stream has reached its MaxAge")
+)
 
-// Writer streams events that a handler of your own sends: the tokens of an
-// answer, the progress of a job. It sends heartbeats while nothing is said.
+// maxKeptBuffer is the largest buffer that a Writer keeps from one Send to the next.
+const maxKeptBuffer = 64 << 10
+
+// Writer streams the events of a handler of your own: the tokens of an answer, the
+// progress of a job. It sends heartbeats while the handler sends nothing. [NewWriter]
+// returns one, and the handler closes it.
 //
 // Its methods are safe for concurrent use.
 type Writer struct {
+	// Set by NewWriter.
 	response *response
+	claim    *streamctx.Claim
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
-	beat     *time.Timer
-	age      *time.Timer
+	detach   func()      // releases the middleware that waits for the stream
+	maxAge   *time.Timer // nil without Options.MaxAge
 
-	mu    sync.Mutex // held over writes, which have a deadline
-	buf   []byte
-	wrote time.Time // when something was written last
-	err   error     // why nothing is written any more
-	left  bool      // the response is net/http's again
-
-	claim  *streamctx.Claim
-	detach func() // from what middleware holds for the stream
+	// Guarded by mu, which is locked during each write. Writes have a deadline.
+	mu         sync.Mutex
+	heartbeats *time.Timer // nil without Options.Heartbeat
+	buf        []byte      // for the events of a Send
+	lastWrite  time.Time
+	err        error // final: why nothing more is written
+	handedBack bool  // net/http has the response back
 }
 
-// NewWriter begins an event stream as the response to r, which may have any
-// method, and sends its header at once. If opts is nil, the defaults stand.
+// NewWriter begins an event stream as the response to r, and sends its header and a
+// first block at once. The request may have any method. If opts is nil, the defaults
+// apply; if not, it is not kept.
 //
-// The caller closes the Writer before its handler returns. http.Server.Shutdown
-// waits for it, as for any handler: middleware.Drain ends it. On an error nothing
-// was sent, and the caller answers the request; [ErrCannotFlush] names the
-// wrapper that stands in the way.
+// The caller closes the Writer before its handler returns. http.Server.Shutdown waits
+// for the handler, as it does for any other; middleware.Drain ends its Context.
+//
+// After an error nothing has been sent, and the caller answers the request. The error
+// wraps [ErrCannotFlush] if a wrapper of w hides Flush, and names the wrapper. There is
+// also an error if a middleware has already answered or released the request. A first
+// block that cannot be written is no error of NewWriter: Send returns it.
 func NewWriter(w http.ResponseWriter, r *http.Request, opts *Options) (*Writer, error) {
 	if streamctx.Probed(w, r) {
 		return nil, errProbed
@@ -64,57 +77,69 @@ func NewWriter(w http.ResponseWriter, r *http.Request, opts *Options) (*Writer, 
 	}
 	options = options.withDefaults()
 	claim := streamctx.ClaimOf(w, r)
-	response, err := newResponse(claim.Writer, r, nil, options)
-	if err == nil {
-		if err = claim.Take(); err != nil {
-			err = fmt.Errorf("sse: %w", err)
-		}
-	}
+	response, err := claimResponse(claim, r, options)
 	if err != nil {
 		claim.Leave()
 		return nil, err
 	}
 	s := &Writer{response: response, claim: claim}
 	s.ctx, s.cancel = context.WithCancelCause(claim.Context)
-	_ = response.commit(options) // without deadlines it streams as well
+	_ = response.commit(options) // a stream without deadlines is a stream all the same
 	s.detach = streamctx.Attach(claim.Context, s.end)
-	first := prologue(r, options)
-	if err := response.write(append(first, '\n')); err != nil {
-		s.fail(err)
-	}
-	s.wrote = time.Now()
-	if options.Heartbeat > 0 {
-		s.mu.Lock() // the timer may fire before it is known
-		s.beat = time.AfterFunc(options.Heartbeat, func() { s.heartbeat(options.Heartbeat) })
-		s.mu.Unlock()
-	}
-	if options.MaxAge > 0 {
-		s.age = time.AfterFunc(options.age(), func() { s.cancel(errMaxAge) })
-	}
-	// Only now: whoever has forgotten the Writer may let Bypass return.
-	context.AfterFunc(claim.Context, s.forgotten)
+	s.begin(r, options)
+	// Bypass may return as soon as requestEnded has run, so it is registered last.
+	context.AfterFunc(claim.Context, s.requestEnded)
 	return s, nil
 }
 
-// forgotten is called when the request's context ends: its client has left, or its
-// handler has returned without Close. Nothing may wait for that.
-func (s *Writer) forgotten() {
+// claimResponse returns the response that the claimed ResponseWriter writes.
+func claimResponse(claim *streamctx.Claim, r *http.Request, o Options) (*response, error) {
+	response, err := newResponse(claim.Writer, r, nil, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := claim.Take(); err != nil {
+		return nil, fmt.Errorf("sse: %w", err)
+	}
+	return response, nil
+}
+
+// begin writes the first block and starts the timers.
+func (s *Writer) begin(r *http.Request, o Options) {
+	s.mu.Lock() // a timer may fire before it is stored
+	defer s.mu.Unlock()
+	if err := s.response.write(append(prologue(r, o), '\n')); err != nil {
+		s.fail(err)
+	}
+	s.lastWrite = time.Now()
+	if o.Heartbeat > 0 {
+		s.heartbeats = time.AfterFunc(o.Heartbeat, func() { s.heartbeat(o.Heartbeat) })
+	}
+	if o.MaxAge > 0 {
+		s.maxAge = time.AfterFunc(lifetime(o.MaxAge), func() { s.cancel(errMaxAge) })
+	}
+}
+
+// requestEnded is called when the request's context ends: the client has left, or the
+// handler has returned, perhaps without Close. From then on no middleware waits for the
+// stream.
+func (s *Writer) requestEnded() {
 	s.detach()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.claim.Bypass() {
 		s.claim.Leave()
-		return // the handler may still ask what happened
+		return // the handler may still Send, and gets the error of the connection
 	}
-	if !s.left {
-		s.left = true
-		_ = s.fail(fmt.Errorf("sse: %w", context.Cause(s.claim.Context)))
+	if !s.handedBack {
+		s.handedBack = true
+		s.fail(fmt.Errorf("sse: %w", context.Cause(s.claim.Context)))
 		s.response.End(delivery.Reason{}) // Close must not touch it any more
 		s.claim.Leave()
 	}
 }
 
-// end ends the stream as a middleware wants.
+// end ends the Context for a middleware. The handler then closes the Writer.
 func (s *Writer) end(how streamctx.End) {
 	if how.Cut {
 		s.response.Cut()
@@ -122,16 +147,20 @@ func (s *Writer) end(how streamctx.End) {
 	s.cancel(errEnded)
 }
 
-// Context ends with the request's, as it does when the client leaves, when a
-// middleware ends the stream (a drain, a disconnect), after Options.MaxAge, and when
-// a write has failed. Events are of use as long as it has not ended. context.Cause tells why,
-// but net/http may take a failed write for its client's end first: what Send and
-// Close return is the write's own error.
+// Context returns the context of the stream. It has the values of the request's context,
+// and ends with it, which is when the client has left. It also ends when a middleware
+// ends the stream (Drain, a disconnect), after Options.MaxAge, when a write fails, and on
+// Close. A handler sends events until then; after MaxAge, and when a middleware has
+// ended the stream, it may still send last ones.
+//
+// context.Cause returns the reason. Since net/http may notice first that the client is
+// gone, the error of a failed write is what Send and Close return, rather than the cause.
 func (s *Writer) Context() context.Context { return s.ctx }
 
-// Send sends events in one write, which has WriteTimeout, and flushes them. If one of them is invalid,
-// none is sent ([ErrInvalidEvent]). Any other error is final, and ends the
-// Context.
+// Send writes events and flushes them, all in one write that has Options.WriteTimeout. It
+// does not keep their Data. If one of the events is invalid, Send writes none of them
+// and returns an error that wraps [ErrInvalidEvent]; the stream goes on. Any other
+// error is final, is returned by each later Send, and ends the Context.
 func (s *Writer) Send(events ...Event) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,17 +179,18 @@ func (s *Writer) Send(events ...Event) error {
 		return nil
 	}
 	err := s.response.write(s.buf)
-	s.wrote = time.Now()
-	if cap(s.buf) > 64<<10 {
-		s.buf = nil // a quiet stream stays small
+	s.lastWrite = time.Now()
+	if cap(s.buf) > maxKeptBuffer {
+		s.buf = nil
 	}
 	if err != nil {
-		return s.fail(err)
+		s.fail(err)
 	}
-	return nil
+	return err
 }
 
-// SendJSON sends v as JSON in an event of this type, which may be empty.
+// SendJSON sends v as JSON in an event of type typ, which may be empty. It returns the
+// error of json.Marshal if v has no JSON form, else the error of [Writer.Send].
 func (s *Writer) SendJSON(typ string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -169,43 +199,52 @@ func (s *Writer) SendJSON(typ string, v any) error {
 	return s.Send(Event{Type: typ, Data: data})
 }
 
-// heartbeat writes a comment if nothing else was written for the interval.
+// heartbeat writes a heartbeat if nothing was written for the interval, and sets the
+// timer for the next one.
 func (s *Writer) heartbeat(interval time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// The context of a request ends when its handler has returned, also one that
-	// forgot to close: the response is net/http's again.
-	if s.err != nil || s.ctx.Err() != nil && context.Cause(s.ctx) != errMaxAge && context.Cause(s.ctx) != errEnded {
+	if s.err != nil || s.contextOfRequestEnded() {
 		return
 	}
-	if wait := interval - time.Since(s.wrote); wait > 0 {
-		s.beat.Reset(wait)
+	if wait := interval - time.Since(s.lastWrite); wait > 0 {
+		s.heartbeats.Reset(wait)
 		return
 	}
-	defer func() {
-		if p := recover(); p != nil { // nobody else would
-			s.fail(fmt.Errorf("sse: panic in a heartbeat: %v", p))
-		}
-	}()
-	if err := s.response.Beat(nil); err != nil {
+	err := guard.Call("a heartbeat", func() error { return s.response.Beat(nil) })
+	if panicked, ok := errors.AsType[*guard.PanicError](err); ok {
+		err = fmt.Errorf("sse: %w", panicked)
+	}
+	if err != nil {
 		s.fail(err)
 		return
 	}
-	s.wrote = time.Now()
-	s.beat.Reset(interval)
+	s.lastWrite = time.Now()
+	s.heartbeats.Reset(interval)
 }
 
-// fail makes err the end of the stream. The caller holds mu, or is the only one.
-func (s *Writer) fail(err error) error {
+// contextOfRequestEnded reports whether the Context has ended with that of the request.
+// The handler may have returned then without Close, so the response may be net/http's
+// again. After MaxAge, and when a middleware has ended the stream, the handler still
+// runs.
+func (s *Writer) contextOfRequestEnded() bool {
+	if s.ctx.Err() == nil {
+		return false
+	}
+	cause := context.Cause(s.ctx)
+	return cause != errMaxAge && cause != errEnded
+}
+
+// fail makes err the error of the stream. The caller has locked mu.
+func (s *Writer) fail(err error) {
 	s.err = err
 	s.cancel(err)
-	return err
 }
 
-// Close ends the stream. Nothing is written after it returns, so that the
-// handler may return: always defer it. It waits for a Send that is on its way,
-// at most WriteTimeout. It returns the error that ended the stream before, if
-// one did; it may be called again.
+// Close ends the stream, so that the handler may return: defer it. It waits for a Send
+// that is under way, at most for Options.WriteTimeout. Nothing is written once it has
+// returned. It returns the error that ended the stream before, if there is one; a
+// second Close returns nil.
 func (s *Writer) Close() error {
 	s.response.Closing()
 	s.mu.Lock()
@@ -214,15 +253,14 @@ func (s *Writer) Close() error {
 		return nil
 	}
 	err := s.err
-	s.err = ErrClosed
-	s.cancel(ErrClosed)
-	for _, timer := range []*time.Timer{s.beat, s.age} {
+	s.fail(ErrClosed)
+	for _, timer := range []*time.Timer{s.heartbeats, s.maxAge} {
 		if timer != nil {
 			timer.Stop()
 		}
 	}
-	if !s.left {
-		s.left = true
+	if !s.handedBack {
+		s.handedBack = true
 		s.response.End(delivery.Reason{})
 		s.claim.Leave()
 	}

@@ -3,13 +3,11 @@ package sse_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,7 +33,9 @@ func written(t *testing.T, o *sse.Options, write func(s *sse.Writer)) http.Handl
 	})
 }
 
-func TestWriter(t *testing.T) {
+// Send writes its events in one write. If one is invalid none is written, and the stream goes
+// on.
+func TestSendWritesAllEventsOrNone(t *testing.T) {
 	w := &recorder{header: http.Header{}}
 	s, err := sse.NewWriter(w, httptest.NewRequest("POST", "/", nil), nil)
 	require.NoError(t, err)
@@ -46,44 +46,45 @@ func TestWriter(t *testing.T) {
 	want := "retry: 3000\n\n"
 	require.Equal(t, want, w.sent(), "the client knows at once that it is connected")
 
-	says := func(more string, writes int) {
+	sent := func(more string, writes int) {
 		t.Helper()
 		require.Equal(t, want+more, w.sent())
 		require.Len(t, w.writes, writes)
 		want, w.writes = want+more, nil
 	}
-	says("", 1)
+	sent("", 1)
 	require.NoError(t, s.Send(sse.Event{ID: "1", Type: "t", Data: []byte("a\nb"), Retry: time.Second}, sse.Event{ID: "2"}, sse.Event{Data: []byte{}}))
-	says("retry: 1000\nevent: t\nid: 1\ndata: a\ndata: b\n\nid: 2\n\ndata: \n\n", 1)
+	sent("retry: 1000\nevent: t\nid: 1\ndata: a\ndata: b\n\nid: 2\n\ndata: \n\n", 1)
 	require.NoError(t, s.Send())
 	require.NoError(t, s.Send(sse.Event{}, sse.Event{}))
-	says("", 0)
+	sent("", 0)
 	for _, invalid := range []sse.Event{{Type: "c\r"}, {ID: "\x00"}, {Data: []byte{0xff}}, {Retry: -1}} {
 		require.ErrorIs(t, s.Send(sse.Event{Data: []byte("b")}, invalid, sse.Event{Data: []byte("c")}), sse.ErrInvalidEvent)
 	}
-	says("", 0)
+	sent("", 0)
 	require.NoError(t, s.Send(sse.Event{Data: []byte("good")}))
-	says("data: good\n\n", 1)
+	sent("data: good\n\n", 1)
 
 	require.NoError(t, s.SendJSON("n", map[string]any{"a": "<b>\n"}))
-	says("event: n\ndata: {\"a\":\"\\u003cb\\u003e\\n\"}\n\n", 1)
+	sent("event: n\ndata: {\"a\":\"\\u003cb\\u003e\\n\"}\n\n", 1)
 	require.NoError(t, s.SendJSON("", nil))
-	says("data: null\n\n", 1)
+	sent("data: null\n\n", 1)
 	var unsupported *json.UnsupportedTypeError
 	require.ErrorAs(t, s.SendJSON("n", func() {}), &unsupported)
 	require.ErrorIs(t, s.SendJSON("a\nb", 1), sse.ErrInvalidEvent)
-	says("", 0)
-	require.NoError(t, s.Context().Err(), "none of that ends the stream")
+	sent("", 0)
+	require.NoError(t, s.Context().Err(), "the stream goes on")
 
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close())
 	require.ErrorIs(t, s.Send(sse.Event{Data: []byte("late")}), sse.ErrClosed)
 	require.ErrorIs(t, s.SendJSON("", "late"), sse.ErrClosed)
 	require.ErrorIs(t, context.Cause(s.Context()), sse.ErrClosed)
-	says("", 0)
+	sent("", 0)
 }
 
-func TestWriterBegins(t *testing.T) {
+// A Writer sends its first block at once.
+func TestWriterBeginsWithItsPrologue(t *testing.T) {
 	for _, test := range []struct {
 		name, why, target string
 		options           *sse.Options
@@ -92,7 +93,7 @@ func TestWriterBegins(t *testing.T) {
 		{"by default", "a client that is cut waits", "/", nil, "retry: 3000\n\n"},
 		{"the zero Options", "they are the defaults", "/", &sse.Options{}, "retry: 3000\n\n"},
 		{"another time", "it is the handler's to choose", "/", &sse.Options{Retry: time.Minute}, "retry: 60000\n\n"},
-		{"none", "the client's own default stands", "/", &sse.Options{Retry: -1}, "\n"},
+		{"none", "the client's own default applies", "/", &sse.Options{Retry: -1}, "\n"},
 		{"padding", "old polyfills wait for 2 KB", "/?padding=true", nil, ":" + strings.Repeat(" ", 2048) + "\nretry: 3000\n\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -105,7 +106,8 @@ func TestWriterBegins(t *testing.T) {
 	}
 }
 
-func TestWriterThatCannotFlush(t *testing.T) {
+// NewWriter sends nothing where no Flush can be reached. Without deadlines it streams.
+func TestNewWriterRefusesAWrapperWithoutFlush(t *testing.T) {
 	w := httptest.NewRecorder()
 	s, err := sse.NewWriter(unwraps{noFlush{w}}, httptest.NewRequest("POST", "/", nil), nil)
 	require.Nil(t, s)
@@ -124,9 +126,9 @@ func TestWriterThatCannotFlush(t *testing.T) {
 	require.True(t, plain.Flushed)
 }
 
-// TestPostTokens is what a Writer is for: a question is posted, and the answer
-// comes token by token.
-func TestPostTokens(t *testing.T) {
+// Each event of a response to a POST arrives as it is sent, past the server's timeouts, and
+// the connection serves the next request.
+func TestTokensOfAnAnswerArriveOneByOne(t *testing.T) {
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		question, err := io.ReadAll(r.Body)
 		if !assert.NoError(t, err) {
@@ -146,53 +148,22 @@ func TestPostTokens(t *testing.T) {
 	serve(t, h, func(t *testing.T, n *network) {
 		for range 2 { // over the same connection
 			s := n.do("POST", "/", strings.NewReader("to be or not"))
-			s.says("retry: 3000\n\n")
+			s.expect("retry: 3000\n\n")
 			for _, token := range []string{"to", "be", "or", "not"} {
 				at := time.Now()
-				s.says("event: token\ndata: \"" + token + "\"\n\n")
+				s.expect("event: token\ndata: \"" + token + "\"\n\n")
 				require.Equal(t, 4*time.Second, time.Since(at), "as soon as it is there")
 			}
-			s.says("event: done\ndata: \n\n")
-			s.ends()
+			s.expect("event: done\ndata: \n\n")
+			s.expectEnd()
 			synctest.Wait()
 		}
 		require.EqualValues(t, 1, n.dials.Load())
 	}, func(n *network) { n.server.IdleTimeout = time.Hour })
 }
 
-func TestWriterHeartbeat(t *testing.T) {
-	for _, test := range []struct {
-		name, why string
-		heartbeat time.Duration
-		sends     []time.Duration
-		until     time.Duration
-		want      string
-	}{
-		{"silence", "a proxy would cut it", 0, nil, 46 * time.Second, ":\n:\n:\n"},
-		{"events", "a heartbeat comes when nothing else came for as long", 0, []time.Duration{10 * time.Second, 35 * time.Second}, 56 * time.Second,
-			"data: x\n\n:\ndata: x\n\n:\n"},
-		{"more often", "it is the handler's to choose", time.Second, nil, 3500 * time.Millisecond, ":\n:\n:\n"},
-		{"none", "negative turns it off", -1, nil, time.Hour, ""},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			h := written(t, &sse.Options{Heartbeat: test.heartbeat}, func(s *sse.Writer) {
-				for _, after := range test.sends {
-					time.AfterFunc(after, func() { assert.NoError(t, s.Send(sse.Event{Data: []byte("x")})) })
-				}
-				time.Sleep(test.until)
-			})
-			serve(t, h, func(t *testing.T, n *network) {
-				s := n.get("/")
-				s.says("retry: 3000\n\n")
-				rest, err := s.rest()
-				require.NoError(t, err)
-				require.Equal(t, test.want, rest, test.why)
-			})
-		})
-	}
-}
-
-func TestWriterMaxAge(t *testing.T) {
+// MaxAge ends the Context, not the stream: the handler may send a last event.
+func TestMaxAgeEndsTheContextOfAWriter(t *testing.T) {
 	var ended atomic.Int64
 	h := written(t, &sse.Options{MaxAge: 100 * time.Second}, func(s *sse.Writer) {
 		began := time.Now()
@@ -201,9 +172,9 @@ func TestWriterMaxAge(t *testing.T) {
 		assert.GreaterOrEqual(t, took, 80*time.Second)
 		assert.LessOrEqual(t, took, 100*time.Second)
 		assert.ErrorContains(t, context.Cause(s.Context()), "MaxAge")
-		assert.NoError(t, s.Send(sse.Event{Data: []byte("goodbye")}), "the handler may still say so")
+		assert.NoError(t, s.Send(sse.Event{Data: []byte("goodbye")}), "the handler may send a last event")
 		assert.NoError(t, s.Close())
-		assert.ErrorContains(t, context.Cause(s.Context()), "MaxAge", "the first cause stands")
+		assert.ErrorContains(t, context.Cause(s.Context()), "MaxAge", "the first cause is kept")
 		ended.Add(1)
 	})
 	serve(t, h, func(t *testing.T, n *network) {
@@ -217,9 +188,9 @@ func TestWriterMaxAge(t *testing.T) {
 	})
 }
 
-// TestConcurrentSends interleaves events of many goroutines, and none of their
-// bytes.
-func TestConcurrentSends(t *testing.T) {
+// Send is safe for concurrent use. Events of one Send stay together, and those of one
+// goroutine in order.
+func TestEventsOfOneSendStayTogether(t *testing.T) {
 	const senders, each = 16, 200
 	w := &recorder{header: http.Header{}}
 	s, err := sse.NewWriter(w, httptest.NewRequest("GET", "/", nil), &sse.Options{Heartbeat: 50 * time.Microsecond})
@@ -250,57 +221,8 @@ func TestConcurrentSends(t *testing.T) {
 	}
 }
 
-// TestNothingAfterClose lets heartbeats and Sends race with Close many times. The
-// handler returns then, and its ResponseWriter is somebody else's.
-func TestNothingAfterClose(t *testing.T) {
-	for range 300 {
-		w := &recorder{header: http.Header{}}
-		s, err := sse.NewWriter(w, httptest.NewRequest("GET", "/", nil), &sse.Options{Heartbeat: 20 * time.Microsecond, MaxAge: time.Millisecond})
-		require.NoError(t, err)
-		var all sync.WaitGroup
-		for range 3 {
-			all.Go(func() {
-				for s.Send(sse.Event{Data: []byte("x")}) == nil {
-				}
-			})
-		}
-		for range 2 {
-			all.Go(func() {
-				for k := range 200 {
-					if k == 100 {
-						assert.NoError(t, s.Close())
-						w.mu.Lock()
-						w.over = true
-						w.mu.Unlock()
-					}
-					s.Context().Err()
-				}
-			})
-		}
-		all.Wait()
-		require.NoError(t, w.misuse)
-	}
-}
-
-// TestHeartbeatAfterClose waits longer than a race would take.
-func TestHeartbeatAfterClose(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := &recorder{header: http.Header{}}
-		s, err := sse.NewWriter(w, httptest.NewRequest("GET", "/", nil), nil)
-		require.NoError(t, err)
-		time.Sleep(15 * time.Second)
-		synctest.Wait()
-		require.Equal(t, "retry: 3000\n\n:\n", w.sent())
-		require.NoError(t, s.Close())
-		deadline := w.deadline
-		time.Sleep(time.Hour)
-		require.Equal(t, "retry: 3000\n\n:\n", w.sent())
-		require.Equal(t, deadline, w.deadline, "the connection is somebody else's")
-	})
-}
-
-// TestWriterOfClientThatLeaves finds it out by the connection, without a Send.
-func TestWriterOfClientThatLeaves(t *testing.T) {
+// The Context ends when the client leaves, without a Send.
+func TestContextEndsWhenTheClientLeaves(t *testing.T) {
 	ended := make(chan error, 1)
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
@@ -315,7 +237,7 @@ func TestWriterOfClientThatLeaves(t *testing.T) {
 	for _, protocol := range []func(*network){func(*network) {}, overHTTP2} {
 		serve(t, h, func(t *testing.T, n *network) {
 			s := n.do("POST", "/", strings.NewReader("question"))
-			s.says("retry: 3000\n\n:\n:\n")
+			s.expect("retry: 3000\n\n:\n:\n")
 			s.cancel()
 			synctest.Wait()
 			require.ErrorIs(t, <-ended, context.Canceled)
@@ -323,114 +245,32 @@ func TestWriterOfClientThatLeaves(t *testing.T) {
 	}
 }
 
-// TestWriterOfClientThatNeverReads ends the context with the write that failed,
-// be it an event or a heartbeat.
-func TestWriterOfClientThatNeverReads(t *testing.T) {
-	for _, test := range []struct {
-		name  string
-		sends bool
-		after time.Duration // that it waits for
-	}{
-		{"a Send", true, 10 * time.Second},
-		{"a heartbeat", false, 25 * time.Second},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			var returned atomic.Bool
-			h := written(t, nil, func(s *sse.Writer) {
-				began := time.Now()
-				if test.sends {
-					err := s.Send(sse.Event{Data: make([]byte, 100_000)})
-					assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
-					assert.Equal(t, err, s.Send(sse.Event{Data: []byte("again")}), "it is final")
-				}
-				<-s.Context().Done()
-				assert.Equal(t, test.after, time.Since(began))
-				assert.ErrorIs(t, s.Close(), os.ErrDeadlineExceeded, "that is why the stream ended")
-				assert.NoError(t, s.Close())
-				assert.ErrorIs(t, s.Send(sse.Event{Data: []byte("late")}), sse.ErrClosed)
-				returned.Store(true)
-			})
-			serve(t, h, func(t *testing.T, n *network) {
-				c := n.stuck("/")
-				buf := make([]byte, 4096)
-				var head string
-				for !strings.Contains(head, "retry: 3000\n\n") { // the beginning arrives
-					k, err := c.Read(buf)
-					require.NoError(t, err)
-					head += string(buf[:k])
-				}
-				go func() { // what ends the chunk, which is a write of its own
-					if !test.sends {
-						_, _ = c.Read(buf[:2])
-					}
-				}()
-				time.Sleep(time.Minute)
-				require.True(t, returned.Load())
-			})
-		})
-	}
+// A request body that does not arrive holds a handler for WriteTimeout at most.
+func TestMissingRequestBodyHoldsNoWriter(t *testing.T) {
+	var returned atomic.Bool
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer returned.Store(true)
+		s, err := sse.NewWriter(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer s.Close()
+		s.SendJSON("", 1)
+	})
+	serve(t, h, func(t *testing.T, n *network) {
+		c, err := n.listener.DialContext(t.Context(), "", "")
+		require.NoError(t, err)
+		defer c.Close()
+		_, err = io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n")
+		require.NoError(t, err)
+		go io.Copy(io.Discard, c)
+		time.Sleep(24 * time.Hour)
+		assert.True(t, returned.Load(), "handler")
+	})
 }
 
-// TestCloseWhileSending gives a Send that is stuck one last deadline, before it
-// waits for it.
-func TestCloseWhileSending(t *testing.T) {
-	w := &stalled{recorder: &recorder{header: http.Header{}}, writing: make(chan struct{}), deadlines: make(chan time.Time, 9)}
-	s, err := sse.NewWriter(w, httptest.NewRequest("GET", "/", nil), &sse.Options{WriteTimeout: time.Hour})
-	require.NoError(t, err)
-	for len(w.deadlines) > 0 {
-		<-w.deadlines
-	}
-	w.stall.Store(true)
-	sent := make(chan error, 1)
-	go func() { sent <- s.Send(sse.Event{Data: []byte("x")}) }()
-	<-w.writing
-	require.ErrorIs(t, s.Close(), os.ErrDeadlineExceeded)
-	require.ErrorIs(t, <-sent, os.ErrDeadlineExceeded)
-	require.NoError(t, s.Close())
-}
-
-// stalled is a ResponseWriter whose Write waits for another deadline.
-type stalled struct {
-	*recorder
-	stall     atomic.Bool
-	writing   chan struct{}
-	deadlines chan time.Time
-}
-
-func (w *stalled) SetWriteDeadline(at time.Time) error {
-	w.deadlines <- at
-	return nil
-}
-
-func (w *stalled) Write(b []byte) (int, error) {
-	if !w.stall.Load() {
-		return w.recorder.Write(b)
-	}
-	w.writing <- struct{}{}
-	<-w.deadlines
-	return 0, os.ErrDeadlineExceeded
-}
-
-// broken is a ResponseWriter whose connection is gone.
-type broken struct {
-	*recorder
-	err error
-}
-
-func (w broken) Write([]byte) (int, error) { return 0, w.err }
-
-func TestWriterOfBrokenConnection(t *testing.T) {
-	gone := errors.New("gone")
-	s, err := sse.NewWriter(broken{&recorder{header: http.Header{}}, gone}, httptest.NewRequest("GET", "/", nil), nil)
-	require.NoError(t, err, "the header is sent: it is too late to answer")
-	require.ErrorIs(t, context.Cause(s.Context()), gone)
-	require.ErrorIs(t, s.Send(sse.Event{Data: []byte("x")}), gone)
-	require.ErrorIs(t, s.Close(), gone)
-	require.NoError(t, s.Close())
-}
-
-// TestWriterOverHTTP2 says little, for long.
-func TestWriterOverHTTP2(t *testing.T) {
+// An idle Writer is not reset over HTTP/2.
+func TestIdleWriterSurvivesOverHTTP2(t *testing.T) {
 	h := written(t, nil, func(s *sse.Writer) {
 		time.Sleep(14 * time.Second)
 		assert.NoError(t, s.Send(sse.Event{Data: []byte("1")}))
@@ -445,8 +285,8 @@ func TestWriterOverHTTP2(t *testing.T) {
 	}, overHTTP2)
 }
 
-// TestWriterWithEverythingOff has no timer at all.
-func TestWriterWithEverythingOff(t *testing.T) {
+// Negative Options turn off heartbeats, deadlines, retry and MaxAge.
+func TestNegativeOptionsTurnEverythingOff(t *testing.T) {
 	off := &sse.Options{Heartbeat: -1, WriteTimeout: -1, Retry: -1, MaxAge: math.MinInt64}
 	h := written(t, off, func(s *sse.Writer) {
 		time.Sleep(24 * time.Hour)

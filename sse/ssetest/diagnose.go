@@ -15,72 +15,47 @@ import (
 
 	"github.com/fanfare-go/fanfare/faults"
 	"github.com/fanfare-go/fanfare/internal/diagnosis"
+	"github.com/fanfare-go/fanfare/internal/guard"
 	"github.com/fanfare-go/fanfare/internal/memnet"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 	"github.com/fanfare-go/fanfare/internal/wrappers"
 	"github.com/fanfare-go/fanfare/sse"
 )
 
-// impatience is how long Diagnose waits for what should be there at once.
-const impatience = time.Second
+const (
+	// arrivalTimeout is how long Diagnose waits for bytes that should arrive at once.
+	arrivalTimeout = time.Second
 
-// Diagnose makes a request of a router with all its middleware, and reports what
-// in the chain would break a stream in production, and what to do about it:
+	// answerTimeout is how long it waits for the end of the response.
+	answerTimeout = 10 * arrivalTimeout
+)
+
+// Diagnose sends a request through a router with all its middleware. It reports what in
+// the chain would break a stream in production, and what to do about it:
 //
-//   - Flush, or the connection's deadlines, that cannot be reached, with the type
-//     of the wrapper in the way;
-//   - a response that is held back, or compressed without flushing, with the type
-//     of the wrapper that does it;
+//   - a Flush that cannot be reached, or deadlines of the connection that cannot, with the
+//     type of the wrapper in the way;
+//   - a response that is held back, or compressed without flushing, with the type of the
+//     wrapper that does it;
 //   - a context that a timeout ends, and after how long;
-//   - headers with which a proxy would cache, transform or hold back the stream.
+//   - headers that let a proxy cache, transform or hold back the stream.
 //
-// All that it finds is joined (errors.Join); nil means that nothing was found. A
-// probe takes the place of the stream that the request reaches, a sse.Handler's or
-// a sse.NewWriter's. The request has to get there: give it the credentials that
-// the middleware wants.
+// It returns nil if it found nothing, else its findings, joined by errors.Join. A request
+// that reaches no stream is an error, too: give r the credentials that the middleware
+// wants.
+//
+// A probe answers the request in place of the sse.Handler or the sse.NewWriter that it
+// reaches: NewWriter returns an error to its handler, and no Grant is called. Diagnose
+// takes some seconds if something is wrong, in fake time within a synctest bubble. It
+// does not see what ends a stream later on, such as a middleware that cancels the context
+// itself, nor a proxy before the router.
 func Diagnose(h http.Handler, r *http.Request) error {
 	p := &probe{more: make(chan struct{}, 1), done: make(chan struct{})}
 	r = r.WithContext(streamctx.WithProbe(r.Context(), p.serve))
 	server := memnet.NewServer(h, r, new(faults.Link))
 	server.Start()
 	defer server.Close()
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	request := memnet.ClientRequest(ctx, r)
-	for name, value := range map[string]string{
-		"Accept":          "text/event-stream",
-		"Accept-Encoding": "gzip, deflate, br, zstd", // as a browser has it
-	} {
-		if request.Header.Get(name) == "" {
-			request.Header.Set(name, value)
-		}
-	}
-
-	var response *http.Response
-	var err error
-	answered := make(chan struct{})
-	go func() {
-		defer close(answered)
-		if response, err = server.Client().Do(request); err == nil {
-			_, _ = io.Copy(p, response.Body)
-			response.Body.Close()
-		}
-	}()
-	timer := time.NewTimer(10 * impatience)
-	defer timer.Stop()
-	select {
-	case <-answered:
-	case <-timer.C:
-		if p.reached.Load() {
-			<-p.done // it may have many wrappers to try
-			p.arrives(p.received.Load())
-		}
-		cancel()
-		<-answered
-		if err = errors.New("its answer does not end"); response == nil {
-			err = fmt.Errorf("no answer came in %v", 10*impatience)
-		}
-	}
+	response, err := p.request(server, r)
 	switch {
 	case p.reached.Load():
 		<-p.done
@@ -89,40 +64,79 @@ func Diagnose(h http.Handler, r *http.Request) error {
 	default:
 		return fmt.Errorf("ssetest: the request did not reach a stream: it was answered with %s", response.Status)
 	}
-	found := p.found
-	if response != nil && p.begun && p.heldBack == "" { // the probe has spoilt a header that is held back
-		found = append(found, checkHeader(response)...)
-	}
-	if p.heldBack != "" {
-		how := "the response is held back"
-		if response != nil && response.Header.Get("Content-Encoding") != "" {
-			how = fmt.Sprintf("the response is compressed (%s) without flushing", response.Header.Get("Content-Encoding"))
-		}
-		found = append(found, fmt.Errorf("%s by %s: its Flush must pass on all that was written before; "+
-			"let it leave %q alone, or mount the stream outside of it", how, p.heldBack, "text/event-stream"))
-	}
-	if len(found) == 0 {
-		return nil
-	}
+	found := p.findings(response)
 	for i, err := range found {
 		found[i] = fmt.Errorf("ssetest: %w", err)
 	}
 	return errors.Join(found...)
 }
 
-// probe is a short stream, which is told by its client what has arrived.
+// probe is a short stream whose client lets it know which bytes have arrived.
 type probe struct {
-	received atomic.Int64
-	more     chan struct{} // has a token when something was received
-	once     sync.Once
-	reached  atomic.Bool
-	done     chan struct{} // closed when it has ended; what follows may be read then
-	found    []error
-	begun    bool   // the stream's header was sent
-	heldBack string // the type of the wrapper that does it
+	// Set by the client while it reads.
+	received atomic.Int64  // bytes
+	more     chan struct{} // has a token if bytes were received since it was last emptied
+
+	// Set by the handler that the request reaches.
+	once    sync.Once
+	reached atomic.Bool
+	done    chan struct{} // closed once the probe has ended
+
+	// Owned by that handler until done is closed.
+	found      []error
+	begun      bool   // the header was sent
+	heldBackBy string // what holds the response back; empty: nothing
 }
 
-// Write notes what the client has received.
+// request sends r as a browser would, and reads the answer to its end or until
+// answerTimeout. It returns an error if there is no answer, or no end of one.
+func (p *probe) request(server *memnet.Server, r *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	var response *http.Response
+	var err error
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		if response, err = server.Client().Do(browserRequest(ctx, r)); err == nil {
+			_, _ = io.Copy(p, response.Body)
+			response.Body.Close()
+		}
+	}()
+	timer := time.NewTimer(answerTimeout)
+	defer timer.Stop()
+	select {
+	case <-answered:
+		return response, err
+	case <-timer.C:
+	}
+	if p.reached.Load() {
+		<-p.done // there may be many wrappers to try
+		p.arrives(p.received.Load())
+	}
+	cancel()
+	<-answered
+	if response == nil {
+		return nil, fmt.Errorf("no answer came in %v", answerTimeout)
+	}
+	return response, errors.New("its answer does not end")
+}
+
+// browserRequest returns r as a browser sends it.
+func browserRequest(ctx context.Context, r *http.Request) *http.Request {
+	request := memnet.ClientRequest(ctx, r)
+	for name, value := range map[string]string{
+		"Accept":          "text/event-stream",
+		"Accept-Encoding": "gzip, deflate, br, zstd",
+	} {
+		if request.Header.Get(name) == "" {
+			request.Header.Set(name, value)
+		}
+	}
+	return request
+}
+
+// Write counts what the client has received.
 func (p *probe) Write(b []byte) (int, error) {
 	p.received.Add(int64(len(b)))
 	select {
@@ -132,57 +146,9 @@ func (p *probe) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// serve is what stands in the stream's place.
-func (p *probe) serve(w http.ResponseWriter, r *http.Request) {
-	p.once.Do(func() {
-		p.reached.Store(true)
-		defer close(p.done)
-		p.examine(w, r)
-	})
-}
-
-func (p *probe) examine(w http.ResponseWriter, r *http.Request) {
-	defer func() {
-		if v := recover(); v != nil {
-			p.found = append(p.found, fmt.Errorf("the chain panics when a stream writes to it: %v", v))
-		}
-	}()
-	claim := streamctx.ClaimOf(w, r)
-	defer claim.Leave()
-	chain := wrappers.All(claim.Writer)
-	if err := diagnosis.Deadline(claim.Context); err != nil {
-		p.found = append(p.found, err)
-	}
-	control := http.NewResponseController(claim.Writer)
-	if err := errors.Join(control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Time{})); err != nil {
-		p.found = append(p.found, fmt.Errorf("the connection's deadlines cannot be reached past %T: http.Server's timeouts will cut the stream, "+
-			"and a client that does not read is not cut; %s", chain[len(chain)-1], wrappers.Remedy))
-	}
-	writer, err := sse.NewWriter(w, r, &sse.Options{Heartbeat: -1})
-	if err != nil {
-		p.found = append(p.found, err)
-		return
-	}
-	defer writer.Close()
-	p.begun = true
-	// More than one write: a compressor's first bytes are its own header.
-	arrived := p.arrives(0)
-	for i := 0; i < 2 && arrived; i++ {
-		before := p.received.Load()
-		if err := writer.Send(sse.Event{Type: "probe", Data: fmt.Appendf(nil, "%d", i)}); err != nil {
-			p.found = append(p.found, err)
-			return
-		}
-		arrived = p.arrives(before)
-	}
-	if !arrived {
-		p.heldBack = p.culprit(chain)
-	}
-}
-
-// arrives reports whether the client receives more than before, soon.
+// arrives reports whether the client receives more than before within arrivalTimeout.
 func (p *probe) arrives(before int64) bool {
-	timer := time.NewTimer(impatience)
+	timer := time.NewTimer(arrivalTimeout)
 	defer timer.Stop()
 	for p.received.Load() == before {
 		select {
@@ -194,9 +160,66 @@ func (p *probe) arrives(before int64) bool {
 	return true
 }
 
-// culprit writes past one wrapper after the other, until something arrives.
-func (p *probe) culprit(chain []http.ResponseWriter) string {
-	_ = http.NewResponseController(chain[0]).SetWriteDeadline(time.Time{}) // the last write's would pass in a long chain
+// serve answers the request in place of the stream that it reached.
+func (p *probe) serve(w http.ResponseWriter, r *http.Request) {
+	p.once.Do(func() {
+		p.reached.Store(true)
+		defer close(p.done)
+		err := guard.Call("a middleware", func() error { return p.examine(w, r) })
+		if panicked, ok := errors.AsType[*guard.PanicError](err); ok {
+			err = fmt.Errorf("the chain panics when a stream writes to it: %v", panicked.Value)
+		}
+		if err != nil {
+			p.found = append(p.found, err)
+		}
+	})
+}
+
+// examine looks at the ResponseWriter and the context that a stream has, and then streams.
+// It returns the error that ends the stream.
+func (p *probe) examine(w http.ResponseWriter, r *http.Request) error {
+	claim := streamctx.ClaimOf(w, r)
+	defer claim.Leave()
+	chain := wrappers.All(claim.Writer)
+	if err := diagnosis.Deadline(claim.Context); err != nil {
+		p.found = append(p.found, err)
+	}
+	control := http.NewResponseController(claim.Writer)
+	if errors.Join(control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Time{})) != nil {
+		p.found = append(p.found, fmt.Errorf("the connection's deadlines cannot be reached past %T: the timeouts of http.Server will cut the stream, "+
+			"and a client that does not read is not cut; %s", chain[len(chain)-1], wrappers.Remedy))
+	}
+	writer, err := sse.NewWriter(w, r, &sse.Options{Heartbeat: -1})
+	if err != nil {
+		return err
+	}
+	defer writer.Close()
+	p.begun = true
+	arrived, err := p.stream(writer)
+	if err == nil && !arrived {
+		p.heldBackBy = p.findHoldingBack(chain)
+	}
+	return err
+}
+
+// stream sends events, and reports whether all of them arrived, as well as the beginning.
+// The first bytes alone prove nothing: they may be the header of a compressed format.
+func (p *probe) stream(writer *sse.Writer) (arrived bool, err error) {
+	arrived = p.arrives(0)
+	for i := 0; i < 2 && arrived; i++ {
+		before := p.received.Load()
+		if err := writer.Send(sse.Event{Type: "probe", Data: fmt.Appendf(nil, "%d", i)}); err != nil {
+			return false, err
+		}
+		arrived = p.arrives(before)
+	}
+	return arrived, nil
+}
+
+// findHoldingBack writes past one wrapper after the other until bytes arrive, and returns
+// the type of the last one that was passed.
+func (p *probe) findHoldingBack(chain []http.ResponseWriter) string {
+	_ = http.NewResponseController(chain[0]).SetWriteDeadline(time.Time{}) // it would pass in a long chain
 	for i, w := range chain[1:] {
 		before := p.received.Load()
 		_, _ = io.WriteString(w, ":\n")
@@ -206,14 +229,32 @@ func (p *probe) culprit(chain []http.ResponseWriter) string {
 		}
 	}
 	switch last := chain[len(chain)-1].(type) {
-	case http.Hijacker, http.Pusher: // net/http's own, which holds nothing back
+	case http.Hijacker, http.Pusher: // net/http's own, which passes on what is flushed
 		return "what stands before the router"
 	default:
 		return fmt.Sprintf("%T", last)
 	}
 }
 
-// checkHeader reports what middleware made of a stream's header.
+// findings returns what the probe has found, and what is wrong with the response.
+func (p *probe) findings(response *http.Response) []error {
+	if p.heldBackBy == "" {
+		if response == nil || !p.begun {
+			return p.found
+		}
+		return append(p.found, checkHeader(response)...)
+	}
+	// The header of a response that is held back is not the stream's: the probe has
+	// written past it.
+	how := "the response is held back"
+	if response != nil && response.Header.Get("Content-Encoding") != "" {
+		how = fmt.Sprintf("the response is compressed (%s) without flushing", response.Header.Get("Content-Encoding"))
+	}
+	return append(p.found, fmt.Errorf("%s by %s: its Flush has to pass on all that was written before; "+
+		"let it leave %q alone, or mount the stream outside of it", how, p.heldBackBy, "text/event-stream"))
+}
+
+// checkHeader returns what is wrong with the header of a stream.
 func checkHeader(r *http.Response) (found []error) {
 	if r.StatusCode != http.StatusOK {
 		return []error{fmt.Errorf("the status is %s, not 200: a browser gives up", r.Status)}
@@ -223,9 +264,9 @@ func checkHeader(r *http.Response) (found []error) {
 	}
 	directives := strings.FieldsFunc(strings.ToLower(strings.Join(r.Header.Values("Cache-Control"), ",")),
 		func(c rune) bool { return c == ',' || c == ' ' })
-	for _, want := range []struct{ directive, danger string }{{"no-store", "keep"}, {"no-transform", "compress"}} {
+	for _, want := range []struct{ directive, danger string }{{"no-store", "cache"}, {"no-transform", "compress"}} {
 		if !slices.Contains(directives, want.directive) {
-			found = append(found, fmt.Errorf("Cache-Control is %q, without %s: a proxy may %s the stream; let middleware leave it as the stream sets it",
+			found = append(found, fmt.Errorf("Cache-Control is %q, without %s: a proxy may %s the stream; keep the header that the stream sets",
 				r.Header.Get("Cache-Control"), want.directive, want.danger))
 		}
 	}

@@ -2,9 +2,6 @@ package ssetest_test
 
 import (
 	"bufio"
-	"compress/gzip"
-	"io"
-	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,82 +16,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/faults"
 	"github.com/fanfare-go/fanfare/middleware"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/sse/ssetest"
 )
 
-type middlewareFunc = func(http.Handler) http.Handler
-
-// opaque wraps a ResponseWriter and says nothing about it.
-type opaque struct{ http.ResponseWriter }
-
-// open wraps a ResponseWriter as one should.
-type open struct{ http.ResponseWriter }
-
-func (o open) Unwrap() http.ResponseWriter { return o.ResponseWriter }
-
-// flushOnly passes Flush on, and nothing else.
-type flushOnly struct{ http.ResponseWriter }
-
-func (f flushOnly) Flush() { f.ResponseWriter.(http.Flusher).Flush() }
-
-// pretender has a Flush that does nothing, and holds everything back.
-type pretender struct {
-	http.ResponseWriter
-	buffer *bufio.Writer
-}
-
-func (p pretender) Write(b []byte) (int, error) { return p.buffer.Write(b) }
-func (p pretender) Flush()                      {}
-func (p pretender) Unwrap() http.ResponseWriter { return p.ResponseWriter }
-
-// gzipped compresses, and flushes only what is below.
-type gzipped struct {
-	http.ResponseWriter
-	w *gzip.Writer
-}
-
-func (g gzipped) Write(b []byte) (int, error) { return g.w.Write(b) }
-func (g gzipped) Unwrap() http.ResponseWriter { return g.ResponseWriter }
-
-func wrapped(wrap func(http.ResponseWriter) http.ResponseWriter) middlewareFunc {
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(wrap(w), r) })
-	}
-}
-
-func neverFlushed(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Encoding", "gzip")
-		z := gzip.NewWriter(w)
-		defer z.Close()
-		next.ServeHTTP(gzipped{w, z}, r)
-	})
-}
-
-// header sets one when the stream has set its own.
-type header struct {
-	http.ResponseWriter
-	name, value string
-}
-
-func (h header) Unwrap() http.ResponseWriter { return h.ResponseWriter }
-func (h header) WriteHeader(status int) {
-	h.Header().Set(h.name, h.value)
-	h.ResponseWriter.WriteHeader(status)
-}
-
-func quiet(next http.Handler) http.Handler {
-	logger := chimiddleware.RequestLogger(&chimiddleware.DefaultLogFormatter{Logger: log.New(io.Discard, "", 0), NoColor: true})
-	return logger(next)
-}
-
-func timeoutHandler(next http.Handler) http.Handler {
-	return http.TimeoutHandler(next, 30*time.Second, "")
-}
-
-// chain is middleware, and what Diagnose says of it.
+// chain is middleware, and what Diagnose reports about it.
 type chain struct {
 	name    string
 	wrap    middlewareFunc
@@ -142,16 +70,18 @@ var chains = []chain{
 	{name: "another type", wrap: wrapped(func(w http.ResponseWriter) http.ResponseWriter {
 		return header{w, "Content-Type", "text/plain"}
 	}), want: []string{`Content-Type is "text/plain"`}},
-	{name: "somebody who refuses", answers: true, wrap: chimiddleware.BasicAuth("x", nil), want: []string{"did not reach a stream: it was answered with 401 Unauthorized"}},
-	{name: "somebody who hangs up", answers: true, wrap: func(http.Handler) http.Handler {
+	{name: "a middleware that refuses", answers: true, wrap: chimiddleware.BasicAuth("x", nil), want: []string{"did not reach a stream: it was answered with 401 Unauthorized"}},
+	{name: "a handler that hangs up", answers: true, wrap: func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	}, want: []string{"did not reach a stream"}},
-	{name: "somebody who never answers", answers: true, wrap: func(http.Handler) http.Handler {
+	{name: "a handler that never answers", answers: true, wrap: func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	}, want: []string{"did not reach a stream"}},
 }
 
-func TestDiagnose(t *testing.T) {
+// Diagnose reports everything in a chain that breaks a stream, each once, and nothing else.
+// Bypass leads past all of it.
+func TestDiagnoseNamesWhatBreaksAStream(t *testing.T) {
 	for _, test := range chains {
 		for target, handler := range map[string]http.Handler{
 			"sse.Handler": &sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"a"}},
@@ -170,7 +100,7 @@ func TestDiagnose(t *testing.T) {
 					r.ProtoMajor = max(1, test.version)
 					err := ssetest.Diagnose(test.wrap(handler), r)
 					past := ssetest.Diagnose(middleware.Bypass(test.wrap(handler)), r)
-					require.Equal(t, test.answers, past != nil, "with Bypass nothing is left of it: %v", past)
+					require.Equal(t, test.answers, past != nil, "Bypass leads past all of it: %v", past)
 					if test.want == nil {
 						require.NoError(t, err)
 						return
@@ -191,8 +121,80 @@ func TestDiagnose(t *testing.T) {
 	}
 }
 
-// TestDocumentation keeps the table of docs/middleware.md and the tests alike.
-func TestDocumentation(t *testing.T) {
+// A wrapper that panics when a stream writes to it is a finding.
+func TestDiagnoseReportsAWrapperThatPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := wrapped(func(w http.ResponseWriter) http.ResponseWriter { return asserting{open{w}} })(target())
+		err := ssetest.Diagnose(h, get())
+		t.Log(err)
+		require.Error(t, err)
+		err = ssetest.Diagnose(chimiddleware.Recoverer(h), get())
+		t.Log(err)
+		require.Error(t, err)
+	})
+}
+
+// A response that is held back is one finding: its header, which has not been sent, is not
+// reported as well.
+func TestDiagnoseReportsAHeldBackResponseOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, h := range map[string]http.Handler{
+			"handler": target(),
+			"writer": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				s, err := sse.NewWriter(w, r, nil)
+				if err != nil {
+					http.Error(w, "no", 500)
+					return
+				}
+				defer s.Close()
+			}),
+		} {
+			err := ssetest.Diagnose(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				b := &buffered{inner: w, header: http.Header{}}
+				h.ServeHTTP(b, r)
+				for k, v := range b.header {
+					w.Header()[k] = v
+				}
+				w.WriteHeader(b.status)
+				w.Write(b.body.Bytes())
+			}), get())
+			t.Log(name, err)
+			require.Len(t, err.(interface{ Unwrap() []error }).Unwrap(), 1, name)
+		}
+	})
+}
+
+// The wrapper that holds a stream back is found among many that do not.
+func TestDiagnoseFindsTheWrapperInADeepChain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := target()
+		for range 14 {
+			h = wrapped(func(w http.ResponseWriter) http.ResponseWriter { return open{w} })(h)
+		}
+		inner := h
+		h = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b := bufio.NewWriter(w)
+			defer b.Flush()
+			inner.ServeHTTP(pretender{w, b}, r)
+		})
+		err := ssetest.Diagnose(h, get())
+		t.Log(err)
+		require.ErrorContains(t, err, "ssetest_test.pretender")
+	})
+}
+
+// Bypass does not lead past a proxy: the connection on its other side is another one.
+func TestBypassDoesNotLeadPastAProxy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := target()
+		err := ssetest.Diagnose(middleware.Bypass(faults.Buffer(h)), get())
+		t.Log(err)
+		require.Error(t, err, "a proxy cannot be passed by Bypass on the other side of it")
+	})
+}
+
+// Each row of the table in docs/middleware.md is a case of these tests.
+func TestDocumentedMiddlewareIsTested(t *testing.T) {
 	page, err := os.ReadFile("../../docs/middleware.md")
 	require.NoError(t, err)
 	rows := 0

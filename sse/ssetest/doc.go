@@ -1,6 +1,6 @@
-// Package ssetest tests handlers of Server-Sent Events as their clients see them,
-// in memory: [Connect] runs a handler in net/http's own server, without a port,
-// and reads its stream.
+// Package ssetest tests handlers of Server-Sent Events from their client's side, in
+// memory. [Connect] runs a handler in net/http's own server, without a port, and reads
+// its stream:
 //
 //	func TestNews(t *testing.T) {
 //		synctest.Test(t, func(t *testing.T) {
@@ -11,9 +11,9 @@
 //		})
 //	}
 //
-// In a testing/synctest bubble, as here, an hour takes no time, and heartbeats,
-// timeouts and expiries can be tested exactly. Outside of one everything works as
-// well, in real time. What goes wrong on the way is in package faults.
+// In a testing/synctest bubble, as here, an hour passes at once, so that a test can check
+// heartbeats, timeouts and expiries exactly. Outside of a bubble everything works in real
+// time. Package faults makes the connection slow, or cuts it.
 //
-// [Diagnose] finds what in a router's middleware would break a stream.
+// [Diagnose] finds the middleware of a router that would break a stream.
 package ssetest

@@ -16,7 +16,7 @@ import (
 	"github.com/fanfare-go/fanfare/sse/ssetest"
 )
 
-// example stands for the *testing.T of a test, which an example has not.
+// example replaces the *testing.T of a test, which an example does not have.
 type example struct {
 	testing.TB
 	cleanups []func()
@@ -30,7 +30,7 @@ func (e *example) end() {
 	}
 }
 
-// A client gets a message, drops, and comes back for what it missed.
+// A client gets a message, leaves, and resumes with what it missed.
 func ExampleConnect() {
 	t := new(example) // in a test: its *testing.T
 	defer t.end()
@@ -57,7 +57,7 @@ func ExampleConnect() {
 	// It still rains
 }
 
-// A router with a middleware that is no place for a stream.
+// A router with a middleware that ends streams.
 func ExampleDiagnose() {
 	router := chi.NewRouter()
 	router.Use(middleware.RequestID, middleware.Recoverer)

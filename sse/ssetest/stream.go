@@ -19,51 +19,59 @@ import (
 	"github.com/fanfare-go/fanfare/sse"
 )
 
-// patience is how long a Stream waits for what does not come.
-const patience = time.Minute
+// timeout is how long a Stream waits for an event, an answer or an end before it fails
+// the test.
+const timeout = time.Minute
 
-// Stream is a client's view of a handler's event stream. It reads in the
-// background, so that a test which sleeps is no slow client. Its methods are
-// called by the test's goroutine; they fail the test where they cannot do what
-// they are for.
+// Stream is a client of a handler's event stream. It reads in the background, so that a
+// test may sleep without being a slow client. [Connect] returns one.
+//
+// Its methods are called by the goroutine of the test. A method that cannot return what
+// it is for fails the test with Fatalf, and reports what the client has received so far.
 type Stream struct {
+	// Set by Connect.
 	t       testing.TB
 	server  *memnet.Server
 	request *http.Request
-	body    []byte // the request's
+	body    []byte        // of the request
+	more    chan struct{} // has a token if the reader has added something
 
-	response *http.Response // of the current connection
-	cut      context.CancelFunc
-	ended    chan struct{} // closed when nothing more is read
+	// Set by connect, for each connection.
+	response   *http.Response
+	cancel     context.CancelFunc // of the request
+	readerDone chan struct{}      // closed when the response has been read
 
-	mu     sync.Mutex // guards what follows
-	events []sse.Event
-	taken  int // how many of them have been returned
-	beats  int
-	last   string // event ID
-	err    error  // how the connection ended; nil while it has not
-	more   chan struct{}
+	// Guarded by mu.
+	mu          sync.Mutex
+	events      []sse.Event
+	returned    int // how many of events have been returned
+	heartbeats  int
+	lastEventID string
+	err         error // how the connection ended; nil until then
 }
 
-// Connect makes a request of a handler, which runs in net/http's server in
-// memory, and returns the stream that it answers with. It waits for the answer's
-// header, whatever its status: see [Stream.Status]. All ends with the test; a
-// handler that does not return then fails it.
+// Connect requests a stream from a handler, which runs in net/http's server in memory. It
+// returns once the header of the answer has arrived, whatever its status; see
+// [Stream.Status]. It fails the test if none arrives for a minute.
 //
-// The request is one of httptest.NewRequest or http.NewRequest. The handler sees
-// its RemoteAddr and the values in its context; the context's end is the
-// client's. With a ProtoMajor of 2 it goes over HTTP/2.
+// The request is one of httptest.NewRequest or http.NewRequest. The handler sees its
+// headers, its body, its RemoteAddr, its TLS, and the values of its context. When its
+// context ends, the client leaves. If its ProtoMajor is 2, it is sent over HTTP/2. Pass
+// it through faults.Via to let its connection fail.
+//
+// When the test ends, the Stream is closed and the server with it. A handler that does
+// not return within a minute then fails the test.
 func Connect(t testing.TB, h http.Handler, r *http.Request) *Stream {
 	t.Helper()
 	s := &Stream{
-		t:       t,
-		server:  memnet.NewServer(h, r, new(faults.Link)),
-		request: r,
-		last:    r.Header.Get("Last-Event-ID"),
-		more:    make(chan struct{}, 1),
+		t:           t,
+		server:      memnet.NewServer(h, r, new(faults.Link)),
+		request:     r,
+		lastEventID: r.Header.Get("Last-Event-ID"),
+		more:        make(chan struct{}, 1),
 	}
 	s.server.ConnContext = sse.ConnContext
-	if r.Body != nil && r.ContentLength > 0 { // to be sent again by Reconnect
+	if r.Body != nil && r.ContentLength > 0 { // Reconnect sends it again
 		var err error
 		if s.body, err = io.ReadAll(r.Body); err != nil {
 			t.Fatalf("ssetest: the request's body: %v", err)
@@ -75,43 +83,45 @@ func Connect(t testing.TB, h http.Handler, r *http.Request) *Stream {
 	return s
 }
 
+// connect sends the request and starts to read the answer.
 func (s *Stream) connect() {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.request.Context())
-	s.cut = cancel
-	impatient := time.AfterFunc(patience, cancel)
+	s.cancel = cancel
+	timer := time.AfterFunc(timeout, cancel)
 	r := memnet.ClientRequest(ctx, s.request)
-	if s.last != "" {
-		r.Header.Set("Last-Event-ID", s.last)
+	if s.lastEventID != "" {
+		r.Header.Set("Last-Event-ID", s.lastEventID)
 	}
 	if s.body != nil {
 		r.Body = io.NopCloser(bytes.NewReader(s.body))
 	}
 	response, err := s.server.Client().Do(r)
-	if !impatient.Stop() && err != nil {
-		err = fmt.Errorf("none has come in %v", patience)
+	if timedOut := !timer.Stop(); timedOut && err != nil {
+		err = fmt.Errorf("none has arrived in %v", timeout)
 	}
 	if err != nil {
 		s.t.Fatalf("ssetest: no answer: %v", err)
 	}
-	s.response, s.ended = response, make(chan struct{})
+	s.response = response
+	s.readerDone = make(chan struct{})
 	s.err = nil
 	go s.read(response)
 }
 
 // read reads a response to its end.
 func (s *Stream) read(response *http.Response) {
-	defer close(s.ended)
+	defer close(s.readerDone)
 	defer response.Body.Close()
-	t := tap{stream: s, from: response.Body, fresh: true}
+	o := observer{stream: s, source: response.Body, atLineStart: true}
 	if response.Header.Get("Content-Encoding") == "gzip" {
-		t.from = &unzipped{from: response.Body}
+		o.source = &gunzipper{source: response.Body}
 	}
-	reader := sse.NewReader(&t)
-	t.reader = reader
+	reader := sse.NewReader(&o)
+	o.reader = reader
 	for {
 		event, err := reader.Read()
-		t.note(nil)
+		o.observeID()
 		s.mu.Lock()
 		if err == nil {
 			s.events = append(s.events, event)
@@ -129,80 +139,87 @@ func (s *Stream) read(response *http.Response) {
 	}
 }
 
-// unzipped reads what is compressed, as a browser does.
-type unzipped struct {
-	from io.Reader
-	z    *gzip.Reader
+// gunzipper decompresses a response, as a browser does.
+type gunzipper struct {
+	source       io.Reader
+	decompressed *gzip.Reader // nil until the first Read: NewReader waits for bytes
 }
 
-func (u *unzipped) Read(p []byte) (n int, err error) {
-	if u.z == nil {
-		if u.z, err = gzip.NewReader(u.from); err != nil {
+func (g *gunzipper) Read(p []byte) (n int, err error) {
+	if g.decompressed == nil {
+		if g.decompressed, err = gzip.NewReader(g.source); err != nil {
 			return 0, err
 		}
 	}
-	return u.z.Read(p)
+	return g.decompressed.Read(p)
 }
 
-// tap notes what goes by beside events: heartbeats and positions.
-type tap struct {
-	stream *Stream
-	from   io.Reader
-	reader *sse.Reader
-	id     string // the reader's last event ID
-	fresh  bool   // the next byte begins a line
+// observer is what the reader of a Stream reads from. It counts heartbeats and follows the
+// last event ID, which change without an event.
+type observer struct {
+	stream      *Stream
+	source      io.Reader
+	reader      *sse.Reader
+	id          string // the last event ID that the reader has had
+	atLineStart bool   // the next byte begins a line
 }
 
-func (t *tap) Read(p []byte) (int, error) {
-	t.note(nil) // what came before has been read by now
-	n, err := t.from.Read(p)
-	t.note(p[:n])
+func (o *observer) Read(p []byte) (int, error) {
+	o.observeID() // the reader has parsed what it read before
+	n, err := o.source.Read(p)
+	o.countHeartbeats(p[:n])
 	return n, err
 }
 
-func (t *tap) note(b []byte) {
-	s := t.stream
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if id := t.reader.LastEventID(); id != t.id {
-		s.last, t.id = id, id
+func (o *observer) observeID() {
+	id := o.reader.LastEventID()
+	if id == o.id {
+		return
 	}
+	o.id = id
+	o.stream.mu.Lock()
+	defer o.stream.mu.Unlock()
+	o.stream.lastEventID = id
+}
+
+func (o *observer) countHeartbeats(b []byte) {
+	o.stream.mu.Lock()
+	defer o.stream.mu.Unlock()
 	for _, c := range b {
-		if t.fresh && c == ':' {
-			s.beats++
+		if o.atLineStart && c == ':' {
+			o.stream.heartbeats++
 		}
-		t.fresh = c == '\n' || c == '\r'
+		o.atLineStart = c == '\n' || c == '\r'
 	}
 }
 
 // Header returns the header of the answer.
 func (s *Stream) Header() http.Header { return s.response.Header }
 
-// Status returns the status of the answer: http.StatusOK for a stream.
+// Status returns the status of the answer, which is 200 for a stream.
 func (s *Stream) Status() int { return s.response.StatusCode }
 
-// Next returns the next event. It fails the test, with what was seen so far, if
-// the stream ends or nothing comes for a minute.
+// Next returns the next event. It fails the test if the stream ends, or if no event
+// arrives for a minute.
 func (s *Stream) Next() sse.Event {
 	s.t.Helper()
-	e, err := s.next(patience)
+	e, err := s.next(timeout)
 	if err != nil {
-		s.t.Fatalf("ssetest: no event: %v\n%s", err, s.seen())
+		s.t.Fatalf("ssetest: no event: %v\n%s", err, s.summary())
 	}
 	return e
 }
 
-// All returns the events that have not been returned yet, until the stream ends.
-// It fails the test if nothing comes for a minute and the stream does not end
-// either.
+// All returns the events that have not been returned yet, until the stream ends. It fails
+// the test if for a minute there is neither an event nor the end.
 func (s *Stream) All() iter.Seq[sse.Event] {
 	return func(yield func(sse.Event) bool) {
 		s.t.Helper()
 		for {
-			e, err := s.next(patience)
+			e, err := s.next(timeout)
 			switch {
 			case errors.Is(err, errNothing):
-				s.t.Fatalf("ssetest: the stream does not end: %v\n%s", err, s.seen())
+				s.t.Fatalf("ssetest: the stream does not end: %v\n%s", err, s.summary())
 			case err != nil || !yield(e):
 				return
 			}
@@ -210,39 +227,33 @@ func (s *Stream) All() iter.Seq[sse.Event] {
 	}
 }
 
-// Quiet waits for d, and fails the test if there is an event meanwhile, or was one
-// that has not been returned yet. Heartbeats and positions are no events, and a stream
-// that has ended is quiet, too.
+// Quiet waits for d. It fails the test if an event arrives meanwhile, or if one has not been
+// returned yet. Heartbeats and positions are no events, and a stream that has ended is
+// quiet.
 func (s *Stream) Quiet(d time.Duration) {
 	s.t.Helper()
-	over := time.After(d)
+	elapsed := time.After(d)
 	if e, err := s.next(d); err == nil {
-		s.t.Fatalf("ssetest: an event has come: %s\n%s", text(e), s.seen())
+		s.t.Fatalf("ssetest: an event has arrived: %s\n%s", text(e), s.summary())
 	}
-	<-over // it may have ended before
+	<-elapsed // next returns earlier if the stream has ended
 }
 
-// End waits for the end of the stream, and returns nil if it was a proper one: the
-// server ended its answer. Else it is the connection's error. It fails the test if
-// for a minute there is neither an event nor the end. The events stay for Next.
+// End waits for the end of the stream. It returns nil if the server ended the response
+// properly, else the error of the connection. It fails the test if for a minute there is
+// neither an event nor the end. The events that arrive are left for Next and All.
 func (s *Stream) End() error {
 	s.t.Helper()
-	s.mu.Lock()
-	before := len(s.events)
-	s.mu.Unlock()
 	for ended := false; !ended; {
-		timer := time.NewTimer(patience)
+		before := s.countEvents()
+		timer := time.NewTimer(timeout)
 		select {
-		case <-s.ended:
+		case <-s.readerDone:
 			ended = true
 		case <-timer.C:
-			s.mu.Lock()
-			now := len(s.events)
-			s.mu.Unlock()
-			if now == before {
-				s.t.Fatalf("ssetest: the stream does not end\n%s", s.seen())
+			if s.countEvents() == before {
+				s.t.Fatalf("ssetest: the stream does not end\n%s", s.summary())
 			}
-			before = now
 		}
 		timer.Stop()
 	}
@@ -254,46 +265,53 @@ func (s *Stream) End() error {
 	return s.err
 }
 
-// Heartbeats returns how many comments have come: lines that begin with a colon.
+func (s *Stream) countEvents() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.events)
+}
+
+// Heartbeats returns the number of comments so far: lines that begin with a colon.
 func (s *Stream) Heartbeats() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.beats
+	return s.heartbeats
 }
 
-// LastEventID returns where the client would resume, as far as it has read.
+// LastEventID returns the last event ID so far, after which the client would resume.
 func (s *Stream) LastEventID() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.last
+	return s.lastEventID
 }
 
-// Reconnect cuts the connection, if it is still there, and makes the request again
-// with the last event ID, as a browser does. It does not wait, as a browser would.
-// Events that came before and have not been returned come first.
+// Reconnect closes the connection, if it is open, and sends the request again with the last
+// event ID, as a browser does, but without its wait. It returns and fails as [Connect]
+// does. Events of the former connection that have not been returned yet come first.
 func (s *Stream) Reconnect() {
 	s.t.Helper()
 	s.Close()
 	s.connect()
 }
 
-// Close cuts the connection, as a client does that leaves.
+// Close closes the connection, as a client does that leaves. It may be called more than
+// once. The events that have arrived are left for Next and All.
 func (s *Stream) Close() {
-	s.cut()
+	s.cancel()
 	s.server.HangUp()
-	if s.ended != nil {
-		<-s.ended
+	if s.readerDone != nil {
+		<-s.readerDone
 	}
 }
 
-var errNothing = errors.New("nothing came")
+var errNothing = errors.New("nothing arrived")
 
 // next waits for the next event, at most for d.
 func (s *Stream) next(d time.Duration) (sse.Event, error) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	for {
-		if e, ok, err := s.take(); ok || err != nil {
+		if e, ok, err := s.dequeue(); ok || err != nil {
 			return e, err
 		}
 		select {
@@ -304,12 +322,14 @@ func (s *Stream) next(d time.Duration) (sse.Event, error) {
 	}
 }
 
-func (s *Stream) take() (e sse.Event, ok bool, err error) {
+// dequeue returns the next event that has arrived, if there is one, or an error if none
+// can arrive any more.
+func (s *Stream) dequeue() (e sse.Event, ok bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.taken < len(s.events) {
-		e = s.events[s.taken]
-		s.taken++
+	if s.returned < len(s.events) {
+		e = s.events[s.returned]
+		s.returned++
 		return e, true, nil
 	}
 	switch {
@@ -321,12 +341,12 @@ func (s *Stream) take() (e sse.Event, ok bool, err error) {
 	return e, false, nil
 }
 
-// seen says what the stream was like so far.
-func (s *Stream) seen() string {
+// summary describes what the client has received, for the report of a failure.
+func (s *Stream) summary() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var b strings.Builder
-	fmt.Fprintf(&b, "status %d, %d heartbeats, last event ID %q, %d events", s.response.StatusCode, s.beats, s.last, len(s.events))
+	fmt.Fprintf(&b, "status %d, %d heartbeats, last event ID %q, %d events", s.response.StatusCode, s.heartbeats, s.lastEventID, len(s.events))
 	const most = 20
 	events := s.events
 	if len(events) > most {

@@ -14,14 +14,14 @@ import (
 	"github.com/fanfare-go/fanfare/sse"
 )
 
-// TestAClientThatVanishes has clients whose connection acknowledges nothing any
-// more and says nothing about it, as a phone's does that lost its network.
-func TestAClientThatVanishes(t *testing.T) {
+// With ConnContext the kernel ends a connection that acknowledges nothing. Without it,
+// heartbeats fit in the buffer of its socket for a quarter of an hour.
+func TestConnContextFindsAVanishedClient(t *testing.T) {
 	const interval = 300 * time.Millisecond
 	for _, test := range []struct {
 		name   string
-		tells  bool
-		found  bool
+		with   bool // ConnContext
+		found  bool // in time
 		reason string
 	}{
 		{"with ConnContext", true, true, "the kernel gives up what waits for an acknowledgement"},
@@ -35,7 +35,7 @@ func TestAClientThatVanishes(t *testing.T) {
 				h.ServeHTTP(w, r)
 				close(ended)
 			}))
-			if test.tells {
+			if test.with {
 				server.Config.ConnContext = sse.ConnContext
 			}
 			server.Start()
@@ -52,7 +52,7 @@ func TestAClientThatVanishes(t *testing.T) {
 			began := time.Now()
 			patience := 20 * time.Second
 			if !test.found {
-				patience = 10 * interval // several times what it takes with it
+				patience = 10 * interval // several times what it takes with ConnContext
 			}
 			select {
 			case <-ended:
