@@ -46,13 +46,15 @@
 //
 // # Query parameters
 //
+// 1 and true both switch one on.
+//
 //   - envelope=1: the data of each block is the JSON that a WebSocket of this kit
 //     carries, and events have no type. A client parses the same format on both
 //     transports; package ws documents it.
 //   - heartbeat=1: each heartbeat is a block with the position, moved or not. An
 //     EventSource hides comments from scripts. With envelopes the block fires an event,
 //     so that a page can tell a quiet stream from a dead one.
-//   - padding=true: the stream begins with a comment of 2 KB, which old polyfills
+//   - padding=1: the stream begins with a comment of 2 KB, which old polyfills
 //     wait for.
 //   - poll=1: the response ends with the first messages, or with the position after
 //     25 s. This is long polling, for networks that hold a response back until it has

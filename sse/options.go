@@ -1,9 +1,6 @@
 package sse
 
-import (
-	"math/rand/v2"
-	"time"
-)
+import "time"
 
 // Options are the times of a stream. The zero value has the defaults. A negative
 // duration turns off what the field is for.
@@ -52,9 +49,4 @@ func orDefault(d, preset time.Duration) time.Duration {
 		return preset
 	}
 	return max(0, d)
-}
-
-// lifetime returns a random time between 80 and 100 % of maxAge.
-func lifetime(maxAge time.Duration) time.Duration {
-	return maxAge - rand.N(maxAge/5+1)
 }

@@ -113,7 +113,9 @@ func TestPrologueOnTheWire(t *testing.T) {
 			options: sse.Options{Retry: -1}, want: "id: 1f-29\n\n"},
 		{name: "padding", why: "old polyfills wait for 2 KB",
 			target: "?padding=true", want: ":" + strings.Repeat(" ", 2048) + "\n" + wireBegin},
-		{name: "padding of another kind", why: "only true switches it on",
-			target: "?padding=1", want: wireBegin},
+		{name: "padding by number", why: "1 and true both switch a parameter on",
+			target: "?padding=1", want: ":" + strings.Repeat(" ", 2048) + "\n" + wireBegin},
+		{name: "padding of another kind", why: "nothing else switches it on",
+			target: "?padding=yes", want: wireBegin},
 	})
 }

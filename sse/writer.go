@@ -116,7 +116,7 @@ func (s *Writer) begin(r *http.Request, o Options) {
 		s.heartbeats = time.AfterFunc(o.Heartbeat, func() { s.heartbeat(o.Heartbeat) })
 	}
 	if o.MaxAge > 0 {
-		s.maxAge = time.AfterFunc(lifetime(o.MaxAge), func() { s.cancel(errMaxAge) })
+		s.maxAge = time.AfterFunc(delivery.Lifetime(o.MaxAge), func() { s.cancel(errMaxAge) })
 	}
 }
 
