@@ -68,7 +68,7 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, error) {
 		}
 		return nil, fmt.Errorf("ws: dialing: %w", err)
 	}
-	return newConn(context.WithoutCancel(ctx), library, d.socket, options).alone(options.MaxAge), nil
+	return newConn(context.WithoutCancel(ctx), library, d.socket, new(deflater), options).start(options.MaxAge), nil
 }
 
 // dialer is the http.RoundTripper that puts the socket between the library and
@@ -99,7 +99,7 @@ func (d *dialer) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	// The body has what the transport read ahead, the connection the deadlines.
 	d.socket = &socket{client: true}
-	d.socket.stand(upgraded{conn, body}, nil, new(tcp.Buffers), d.timeout)
+	d.socket.attach(upgraded{conn, body}, nil, new(tcp.Buffers), d.timeout)
 	d.socket.deflates = deflates(response.Header)
 	response.Body = d.socket
 	return response, nil

@@ -69,67 +69,6 @@ func mask(p []byte, key [4]byte) {
 	}
 }
 
-var (
-	errMasked = errors.New("ws: a frame of the server's is masked")
-	errLength = errors.New("ws: a frame's length is not in its shortest form")
-)
-
-// framing follows frames as they go by to the library, in pieces of any size. It finds
-// what the library lets pass, and knows how much of a message has come.
-type framing struct {
-	header [2 + 8 + 4]byte
-	have   int8   // bytes of header
-	data   bool   // the frame is not of a control message
-	rest   uint64 // bytes of its payload that are still to come
-	passed uint64 // bytes of messages that have come, and were not taken yet
-	wrong  error  // what was found: nothing after it goes to the library
-}
-
-// follow takes note of what has come, and returns how much of it is before what is wrong.
-func (f *framing) follow(p []byte, client bool) int {
-	all := len(p)
-	for len(p) > 0 && f.wrong == nil {
-		if f.rest > 0 {
-			n := min(f.rest, uint64(len(p)))
-			f.rest -= n
-			p = p[n:]
-			if f.data {
-				f.passed += n
-			}
-			continue
-		}
-		f.header[f.have] = p[0]
-		f.have++
-		if f.have < 2 {
-			p = p[1:]
-			continue
-		}
-		if client && f.header[1]&maskBit != 0 {
-			f.wrong = errMasked // RFC 6455 section 5.1
-			break
-		}
-		size, need, least := uint64(f.header[1]&^maskBit), int8(2), uint64(0)
-		switch size {
-		case 126:
-			size, need, least = uint64(binary.BigEndian.Uint16(f.header[2:])), 4, 126
-		case 127:
-			size, need, least = binary.BigEndian.Uint64(f.header[2:]), 10, 1<<16
-		}
-		if f.have == need && size < least {
-			f.wrong = errLength // RFC 6455 section 5.2
-			break
-		}
-		p = p[1:]
-		if f.header[1]&maskBit != 0 {
-			need += 4
-		}
-		if f.have == need {
-			f.have, f.rest, f.data = 0, size, f.header[0]&0x8 == 0
-		}
-	}
-	return all - len(p)
-}
-
 // wholeControl reports whether a control frame has come to its end: its payload has
 // at most 125 bytes, so that its second byte tells where that is.
 func wholeControl(frame []byte) bool {

@@ -137,7 +137,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		handler.Refuse(w, r, &h.state, err)
 		return
 	}
-	options.deflater = &h.deflater
 	accepted := false
 	defer func() {
 		if !accepted { // also after a panic in somebody's Hijack
@@ -148,7 +147,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.logger().Info("ws: a WebSocket came too late", "path", r.URL.Path, "reason", err)
 		return
 	}
-	c, err := accept(opened.Context(), claim.Writer, r, &h.buffers, options)
+	c, err := accept(opened.Context(), claim.Writer, r, &h.buffers, &h.deflater, options)
 	if err != nil {
 		h.logger().Error("ws: the handshake failed", "path", r.URL.Path, "error", err)
 		return
@@ -164,7 +163,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return nil
 		})
 	}
-	opened.Start(&connection{c}, nil, options.PingInterval, options.MaxAge)
+	opened.Start(&streamConn{c}, nil, options.PingInterval, options.MaxAge)
 	if err != nil {
 		in.fail(err)
 	}

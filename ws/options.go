@@ -51,8 +51,6 @@ type Options struct {
 	// newer servers in time. It is closed with 1012 after 80 to 100 % of it, at
 	// random. If zero, there is no limit.
 	MaxAge time.Duration
-
-	deflater *deflater // a Handler's, for all its connections; may be nil
 }
 
 const (

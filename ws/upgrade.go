@@ -70,12 +70,12 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *Options) (*Conn, erro
 		claim.Leave()
 		return nil, &HandshakeError{Status: http.StatusServiceUnavailable, Err: err}
 	}
-	c, err := accept(claim.Context, claim.Writer, r, new(tcp.Buffers), options)
+	c, err := accept(claim.Context, claim.Writer, r, new(tcp.Buffers), new(deflater), options)
 	if err != nil {
 		claim.Leave()
 		return nil, err
 	}
-	c.alone(options.MaxAge)
+	c.start(options.MaxAge)
 	stop := context.AfterFunc(claim.Context, func() { _ = c.Close(StatusGoingAway, "going away") })
 	detach := streamctx.Attach(claim.Context, func(how streamctx.End) { go c.end(how) })
 	context.AfterFunc(c.ctx, func() {
@@ -204,7 +204,7 @@ func statusOf(err error) int {
 // accept does the handshake of a request that was checked, and takes the
 // connection over. ctx is what the connection's context comes from. On an error
 // the client has been answered.
-func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, buffers *tcp.Buffers, o Options) (*Conn, error) {
+func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, buffers *tcp.Buffers, d *deflater, o Options) (*Conn, error) {
 	s := new(socket) // what the connection holds on to is this, and not the handshake
 	h := &handshake{ResponseWriter: w, socket: s, buffers: buffers, timeout: o.WriteTimeout}
 	if o.Compression {
@@ -223,7 +223,7 @@ func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, buffers
 		return nil, &HandshakeError{Status: http.StatusInternalServerError, Err: err}
 	}
 	s.deflates = deflates(h.Header())
-	return newConn(ctx, library, s, o), nil
+	return newConn(ctx, library, s, d, o), nil
 }
 
 // handshake is the http.ResponseWriter that the library hijacks: it puts the
@@ -255,8 +255,8 @@ func (h *handshake) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		b, _ := buffered.Reader.Peek(n)
 		already = append(already, b...)
 	}
-	h.socket.stand(c, already, h.buffers, h.timeout)
+	h.socket.attach(c, already, h.buffers, h.timeout)
 	// The library's own are as small as they can be: frames are read past them, and
 	// what it writes are control frames, which the socket puts together.
-	return h.socket, bufio.NewReadWriter(bufio.NewReaderSize(h.socket, h.socket.reader.Least()), bufio.NewWriterSize(h.socket, 16)), nil
+	return h.socket, bufio.NewReadWriter(bufio.NewReaderSize(h.socket, h.socket.in.reader.Least()), bufio.NewWriterSize(h.socket, 16)), nil
 }
