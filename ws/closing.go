@@ -23,10 +23,10 @@ func (e refusalError) Unwrap() error { return e.CloseError }
 // discarded. The reason is sent to the peer; it is cut to 123 bytes, between two runes,
 // and bytes that are not UTF-8 are replaced.
 //
-// The error says that the code may not be sent (1005, 1006, 1015 and those that RFC
-// 6455 section 7.4.2 reserves), which leaves the connection open; that the connection
-// was closed or refused before (net.ErrClosed); or that the close frame could not be
-// sent. A peer that does not answer is no error.
+// A code that may not be sent (RFC 6455 section 7.4) is an error that leaves the
+// connection open. Other errors are that the connection was closed before
+// (net.ErrClosed), and that the close frame could not be sent. A peer that does not
+// answer is no error.
 func (c *Conn) Close(code StatusCode, reason string) error {
 	if !code.sendable() {
 		return fmt.Errorf("ws: closing: status %d cannot be sent", code)
