@@ -18,9 +18,19 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
+// ask is the frame of a client that asks for other topics.
 func ask(topics string) string { return masked(fin|text, `{"topics":[`+topics+`]}`) }
 
-func TestOtherTopics(t *testing.T) {
+// snapshot returns the Snapshot of a Grant with one message.
+func snapshot(topic string) func(context.Context) ([]broadcast.Message, error) {
+	return func(context.Context) ([]broadcast.Message, error) {
+		return []broadcast.Message{{Topic: topic, Data: []byte("state of " + topic)}}, nil
+	}
+}
+
+// A client that asks for other topics gets them from the position in the answer on.
+// What Change refuses changes nothing.
+func TestChange(t *testing.T) {
 	hub := &broadcast.Hub{}
 	log := &logbook{}
 	var changes [][]string
@@ -43,7 +53,7 @@ func TestOtherTopics(t *testing.T) {
 		begin := position(t, hub)
 		p := n.raw("/", "")
 		p.says(`{"ready":"` + begin + `"}`)
-		say(t, hub, "b", "before it was asked for")
+		say(t, hub, "b", "published before the client asks for b")
 		one := say(t, hub, "a", "one")
 		p.says(message(one, "a", "one"))
 		p.write(ask(`"b", "c"`))
@@ -66,7 +76,7 @@ func TestOtherTopics(t *testing.T) {
 		require.Equal(t, 3, log.count("refused other topics")-2, "two of them are faults")
 		require.NotContains(t, log.text.String(), "token")
 
-		// The client comes back with the position that it was told last.
+		// The client resumes with the newest ID that it has read.
 		p.Close()
 		synctest.Wait()
 		require.Zero(t, hub.Stats().Subscriptions)
@@ -77,9 +87,9 @@ func TestOtherTopics(t *testing.T) {
 	})
 }
 
-// TestOtherTopicsInTheMiddle asks while messages rush by: each answer holds from where it
-// says.
-func TestOtherTopicsInTheMiddle(t *testing.T) {
+// A client that asks for other topics while messages arrive gets exactly the messages
+// between the positions of the answers.
+func TestChangeLosesNothing(t *testing.T) {
 	hub := &broadcast.Hub{Keep: 4096}
 	change := func(topics []string) (*fanfare.Grant, error) { return &fanfare.Grant{Topics: topics}, nil }
 	h := &ws.Handler{Broadcaster: hub, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) {
@@ -164,8 +174,8 @@ func TestOtherTopicsInTheMiddle(t *testing.T) {
 	})
 }
 
-// TestOtherTopicsAndReceive has messages of an application's own that look alike.
-func TestOtherTopicsAndReceive(t *testing.T) {
+// Messages that only look like a request for other topics are for Receive.
+func TestReceiveGetsWhatDoesNotAskForTopics(t *testing.T) {
 	hub := &broadcast.Hub{}
 	received := make(chan string, 10)
 	grant := &fanfare.Grant{Topics: []string{"a"}}
@@ -187,7 +197,7 @@ func TestOtherTopicsAndReceive(t *testing.T) {
 			require.Equal(t, own, <-received)
 		}
 		require.NoError(t, c.Write(t.Context(), ws.Binary, []byte(`{"topics":["b"]}`)))
-		require.Equal(t, `{"topics":["b"]}`, <-received, "binary is none of ours")
+		require.Equal(t, `{"topics":["b"]}`, <-received, "a binary message never asks for topics")
 		require.NoError(t, c.Write(t.Context(), ws.Text, []byte(" {\n\"topics\" : [\"b\"] } ")))
 		for {
 			_, data, err := c.Read(t.Context())
@@ -200,8 +210,8 @@ func TestOtherTopicsAndReceive(t *testing.T) {
 	})
 }
 
-// TestOtherTopicsBeginWithState gets a Snapshot of what is new, before the answer.
-func TestOtherTopicsBeginWithState(t *testing.T) {
+// The Snapshot of the new Grant comes before the answer.
+func TestChangeSendsTheStateOfNewTopics(t *testing.T) {
 	hub := &broadcast.Hub{}
 	grant := &fanfare.Grant{Topics: []string{"a"}}
 	grant.Change = func(topics []string) (*fanfare.Grant, error) {
@@ -218,26 +228,4 @@ func TestOtherTopicsBeginWithState(t *testing.T) {
 		p.says(`{"topics":["b"],"position":"` + here + `","status":400}`)
 		p.Close()
 	})
-}
-
-// TestHeartbeatThatAPageSees tells the position with each ping to who asks.
-func TestHeartbeatThatAPageSees(t *testing.T) {
-	hub := &broadcast.Hub{}
-	serve(t, &ws.Handler{Broadcaster: hub, Topics: []string{"a"}}, func(t *testing.T, n *network) {
-		c := n.dial("/?heartbeat=1", ws.Options{})
-		began := time.Now()
-		for _, want := range []string{`{"ready":"`, `{"position":"`, `{"position":"`} {
-			_, data, err := c.Read(t.Context())
-			require.NoError(t, err)
-			require.Equal(t, want+position(t, hub)+`"}`, string(data))
-		}
-		require.Equal(t, time.Minute, time.Since(began))
-		require.NoError(t, c.CloseNow())
-	})
-}
-
-func snapshot(topic string) func(context.Context) ([]broadcast.Message, error) {
-	return func(context.Context) ([]broadcast.Message, error) {
-		return []broadcast.Message{{Topic: topic, Data: []byte("state of " + topic)}}, nil
-	}
 }
