@@ -184,3 +184,92 @@ func TestCloseNowEndsABlockedWrite(t *testing.T) {
 		p.Close()
 	})
 }
+
+// CloseNow ends the wait of a Close for the peer's answer.
+func TestCloseNowDuringClose(t *testing.T) {
+	serve(t, nil, func(t *testing.T, n *network) {
+		conns := make(chan *ws.Conn, 1)
+		closed := make(chan error, 1)
+		n.server.Handler = upgraded(nil, func(c *ws.Conn) {
+			conns <- c
+			closed <- c.Close(4000, "bye")
+		})
+		p := n.raw("/", "")
+		c := <-conns
+		require.Equal(t, fin|clos, int(p.next().first))
+		synctest.Wait()
+		began := time.Now()
+		require.NoError(t, c.CloseNow())
+		require.ErrorIs(t, context.Cause(c.Context()), net.ErrClosed)
+		require.NoError(t, <-closed, "the close frame was sent")
+		require.Zero(t, time.Since(began))
+		p.ends()
+	})
+}
+
+// If both sides close at once, each sends one close frame, and Read and the Context
+// return that Close was called.
+func TestPeerClosesWhileOurCloseFrameIsWritten(t *testing.T) {
+	serve(t, nil, func(t *testing.T, n *network) {
+		closed, ended := make(chan error, 1), make(chan error, 1)
+		n.server.Handler = upgraded(nil, func(c *ws.Conn) {
+			go func() {
+				_, _, err := c.Read(context.Background())
+				ended <- err
+			}()
+			closed <- c.Close(4000, "ours")
+			assert.ErrorIs(t, context.Cause(c.Context()), net.ErrClosed)
+		})
+		p := n.raw("/", "")
+		synctest.Wait() // Close writes
+		p.write(masked(fin|clos, closing(4001, "the peer's")))
+		synctest.Wait()
+		require.Equal(t, frame{fin | clos, closing(4000, "ours")}, p.next())
+		p.ends()
+		require.NoError(t, <-closed)
+		require.ErrorIs(t, <-ended, net.ErrClosed)
+	})
+}
+
+// Of several Closes one sends its close frame, and the others return an error at once.
+func TestConcurrentClose(t *testing.T) {
+	serve(t, nil, func(t *testing.T, n *network) {
+		errs := make(chan error, 10)
+		n.server.Handler = upgraded(nil, func(c *ws.Conn) {
+			for i := range cap(errs) {
+				go func() { errs <- c.Close(ws.StatusCode(4000+i), "") }()
+			}
+			<-c.Context().Done()
+		})
+		p := n.raw("/", "")
+		for range cap(errs) - 1 {
+			require.ErrorIs(t, <-errs, net.ErrClosed)
+		}
+		f := p.next()
+		require.Equal(t, fin|clos, int(f.first))
+		p.write(masked(fin|clos, f.payload))
+		require.NoError(t, <-errs)
+		p.ends()
+	})
+}
+
+// A connection that the peer has closed cannot be closed again, and CloseNow may be
+// called at any time.
+func TestCloseAfterTheEnd(t *testing.T) {
+	serve(t, nil, func(t *testing.T, n *network) {
+		done := make(chan struct{})
+		n.server.Handler = upgraded(nil, func(c *ws.Conn) {
+			defer close(done)
+			assert.Equal(t, ws.StatusCode(4001), ws.CloseStatus(echo(c)))
+			assert.ErrorIs(t, c.Close(1000, ""), net.ErrClosed)
+			assert.NoError(t, c.CloseNow())
+			assert.NoError(t, c.CloseNow())
+			assert.Equal(t, ws.StatusCode(4001), ws.CloseStatus(echo(c)), "Read returns its error again")
+			assert.Equal(t, ws.StatusCode(4001), ws.CloseStatus(context.Cause(c.Context())))
+		})
+		p := n.raw("/", "")
+		p.write(masked(fin|clos, closing(4001, "")))
+		p.closes(4001)
+		<-done
+	})
+}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,4 +102,40 @@ func TestShutdownDuringGrantEndsTheStream(t *testing.T) {
 		p.Close()
 		time.Sleep(10 * time.Second)
 	})
+}
+
+// While a Handler's stream ends, its Conn can neither write nor close, and what the peer
+// sends does not change the reason: messages are discarded, and other bytes refused
+// without a second close frame.
+func TestConnWhileItsStreamEnds(t *testing.T) {
+	for name, send := range map[string]string{"a message": masked(fin|text, "late"), "not UTF-8": masked(fin|text, "\xff")} {
+		t.Run(name, func(t *testing.T) {
+			hub := &broadcast.Hub{}
+			conns := make(chan *ws.Conn, 1)
+			var received atomic.Int32
+			h := &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Logger: silent,
+				Receive: func(_ *http.Request, c *ws.Conn) func(ws.MessageType, []byte) error {
+					conns <- c
+					return func(ws.MessageType, []byte) error { received.Add(1); return nil }
+				}}
+			serve(t, h, func(t *testing.T, n *network) {
+				p := n.raw("/", "")
+				p.next()
+				c := <-conns
+				hub.Close()
+				require.Equal(t, frame{fin | clos, closing(ws.StatusServiceRestart, "service restart")}, p.next())
+				synctest.Wait()
+				require.ErrorIs(t, c.Write(t.Context(), ws.Text, []byte("x")), net.ErrClosed)
+				require.ErrorIs(t, c.Close(ws.StatusNormalClosure, ""), net.ErrClosed)
+				p.write(send)
+				synctest.Wait()
+				p.write(masked(fin|clos, closing(ws.StatusServiceRestart, "")))
+				p.Close()
+				<-c.Context().Done()
+				synctest.Wait()
+				require.Zero(t, received.Load())
+				require.Equal(t, map[string]uint64{"restart": 1}, h.Stats().Ended)
+			})
+		})
+	}
 }
