@@ -16,12 +16,12 @@ func newBudget(most int64) *budget {
 	return &budget{most: most, released: make(chan struct{}, 1)}
 }
 
-// acquire waits until n bytes fit in, or gone is closed, and counts them. It reports
+// acquire waits until n bytes fit in, or done is closed, and counts them. It reports
 // whether it had to wait.
-func (b *budget) acquire(n int64, gone <-chan struct{}) (waited bool) {
+func (b *budget) acquire(n int64, done <-chan struct{}) (waited bool) {
 	for !b.fits(n) {
 		select {
-		case <-gone:
+		case <-done:
 			b.add(n)
 			return waited
 		default:
@@ -29,7 +29,7 @@ func (b *budget) acquire(n int64, gone <-chan struct{}) (waited bool) {
 		waited = true
 		select {
 		case <-b.released:
-		case <-gone:
+		case <-done:
 		}
 	}
 	b.add(n)

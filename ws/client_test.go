@@ -144,7 +144,7 @@ func TestClientConnectsAgainUnlessAnErrorIsFinal(t *testing.T) {
 			_ = c.Close(code, "why")
 		})
 	}
-	says := func(text string) http.Handler {
+	sends := func(text string) http.Handler {
 		return upgraded(nil, func(c *ws.Conn) {
 			_ = c.Write(context.Background(), ws.Text, []byte(text))
 			_, _, _ = c.Read(context.Background())
@@ -175,11 +175,11 @@ func TestClientConnectsAgainUnlessAnErrorIsFinal(t *testing.T) {
 		{"3003", closes(3003), "status 3003", 0},
 		{"3999", closes(3999), "status 3999", 0},
 		{"4500", closes(4500), "status 4500", 0},
-		{"no envelope", says(`hello`), "envelopes", 0},
-		{"another JSON", says(`{"hello":1}`), "envelopes", 0},
-		{"base64 that is none", says(`{"id":"1f-2","topic":"a","data":"?","encoding":"base64"}`), "envelopes", 0},
-		{"an ID that is none", says(`{"id":"?","topic":"a","data":"x"}`), "envelopes", 0},
-		{"too large", says(`{"topic":"a","data":"` + strings.Repeat("x", 2<<20) + `"}`), "status 1009", 0},
+		{"no envelope", sends(`hello`), "envelopes", 0},
+		{"another JSON", sends(`{"hello":1}`), "envelopes", 0},
+		{"base64 that is none", sends(`{"id":"1f-2","topic":"a","data":"?","encoding":"base64"}`), "envelopes", 0},
+		{"an ID that is none", sends(`{"id":"?","topic":"a","data":"x"}`), "envelopes", 0},
+		{"too large", sends(`{"topic":"a","data":"` + strings.Repeat("x", 2<<20) + `"}`), "status 1009", 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			hub := &broadcast.Hub{}

@@ -112,8 +112,8 @@ func (c *Conn) Write(ctx context.Context, t MessageType, p []byte) error {
 	return nil
 }
 
-// maxCopied is how large a message may be that is copied behind its header. A larger
-// one is written from where it is.
+// maxCopied is the size in bytes up to which messages are copied, to be written with
+// their headers in one buffer.
 const maxCopied = 4096
 
 // frame returns the frame of a message, in one buffer or two.

@@ -82,7 +82,7 @@ func TestJSON(t *testing.T) {
 	}), func(t *testing.T, n *network) {
 		p := n.raw("/", "")
 		p.write(masked(fin|text, "{") + masked(fin|text, `{"N":1}`))
-		p.says(`{"N":2}`)
+		p.receives(`{"N":2}`)
 		p.closes(1000)
 	})
 }

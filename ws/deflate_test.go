@@ -64,11 +64,11 @@ func TestHandlerDeflatesAMessageOnce(t *testing.T) {
 			require.Less(t, len(f.payload), 100)
 			require.Equal(t, long, inflate(t, f.payload))
 		}
-		plain.says(long)
+		plain.receives(long)
 		require.EqualValues(t, 2, encoded.Load(), "once deflated, once not")
 
 		say(t, &hub, "a", "too short")
-		one.says("too short")
+		one.receives("too short")
 		one.write(masked(fin|clos, closing(1000, "")))
 		one.closes(1000)
 		two.Close()

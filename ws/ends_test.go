@@ -38,7 +38,7 @@ func TestEndsOfStreams(t *testing.T) {
 			h := &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Options: ws.Options{PingInterval: -1, MaxAge: 100 * time.Second}}
 			serve(t, h, func(t *testing.T, n *network) {
 				p := n.raw("/", "")
-				p.says(`{"ready":"` + position(t, hub) + `"}`)
+				p.receives(`{"ready":"` + position(t, hub) + `"}`)
 				read := 0
 				if test.idle {
 					test.end(t, n, hub)
@@ -69,7 +69,7 @@ func TestEndsOfStreams(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(w, r.WithContext(ctx)) }), func(t *testing.T, n *network) {
 			p := n.raw("/", "")
-			p.says(`{"ready":"` + position(t, hub) + `"}`)
+			p.receives(`{"ready":"` + position(t, hub) + `"}`)
 			cancel()
 			p.closes(ws.StatusGoingAway)
 			synctest.Wait()

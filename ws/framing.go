@@ -12,7 +12,7 @@ var (
 
 // framing parses the headers of frames on their way to the library, in pieces of any
 // size. It finds two errors that the library does not, and counts the bytes of
-// messages that have arrived; socket says why.
+// messages that have arrived. See socket for why.
 type framing struct {
 	header [maxHeader]byte
 	have   int8   // bytes of header that have arrived

@@ -57,11 +57,11 @@ func TestGrant(t *testing.T) {
 			say(t, hub, "a", text)
 		}
 		p := n.raw("/", "")
-		p.says(`{"topic":"a","data":"state 1"}`, `{"topic":"a","data":"1"}`, `{"topic":"a","data":"2"}`, `{"ready":"`+position(t, hub)+`"}`)
+		p.receives(`{"topic":"a","data":"state 1"}`, `{"topic":"a","data":"1"}`, `{"topic":"a","data":"2"}`, `{"ready":"`+position(t, hub)+`"}`)
 		say(t, hub, "a", "poison")
 		_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", From: "me"})
 		require.NoError(t, err)
-		p.says(message(say(t, hub, "a", "3"), "a", "3"))
+		p.receives(message(say(t, hub, "a", "3"), "a", "3"))
 		require.Equal(t, fin|ping, int(p.next().first))
 		p.write(masked(fin|pong, ""))
 		require.Equal(t, "expired", p.closes(ws.StatusUnauthorized))
@@ -72,7 +72,7 @@ func TestGrant(t *testing.T) {
 		// A gap, and the state again; cut before the position, it gets it once more.
 		for i := range 2 {
 			p := n.raw("/?lastEventId=1-0", "")
-			p.says(`{"gap":"1-0"}`, fmt.Sprintf(`{"topic":"a","data":"state %d"}`, i+2))
+			p.receives(`{"gap":"1-0"}`, fmt.Sprintf(`{"topic":"a","data":"state %d"}`, i+2))
 			if i == 1 {
 				f := p.next()
 				require.Contains(t, f.payload, `{"position":"`)

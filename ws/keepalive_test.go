@@ -48,7 +48,7 @@ func TestKeepalive(t *testing.T) {
 			for range 20 {
 				p.silent(20 * time.Second)
 				p.write(masked(fin|text, "x"))
-				p.says("x")
+				p.receives("x")
 			}
 			p.Close()
 			require.Error(t, <-ended)

@@ -29,7 +29,7 @@ func TestWriteWaitsForAnotherNoLongerThanItsContext(t *testing.T) {
 	}), func(t *testing.T, n *network) {
 		p := n.raw("/", "")
 		time.Sleep(5 * time.Second)
-		p.says("slow", "then")
+		p.receives("slow", "then")
 		p.closes(1000)
 	})
 }

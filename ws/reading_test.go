@@ -42,7 +42,7 @@ func TestBytesSentWithTheHandshakeAreRead(t *testing.T) {
 		ended := make(chan error, 1)
 		n.server.Handler = echoServer(nil, ended)
 		p := n.raw("/", masked(fin|text, "early")+masked(fin|text, strings.Repeat("x", 700)))
-		p.says("early", strings.Repeat("x", 700))
+		p.receives("early", strings.Repeat("x", 700))
 		p.Close()
 		require.Error(t, <-ended)
 	})

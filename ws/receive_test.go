@@ -59,7 +59,7 @@ func TestReceive(t *testing.T) {
 			}}
 		open := func(path string) *peer {
 			p := n.raw(path, "")
-			p.says(`{"ready":"` + position(t, hub) + `"}`)
+			p.receives(`{"ready":"` + position(t, hub) + `"}`)
 			return p
 		}
 		for what, code := range map[string]ws.StatusCode{"stop": 1000, "kick": 4001, "fail": 1011, "panic": 1011} {
@@ -79,7 +79,7 @@ func TestReceive(t *testing.T) {
 
 		p := open("/")
 		p.write(masked(fin|text, "answer"))
-		p.says("answered")
+		p.receives("answered")
 		// While the function runs, messages are read on, up to MaxMessage bytes of them.
 		p.write(masked(fin|text, "wait"))
 		for i := range 10 {

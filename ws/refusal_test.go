@@ -128,7 +128,7 @@ func TestRefusalWhileAWriteBlocks(t *testing.T) {
 			synctest.Wait()
 			began := time.Now()
 			if reads {
-				p.says("blocked")
+				p.receives("blocked")
 				p.closes(ws.StatusInvalidFramePayloadData)
 				require.NoError(t, <-wrote)
 			} else {

@@ -38,7 +38,7 @@ func TestAClientThatDoesNotReadIsCutAndDelaysNoOther(t *testing.T) {
 		for i := range 100 {
 			say(t, hub, "a", fmt.Sprint(i))
 			for _, p := range others {
-				p.says(fmt.Sprint(i))
+				p.receives(fmt.Sprint(i))
 			}
 			synctest.Wait()
 		}

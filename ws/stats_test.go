@@ -21,11 +21,11 @@ func TestStats(t *testing.T) {
 		serve(t, h, func(t *testing.T, n *network) {
 			first, second := n.raw("/", ""), n.raw("/?lastEventId="+position(t, hub), "")
 			ready := `{"ready":"` + position(t, hub) + `"}`
-			first.says(ready)
-			second.says(ready)
+			first.receives(ready)
+			second.receives(ready)
 			id := say(t, hub, "a", "hello")
-			first.says(message(id, "a", "hello"))
-			second.says(message(id, "a", "hello"))
+			first.receives(message(id, "a", "hello"))
+			second.receives(message(id, "a", "hello"))
 			synctest.Wait()
 			require.Equal(t, fanfare.StreamStats{
 				Open: 2, Opened: 2, Resumed: 1, Messages: 2,

@@ -52,15 +52,15 @@ func TestChange(t *testing.T) {
 	serve(t, h, func(t *testing.T, n *network) {
 		begin := position(t, hub)
 		p := n.raw("/", "")
-		p.says(`{"ready":"` + begin + `"}`)
+		p.receives(`{"ready":"` + begin + `"}`)
 		say(t, hub, "b", "published before the client asks for b")
 		one := say(t, hub, "a", "one")
-		p.says(message(one, "a", "one"))
+		p.receives(message(one, "a", "one"))
 		p.write(ask(`"b", "c"`))
-		p.says(`{"topics":["b","c"],"position":"` + one + `"}`)
+		p.receives(`{"topics":["b","c"],"position":"` + one + `"}`)
 		say(t, hub, "a", "no longer")
 		two, three := say(t, hub, "b", "two"), say(t, hub, "c", "three")
-		p.says(message(two, "b", "two"), message(three, "c", "three"))
+		p.receives(message(two, "b", "two"), message(three, "c", "three"))
 		say(t, hub, "b", "left out")
 		synctest.Wait()
 
@@ -68,10 +68,10 @@ func TestChange(t *testing.T) {
 		here := position(t, hub)
 		for topics, status := range map[string]string{`"secret"`: "403", `"panic"`: "500", `"nothing"`: "500", ``: "400", `"a\nb"`: "400"} {
 			p.write(ask(topics))
-			p.says(`{"topics":["b","c"],"position":"` + here + `","status":` + status + `}`)
+			p.receives(`{"topics":["b","c"],"position":"` + here + `","status":` + status + `}`)
 		}
 		four := say(t, hub, "c", "four")
-		p.says(message(four, "c", "four"))
+		p.receives(message(four, "c", "four"))
 		require.Len(t, changes, 6)
 		require.Equal(t, 3, log.count("refused other topics")-2, "two of them are faults")
 		require.NotContains(t, log.text.String(), "token")
@@ -82,7 +82,7 @@ func TestChange(t *testing.T) {
 		require.Zero(t, hub.Stats().Subscriptions)
 		five := say(t, hub, "a", "five")
 		p = n.raw("/?lastEventId="+four, "")
-		p.says(`{"ready":"`+four+`"}`, message(five, "a", "five"))
+		p.receives(`{"ready":"`+four+`"}`, message(five, "a", "five"))
 		p.Close()
 	})
 }
@@ -119,12 +119,12 @@ func TestChangeLosesNothing(t *testing.T) {
 				}
 			}
 		})
-		type heard struct {
+		type part struct {
 			topics []string
 			from   uint64
 			got    []uint64
 		}
-		parts := []heard{{topics: []string{"a"}}}
+		parts := []part{{topics: []string{"a"}}}
 		sets := [][]string{{"b"}, {"a", "b"}, {"a"}}
 		var end broadcast.ID
 		for asked := 0; ; {
@@ -146,7 +146,7 @@ func TestChangeLosesNothing(t *testing.T) {
 			last := &parts[len(parts)-1]
 			switch {
 			case m.Topics != nil:
-				parts = append(parts, heard{topics: m.Topics, from: m.Position.Seq()})
+				parts = append(parts, part{topics: m.Topics, from: m.Position.Seq()})
 			case !m.ID.IsZero():
 				last.got = append(last.got, m.ID.Seq())
 			}
@@ -221,11 +221,11 @@ func TestChangeSendsTheStateOfNewTopics(t *testing.T) {
 	serve(t, h, func(t *testing.T, n *network) {
 		p := n.raw("/", "")
 		here := position(t, hub)
-		p.says(`{"ready":"` + here + `"}`)
+		p.receives(`{"ready":"` + here + `"}`)
 		p.write(ask(`"b"`))
-		p.says(`{"topic":"b","data":"state of b"}`, `{"topics":["b"],"position":"`+here+`"}`)
+		p.receives(`{"topic":"b","data":"state of b"}`, `{"topics":["b"],"position":"`+here+`"}`)
 		p.write(ask(`"` + strings.Repeat("x", 256) + `"`))
-		p.says(`{"topics":["b"],"position":"` + here + `","status":400}`)
+		p.receives(`{"topics":["b"],"position":"` + here + `","status":400}`)
 		p.Close()
 	})
 }

@@ -21,26 +21,26 @@ func TestWire(t *testing.T) {
 	serve(t, &ws.Handler{Broadcaster: hub, Topics: []string{"a", "b"}}, func(t *testing.T, n *network) {
 		begin := position(t, hub)
 		p := n.raw("/", "")
-		p.says(`{"ready":"` + begin + `"}`)
+		p.receives(`{"ready":"` + begin + `"}`)
 		id, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", Type: "tick", Data: []byte(`{"usd":42}`)})
 		require.NoError(t, err)
-		p.says(`{"id":"` + id.String() + `","topic":"a","type":"tick","data":"{\"usd\":42}"}`)
+		p.receives(`{"id":"` + id.String() + `","topic":"a","type":"tick","data":"{\"usd\":42}"}`)
 		id, err = hub.Publish(t.Context(), broadcast.Message{Topic: "b", Data: []byte{0xff}, Binary: true})
 		require.NoError(t, err)
-		p.says(`{"id":"` + id.String() + `","topic":"b","data":"/w==","encoding":"base64"}`)
+		p.receives(`{"id":"` + id.String() + `","topic":"b","data":"/w==","encoding":"base64"}`)
 		p.Close()
 
 		one, two := say(t, hub, "a", "1"), say(t, hub, "a", "2")
 		p = n.raw("/?lastEventId="+one, "")
-		p.says(`{"ready":"`+one+`"}`, message(two, "a", "2"))
+		p.receives(`{"ready":"`+one+`"}`, message(two, "a", "2"))
 		p.Close()
 		three := say(t, hub, "a", "3")
 		p = n.raw("/?lastEventId="+id.String(), "")
-		p.says(`{"gap":"`+before(t, two)+`","topics":["a"]}`, message(two, "a", "2"), message(three, "a", "3"))
+		p.receives(`{"gap":"`+before(t, two)+`","topics":["a"]}`, message(two, "a", "2"), message(three, "a", "3"))
 		p.Close()
 		for _, odd := range []string{"nonsense", "2-5", "1-0"} {
 			p := n.raw("/?lastEventId="+odd, "")
-			p.says(`{"gap":"` + before(t, id.String()) + `"}`)
+			p.receives(`{"gap":"` + before(t, id.String()) + `"}`)
 			p.Close()
 		}
 		synctest.Wait()
@@ -53,7 +53,7 @@ func TestPositionIsSentInAnIntervalWithAPing(t *testing.T) {
 	hub := &broadcast.Hub{}
 	serve(t, &ws.Handler{Broadcaster: hub, Topics: []string{"a"}}, func(t *testing.T, n *network) {
 		p := n.raw("/", "")
-		p.says(`{"ready":"` + position(t, hub) + `"}`)
+		p.receives(`{"ready":"` + position(t, hub) + `"}`)
 		elsewhere := say(t, hub, "b", "not for this client")
 		// Something was sent in the first interval. After the second come a ping and the
 		// position, in any order.
@@ -115,13 +115,13 @@ func TestEncode(t *testing.T) {
 		raw, own, other := n.raw("/raw", ""), n.raw("/own", ""), n.raw("/own", "")
 		synctest.Wait()
 		say(t, hub, "a", "x")
-		raw.says("x")
-		own.says("> x")
-		other.says("> x")
+		raw.receives("x")
+		own.receives("> x")
+		other.receives("> x")
 		synctest.Wait()
 		for _, text := range []string{"panic", "not UTF-8", "nobody"} {
 			say(t, hub, "a", text)
-			raw.says(text)
+			raw.receives(text)
 			synctest.Wait()
 		}
 		_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", Data: []byte{0xff, 0xfe}, Binary: true})
@@ -131,7 +131,7 @@ func TestEncode(t *testing.T) {
 		require.Equal(t, 3, log.count("cannot be encoded"), "once a message, not a stream")
 
 		gap := n.raw("/own?lastEventId=1-0", "")
-		gap.says("gap")
+		gap.receives("gap")
 		lost := n.raw("/raw?lastEventId=1-0", "")
 		lost.closes(ws.StatusTryAgainLater)
 		for _, p := range []*peer{raw, own, other, gap} {
@@ -149,7 +149,7 @@ func TestPanicInNoticeLeavesTheNoticeOut(t *testing.T) {
 	serve(t, h, func(t *testing.T, n *network) {
 		p := n.raw("/", "")
 		say(t, hub, "a", "hello")
-		p.says("hello")
+		p.receives("hello")
 		require.Equal(t, 1, log.count("in Notice"))
 		p.Close()
 	})
