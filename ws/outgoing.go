@@ -16,7 +16,7 @@ import (
 // has locked it writes them before it unlocks.
 type outgoing struct {
 	lock     fifoMutex
-	state    writeState // changed with lock locked, loaded by any goroutine
+	state    writeStateWord
 	deadline delivery.Deadline
 
 	partial *[]byte // of a close frame that the library has not written whole; owned by the library
@@ -26,20 +26,32 @@ type outgoing struct {
 	ping bool       // a ping waits
 }
 
-// writeState says what was written last. It is independent of the phase, which says
-// what was decided: a close frame goes out some time after Close was called, and one
-// of the peer's is answered while the connection is still open.
-type writeState struct{ word atomic.Uint32 }
+// writeState is whether more may be written. It depends on what was written last, and
+// not on the phase, which is what was decided: a close frame is sent some time after
+// Close was called, and that of a peer is answered while the connection is still open.
+// So any writeState goes with any phase.
+type writeState uint32
 
-// The values of a writeState. It changes once at most.
 const (
-	writable  uint32 = iota // whole frames, or nothing: more may follow
-	closeSent               // a close frame: nothing may follow (RFC 6455 section 5.5.1)
-	broken                  // a write has failed, perhaps in the middle of a frame: nothing may follow
+	// writable: whole frames were written, if any.
+	writable writeState = iota
+
+	// closeSent: a close frame was written, and nothing may follow it (RFC 6455 section
+	// 5.5.1).
+	closeSent
+
+	// broken: a write has failed, perhaps within a frame, so that nothing may follow. The
+	// goroutine whose write failed cuts the connection.
+	broken
 )
 
-func (w *writeState) is(state uint32) bool { return w.word.Load() == state }
-func (w *writeState) set(state uint32)     { w.word.Store(state) }
+// writeStateWord is the writeState of one socket. It leaves writable once, by the
+// goroutine that has locked outgoing.lock; any goroutine may load it. The zero
+// writeStateWord is writable.
+type writeStateWord struct{ word atomic.Uint32 }
+
+func (w *writeStateWord) load() writeState   { return writeState(w.word.Load()) }
+func (w *writeStateWord) store(s writeState) { w.word.Store(uint32(s)) }
 
 // Write is called by the library, with pieces of close frames: it answers the peer's,
 // or refuses what the peer has sent. We write all other frames.
@@ -85,12 +97,12 @@ func (s *socket) send(frames net.Buffers, w *delivery.Worker) error {
 // write writes frames. The caller has locked out.lock. After an error the connection
 // is cut.
 func (s *socket) write(w *delivery.Worker, frames ...[]byte) error {
-	if !s.out.state.is(writable) {
+	if s.out.state.load() != writable {
 		return net.ErrClosed
 	}
 	err := delivery.Write(s.Conn, s.in.reader.Raw, s.in.reader.Buffers, &s.out.deadline, frames, w)
 	if err != nil {
-		s.out.state.set(broken)
+		s.out.state.store(broken)
 		tcp.HangUp(s.Conn)
 		if s.conn != nil {
 			go s.conn.cut(fmt.Errorf("ws: writing: %w", err)) // cut may wait for a Read
@@ -105,16 +117,16 @@ func (s *socket) close(why *CloseError) error {
 	s.out.deadline.Fix()
 	s.out.lock.lock() // the write that holds it has a deadline
 	defer s.unlock(nil)
-	switch {
-	case s.out.state.is(broken):
+	switch s.out.state.load() {
+	case broken:
 		return net.ErrClosed
-	case s.out.state.is(closeSent):
+	case closeSent:
 		return nil
 	}
 	if err := s.write(nil, appendClose(nil, why, s.client)); err != nil {
 		return err
 	}
-	s.out.state.set(closeSent)
+	s.out.state.store(closeSent)
 	return nil
 }
 

@@ -46,7 +46,7 @@ func (c *streamConn) End(why delivery.Reason) {
 	if why.Code == 0 {
 		// After a close frame the goroutine that reads ends the connection, and after a
 		// failed write its writer does.
-		if c.socket.out.state.is(writable) {
+		if c.socket.out.state.load() == writable {
 			c.cut(net.ErrClosed)
 		}
 		return

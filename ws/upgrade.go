@@ -26,7 +26,7 @@ import (
 var ErrCannotHijack = errors.New("ws: the http.ResponseWriter cannot be hijacked")
 
 // errProbed is what Upgrade returns for a request of wstest.Diagnose.
-var errProbed = errors.New("ws: the request was a probe, and has been answered")
+var errProbed = errors.New("ws: the request was a probe, which has been answered")
 
 // HandshakeError is why a handshake failed. [Upgrade] returns it for a request that it
 // has refused, [Dial] for a response that is not an upgrade.
