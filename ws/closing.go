@@ -61,9 +61,9 @@ func (c *Conn) awaitClose() {
 	}
 }
 
-// CloseNow ends the connection without a close frame, also while Close waits. A
-// connection that was closed for what the peer sent is left alone: it ends within
-// WriteTimeout, so that the peer can see why. The error is always nil.
+// CloseNow ends the connection without a close frame. It also ends a Close that waits. A
+// connection that is being closed for what the peer sent is left alone: it ends within
+// WriteTimeout, and until then the peer can see why. The error is always nil.
 func (c *Conn) CloseNow() error {
 	if c.phase.load() != refusing {
 		c.cut(net.ErrClosed)
@@ -83,8 +83,10 @@ func (c *Conn) refuse(code StatusCode, what error) error {
 		return fmt.Errorf("ws: reading: %w", c.cause())
 	}
 	why := refusalError{&CloseError{code, what.Error()}}
-	timer := time.AfterFunc(c.timeout, func() { c.cut(why) }) // a write that is under way may have no deadline
-	_ = c.socket.close(why.CloseError)                        // the library may have sent one already; then this does nothing
+	// The timer is for a write that is under way and has no deadline. The library may have
+	// sent a close frame already; then socket.close does nothing.
+	timer := time.AfterFunc(c.timeout, func() { c.cut(why) })
+	_ = c.socket.close(why.CloseError)
 	c.cancel(why)
 	_ = c.socket.SetReadDeadline(time.Now().Add(c.timeout))
 	go func() {

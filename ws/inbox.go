@@ -98,7 +98,7 @@ func (in *inbox) dispatch(r received) {
 	}
 	began := time.Now()
 	if in.receiver.put(r) {
-		in.rate.forgive(time.Since(began)) // the client has sent on meanwhile, and all that is read at once
+		in.rate.forgive(time.Since(began)) // what the client has sent meanwhile is read at once
 	}
 }
 

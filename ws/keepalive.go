@@ -30,7 +30,7 @@ func (c *Conn) start(maxAge time.Duration) *Conn {
 			c.pingTimer.Reset(d)
 		}
 	})
-	c.pingTimer.Reset(c.keepalive.interval) // its function needs c.pingTimer, so that it starts only now
+	c.pingTimer.Reset(c.keepalive.interval) // only now: its function reads c.pingTimer
 	return c
 }
 

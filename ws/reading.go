@@ -11,13 +11,13 @@ import (
 	"github.com/coder/websocket"
 )
 
-// reading is how messages are read: by the caller of Read; by a goroutine, once the
-// context of a Read has ended before its message came; or by the goroutine of ReadAhead.
+// reading is the state of reading messages. The caller of Read reads them; or a goroutine
+// does, if the context of a Read may end before its message comes, or after ReadAhead.
 type reading struct {
-	lock fifoMutex // of the caller of Read
+	lock fifoMutex // locked by Read, and by all that reads in its place
 
 	// Guarded by lock.
-	pending chan received // what the Read returns whose context has ended; nil without one
+	pending chan received // gets the message of a Read whose context has ended; nil: there is none
 	ahead   *ahead        // reads all messages; nil before ReadAhead
 
 	err error // how reading ended; owned by the goroutine that runs next
@@ -52,16 +52,17 @@ func (c *Conn) Read(ctx context.Context) (MessageType, []byte, error) {
 	return r.typ, r.data, r.err
 }
 
-// CloseRead discards what is read from now on, for a connection that is only written
-// to: control frames are answered, and the end of the connection ends its Context. A
-// message from the peer closes the connection with 1008. Do not call Read after it.
+// CloseRead starts a goroutine that reads, for a connection that is only written to:
+// control frames are answered, and the end of the connection is noticed. A message from
+// the peer closes the connection with 1008. The goroutine ends with the connection. Do not
+// call Read after CloseRead.
 func (c *Conn) CloseRead() {
 	go func() {
 		for {
 			if _, _, err := c.Read(context.Background()); err != nil {
 				return
 			}
-			if c.phase.load() != closing { // which discards messages
+			if c.phase.load() != closing { // Close discards messages
 				_ = c.refuse(StatusPolicyViolation, errors.New("no message is expected"))
 				return
 			}
@@ -128,7 +129,7 @@ func (c *Conn) readFailed(err error) error {
 	switch {
 	case isClose && !utf8.ValidString(closed.Reason):
 		err = errReasonNotUTF8() // which the socket has sent
-	case isClose: // and answered, unless a write under way took longer than the library waits, 5 s
+	case isClose: // the library has answered it, unless another write took more than 5 s
 		err = &CloseError{StatusCode(closed.Code), closed.Reason}
 	case errors.Is(err, errNotUTF8):
 		return c.refuse(StatusInvalidFramePayloadData, err)
