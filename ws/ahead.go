@@ -1,36 +1,43 @@
 package ws
 
-import "context"
+import (
+	"context"
+	"sync"
+)
 
-// ahead is what is read before somebody asks for it.
+// ahead is a queue of messages that were read before Read asked for them.
 type ahead struct {
-	queue *queue
-	news  chan struct{} // has a token when something was put into the queue
-	last  received      // the end, once it was taken
+	budget  *budget
+	arrived chan struct{} // has a token if a message was added since the last wait
+	last    received      // how reading ended, once Read has returned that; guarded by reading.lock
+
+	mu       sync.Mutex
+	messages []received // guarded by mu
 }
 
-// ReadAhead is for those who do not always wait in a Read: the connection is read
-// on, so that control frames are answered and the peer's silence is noticed at any
-// time. Messages wait for Read, until they have more than most bytes together;
-// then reading stops until they are fetched. If most is zero, MaxMessage; if
-// negative, there is no limit. It waits for a Read that is under way, and has an
-// effect once.
+// ReadAhead starts a goroutine that reads the connection, so that control frames are
+// answered and the peer's silence is noticed while no Read waits. Messages wait for
+// Read. Once they have more than most bytes together (of memory, so that empty ones
+// count too), reading stops until Read has returned some. If most is zero, it is
+// MaxMessage; if negative, there is no limit.
+//
+// ReadAhead first waits for a Read that is under way. A second call does nothing. The
+// goroutine ends with the connection.
 func (c *Conn) ReadAhead(most int64) {
-	c.reading.wait()
-	defer c.reading.letGo()
-	if c.ahead != nil {
+	c.reading.lock.lock()
+	defer c.reading.lock.unlock()
+	if c.reading.ahead != nil {
 		return
 	}
 	if most == 0 {
 		most = c.limit
 	}
-	c.ahead = &ahead{queue: newQueue(most), news: make(chan struct{}, 1)}
-	go c.ahead.read(c, c.pending)
-	c.pending = nil
+	c.reading.ahead = &ahead{budget: newBudget(most), arrived: make(chan struct{}, 1)}
+	go c.reading.ahead.read(c, c.reading.pending)
+	c.reading.pending = nil
 }
 
-// read reads until the connection has ended; first what is still to come of a read
-// that was left behind.
+// read reads until the connection has ended, first what is still pending.
 func (a *ahead) read(c *Conn, pending <-chan received) {
 	for {
 		var r received
@@ -39,32 +46,53 @@ func (a *ahead) read(c *Conn, pending <-chan received) {
 		} else {
 			r = c.next()
 		}
-		a.queue.put(r, c.ctx.Done())
-		select {
-		case a.news <- struct{}{}:
-		default:
-		}
+		a.budget.acquire(r.size(), c.ctx.Done())
+		a.add(r)
 		if r.err != nil {
 			return
 		}
 	}
 }
 
-// await returns the oldest that waits. The caller holds Conn.reading.
+func (a *ahead) add(r received) {
+	a.mu.Lock()
+	a.messages = append(a.messages, r)
+	a.mu.Unlock()
+	select {
+	case a.arrived <- struct{}{}:
+	default:
+	}
+}
+
+// await returns the oldest message, or the error of ctx. The caller has locked
+// reading.lock.
 func (a *ahead) await(ctx context.Context) (received, error) {
 	for a.last.err == nil {
-		if r, ok := a.queue.take(); ok {
-			a.queue.letGo(r)
+		if r, ok := a.next(); ok {
+			a.budget.release(r.size())
 			if r.err != nil {
 				a.last = r
 			}
 			return r, nil
 		}
 		select {
-		case <-a.news:
+		case <-a.arrived:
 		case <-ctx.Done():
 			return received{}, context.Cause(ctx)
 		}
 	}
 	return a.last, nil
+}
+
+// next removes the oldest message, and reports whether there was one.
+func (a *ahead) next() (r received, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.messages) == 0 {
+		a.messages = nil
+		return r, false
+	}
+	r, a.messages[0] = a.messages[0], received{}
+	a.messages = a.messages[1:]
+	return r, true
 }

@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -19,40 +20,41 @@ import (
 	"github.com/fanfare-go/fanfare/internal/status"
 )
 
-// Client is the other end of a [Handler]: it reconnects by itself, and resumes behind
-// the last position it was told, so that it gets each message once or is told of a gap.
-// Its fields are set before it is used.
+// Client is a client of a [Handler] with a nil Encode. It reconnects by itself, and
+// resumes after the position that it has reached, so that it gets each message once, or
+// a gap. The fields are set before the first call. The methods may be called
+// concurrently. A Client must not be copied once it is used.
 type Client struct {
-	// URL is the Handler's, with the scheme ws, wss, http or https.
+	// URL is the Handler's, with the scheme ws, wss, http or https. It is required.
 	URL string
 
-	// After is the position to resume behind. If zero, the stream begins with what its
-	// Grant has for a client that does not resume.
+	// After is the position after which to resume. If zero, the stream begins with the
+	// state that its Grant has for a client that does not resume.
 	After broadcast.ID
 
 	// Dial is how to connect. If its Options.MaxMessage is zero, the server's messages
 	// may have 1 MiB.
 	Dial DialOptions
 
-	// MaxBackoff bounds what is waited before another attempt: any time up to half a
-	// second first, up to twice as much after each attempt that came to nothing. If
-	// zero, 30 s.
+	// MaxBackoff bounds the time before another attempt. That is random, up to half a
+	// second at first, and up to twice as much after each attempt that fails. If zero, 30
+	// s; if negative, Messages returns an error.
 	MaxBackoff time.Duration
 
-	// Retry decides whether to try again after what would end the sequence: a
-	// [*HandshakeError] or a [*CloseError] that Messages says is final. If nil, no. A
-	// 400 may pass: net/http says so when it has waited too long for the rest of a
-	// request, on a link that stalls.
+	// Retry decides whether to try again after an error that would end the sequence: a
+	// [*HandshakeError] or a [*CloseError] that is final by the rules of Messages. If
+	// nil, such errors are final. A status 400 may be worth another attempt: net/http
+	// answers with it when the rest of a request does not arrive in time.
 	Retry func(error) bool
 
-	// Logger gets connections that end (Debug). If nil, slog.Default().
+	// Logger logs each connection that ends (Debug). If nil, slog.Default() does.
 	Logger *slog.Logger
 
-	mu       sync.Mutex // guards what follows
-	running  bool
-	position broadcast.ID
-	conn     *Conn         // nil while there is none
-	news     chan struct{} // closed when conn changes; nil if nobody waits for that
+	mu        sync.Mutex // guards what follows
+	running   bool       // a Messages is running
+	position  broadcast.ID
+	conn      *Conn         // nil while there is none
+	connected chan struct{} // closed when conn is set; nil if no Send waits for that
 }
 
 const (
@@ -63,19 +65,24 @@ const (
 var errNoAnswer = errors.New("ws: the server does not answer the handshake")
 
 // Messages returns the messages of a stream, over as many connections as it takes. A
-// gap is yielded as an error (broadcast.ErrGap) before the messages that follow it, and
-// the sequence goes on. A message without an ID is state that a client begins with: the
-// Grant's Snapshot or Last.
+// gap is yielded as an error ([broadcast.ErrGap]) before the messages that follow it, and
+// the sequence goes on. A message without an ID is state: of the Grant's Snapshot or
+// Last. The messages belong to the caller.
 //
-// The sequence ends without an error when the server closes with 1000. Any other error
-// is yielded last: that of ctx once it has ended, a [*HandshakeError] with a status
-// that will not pass (4xx but 408, 425 and 429), a [*CloseError] whose code says that it
-// will end like this again (1002, 1003, 1007 to 1010, 3003, 3500 to 3999 and 4500 to
-// 4999), or what makes a stream impossible. Connections that fail otherwise are no
-// errors; after 1013 the client waits 5 to 15 s at least, as RFC 6455's registry has it.
+// The sequence ends without an error when the server closes the connection with 1000, or
+// when the loop is left; both close the connection. Any error but a gap is the last that
+// is yielded:
+//   - the cause of ctx, once it has ended
+//   - a [*HandshakeError] with a final status: 204, or 4xx except 408, 425 and 429
+//   - a [*CloseError] with a final code: 1002, 1003, 1007 to 1010, 3003, 3500 to 3999 or
+//     4500 to 4999
+//   - a URL or MaxBackoff that is invalid, or messages that are not a Handler's envelopes
 //
-// Only one Messages of a Client runs at a time. A later one goes on where the one before
-// it ended.
+// After all other ends of a connection the Client connects again. After 1013 it waits 5
+// to 15 s longer, and after a Retry-After as much longer as that says.
+//
+// Only one Messages of a Client runs at a time: a second one yields an error. A later one
+// goes on where the one before it ended.
 func (c *Client) Messages(ctx context.Context) iter.Seq2[*broadcast.Message, error] {
 	return func(yield func(*broadcast.Message, error) bool) {
 		if err := c.run(ctx, yield); err != nil {
@@ -84,8 +91,8 @@ func (c *Client) Messages(ctx context.Context) iter.Seq2[*broadcast.Message, err
 	}
 }
 
-// Position is the place up to which everything has been yielded: where to resume, for
-// the After of another Client.
+// Position returns the position up to which everything has been yielded: the After with
+// which another Client resumes.
 func (c *Client) Position() broadcast.ID {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -95,9 +102,9 @@ func (c *Client) Position() broadcast.ID {
 	return c.position
 }
 
-// Send sends a message to the server, at most once. It waits for a connection, which is
-// made while a Messages runs, until ctx ends. Any other error is as that of [Conn.Write]:
-// the message may have arrived.
+// Send sends a message to the server, at most once. It waits for a connection until ctx
+// ends; only a running Messages connects. Other errors are those of [Conn.Write], after
+// which the message may have arrived.
 func (c *Client) Send(ctx context.Context, t MessageType, p []byte) error {
 	for {
 		c.mu.Lock()
@@ -106,29 +113,31 @@ func (c *Client) Send(ctx context.Context, t MessageType, p []byte) error {
 			c.mu.Unlock()
 			return conn.Write(ctx, t, p)
 		}
-		if c.news == nil {
-			c.news = make(chan struct{})
+		if c.connected == nil {
+			c.connected = make(chan struct{})
 		}
-		news := c.news
+		connected := c.connected
 		c.mu.Unlock()
 		select {
-		case <-news:
+		case <-connected:
 		case <-ctx.Done():
 			return fmt.Errorf("ws: sending without a connection: %w", context.Cause(ctx))
 		}
 	}
 }
 
-func (c *Client) use(conn *Conn) {
+// setConn sets the connection for Send; nil for none.
+func (c *Client) setConn(conn *Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.conn = conn
-	if c.news != nil {
-		close(c.news)
-		c.news = nil
+	if conn != nil && c.connected != nil {
+		close(c.connected)
+		c.connected = nil
 	}
 }
 
+// begin excludes a second Messages, until end.
 func (c *Client) begin() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -148,16 +157,16 @@ func (c *Client) end() {
 	c.running = false
 }
 
-func (c *Client) moved(id broadcast.ID) {
+func (c *Client) setPosition(id broadcast.ID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.position = id
 }
 
-// errDone ends a sequence without an error.
+// errDone ends a sequence without an error: its loop was left.
 var errDone = errors.New("ws: done")
 
-// run connects until something final happens, which it returns.
+// run connects until the sequence ends, and returns its last error; nil for none.
 func (c *Client) run(ctx context.Context, yield func(*broadcast.Message, error) bool) error {
 	if err := c.begin(); err != nil {
 		return err
@@ -167,7 +176,11 @@ func (c *Client) run(ctx context.Context, yield func(*broadcast.Message, error) 
 	if err != nil {
 		return fmt.Errorf("ws: Client.URL: %w", err)
 	}
+	if c.MaxBackoff < 0 {
+		return errors.New("ws: Client.MaxBackoff is negative")
+	}
 	waits := backoff.Backoff{Most: c.MaxBackoff}
+	logger := cmp.Or(c.Logger, slog.Default())
 	for {
 		began := time.Now()
 		good, err := c.connect(ctx, target, yield)
@@ -186,11 +199,11 @@ func (c *Client) run(ctx context.Context, yield func(*broadcast.Message, error) 
 		if refused, ok := errors.AsType[*HandshakeError](err); ok {
 			least = refused.RetryAfter
 		}
-		wait := waits.Next(least)
-		if CloseStatus(err) == StatusTryAgainLater {
-			wait += 5*time.Second + rand.N(10*time.Second)
+		if CloseStatus(err) == StatusTryAgainLater { // which RFC 6455's registry wants to be delayed
+			least = 5*time.Second + rand.N(10*time.Second)
 		}
-		c.logger().Debug("ws: the connection has ended", "url", target.Redacted(), "reason", err, "again_in", wait)
+		wait := waits.Next(least)
+		logger.Debug("ws: the connection has ended", "url", target.Redacted(), "reason", err, "again_in", wait)
 		if err := backoff.Sleep(ctx, wait); err != nil {
 			return err
 		}
@@ -211,9 +224,57 @@ func final(err error) bool {
 	}
 }
 
-// connect connects once, and yields what comes. It returns why it has ended, and
-// whether it was good for something.
+// connect connects once, and yields what it reads. It returns why the connection has
+// ended, and whether anything was yielded.
 func (c *Client) connect(ctx context.Context, target *url.URL, yield func(*broadcast.Message, error) bool) (good bool, err error) {
+	conn, err := c.dial(ctx, target)
+	if err != nil {
+		return false, err
+	}
+	conn.ReadAhead(0) // the caller may take its time for a message
+	c.setConn(conn)
+	defer func() {
+		c.setConn(nil)
+		if err == errDone || ctx.Err() != nil {
+			_ = conn.Close(StatusNormalClosure, "")
+			return
+		}
+		_ = conn.CloseNow()
+	}()
+	for {
+		_, data, err := conn.Read(ctx)
+		if err == nil {
+			err = context.Cause(ctx) // many messages may have been read ahead
+		}
+		if err != nil {
+			return good, err
+		}
+		e, err := parseEnvelope(data)
+		if err != nil {
+			return good, err
+		}
+		good = good || e.message != nil || e.gap != nil
+		goOn := true
+		switch {
+		case e.message != nil:
+			goOn = yield(e.message, nil)
+		case e.gap != nil:
+			goOn = yield(nil, e.gap)
+		}
+		if !e.position.IsZero() {
+			c.setPosition(e.position)
+		}
+		if !goOn {
+			return good, errDone
+		}
+	}
+}
+
+// errNoEnvelope is the final error for messages that are not envelopes.
+var errNoEnvelope = errors.New("ws: the server does not send envelopes, which a Client needs; use Dial to read other messages")
+
+// dial makes a connection that resumes after the position.
+func (c *Client) dial(ctx context.Context, target *url.URL) (*Conn, error) {
 	u := *target
 	if position := c.Position(); !position.IsZero() {
 		query := u.Query()
@@ -224,55 +285,12 @@ func (c *Client) connect(ctx context.Context, target *url.URL, yield func(*broad
 	if options.Options.MaxMessage == 0 {
 		options.Options.MaxMessage = defaultMaxEnvelope
 	}
-	handshake, cancel := context.WithTimeoutCause(ctx, handshakeTimeout, errNoAnswer)
-	conn, err := Dial(handshake, u.String(), &options)
-	cancel()
-	if err != nil {
-		return false, err
-	}
-	conn.ReadAhead(0) // who handles a message may take as long as he likes
-	c.use(conn)
-	defer func() {
-		c.use(nil)
-		if err == errDone || ctx.Err() != nil {
-			_ = conn.Close(StatusNormalClosure, "")
-			return
-		}
-		_ = conn.CloseNow()
-	}()
-	for {
-		_, data, err := conn.Read(ctx)
-		if err == nil {
-			err = context.Cause(ctx) // what was read ahead may be much
-		}
-		if err != nil {
-			return good, err
-		}
-		said, err := parseEnvelope(data)
-		if err != nil {
-			return good, err
-		}
-		good = good || said.message != nil || said.gap != nil
-		goOn := true
-		switch {
-		case said.message != nil:
-			goOn = yield(said.message, nil)
-		case said.gap != nil:
-			goOn = yield(nil, said.gap)
-		}
-		if !said.position.IsZero() {
-			c.moved(said.position)
-		}
-		if !goOn {
-			return good, errDone
-		}
-	}
+	ctx, cancel := context.WithTimeoutCause(ctx, handshakeTimeout, errNoAnswer)
+	defer cancel()
+	return Dial(ctx, u.String(), &options)
 }
 
-// errNoEnvelope is an answer that no Client can do anything with.
-var errNoEnvelope = errors.New("ws: the server does not speak in envelopes, which a Client needs; Dial reads anything")
-
-// envelope is what a Handler says: a message, a gap, or neither, and where that is.
+// envelope is a message of a Handler: a message, a gap or neither, and its position.
 type envelope struct {
 	message  *broadcast.Message
 	gap      *broadcast.GapError
@@ -309,11 +327,4 @@ func parseEnvelope(data []byte) (envelope, error) {
 		return envelope{position: e.Position}, nil
 	}
 	return envelope{}, errNoEnvelope
-}
-
-func (c *Client) logger() *slog.Logger {
-	if c.Logger == nil {
-		return slog.Default()
-	}
-	return c.Logger
 }

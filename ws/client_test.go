@@ -25,9 +25,9 @@ func (n *network) follow(target string) *ws.Client {
 	return &ws.Client{URL: "ws://memory" + target, Dial: ws.DialOptions{HTTPClient: n.client}, Logger: silent}
 }
 
-// TestClientExactlyOnce follows a Handler over a network that cuts, and a Hub that is
-// overrun once.
-func TestClientExactlyOnce(t *testing.T) {
+// A Client yields each message once, or a gap where it was lost: over connections that
+// are cut, from a Hub whose ring is overrun once.
+func TestClientYieldsEachMessageOnce(t *testing.T) {
 	hub := &broadcast.Hub{Keep: 64}
 	h := &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Logger: silent}
 	serve(t, h, func(t *testing.T, n *network) {
@@ -50,7 +50,7 @@ func TestClientExactlyOnce(t *testing.T) {
 				if i%30 == 7 {
 					(*open.Load()).Close()
 				}
-				if i == 200 { // more than is kept, while nobody listens
+				if i == 200 { // more than is kept, while there is no connection
 					(*open.Load()).Close()
 					for range 200 {
 						say(t, hub, "a", "lost, most of them")
@@ -99,7 +99,8 @@ func broadcastID(t *testing.T, text string) broadcast.ID {
 	return id
 }
 
-func TestClientSends(t *testing.T) {
+// Send waits for a connection, and sends over the one of Messages.
+func TestClientSend(t *testing.T) {
 	hub := &broadcast.Hub{}
 	h := &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Logger: silent, Receive: func(*http.Request, *ws.Conn) func(ws.MessageType, []byte) error {
 		return func(_ ws.MessageType, data []byte) error {
@@ -135,15 +136,15 @@ func TestClientSends(t *testing.T) {
 	})
 }
 
-// TestClientAndBadServers has servers that answer in many ways.
-func TestClientAndBadServers(t *testing.T) {
+// A Client connects again after whatever may pass, and Messages ends with what will not.
+func TestClientConnectsAgainUnlessAnErrorIsFinal(t *testing.T) {
 	closes := func(code ws.StatusCode) http.Handler {
 		return upgraded(nil, func(c *ws.Conn) {
 			_ = c.Write(context.Background(), ws.Text, []byte(`{"ready":"1f-1"}`))
 			_ = c.Close(code, "why")
 		})
 	}
-	says := func(text string) http.Handler {
+	sends := func(text string) http.Handler {
 		return upgraded(nil, func(c *ws.Conn) {
 			_ = c.Write(context.Background(), ws.Text, []byte(text))
 			_, _, _ = c.Read(context.Background())
@@ -174,11 +175,11 @@ func TestClientAndBadServers(t *testing.T) {
 		{"3003", closes(3003), "status 3003", 0},
 		{"3999", closes(3999), "status 3999", 0},
 		{"4500", closes(4500), "status 4500", 0},
-		{"no envelope", says(`hello`), "envelopes", 0},
-		{"another JSON", says(`{"hello":1}`), "envelopes", 0},
-		{"base64 that is none", says(`{"id":"1f-2","topic":"a","data":"?","encoding":"base64"}`), "envelopes", 0},
-		{"an ID that is none", says(`{"id":"?","topic":"a","data":"x"}`), "envelopes", 0},
-		{"too large", says(`{"topic":"a","data":"` + strings.Repeat("x", 2<<20) + `"}`), "status 1009", 0},
+		{"no envelope", sends(`hello`), "envelopes", 0},
+		{"another JSON", sends(`{"hello":1}`), "envelopes", 0},
+		{"base64 that is none", sends(`{"id":"1f-2","topic":"a","data":"?","encoding":"base64"}`), "envelopes", 0},
+		{"an ID that is none", sends(`{"id":"?","topic":"a","data":"x"}`), "envelopes", 0},
+		{"too large", sends(`{"topic":"a","data":"` + strings.Repeat("x", 2<<20) + `"}`), "status 1009", 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			hub := &broadcast.Hub{}
@@ -219,7 +220,9 @@ func TestClientAndBadServers(t *testing.T) {
 	}
 }
 
-func TestClientThatIsToldToGoOn(t *testing.T) {
+// Retry makes an error that is final by default one after which the Client connects
+// again.
+func TestRetryOverridesAFinalError(t *testing.T) {
 	var requests atomic.Int32
 	serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		requests.Add(1)
@@ -238,9 +241,20 @@ func TestClientThatIsToldToGoOn(t *testing.T) {
 		}
 		require.Greater(t, requests.Load(), int32(50))
 	})
-	c := &ws.Client{URL: "ws://\x00"}
-	for _, err := range c.Messages(t.Context()) {
-		require.ErrorContains(t, err, "Client.URL")
+}
+
+// A field that cannot be used is named by the only error of Messages.
+func TestClientNamesAnInvalidField(t *testing.T) {
+	for field, c := range map[string]*ws.Client{
+		"Client.URL":        {URL: "ws://\x00"},
+		"Client.MaxBackoff": {URL: "ws://localhost", MaxBackoff: -1},
+	} {
+		yielded := 0
+		for _, err := range c.Messages(t.Context()) {
+			require.ErrorContains(t, err, field)
+			yielded++
+		}
+		require.Equal(t, 1, yielded)
 	}
 }
 

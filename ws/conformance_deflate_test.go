@@ -57,7 +57,7 @@ func deflated() (vectors []vector) {
 	return vectors
 }
 
-// deflate does what RFC 7692 section 7.2.1 says.
+// deflate is RFC 7692 section 7.2.1.
 func deflate(payload string, level int) string {
 	var b strings.Builder
 	w, err := flate.NewWriter(&b, level)

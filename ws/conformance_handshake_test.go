@@ -13,8 +13,8 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// answering answers a handshake with what it makes of the answer to the client's key, and
-// then waits until the client is gone.
+// answering answers a handshake with what answer returns for the Sec-WebSocket-Accept of
+// the client's key, and then waits until the client has left.
 func answering(answer func(key string) string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()

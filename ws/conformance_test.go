@@ -17,13 +17,13 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// subject is an end of a connection that sends back each message. Its peer says what a
-// vector has it say.
+// subject is an end of a connection that sends back each message. Its peer sends what a
+// vector contains.
 type subject struct {
 	name   string
 	strict bool // a message is sent back before the next frame is read
-	// connect returns the peer, and where the error that the subject's Read ends
-	// with comes, if it can be known.
+	// connect returns the peer, and a channel for the error of the subject's Read; nil if
+	// that cannot be known.
 	connect func(n *network, o ws.Options) (*peer, <-chan error)
 }
 
@@ -50,7 +50,7 @@ var subjects = []subject{
 	}},
 }
 
-// agreed connects a peer, which takes deflated messages if that is an option.
+// agreed connects a peer, with permessage-deflate if that is an option.
 func (n *network) agreed(o ws.Options) *peer {
 	n.t.Helper()
 	if !o.Compression {
@@ -82,18 +82,18 @@ func (n *network) accept(o ws.Options, headers string) (*peer, *ws.Conn) {
 	return p, c
 }
 
-// vector is what a peer sends, and what has to come of it.
+// vector is what a peer sends, and what the subject must do.
 type vector struct {
 	part, name string
 	send       []frame
-	wire       func(p *peer) string // instead, where it is not in frames, or not in good ones
+	wire       func(p *peer) string // instead of send, for what is not valid frames
 	back       []frame              // messages, in order
 	pongs      []string             // at most: of several pings only the newest needs an answer
-	closes     ws.StatusCode        // with which the subject closes; 0: it does when the peer does
-	reason     string               // of that
-	is         ws.StatusCode        // what its Read says; 0: the same
+	closes     ws.StatusCode        // with which the subject closes; 0: the peer closes
+	reason     string               // of closes; empty: any
+	is         ws.StatusCode        // the status of its Read; 0: closes
 	compressed bool                 // permessage-deflate is agreed on
-	large      bool                 // it is not sent byte by byte
+	large      bool                 // too large to be sent byte by byte
 }
 
 func names() (names []string) {
@@ -103,7 +103,7 @@ func names() (names []string) {
 	return names
 }
 
-// TestConformance tries each end of a connection on what RFC 6455 and RFC 7692 say.
+// Each end of a connection keeps RFC 6455 and RFC 7692.
 func TestConformance(t *testing.T) {
 	table := &conformance.Table{Columns: names()}
 	handshakes(t, table)
@@ -150,12 +150,12 @@ func (v vector) try(t *testing.T, s subject) {
 	}
 }
 
-// want reads what the subject sends, and lets the connection end.
+// want requires what the subject has to send, and ends the connection.
 func (v vector) want(p *peer, strict bool) {
 	p.t.Helper()
 	began := time.Now()
 	back := v.answers(p)
-	// Who hands over in the background may have closed before.
+	// A subject that answers in the background may have closed the connection before.
 	if !strict && v.closes != 0 {
 		require.LessOrEqual(p.t, len(back), len(v.back))
 		v.back = v.back[:len(back)]
@@ -179,8 +179,8 @@ func (v vector) want(p *peer, strict bool) {
 	p.ends()
 }
 
-// answers returns the messages that come back: until all have, and the last pong, or
-// until the subject closes as it has to.
+// answers returns the messages that come back, up to the last one and the last pong, or
+// up to the close frame of the subject.
 func (v vector) answers(p *peer) (back []frame) {
 	p.t.Helper()
 	pongs := v.pongs
@@ -203,7 +203,7 @@ func (v vector) answers(p *peer) (back []frame) {
 	return back
 }
 
-// closedWith looks at a close frame. One without a code is 1005.
+// closedWith requires a close frame with a code; 1005 stands for none.
 func (p *peer) closedWith(f frame, code ws.StatusCode, reason string) {
 	p.t.Helper()
 	if code == ws.StatusNoStatusReceived {
@@ -216,7 +216,7 @@ func (p *peer) closedWith(f frame, code ws.StatusCode, reason string) {
 	}
 }
 
-// frames returns frames as the peer has to send them.
+// frames returns frames of the peer.
 func (p *peer) frames(frames ...frame) string {
 	var b strings.Builder
 	for _, f := range frames {
@@ -229,7 +229,7 @@ func (p *peer) frames(frames ...frame) string {
 	return b.String()
 }
 
-// trickle sends in pieces. The other side may have gone before all of it is sent.
+// trickle sends in pieces, until all is sent or the other side has ended the connection.
 func (p *peer) trickle(out string, piece int) {
 	for len(out) > 0 {
 		n := min(piece, len(out))

@@ -7,8 +7,8 @@ import (
 
 // unicode has text that is UTF-8, and text that is not: the boundaries, broken
 // sequences, overlong forms, surrogates and noncharacters that Markus Kuhn's decoder
-// stress test lists. Each comes whole, in frames of one byte, and up to the byte at
-// which no text can have become of it any more, where it has to fail.
+// stress test lists. Each is sent whole, in frames of one byte, and up to the first byte
+// that is wrong whatever follows, where it has to fail.
 func unicode() (vectors []vector) {
 	for _, c := range stress() {
 		for _, more := range []string{"", "."} {
@@ -38,7 +38,7 @@ func unicode() (vectors []vector) {
 			}
 		}
 	}
-	// Control messages between are none of the text.
+	// Control frames between those of a text are no part of it.
 	vectors = append(vectors, vector{part: "8.1 UTF-8 that fails at once", name: "behind a ping, in a frame that never ends", closes: 1007, pongs: []string{strings.Repeat("p", 100)}, wire: func(p *peer) string {
 		f := p.frames(frame{fin | text, "a\xff" + strings.Repeat("x", 100)})
 		return p.frames(frame{fin | ping, strings.Repeat("p", 100)}) + f[:len(f)-100]
@@ -48,7 +48,7 @@ func unicode() (vectors []vector) {
 
 type sequence struct{ name, bytes string }
 
-// stress is in the order of that test.
+// stress has the sequences in the order of that test.
 func stress() (all []sequence) {
 	add := func(name, bytes string) { all = append(all, sequence{name, bytes}) }
 	for n := 1; n <= 6; n++ {
@@ -119,7 +119,7 @@ func stress() (all []sequence) {
 	return all
 }
 
-// firstOf is the first value that needs n bytes.
+// firstOf returns the first value that needs n bytes.
 func firstOf(n int) uint32 {
 	return []uint32{0, 0, 1 << 7, 1 << 11, 1 << 16, 1 << 21, 1 << 26, 1 << 31}[n]
 }
@@ -132,8 +132,7 @@ func length(r uint32) int {
 	return n
 }
 
-// encode writes a value in n bytes as UTF-8 was before RFC 3629, whatever there are
-// values for.
+// encode returns a value in n bytes, as in UTF-8 before RFC 3629, even if it needs fewer.
 func encode(r uint32, n int) string {
 	if n == 1 {
 		return string([]byte{byte(r)})
@@ -147,9 +146,9 @@ func encode(r uint32, n int) string {
 	return string(b)
 }
 
-// firstWrong returns the first byte at which a text is no UTF-8 whatever follows: its
-// length if it only ends too early, -1 if it is UTF-8. It is table 3-7 of the Unicode
-// Standard.
+// firstWrong returns the index of the first byte at which a text cannot be UTF-8 whatever
+// follows. It returns the length of a text that only ends too early, and -1 for UTF-8.
+// The rules are table 3-7 of the Unicode Standard.
 func firstWrong(s string) int {
 	type span struct{ low, high byte }
 	tail := span{0x80, 0xbf}

@@ -7,8 +7,8 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// lengths has messages of the lengths at which a frame's header changes, and lengths
-// that are not as they have to be (RFC 6455 section 5.2).
+// lengths has messages of the lengths at which a frame's header changes, and lengths that
+// are not in their shortest form (RFC 6455 section 5.2).
 func lengths() (vectors []vector) {
 	const part = "5.2 lengths"
 	for _, size := range []int{0, 1, 2, 7, 8, 9, 124, 125, 126, 127, 128, 255, 256, 4095, 4096, 4097, 65535, 65536, 65537} {
@@ -44,8 +44,8 @@ func lengths() (vectors []vector) {
 	return vectors
 }
 
-// masking has each side mask its frames as it has to, or not (RFC 6455 section 5.1 and
-// 5.3).
+// masking has frames that are masked by the right side, and by the wrong one (RFC 6455
+// sections 5.1 and 5.3).
 func masking() (vectors []vector) {
 	const part = "5.1, 5.3 masking"
 	other := func(first byte, payload string) func(p *peer) string {
@@ -124,7 +124,7 @@ func hundred() (frames []frame) {
 	return frames
 }
 
-// reserved has bits and opcodes that mean nothing yet (RFC 6455 section 5.2).
+// reserved has bits and opcodes that are reserved (RFC 6455 section 5.2).
 func reserved() (vectors []vector) {
 	for bits := byte(0x10); bits <= 0x70; bits += 0x10 {
 		for opcode, kind := range map[byte]string{text: "text", bin: "binary", ping: "a ping", pong: "a pong", clos: "a close frame"} {
@@ -218,7 +218,7 @@ func closings() (vectors []vector) {
 	return vectors
 }
 
-// codes are the status codes around those that mean something.
+// codes are the status codes at the edges of all ranges.
 func codes() (codes []ws.StatusCode) {
 	for code := ws.StatusCode(990); code <= 1020; code++ {
 		codes = append(codes, code)
@@ -260,7 +260,7 @@ func sizes() (vectors []vector) {
 	return vectors
 }
 
-// parts takes a message apart.
+// parts splits a message into frames.
 func parts(opcode byte, payload string, size int) (frames []frame) {
 	for len(payload) > size {
 		frames = append(frames, frame{opcode, payload[:size]})

@@ -12,31 +12,31 @@ import (
 	"github.com/coder/websocket"
 )
 
-// minDeflate is how many bytes a message has at least for deflating to be worth it.
+// minDeflate is the size in bytes from which messages are deflated.
 const minDeflate = 512
 
-const rsv1Bit = 0x40 // of a message that is deflated (RFC 7692 section 6)
+const rsv1Bit = 0x40 // of the first frame of a deflated message (RFC 7692 section 6)
 
-// deflater makes deflated frames, each by itself: without context takeover, so that
-// one frame serves all connections. The zero deflater is ready.
+// deflater makes deflated frames without context takeover, so that one frame serves all
+// connections. It may be used concurrently. The zero deflater is ready to use.
 type deflater struct{ writers sync.Pool }
 
-// flateTail is what each flush ends with, which the receiver adds again (RFC 7692
-// section 7.2.1).
+// flateTail is how many bytes at the end of each flush are not sent: the receiver adds
+// them again (RFC 7692 section 7.2.1).
 const flateTail = 4
 
-// appendFrame appends a message in one frame: deflated, if that makes it smaller.
+// appendFrame appends a message in one frame, deflated if that makes it smaller.
 func (d *deflater) appendFrame(b []byte, opcode byte, payload []byte, masked bool) []byte {
 	if len(payload) >= minDeflate {
 		var out bytes.Buffer
 		out.Grow(len(payload) / 2)
 		w, _ := d.writers.Get().(*flate.Writer)
 		if w == nil {
-			w, _ = flate.NewWriter(&out, flate.BestSpeed) // whose error is of the level alone
+			w, _ = flate.NewWriter(&out, flate.BestSpeed) // an error can only come from the level
 		} else {
 			w.Reset(&out)
 		}
-		_, _ = w.Write(payload) // into memory
+		_, _ = w.Write(payload) // writes to a bytes.Buffer do not fail
 		_ = w.Flush()
 		d.writers.Put(w)
 		if n := out.Len() - flateTail; n < len(payload) {
@@ -46,7 +46,7 @@ func (d *deflater) appendFrame(b []byte, opcode byte, payload []byte, masked boo
 	return appendFrame(b, opcode, payload, masked)
 }
 
-// mode is what the library is told, which negotiates and inflates.
+// mode returns the compression mode for the library, which negotiates and inflates.
 func (o Options) mode() websocket.CompressionMode {
 	if o.Compression {
 		return websocket.CompressionNoContextTakeover
@@ -56,8 +56,9 @@ func (o Options) mode() websocket.CompressionMode {
 
 const permessageDeflate = "permessage-deflate"
 
-// withOffer returns the request with the offer of permessage-deflate that is accepted:
-// the library looks less closely at its parameters.
+// withOffer returns the request with a plain offer of permessage-deflate if one of its
+// offers is acceptable, else with none. The library does not check all parameters of an
+// offer.
 func withOffer(r *http.Request) *http.Request {
 	const name = "Sec-Websocket-Extensions"
 	if len(r.Header.Values(name)) == 0 {
@@ -76,9 +77,8 @@ func withOffer(r *http.Request) *http.Request {
 	return &shown
 }
 
-// acceptable reports whether an offer is one of permessage-deflate that can be met (RFC
-// 7692 section 7.1): what is sent is deflated over a window of 15 bits, and what comes
-// may be over any.
+// acceptable reports whether an offer is one of permessage-deflate that we can accept
+// (RFC 7692 section 7.1). We deflate with a window of 15 bits, and inflate with any.
 func acceptable(offer string) bool {
 	name, parameters, _ := strings.Cut(offer, ";")
 	if strings.TrimSpace(name) != permessageDeflate {
@@ -105,19 +105,20 @@ func acceptable(offer string) bool {
 	return true
 }
 
-// deflates reports whether a handshake's answer has agreed on it.
-func deflates(answer http.Header) bool {
-	return strings.HasPrefix(answer.Get("Sec-Websocket-Extensions"), permessageDeflate)
+// deflates reports whether the response to a handshake agrees to permessage-deflate.
+func deflates(response http.Header) bool {
+	return strings.HasPrefix(response.Get("Sec-Websocket-Extensions"), permessageDeflate)
 }
 
-var errTakesOver = errors.New("the server answers an offer of permessage-deflate without server_no_context_takeover, which it asked for (RFC 7692 section 7.1.1.1)")
+var errTakesOver = errors.New("the server accepts permessage-deflate without server_no_context_takeover, which the offer requires (RFC 7692 section 7.1.1.1)")
 
-// checkAnswer finds an answer to our offer that the library would not read right.
-func checkAnswer(answer http.Header) error {
-	if !deflates(answer) {
+// checkResponse returns an error if the server accepts our offer in a way that the
+// library does not support.
+func checkResponse(response http.Header) error {
+	if !deflates(response) {
 		return nil
 	}
-	for parameter := range strings.SplitSeq(answer.Get("Sec-Websocket-Extensions"), ";") {
+	for parameter := range strings.SplitSeq(response.Get("Sec-Websocket-Extensions"), ";") {
 		if strings.TrimSpace(parameter) == "server_no_context_takeover" {
 			return nil
 		}

@@ -42,7 +42,8 @@ func (n *network) offer(target, extensions string) (*peer, string) {
 	return p, response.Header.Get("Sec-WebSocket-Extensions")
 }
 
-func TestCompressionOnTheWire(t *testing.T) {
+// For all clients that have agreed to compression.
+func TestHandlerDeflatesAMessageOnce(t *testing.T) {
 	var hub broadcast.Hub
 	var encoded atomic.Int32
 	h := &ws.Handler{Broadcaster: &hub, Topics: []string{"a"}, Options: ws.Options{Compression: true}, Encode: func(m *broadcast.Message) (ws.MessageType, []byte, bool) {
@@ -63,11 +64,11 @@ func TestCompressionOnTheWire(t *testing.T) {
 			require.Less(t, len(f.payload), 100)
 			require.Equal(t, long, inflate(t, f.payload))
 		}
-		plain.says(long)
+		plain.receives(long)
 		require.EqualValues(t, 2, encoded.Load(), "once deflated, once not")
 
 		say(t, &hub, "a", "too short")
-		one.says("too short")
+		one.receives("too short")
 		one.write(masked(fin|clos, closing(1000, "")))
 		one.closes(1000)
 		two.Close()
@@ -75,9 +76,9 @@ func TestCompressionOnTheWire(t *testing.T) {
 	})
 }
 
-// TestCompressionIsAnOption has one side alone want it. What can be agreed on is
-// TestConformance.
-func TestCompressionIsAnOption(t *testing.T) {
+// If one side alone wants compression, there is none. TestConformance has what can be
+// agreed on.
+func TestCompressionNeedsBothSides(t *testing.T) {
 	for offer, on := range map[string]bool{"": true, "permessage-deflate": false} {
 		serve(t, upgraded(&ws.Options{Compression: on}, func(c *ws.Conn) { c.CloseRead(); <-c.Context().Done() }), func(t *testing.T, n *network) {
 			p, agreed := n.offer("/", offer)
@@ -87,7 +88,7 @@ func TestCompressionIsAnOption(t *testing.T) {
 	}
 }
 
-// TestCompressionBothWays has a client and a server of this kit talk.
+// Messages of all sizes arrive unchanged, in both directions.
 func TestCompressionBothWays(t *testing.T) {
 	for _, size := range []int{0, 1, 511, 512, 5000, 1 << 20} {
 		serve(t, upgraded(&ws.Options{Compression: true, MaxMessage: 2 << 20}, func(c *ws.Conn) {
@@ -116,8 +117,8 @@ func TestCompressionBothWays(t *testing.T) {
 	}
 }
 
-// TestInflatedSize has a small message become a large one.
-func TestInflatedSize(t *testing.T) {
+// A small message that inflates to more than MaxMessage is refused.
+func TestMaxMessageCountsInflatedBytes(t *testing.T) {
 	ended := make(chan error, 1)
 	serve(t, upgraded(&ws.Options{Compression: true, MaxMessage: 100_000}, func(c *ws.Conn) {
 		_, _, err := c.Read(context.Background())
@@ -138,4 +139,22 @@ func TestInflatedSize(t *testing.T) {
 		p.Close()
 		time.Sleep(time.Minute)
 	})
+}
+
+// BenchmarkDeflate compares a broadcast that is deflated once with one that is deflated
+// for each of a thousand connections, as context takeover requires.
+func BenchmarkDeflate(b *testing.B) {
+	const clients = 1000
+	data := []byte(strings.Repeat(`{"symbol":"ACME","price":42.17,"at":"2026-01-02T03:04:05Z"},`, 17))
+	for name, each := range map[string]int{"once for all": 1, "for each": clients} {
+		b.Run(name, func(b *testing.B) {
+			var d ws.Deflater
+			for b.Loop() {
+				for range each {
+					d.AppendFrame(nil, data)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/clients, "ns/delivery")
+		})
+	}
 }

@@ -16,26 +16,27 @@ import (
 	"github.com/fanfare-go/fanfare/internal/tcp"
 )
 
-// DialOptions are how a client connects, and what it allows its server.
+// DialOptions are how a client connects, and the limits of the connection. The zero
+// DialOptions are good defaults.
 type DialOptions struct {
-	// HTTPClient makes the handshake's request. If nil, http.DefaultClient. Its
-	// Timeout bounds the handshake only.
+	// HTTPClient sends the handshake's request. If nil, http.DefaultClient is used. Its
+	// Timeout bounds the handshake alone.
 	HTTPClient *http.Client
 
-	// Header goes with the handshake's request: Authorization, Cookie, Origin.
+	// Header is added to the handshake's request, such as Authorization, Cookie or
+	// Origin.
 	Header http.Header
 
-	// Options hold for the connection as they do for a server's. Subprotocols
-	// are offered; CheckOrigin and MessageRate have no meaning.
+	// Options are those of the connection, as on a server. Subprotocols are offered to
+	// the server. CheckOrigin and MessageRate are not used.
 	Options Options
 }
 
-// Dial connects to a WebSocket server at a URL with the scheme ws, wss, http or
-// https. ctx bounds the handshake only. If opts is nil, the defaults stand. The
-// caller closes the Conn.
+// Dial connects to a WebSocket server (RFC 6455 section 4.1) at a URL with the scheme
+// ws, wss, http or https. ctx bounds the handshake alone, and the Conn's Context has its
+// values. If opts is nil, Dial uses the zero DialOptions. The caller closes the Conn.
 //
-// The error is a [*HandshakeError] if the server has answered with something
-// else than an upgrade.
+// The error holds a [*HandshakeError] if the server's response is not an upgrade.
 func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, error) {
 	var o DialOptions
 	if opts != nil {
@@ -68,11 +69,11 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, error) {
 		}
 		return nil, fmt.Errorf("ws: dialing: %w", err)
 	}
-	return newConn(context.WithoutCancel(ctx), library, d.socket, options).alone(options.MaxAge), nil
+	return newConn(context.WithoutCancel(ctx), library, d.socket, new(deflater), options).start(options.MaxAge), nil
 }
 
-// dialer is the http.RoundTripper that puts the socket between the library and
-// the connection.
+// dialer is an http.RoundTripper for one handshake. It puts the socket between the
+// library and the connection.
 type dialer struct {
 	next    http.RoundTripper
 	timeout time.Duration
@@ -91,21 +92,21 @@ func (d *dialer) RoundTrip(r *http.Request) (*http.Response, error) {
 	body, ok := response.Body.(io.ReadWriteCloser)
 	if !ok || conn == nil {
 		response.Body.Close()
-		return nil, errors.New("the http.Client's Transport does not hand out the connection of an upgrade")
+		return nil, errors.New("the http.Client's Transport does not return the connection of an upgrade")
 	}
-	if err := checkAnswer(response.Header); err != nil {
+	if err := checkResponse(response.Header); err != nil {
 		response.Body.Close()
 		return nil, err
 	}
-	// The body has what the transport read ahead, the connection the deadlines.
+	// The body has what the transport has read ahead, and the connection has deadlines.
 	d.socket = &socket{client: true}
-	d.socket.stand(upgraded{conn, body}, nil, new(tcp.Buffers), d.timeout)
+	d.socket.attach(upgraded{conn, body}, nil, new(tcp.Buffers), d.timeout)
 	d.socket.deflates = deflates(response.Header)
 	response.Body = d.socket
 	return response, nil
 }
 
-// upgraded is a connection that is read through what has buffered it.
+// upgraded is a connection that is read and written through the body of its response.
 type upgraded struct {
 	net.Conn
 	body io.ReadWriteCloser

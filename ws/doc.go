@@ -1,61 +1,65 @@
-// Package ws upgrades HTTP requests to WebSockets (RFC 6455) that stay alive by
-// themselves, and streams a broadcast.Broadcaster over them.
+// Package ws upgrades HTTP requests to WebSockets (RFC 6455) that keep themselves
+// alive, and streams the messages of a broadcast.Broadcaster over them.
 //
-// [Handler] is an http.Handler that streams the topics of a Broadcaster, and
-// resumes where a client left off:
+// [Handler] is an http.Handler that streams the topics of a Broadcaster. A client that
+// reconnects resumes where it was cut:
 //
 //	mux.Handle("GET /ws", &ws.Handler{Broadcaster: &hub, Topics: []string{"prices"}})
 //
-// [Upgrade] gives a [Conn] to a handler of your own; [Dial] is the client's side.
+// [Client] follows a Handler from a Go program. [Upgrade] returns a [Conn] for a handler
+// of your own, and [Dial] one for a client.
 //
 // # On the wire
 //
-// A [Handler] sends text messages in JSON. First comes the state that a fresh client
-// begins with (Last and Snapshot of its Grant), as messages without an id, if there is
-// any; then where the stream begins, or a gap instead; then messages:
+// A [Handler] sends text messages in JSON. A client that does not resume first gets the
+// state of its Grant (Last and Snapshot), if there is any, as messages without an id.
+// Then comes the position at which the stream begins, or a gap, and then messages:
 //
 //	{"ready":"1f-29"}
 //	{"id":"1f-2a","topic":"prices","type":"tick","data":"{\"usd\":42}"}
 //
-// data is a string, as an EventSource's is; "encoding":"base64" says that it is
-// binary; type is left out where it is empty. Where messages may have been lost,
-// the stream says so before it goes on; topics are left out where it is all of
-// them. While nothing else is sent, the stream tells its position if that has
-// moved, by messages that are not for this client:
+// data is a string, as in an EventSource; with "encoding":"base64" it is binary. An empty
+// type is left out.
+//
+// A gap is sent where messages may have been lost, before those that follow it. If it
+// has no topics, it concerns all of them. When nothing else is sent for a while, the
+// stream sends its position if that has changed, because of messages that are not for
+// this client:
 //
 //	{"gap":"1f-2a","topics":["prices"]}
 //	{"position":"1f-31"}
 //
-// With heartbeat=1 in the query the position is told each [Options].PingInterval in
-// which nothing else went out, moved or not: a page sees no pings, and cannot tell a
-// quiet connection from a dead one.
+// With heartbeat=1 in the query, the position is sent after every
+// [Options].PingInterval in which nothing else was sent, even if it has not changed. The
+// script of a page needs that to detect a dead connection, since browsers do not show it
+// pings.
 //
-// A client whose Grant has a Change may ask for other topics: for the whole new set.
-// The answer has what it has from then on, and from which position; with a status where
-// that is not what it has asked for. It comes back with them when it reconnects, in
-// whatever way Handler.Grant finds them in a request.
+// A client may ask for other topics if its Grant has a Change. It sends the whole new
+// set. The answer has the topics that it gets from then on, the position from which it
+// gets them, and a status if they are not those that it has asked for. A client that
+// reconnects has to ask for them in its request, in the way that Handler.Grant expects.
 //
 //	{"topics":["prices","news"]}
 //	{"topics":["prices","news"],"position":"1f-31"}
 //
-// Only a message has a topic, so none can be taken for what the stream says
-// itself. A client's position is what the last of these named: it comes back
-// with it, on either transport, as the query parameter lastEventId (or as the
-// header Last-Event-ID, where it can set one).
+// Only messages have a topic, so that they differ from all else. The position of a client
+// is the newest id, ready, gap or position that it has read. It resumes with that, on
+// either transport, in the query parameter lastEventId or in the header Last-Event-ID.
 //
-// [Raw] sends Data alone, to clients that want no envelope; they cannot resume.
+// With [Raw] a Handler sends the Data of messages and nothing else. Its clients cannot
+// resume.
 //
 // # Keepalive
 //
-// A ping goes out every [Options].PingInterval in which nothing came in. A peer
-// that is silent from one ping to the next is cut; silence counts only while
-// something waits to read from it. Control frames are answered while a message is
-// being handled. On Linux a connection also ends once what was sent has been
-// waiting for an acknowledgement for PingInterval + WriteTimeout.
+// A ping is sent after every [Options].PingInterval in which nothing came in. A peer
+// that sends nothing from one ping to the next is cut. Its silence counts only while
+// something reads from the connection, as a Handler does: it answers control frames also
+// while Receive's function handles a message. On Linux a connection also ends when the
+// peer has not acknowledged what was sent for PingInterval + WriteTimeout.
 //
 // # Many connections
 //
-// With [Handler].Detach an idle connection is a goroutine and some 8 KB, a quarter
-// of what it takes otherwise. With [Options].Compression a message is deflated
-// once, however many clients get it.
+// With [Handler].Detach an idle connection takes a goroutine and some 8 KB, a quarter of
+// what it takes otherwise. With [Options].Compression a message is deflated once for all
+// clients.
 package ws

@@ -7,7 +7,7 @@ import (
 	"math/rand/v2"
 )
 
-// The opcodes of RFC 6455 section 5.2 that are written here.
+// The opcodes of the frames that we write (RFC 6455 section 5.2), and bits of a header.
 const (
 	opText   = 0x1
 	opBinary = 0x2
@@ -19,10 +19,12 @@ const (
 	maskBit = 0x80
 )
 
+// maxHeader is how many bytes the header of a frame has at most: opcode and length, the
+// extended length, and the masking key.
 const maxHeader = 2 + 8 + 4
 
-// appendFrame appends a whole message or control message in one frame; masked,
-// as a client has to (RFC 6455 section 5.3).
+// appendFrame appends a message or a control frame, in one frame. The frames of a
+// client are masked (RFC 6455 section 5.3).
 func appendFrame(b []byte, opcode byte, payload []byte, masked bool) []byte {
 	b = appendHeader(b, opcode, len(payload), masked)
 	start := len(b)
@@ -33,6 +35,7 @@ func appendFrame(b []byte, opcode byte, payload []byte, masked bool) []byte {
 	return b
 }
 
+// appendHeader appends the header of a frame, if masked with a random masking key.
 func appendHeader(b []byte, opcode byte, size int, masked bool) []byte {
 	var m byte
 	if masked {
@@ -55,7 +58,7 @@ func appendHeader(b []byte, opcode byte, size int, masked bool) []byte {
 	return b
 }
 
-// mask applies a masking key to p, eight bytes at a time.
+// mask applies a masking key to p, eight bytes at a time. Doing it twice undoes it.
 func mask(p []byte, key [4]byte) {
 	k := uint64(binary.LittleEndian.Uint32(key[:]))
 	k |= k << 32
@@ -69,69 +72,8 @@ func mask(p []byte, key [4]byte) {
 	}
 }
 
-var (
-	errMasked = errors.New("ws: a frame of the server's is masked")
-	errLength = errors.New("ws: a frame's length is not in its shortest form")
-)
-
-// framing follows frames as they go by to the library, in pieces of any size. It finds
-// what the library lets pass, and knows how much of a message has come.
-type framing struct {
-	header [2 + 8 + 4]byte
-	have   int8   // bytes of header
-	data   bool   // the frame is not of a control message
-	rest   uint64 // bytes of its payload that are still to come
-	passed uint64 // bytes of messages that have come, and were not taken yet
-	wrong  error  // what was found: nothing after it goes to the library
-}
-
-// follow takes note of what has come, and returns how much of it is before what is wrong.
-func (f *framing) follow(p []byte, client bool) int {
-	all := len(p)
-	for len(p) > 0 && f.wrong == nil {
-		if f.rest > 0 {
-			n := min(f.rest, uint64(len(p)))
-			f.rest -= n
-			p = p[n:]
-			if f.data {
-				f.passed += n
-			}
-			continue
-		}
-		f.header[f.have] = p[0]
-		f.have++
-		if f.have < 2 {
-			p = p[1:]
-			continue
-		}
-		if client && f.header[1]&maskBit != 0 {
-			f.wrong = errMasked // RFC 6455 section 5.1
-			break
-		}
-		size, need, least := uint64(f.header[1]&^maskBit), int8(2), uint64(0)
-		switch size {
-		case 126:
-			size, need, least = uint64(binary.BigEndian.Uint16(f.header[2:])), 4, 126
-		case 127:
-			size, need, least = binary.BigEndian.Uint64(f.header[2:]), 10, 1<<16
-		}
-		if f.have == need && size < least {
-			f.wrong = errLength // RFC 6455 section 5.2
-			break
-		}
-		p = p[1:]
-		if f.header[1]&maskBit != 0 {
-			need += 4
-		}
-		if f.have == need {
-			f.have, f.rest, f.data = 0, size, f.header[0]&0x8 == 0
-		}
-	}
-	return all - len(p)
-}
-
-// wholeControl reports whether a control frame has come to its end: its payload has
-// at most 125 bytes, so that its second byte tells where that is.
+// wholeControl reports whether frame has all bytes of a control frame. Its payload has at
+// most 125 bytes, so that the second byte of its header has the length.
 func wholeControl(frame []byte) bool {
 	if len(frame) < 2 {
 		return false
@@ -143,10 +85,10 @@ func wholeControl(frame []byte) bool {
 	return len(frame) >= size
 }
 
-var errNotClose = errors.New("ws: not one whole close frame")
+var errNotClose = errors.New("ws: the library has written something other than a close frame")
 
-// parseClose returns what a close frame carries, which is whole and not longer
-// than a control frame may be.
+// parseClose returns the code and reason of a close frame. The frame must be whole, and no
+// longer than a control frame may be.
 func parseClose(frame []byte) (*CloseError, error) {
 	if len(frame) < 2 || frame[0] != finBit|opClose {
 		return nil, errNotClose
@@ -171,11 +113,11 @@ func parseClose(frame []byte) (*CloseError, error) {
 	return &CloseError{StatusCode(binary.BigEndian.Uint16(payload)), string(payload[2:])}, nil
 }
 
-// appendClose appends a close frame.
+// appendClose appends a close frame, with the reason truncated to what fits.
 func appendClose(b []byte, why *CloseError, masked bool) []byte {
 	if why.Code == StatusNoStatusReceived {
 		return appendFrame(b, opClose, nil, masked)
 	}
 	payload := binary.BigEndian.AppendUint16(make([]byte, 0, 125), uint16(why.Code))
-	return appendFrame(b, opClose, append(payload, fit(why.Reason)...), masked)
+	return appendFrame(b, opClose, append(payload, truncate(why.Reason)...), masked)
 }

@@ -25,7 +25,7 @@ func BenchmarkFrame(b *testing.B) {
 	}
 }
 
-// TestFrameAllocs checks that a frame takes nothing beyond its own bytes.
+// Appending a frame allocates nothing but its bytes.
 func TestFrameAllocs(t *testing.T) {
 	payload, frame := make([]byte, 1000), make([]byte, 0, 1014)
 	for _, masked := range []bool{false, true} {

@@ -20,7 +20,7 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// FuzzFrame writes a frame and reads it back with a slower reader.
+// A frame reads back as it was written, with a slower reader.
 func FuzzFrame(f *testing.F) {
 	for _, size := range []int{0, 1, 7, 8, 9, 125, 126, 65535, 65536} {
 		f.Add(byte(fin|text), bytes.Repeat([]byte("x"), size), true)
@@ -59,7 +59,7 @@ func FuzzFrame(f *testing.F) {
 	})
 }
 
-// FuzzClose takes close frames apart, and puts them together again.
+// A close frame that parses is written back the same.
 func FuzzClose(f *testing.F) {
 	f.Add([]byte(unmasked(fin|clos, closing(1000, "bye"))))
 	f.Add([]byte(masked(fin|clos, closing(4999, "\xff"))))
@@ -85,9 +85,8 @@ func FuzzClose(f *testing.F) {
 	})
 }
 
-// FuzzServer sends a server any bytes behind the handshake. Whatever they are, it
-// answers in whole frames, unmasked, with nothing behind a close frame, and hangs
-// up.
+// Whatever bytes follow the handshake, a server answers in whole frames, unmasked, with
+// nothing after a close frame, and then ends the connection.
 func FuzzServer(f *testing.F) {
 	f.Add([]byte(masked(fin|text, "hello") + masked(fin|clos, closing(1000, ""))))
 	f.Add([]byte(masked(text, "hel") + masked(fin|ping, "now") + masked(fin|cont, "lo")))
@@ -137,7 +136,7 @@ func FuzzServer(f *testing.F) {
 				"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 			if err == nil {
 				_, _ = conn.Write(sent)
-				// Whatever has come before, this ends it; or it ends within a frame.
+				// This ends the connection unless the bytes before have, or end within a frame.
 				_, _ = io.WriteString(conn, masked(fin|clos, closing(1000, "")))
 				_, _ = io.WriteString(conn, strings.Repeat("\x00", 70_000))
 				conn.Close()
@@ -165,7 +164,7 @@ func FuzzServer(f *testing.F) {
 				t.Fatalf("after %q the frame %v", sent, frame)
 			}
 			if closed {
-				t.Fatalf("after %q %v behind a close frame", sent, frame)
+				t.Fatalf("after %q %v after a close frame", sent, frame)
 			}
 			closed = frame.first == fin|clos
 		}

@@ -6,30 +6,32 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fanfare-go/fanfare/internal/delivery"
 	"github.com/fanfare-go/fanfare/internal/guard"
+	"github.com/fanfare-go/fanfare/internal/ondemand"
 )
 
-// inbox reads what a Handler's client sends, and hands it to Receive's function,
-// one message after the other. It reads on while the function runs, so that
-// control frames are answered, but only so far ahead.
+// inbox reads what a Handler's client sends, and passes it to Receive's function, one
+// message after the other. It reads on while the function runs, so that control frames
+// are answered, but only as many bytes ahead as its budget allows.
 type inbox struct {
+	// Set before serve.
 	conn    *Conn
 	stream  *delivery.Stream
 	logger  *slog.Logger
-	receive func(MessageType, []byte) error
-	change  bool   // the client may ask for other topics
-	rate    *rate  // nil: no limit
-	most    int64  // bytes that wait at most
-	queue   *queue // made for the first message
+	receive func(MessageType, []byte) error // nil: the client may not send messages
+	change  bool                            // the client may ask for other topics
+	most    int64                           // bytes of messages that wait
 
-	mu      sync.Mutex    // guards what follows
-	failed  bool          // nothing more is handed over
-	running chan struct{} // closed when the goroutine that hands over has ended; nil without one
+	// Owned by the goroutine that reads.
+	rate     *rate     // nil: no limit
+	receiver *receiver // nil before the first message for receive
+
+	failed atomic.Bool // receive has returned an error, and gets no more messages
 }
 
 func newInbox(c *Conn, s *delivery.Stream, logger *slog.Logger, o Options) *inbox {
@@ -44,30 +46,32 @@ func newInbox(c *Conn, s *delivery.Stream, logger *slog.Logger, o Options) *inbo
 	return in
 }
 
-// serve reads until the connection has ended, and waits until nothing runs for it any
-// more.
+// serve reads until the connection has ended, and returns when the stream has ended and
+// receive has got what was read before.
 func (in *inbox) serve() {
 	in.read()
 	<-in.stream.Done()
-	in.wait()
+	if in.receiver != nil {
+		in.receiver.waiting.Wait()
+	}
 }
 
-// read reads until the connection has ended. Once the stream is to end it only
-// waits for that: it discards what comes.
+// read reads until the connection has ended, and then ends the stream. Once the stream
+// ends for another reason, it discards what comes.
 func (in *inbox) read() {
 	for {
 		typ, data, err := in.conn.Read(context.Background())
 		switch {
 		case err != nil:
-			in.stream.End(peer(in.conn, err))
+			in.stream.End(endOfReading(err))
 			return
-		case in.conn.closing.Load():
+		case in.conn.phase.load() != open:
 		case in.receive == nil && !in.change:
 			in.stream.End(refusal("no message is expected"))
 		case !in.rate.allows(time.Now()):
 			in.stream.End(refusal("too many messages"))
 		default:
-			in.take(received{typ: typ, data: data})
+			in.dispatch(received{typ: typ, data: data})
 		}
 	}
 }
@@ -76,8 +80,9 @@ func refusal(text string) delivery.Reason {
 	return delivery.Reason{Name: text, Code: int(StatusPolicyViolation), Text: text}
 }
 
-// take takes a message for what it is.
-func (in *inbox) take(r received) {
+// dispatch passes a message on to the stream if it asks for other topics, else to
+// receive.
+func (in *inbox) dispatch(r received) {
 	if in.change && r.typ == Text {
 		if topics, ok := parseTopics(r.data); ok {
 			in.stream.Change(topics)
@@ -88,137 +93,80 @@ func (in *inbox) take(r received) {
 		in.stream.End(refusal("no such message is expected"))
 		return
 	}
-	in.put(r)
+	if in.receiver == nil {
+		in.receiver = &receiver{inbox: in, budget: newBudget(in.most)}
+	}
+	began := time.Now()
+	if in.receiver.put(r) {
+		in.rate.forgive(time.Since(began)) // what the client has sent meanwhile is read at once
+	}
 }
 
-// parseTopics returns the topics that a client asks for. An object that has anything
-// else in it is none of ours.
+// parseTopics returns the topics that a client asks for. An object with any other field
+// is not such a request.
 func parseTopics(data []byte) (topics []string, ok bool) {
 	if !bytes.Contains(data, []byte(`"topics"`)) {
 		return nil, false
 	}
-	var asked struct {
+	var request struct {
 		Topics *[]string `json:"topics"`
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
-	if d.Decode(&asked) != nil || d.More() || asked.Topics == nil {
+	if d.Decode(&request) != nil || d.More() || request.Topics == nil {
 		return nil, false
 	}
-	return *asked.Topics, true
+	return *request.Topics, true
 }
 
-// put hands a message over, and waits for room if too much waits already.
-func (in *inbox) put(r received) {
-	if in.queue == nil {
-		in.queue = newQueue(in.most)
-	}
-	began := time.Now()
-	if in.queue.put(r, in.conn.ctx.Done()) {
-		in.rate.forgive(time.Since(began)) // what comes meanwhile is read in one go
-	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if in.running == nil {
-		in.running = make(chan struct{})
-		go in.run()
-	}
-}
-
-// run hands over what waits. It ends when nothing does, or with an error.
-func (in *inbox) run() {
-	for {
-		r, ok := in.next()
-		if !ok {
-			return
-		}
-		if err := guard.Call("Receive", func() error { return in.receive(r.typ, r.data) }); err != nil {
-			in.fail(err)
-		}
-		in.queue.letGo(r)
-	}
-}
-
-// next takes what is to be handed over, or ends the running where there is
-// nothing.
-func (in *inbox) next() (r received, ok bool) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	for r, ok = in.queue.take(); ok && in.failed; r, ok = in.queue.take() {
-		in.queue.letGo(r)
-	}
-	if !ok {
-		close(in.running)
-		in.running = nil
-	}
-	return r, ok
-}
-
-// fail ends the stream with an error of Receive. Nothing more is handed over.
+// fail ends the stream with an error of receive, which gets no more messages.
 func (in *inbox) fail(err error) {
-	why := reason(err)
-	refused := false
+	in.failed.Store(true)
+	why := endOfReceive(err)
 	if why == delivery.Fault {
+		phase := in.conn.phase.load()
+		_, isPanic := errors.AsType[*guard.PanicError](err)
+		gone := !isPanic && (phase == refusing || phase == dead)
 		level := slog.LevelError
-		if _, isPanic := errors.AsType[*guard.PanicError](err); !isPanic && (in.conn.ctx.Err() != nil || in.conn.refused.Load()) {
-			level = slog.LevelDebug // it wanted to answer a client that has left, or is refused
-			refused = in.conn.refused.Load()
+		if gone {
+			level = slog.LevelDebug // receive could not answer a client that has left, or is refused
 		}
 		in.logger.Log(context.Background(), level, "ws: Handler.Receive", "error", err)
+		if gone {
+			return // read ends the stream, with the reason for which the connection has ended
+		}
 	}
-	in.mu.Lock()
-	in.failed = true
-	in.mu.Unlock()
-	if refused {
-		return // who reads ends the stream, with the reason that the client is told
-	}
-	in.conn.closing.Store(true)
+	in.conn.phase.to(ending)
 	in.stream.End(why)
 }
 
-// wait waits until what had come has been handed over.
-func (in *inbox) wait() {
-	in.mu.Lock()
-	running := in.running
-	in.mu.Unlock()
-	if running != nil {
-		<-running
-	}
+// receiver calls receive for the messages of one client, in a goroutine that exists
+// only while messages wait.
+type receiver struct {
+	inbox   *inbox
+	budget  *budget
+	queue   ondemand.Queue[received]
+	waiting sync.WaitGroup // for the messages in the queue, and the one that receive has
 }
 
-// rate is a bucket of as many messages as a second may have.
-type rate struct {
-	perSecond float64
-	left      float64
-	forgiven  float64 // allowed on top
-	at        time.Time
+// put appends a message, and waits until the budget allows it. It reports whether it
+// had to wait.
+func (q *receiver) put(r received) (waited bool) {
+	waited = q.budget.acquire(r.size(), q.inbox.conn.ctx.Done())
+	q.waiting.Add(1)
+	q.queue.Put(r, 1, q)
+	return waited
 }
 
-// forgive lets the messages come at once of a time in which nothing was read.
-func (r *rate) forgive(d time.Duration) {
-	if r != nil {
-		r.forgiven += d.Seconds() * r.perSecond
+// Work implements [ondemand.Worker].
+func (q *receiver) Work() {
+	for r, ok := q.queue.Take(); ok; r, ok = q.queue.Take() {
+		if !q.inbox.failed.Load() {
+			if err := guard.Call("Receive", func() error { return q.inbox.receive(r.typ, r.data) }); err != nil {
+				q.inbox.fail(err)
+			}
+		}
+		q.budget.release(r.size())
+		q.waiting.Done()
 	}
-}
-
-func (r *rate) allows(now time.Time) bool {
-	if r == nil {
-		return true
-	}
-	most := math.Max(1, r.perSecond)
-	if r.at.IsZero() {
-		r.left = most
-	} else {
-		r.left = min(most, r.left+now.Sub(r.at).Seconds()*r.perSecond)
-	}
-	r.at = now
-	switch {
-	case r.left >= 1:
-		r.left--
-	case r.forgiven >= 1:
-		r.forgiven--
-	default:
-		return false
-	}
-	return true
 }

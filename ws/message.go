@@ -12,22 +12,21 @@ var (
 	errTooBig  = errors.New("a message that is too big")
 )
 
-// readMessage reads to the end of a message of at most limit bytes, if that is not
-// negative. Text is checked as it comes, so that a message fails at its first wrong
-// byte (RFC 6455 section 8.1), however slowly it comes; where messages may be
-// deflated, after 4 KiB or a frame.
+// readMessage reads a message to its end. Text is checked as it arrives, so that a
+// message fails at its first wrong byte (RFC 6455 section 8.1) however slowly the rest
+// comes; if messages may be deflated, after each 4 KiB and each frame.
 func (c *Conn) readMessage(r io.Reader, typ MessageType) ([]byte, error) {
 	b := make([]byte, 0, 512)
 	for checked := 0; ; {
-		room := c.socket.room()
-		if typ == Binary { // there is nothing to find out but that it is too big
-			room = cap(b)
+		request := c.socket.available()
+		if typ == Binary { // nothing can be wrong with it but its size
+			request = cap(b)
 			if c.limit >= 0 {
-				room = int(min(int64(room), c.limit-int64(len(b)))) + 1
+				request = int(min(int64(request), c.limit-int64(len(b)))) + 1
 			}
 		}
-		n, err := r.Read(b[len(b):min(cap(b), len(b)+room)])
-		c.socket.took(n)
+		n, err := r.Read(b[len(b):min(cap(b), len(b)+request)])
+		c.socket.consumed(n)
 		b = b[:len(b)+n]
 		if c.limit >= 0 && int64(len(b)) > c.limit {
 			return nil, errTooBig
@@ -35,7 +34,7 @@ func (c *Conn) readMessage(r io.Reader, typ MessageType) ([]byte, error) {
 		if typ == Text {
 			whole := len(b)
 			if err != io.EOF {
-				whole -= begun(b)
+				whole -= incompleteRune(b)
 			}
 			if !utf8.Valid(b[checked:whole]) {
 				return nil, errNotUTF8
@@ -53,9 +52,9 @@ func (c *Conn) readMessage(r io.Reader, typ MessageType) ([]byte, error) {
 	}
 }
 
-// begun returns how many bytes at the end of a text are the beginning of a rune whose
-// rest is still to come.
-func begun(text []byte) int {
+// incompleteRune returns how many bytes at the end of a text are the beginning of a rune
+// that is not complete.
+func incompleteRune(text []byte) int {
 	for n := 1; n < utf8.UTFMax && n <= len(text); n++ {
 		if last := text[len(text)-n:]; utf8.RuneStart(last[0]) {
 			if utf8.FullRune(last) {

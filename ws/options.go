@@ -5,54 +5,54 @@ import (
 	"time"
 )
 
-// Options are what a WebSocket is allowed. A negative limit or duration turns off
-// what it is for.
+// Options are the limits of a WebSocket, and what its handshake offers. The zero
+// Options are good defaults. A negative limit or duration turns off what the field is
+// for.
 type Options struct {
-	// Subprotocols are those that the server speaks, in order of preference. The
-	// first that the client offers is chosen.
+	// Subprotocols are those that the server speaks, in order of preference: the first
+	// that the client offers is chosen. If empty, none is.
 	Subprotocols []string
 
-	// CheckOrigin refuses a browser's page that may not connect, by an error. If
-	// nil, whoever a middleware.Origins has passed may; without one, a page of the
-	// same host, and what is no browser: whoever sends neither Origin nor a
-	// Sec-Fetch-Site that is foreign.
+	// CheckOrigin decides whether the page that opens a connection may do so (RFC 6455
+	// section 10.2): an error refuses the request with 403. If nil, a request passes
+	// that a middleware.Origins has let pass. Without one it has to come from a page of
+	// the same host, or from a client that is not a browser: one that sends neither
+	// Origin nor a Sec-Fetch-Site of another site.
 	CheckOrigin func(*http.Request) error
 
-	// MaxMessage is how many bytes a message from the peer may have. A larger
-	// one closes the connection with 1009. If zero, 32 KiB.
+	// MaxMessage is how many bytes a message from the peer may have. A larger one
+	// closes the connection with 1009. If zero, 32 KiB; if negative, there is no limit.
 	MaxMessage int64
 
-	// MessageRate is how many messages a second a client of a Handler may send,
-	// in bursts of as many. One more closes the connection with 1008. If zero,
-	// there is no limit.
+	// MessageRate is how many messages per second a client of a Handler may send, in
+	// bursts of as many. One more closes the connection with 1008. If zero or negative,
+	// there is no limit. Upgrade and Dial do not use it.
 	MessageRate float64
 
-	// Compression offers permessage-deflate (RFC 7692), without context takeover: a
-	// message of 512 bytes or more goes out deflated where that makes it smaller. A
-	// Handler deflates a message once for all its clients. MaxMessage counts what a
-	// message inflates to.
+	// Compression agrees to permessage-deflate (RFC 7692), without context takeover.
+	// Messages of 512 bytes or more are sent deflated if that makes them smaller; a
+	// Handler deflates a message once for all its clients. MaxMessage counts the bytes
+	// that a message inflates to.
 	//
-	// Do not compress what mixes secrets with what a client can choose (CRIME), nor
-	// what is compressed already.
+	// Do not compress messages that mix secrets with text that a client can choose (the
+	// CRIME attack), nor what is compressed already.
 	Compression bool
 
-	// PingInterval is after how long a ping goes out if nothing came in. A peer
-	// that is silent from one ping to the next is cut. If zero, 30 s.
+	// PingInterval is how long nothing may come in before a ping is sent. A peer that
+	// sends nothing from one ping to the next is cut. If zero, 30 s; if negative, no
+	// pings are sent, and a silent peer is not noticed.
 	PingInterval time.Duration
 
-	// WriteTimeout is how long the peer may take to accept one write before it
-	// is cut. Each write has between half of it and all of it; it is of at most 64
-	// KiB, and what is larger has several. It also bounds how long a Close may
-	// take. If zero, 10 s; if it is turned off, a Close still takes 10 s at
-	// most.
+	// WriteTimeout is how long the peer may take to accept one write before it is cut.
+	// Each write gets between half of it and all of it. A write has at most 64 KiB;
+	// larger messages take several. It also bounds a Close. If zero, 10 s; if negative,
+	// writes have no deadline, and a Close has 10 s.
 	WriteTimeout time.Duration
 
-	// MaxAge is how long a connection lives at most, so that clients move on to
-	// newer servers in time. It is closed with 1012 after 80 to 100 % of it, at
-	// random. If zero, there is no limit.
+	// MaxAge is the longest time for which a connection lives, so that clients move on
+	// to newer servers. It is closed with 1012 after 80 to 100 % of that, at random. If
+	// zero or negative, there is no limit.
 	MaxAge time.Duration
-
-	deflater *deflater // a Handler's, for all its connections; may be nil
 }
 
 const (
@@ -61,27 +61,24 @@ const (
 	defaultWriteTimeout = 10 * time.Second
 )
 
-// withDefaults returns options in which 0 means off, but for MaxMessage, where
-// it is negative.
+// withDefaults returns options in which zero means off, except for MaxMessage, where -1
+// does.
 func (o Options) withDefaults() Options {
 	if o.MaxMessage == 0 {
 		o.MaxMessage = defaultMaxMessage
 	}
 	o.MaxMessage = max(o.MaxMessage, -1)
 	o.MessageRate = max(o.MessageRate, 0)
-	o.PingInterval = or(o.PingInterval, defaultPingInterval)
-	o.WriteTimeout = or(o.WriteTimeout, defaultWriteTimeout)
-	o.MaxAge = or(o.MaxAge, 0)
+	o.PingInterval = durationOr(o.PingInterval, defaultPingInterval)
+	o.WriteTimeout = durationOr(o.WriteTimeout, defaultWriteTimeout)
+	o.MaxAge = durationOr(o.MaxAge, 0)
 	return o
 }
 
-// or returns d, the default if it is zero, or 0 if it is turned off.
-func or(d, preset time.Duration) time.Duration {
-	switch {
-	case d == 0:
+// durationOr returns d, the preset if d is zero, or 0 if it is negative.
+func durationOr(d, preset time.Duration) time.Duration {
+	if d == 0 {
 		return preset
-	case d < 0:
-		return 0
 	}
-	return d
+	return max(d, 0)
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// network is a server in memory, in a synctest bubble.
+// network is a server in memory, in a synctest bubble, and clients of it.
 type network struct {
 	t        *testing.T
 	listener *memnet.Listener
@@ -30,7 +30,7 @@ type network struct {
 	client   *http.Client
 }
 
-// serve runs test with a server of h, in a bubble of its own.
+// serve runs test in a bubble of its own, with a server whose handler is h.
 func serve(t *testing.T, h http.Handler, test func(t *testing.T, n *network)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -54,17 +54,17 @@ func (n *network) dial(target string, o ws.Options) *ws.Conn {
 	return c
 }
 
-// peer is a client that says exactly what it is told to, byte for byte.
+// peer is a client, or a server, that sends exactly the bytes it is given.
 type peer struct {
 	t *testing.T
 	net.Conn
 	r      *bufio.Reader
-	masked bool // what it reads: it is a server, and what it sends is not
+	masked bool // the frames that it reads: it is a server, and does not mask its own
 }
 
 func newPeer(t *testing.T, conn net.Conn) *peer { return &peer{t, conn, bufio.NewReader(conn), false} }
 
-// raw connects a peer, whose handshake is done; more goes out right behind it.
+// raw connects a peer that has completed its handshake; more is sent with the request.
 func (n *network) raw(target, more string) *peer {
 	n.t.Helper()
 	conn, err := n.listener.DialContext(n.t.Context(), "", "")
@@ -86,7 +86,7 @@ func (p *peer) write(s string) {
 	require.NoError(p.t, err)
 }
 
-// frame is a frame as it is on the wire.
+// frame is a frame on the wire, unmasked.
 type frame struct {
 	first   byte // FIN, RSV and opcode
 	payload string
@@ -103,10 +103,10 @@ const (
 	pong  = 0xa
 	cont  = 0x0
 	rsv1  = 0x40
-	limit = 2 * time.Minute // of waiting for a frame, in fake time
+	limit = 2 * time.Minute // on waiting for a frame, in fake time
 )
 
-// masked is a frame as a client has to send it.
+// masked returns a frame of a client.
 func masked(first byte, payload string) string {
 	b := []byte(payload)
 	key := []byte{1, 2, 3, 4}
@@ -114,11 +114,12 @@ func masked(first byte, payload string) string {
 	return header(first, 0x80, len(b)) + string(key) + string(b)
 }
 
+// unmasked returns a frame of a server.
 func unmasked(first byte, payload string) string {
 	return header(first, 0, len(payload)) + payload
 }
 
-// mask does what RFC 6455 section 5.3 says, fast enough for 16 MiB.
+// mask is RFC 6455 section 5.3, fast enough for 16 MiB.
 func mask(b, key []byte) {
 	const many = 1024
 	for key = bytes.Repeat(key, many/len(key)); len(b) > 0; b = b[min(len(b), many):] {
@@ -139,14 +140,15 @@ func header(first, mask byte, size int) string {
 	return string(b)
 }
 
-// closing is a close frame's payload.
+// closing returns the payload of a close frame.
 func closing(code ws.StatusCode, reason string) string {
 	return string(binary.BigEndian.AppendUint16(nil, uint16(code))) + reason
 }
 
 var errMask = errors.New("a server masks its frames, or a client does not")
 
-// readFrame reads a frame, which has to be masked or must not be.
+// readFrame reads a frame. It is an error if the frame is masked and should not be, or
+// the other way round.
 func readFrame(r *bufio.Reader, masked bool) (f frame, err error) {
 	var h [2]byte
 	if _, err := io.ReadFull(r, h[:]); err != nil {
@@ -181,7 +183,7 @@ func readFrame(r *bufio.Reader, masked bool) (f frame, err error) {
 	return frame{h[0], string(payload)}, err
 }
 
-// next returns the next frame.
+// next reads the next frame.
 func (p *peer) next() frame {
 	p.t.Helper()
 	p.SetReadDeadline(time.Now().Add(limit))
@@ -190,28 +192,28 @@ func (p *peer) next() frame {
 	return f
 }
 
-// says wants text messages, one after the other.
-func (p *peer) says(want ...string) {
+// receives reads frames, which must be these text messages.
+func (p *peer) receives(want ...string) {
 	p.t.Helper()
 	for _, w := range want {
 		require.Equal(p.t, frame{fin | text, w}, p.next())
 	}
 }
 
-// closes wants a close frame, and the end of the connection when it has been
-// answered.
+// closes reads a close frame with this code, answers it, and then requires the end of
+// the connection.
 func (p *peer) closes(code ws.StatusCode) (reason string) {
 	p.t.Helper()
 	f := p.next()
 	require.Equal(p.t, byte(fin|clos), f.first, "%v", f)
 	require.GreaterOrEqual(p.t, len(f.payload), 2)
 	require.Equal(p.t, code, ws.StatusCode(binary.BigEndian.Uint16([]byte(f.payload))), "%q", f.payload)
-	io.WriteString(p.Conn, masked(fin|clos, f.payload[:2])) // the server may have gone
+	io.WriteString(p.Conn, masked(fin|clos, f.payload[:2])) // an error if the server did not wait
 	p.ends()
 	return f.payload[2:]
 }
 
-// ends wants the end of the connection, with nothing before it.
+// ends requires the end of the connection, with nothing before it.
 func (p *peer) ends() {
 	p.t.Helper()
 	p.SetReadDeadline(time.Now().Add(limit))
@@ -220,7 +222,7 @@ func (p *peer) ends() {
 	require.Empty(p.t, string(b))
 }
 
-// silent wants nothing to come for a while.
+// silent requires that nothing comes for a while.
 func (p *peer) silent(d time.Duration) {
 	p.t.Helper()
 	p.SetReadDeadline(time.Now().Add(d))

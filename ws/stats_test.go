@@ -13,7 +13,7 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// TestStats is TestStats of package sse, for what differs.
+// The figures of a WebSocket stream.
 func TestStats(t *testing.T) {
 	for _, detach := range []bool{false, true} {
 		hub := &broadcast.Hub{}
@@ -21,11 +21,11 @@ func TestStats(t *testing.T) {
 		serve(t, h, func(t *testing.T, n *network) {
 			first, second := n.raw("/", ""), n.raw("/?lastEventId="+position(t, hub), "")
 			ready := `{"ready":"` + position(t, hub) + `"}`
-			first.says(ready)
-			second.says(ready)
+			first.receives(ready)
+			second.receives(ready)
 			id := say(t, hub, "a", "hello")
-			first.says(message(id, "a", "hello"))
-			second.says(message(id, "a", "hello"))
+			first.receives(message(id, "a", "hello"))
+			second.receives(message(id, "a", "hello"))
 			synctest.Wait()
 			require.Equal(t, fanfare.StreamStats{
 				Open: 2, Opened: 2, Resumed: 1, Messages: 2,
@@ -48,8 +48,8 @@ func TestStats(t *testing.T) {
 	}
 }
 
-// TestStatsOfRefusedClients has clients that are ended for what they send, or do not.
-func TestStatsOfRefusedClients(t *testing.T) {
+// Or that it is silent.
+func TestStatsNameWhatAClientIsRefusedFor(t *testing.T) {
 	hub := &broadcast.Hub{}
 	h := &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Options: ws.Options{MaxMessage: 10}, Logger: silent}
 	serve(t, h, func(t *testing.T, n *network) {
@@ -64,7 +64,7 @@ func TestStatsOfRefusedClients(t *testing.T) {
 			p.closes(code)
 		}
 		p := n.raw("/", "")
-		go io.Copy(io.Discard, p.Conn) // and says nothing
+		go io.Copy(io.Discard, p.Conn) // and does not write
 		time.Sleep(2 * time.Minute)
 		require.Equal(t, map[string]uint64{"too big": 1, "not UTF-8": 1, "not the protocol": 1, "peer silent": 1}, h.Stats().Ended)
 	})

@@ -8,41 +8,40 @@ import (
 	"github.com/fanfare-go/fanfare/internal/status"
 )
 
-// StatusCode says why a WebSocket was closed (RFC 6455 section 7.4).
+// StatusCode is the status code of a close frame (RFC 6455 section 7.4).
 type StatusCode int
 
-// The codes of the IANA registry. 1004 is reserved and has no name. 3000 to 3999
-// are registered by libraries and applications, 4000 to 4999 are free for private
-// use.
+// The codes of the IANA registry. 1004 is reserved and has no name. Libraries and
+// applications register 3000 to 3999; 4000 to 4999 are for private use.
 const (
-	StatusNormalClosure           StatusCode = 1000 // all is done
+	StatusNormalClosure           StatusCode = 1000 // the purpose is fulfilled
 	StatusGoingAway               StatusCode = 1001 // a server goes down, or a browser leaves the page
 	StatusProtocolError           StatusCode = 1002 // what came is not the WebSocket protocol
-	StatusUnsupportedData         StatusCode = 1003 // text where only binary is taken, or the other way
+	StatusUnsupportedData         StatusCode = 1003 // a type of message that is not accepted
 	StatusNoStatusReceived        StatusCode = 1005 // never sent: the close frame had none
 	StatusAbnormalClosure         StatusCode = 1006 // never sent: there was no close frame
 	StatusInvalidFramePayloadData StatusCode = 1007 // text that is not UTF-8
-	StatusPolicyViolation         StatusCode = 1008 // what came is not wanted, and nothing else fits
-	StatusMessageTooBig           StatusCode = 1009 // more than the receiver takes
+	StatusPolicyViolation         StatusCode = 1008 // a message violates a policy, and no other code fits
+	StatusMessageTooBig           StatusCode = 1009 // a message is larger than the receiver accepts
 	StatusMandatoryExtension      StatusCode = 1010 // sent by clients: the server lacks an extension
 	StatusInternalError           StatusCode = 1011 // the server failed
-	StatusServiceRestart          StatusCode = 1012 // come back, soon
-	StatusTryAgainLater           StatusCode = 1013 // come back, not too soon
-	StatusBadGateway              StatusCode = 1014 // sent by proxies: what the server answered is invalid
+	StatusServiceRestart          StatusCode = 1012 // connect again, soon
+	StatusTryAgainLater           StatusCode = 1013 // connect again, but not too soon
+	StatusBadGateway              StatusCode = 1014 // sent by proxies: the response of the upstream server is invalid
 	StatusTLSHandshake            StatusCode = 1015 // never sent: TLS failed
 	StatusUnauthorized            StatusCode = 3000 // credentials are missing, or have expired
-	StatusForbidden               StatusCode = 3003 // the client may not have this
+	StatusForbidden               StatusCode = 3003 // the client is not allowed to do this
 	StatusTimeout                 StatusCode = 3008 // the peer took too long
 )
 
 // sendable reports whether a close frame may carry the code.
 func (c StatusCode) sendable() bool { return status.Sendable(int(c)) }
 
-// CloseError is how a WebSocket ended: with the status that the peer sent, or
-// that it was sent for what it did. StatusNoStatusReceived stands for a close
-// frame without one.
+// CloseError is why a WebSocket was closed: the peer sent a close frame, or was sent one
+// for a message that is not allowed. Code is StatusNoStatusReceived if the peer's close
+// frame has no code.
 type CloseError struct {
-	Code   StatusCode // as the close frame has it
+	Code   StatusCode // of the close frame
 	Reason string     // UTF-8, at most 123 bytes on the wire
 }
 
@@ -53,7 +52,7 @@ func (e *CloseError) Error() string {
 	return fmt.Sprintf("ws: closed with status %d: %s", e.Code, e.Reason)
 }
 
-// CloseStatus returns the code of the [CloseError] in err, -1 if there is none.
+// CloseStatus returns the Code of the [CloseError] in err, or -1 if there is none.
 func CloseStatus(err error) StatusCode {
 	if closed, ok := errors.AsType[*CloseError](err); ok {
 		return closed.Code
@@ -61,10 +60,12 @@ func CloseStatus(err error) StatusCode {
 	return -1
 }
 
-const maxReason = 125 - 2 // what a control frame can hold beside the code
+// maxReason is how many bytes of a control frame's payload are left beside the code (RFC
+// 6455 section 5.5).
+const maxReason = 125 - 2
 
-// fit cuts a reason to what a close frame can hold, between two runes.
-func fit(reason string) string {
+// truncate cuts a reason to maxReason bytes, between two runes.
+func truncate(reason string) string {
 	if len(reason) <= maxReason {
 		return reason
 	}

@@ -18,9 +18,19 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
+// ask is the frame of a client that asks for other topics.
 func ask(topics string) string { return masked(fin|text, `{"topics":[`+topics+`]}`) }
 
-func TestOtherTopics(t *testing.T) {
+// snapshot returns the Snapshot of a Grant with one message.
+func snapshot(topic string) func(context.Context) ([]broadcast.Message, error) {
+	return func(context.Context) ([]broadcast.Message, error) {
+		return []broadcast.Message{{Topic: topic, Data: []byte("state of " + topic)}}, nil
+	}
+}
+
+// A client that asks for other topics gets them from the position in the answer on.
+// What Change refuses changes nothing.
+func TestChange(t *testing.T) {
 	hub := &broadcast.Hub{}
 	log := &logbook{}
 	var changes [][]string
@@ -42,15 +52,15 @@ func TestOtherTopics(t *testing.T) {
 	serve(t, h, func(t *testing.T, n *network) {
 		begin := position(t, hub)
 		p := n.raw("/", "")
-		p.says(`{"ready":"` + begin + `"}`)
-		say(t, hub, "b", "before it was asked for")
+		p.receives(`{"ready":"` + begin + `"}`)
+		say(t, hub, "b", "published before the client asks for b")
 		one := say(t, hub, "a", "one")
-		p.says(message(one, "a", "one"))
+		p.receives(message(one, "a", "one"))
 		p.write(ask(`"b", "c"`))
-		p.says(`{"topics":["b","c"],"position":"` + one + `"}`)
+		p.receives(`{"topics":["b","c"],"position":"` + one + `"}`)
 		say(t, hub, "a", "no longer")
 		two, three := say(t, hub, "b", "two"), say(t, hub, "c", "three")
-		p.says(message(two, "b", "two"), message(three, "c", "three"))
+		p.receives(message(two, "b", "two"), message(three, "c", "three"))
 		say(t, hub, "b", "left out")
 		synctest.Wait()
 
@@ -58,28 +68,28 @@ func TestOtherTopics(t *testing.T) {
 		here := position(t, hub)
 		for topics, status := range map[string]string{`"secret"`: "403", `"panic"`: "500", `"nothing"`: "500", ``: "400", `"a\nb"`: "400"} {
 			p.write(ask(topics))
-			p.says(`{"topics":["b","c"],"position":"` + here + `","status":` + status + `}`)
+			p.receives(`{"topics":["b","c"],"position":"` + here + `","status":` + status + `}`)
 		}
 		four := say(t, hub, "c", "four")
-		p.says(message(four, "c", "four"))
+		p.receives(message(four, "c", "four"))
 		require.Len(t, changes, 6)
 		require.Equal(t, 3, log.count("refused other topics")-2, "two of them are faults")
 		require.NotContains(t, log.text.String(), "token")
 
-		// The client comes back with the position that it was told last.
+		// The client resumes with the newest ID that it has read.
 		p.Close()
 		synctest.Wait()
 		require.Zero(t, hub.Stats().Subscriptions)
 		five := say(t, hub, "a", "five")
 		p = n.raw("/?lastEventId="+four, "")
-		p.says(`{"ready":"`+four+`"}`, message(five, "a", "five"))
+		p.receives(`{"ready":"`+four+`"}`, message(five, "a", "five"))
 		p.Close()
 	})
 }
 
-// TestOtherTopicsInTheMiddle asks while messages rush by: each answer holds from where it
-// says.
-func TestOtherTopicsInTheMiddle(t *testing.T) {
+// A client that asks for other topics while messages arrive gets exactly the messages
+// between the positions of the answers.
+func TestChangeLosesNothing(t *testing.T) {
 	hub := &broadcast.Hub{Keep: 4096}
 	change := func(topics []string) (*fanfare.Grant, error) { return &fanfare.Grant{Topics: topics}, nil }
 	h := &ws.Handler{Broadcaster: hub, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) {
@@ -109,12 +119,12 @@ func TestOtherTopicsInTheMiddle(t *testing.T) {
 				}
 			}
 		})
-		type heard struct {
+		type part struct {
 			topics []string
 			from   uint64
 			got    []uint64
 		}
-		parts := []heard{{topics: []string{"a"}}}
+		parts := []part{{topics: []string{"a"}}}
 		sets := [][]string{{"b"}, {"a", "b"}, {"a"}}
 		var end broadcast.ID
 		for asked := 0; ; {
@@ -136,7 +146,7 @@ func TestOtherTopicsInTheMiddle(t *testing.T) {
 			last := &parts[len(parts)-1]
 			switch {
 			case m.Topics != nil:
-				parts = append(parts, heard{topics: m.Topics, from: m.Position.Seq()})
+				parts = append(parts, part{topics: m.Topics, from: m.Position.Seq()})
 			case !m.ID.IsZero():
 				last.got = append(last.got, m.ID.Seq())
 			}
@@ -164,8 +174,8 @@ func TestOtherTopicsInTheMiddle(t *testing.T) {
 	})
 }
 
-// TestOtherTopicsAndReceive has messages of an application's own that look alike.
-func TestOtherTopicsAndReceive(t *testing.T) {
+// Messages that only look like a request for other topics are for Receive.
+func TestReceiveGetsWhatDoesNotAskForTopics(t *testing.T) {
 	hub := &broadcast.Hub{}
 	received := make(chan string, 10)
 	grant := &fanfare.Grant{Topics: []string{"a"}}
@@ -187,7 +197,7 @@ func TestOtherTopicsAndReceive(t *testing.T) {
 			require.Equal(t, own, <-received)
 		}
 		require.NoError(t, c.Write(t.Context(), ws.Binary, []byte(`{"topics":["b"]}`)))
-		require.Equal(t, `{"topics":["b"]}`, <-received, "binary is none of ours")
+		require.Equal(t, `{"topics":["b"]}`, <-received, "a binary message never asks for topics")
 		require.NoError(t, c.Write(t.Context(), ws.Text, []byte(" {\n\"topics\" : [\"b\"] } ")))
 		for {
 			_, data, err := c.Read(t.Context())
@@ -200,8 +210,8 @@ func TestOtherTopicsAndReceive(t *testing.T) {
 	})
 }
 
-// TestOtherTopicsBeginWithState gets a Snapshot of what is new, before the answer.
-func TestOtherTopicsBeginWithState(t *testing.T) {
+// The Snapshot of the new Grant comes before the answer.
+func TestChangeSendsTheStateOfNewTopics(t *testing.T) {
 	hub := &broadcast.Hub{}
 	grant := &fanfare.Grant{Topics: []string{"a"}}
 	grant.Change = func(topics []string) (*fanfare.Grant, error) {
@@ -211,33 +221,11 @@ func TestOtherTopicsBeginWithState(t *testing.T) {
 	serve(t, h, func(t *testing.T, n *network) {
 		p := n.raw("/", "")
 		here := position(t, hub)
-		p.says(`{"ready":"` + here + `"}`)
+		p.receives(`{"ready":"` + here + `"}`)
 		p.write(ask(`"b"`))
-		p.says(`{"topic":"b","data":"state of b"}`, `{"topics":["b"],"position":"`+here+`"}`)
+		p.receives(`{"topic":"b","data":"state of b"}`, `{"topics":["b"],"position":"`+here+`"}`)
 		p.write(ask(`"` + strings.Repeat("x", 256) + `"`))
-		p.says(`{"topics":["b"],"position":"` + here + `","status":400}`)
+		p.receives(`{"topics":["b"],"position":"` + here + `","status":400}`)
 		p.Close()
 	})
-}
-
-// TestHeartbeatThatAPageSees tells the position with each ping to who asks.
-func TestHeartbeatThatAPageSees(t *testing.T) {
-	hub := &broadcast.Hub{}
-	serve(t, &ws.Handler{Broadcaster: hub, Topics: []string{"a"}}, func(t *testing.T, n *network) {
-		c := n.dial("/?heartbeat=1", ws.Options{})
-		began := time.Now()
-		for _, want := range []string{`{"ready":"`, `{"position":"`, `{"position":"`} {
-			_, data, err := c.Read(t.Context())
-			require.NoError(t, err)
-			require.Equal(t, want+position(t, hub)+`"}`, string(data))
-		}
-		require.Equal(t, time.Minute, time.Since(began))
-		require.NoError(t, c.CloseNow())
-	})
-}
-
-func snapshot(topic string) func(context.Context) ([]broadcast.Message, error) {
-	return func(context.Context) ([]broadcast.Message, error) {
-		return []broadcast.Message{{Topic: topic, Data: []byte("state of " + topic)}}, nil
-	}
 }

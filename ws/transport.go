@@ -28,8 +28,7 @@ func (t *transport) Check(w, server http.ResponseWriter, r *http.Request) (deliv
 // Begin upgrades the connection, starts the stream, and reads what the client sends.
 func (t *transport) Begin(server http.ResponseWriter, r *http.Request, o *delivery.Opening) error {
 	logger := cmp.Or(t.Logger, slog.Default())
-	t.options.deflater = &t.deflater
-	c, err := accept(o.Context(), server, r, &t.buffers, t.options)
+	c, err := accept(o.Context(), server, r, &t.buffers, &t.deflater, t.options)
 	if err != nil { // the client has been answered
 		logger.Error("ws: the handshake failed", "path", r.URL.Path, "error", err)
 		return nil
@@ -44,7 +43,7 @@ func (t *transport) Begin(server http.ResponseWriter, r *http.Request, o *delive
 			return nil
 		})
 	}
-	o.Start(&connection{c}, nil, t.options.PingInterval, t.options.MaxAge)
+	o.Start(&streamConn{c}, nil, t.options.PingInterval, t.options.MaxAge)
 	if err != nil {
 		in.fail(err)
 	}

@@ -21,19 +21,19 @@ import (
 	"github.com/fanfare-go/fanfare/internal/wrappers"
 )
 
-// ErrCannotHijack says that a request cannot be upgraded because no Hijack can be
-// reached through the http.ResponseWriter.
+// ErrCannotHijack is why a request cannot be upgraded if neither the
+// http.ResponseWriter nor what it wraps (by Unwrap) is an http.Hijacker.
 var ErrCannotHijack = errors.New("ws: the http.ResponseWriter cannot be hijacked")
 
-// errProbed is what a handler gets whose request wstest.Diagnose has made.
+// errProbed is what Upgrade returns for a request of wstest.Diagnose.
 var errProbed = errors.New("ws: the request was a probe, which has been answered")
 
-// HandshakeError is why no WebSocket came about: with the HTTP status that the
-// client was answered with, or that the server answered with.
+// HandshakeError is why a handshake failed. [Upgrade] returns it for a request that it
+// has refused, [Dial] for a response that is not an upgrade.
 type HandshakeError struct {
 	Status     int           // of the HTTP response
-	Err        error         // the reason, which the client is not told
-	RetryAfter time.Duration // what the server asks a client for; 0: nothing
+	Err        error         // the reason; the response does not contain it
+	RetryAfter time.Duration // Dial: what the server's Retry-After asks for, a day at most; 0: nothing
 }
 
 func (e *HandshakeError) Error() string {
@@ -43,13 +43,13 @@ func (e *HandshakeError) Error() string {
 // Unwrap returns the reason.
 func (e *HandshakeError) Unwrap() error { return e.Err }
 
-// Upgrade makes a WebSocket of a request. On an error (a [*HandshakeError]) it
-// has answered the client; nothing is left to be done.
+// Upgrade upgrades a request to a WebSocket (RFC 6455 section 4.2). If opts is nil, it
+// uses the zero Options. The error is a [*HandshakeError]; the request has been answered
+// then, with its Status.
 //
-// If opts is nil, the defaults stand. The connection's life is the request's: it
-// is closed with 1001 when the request's context ends, which net/http does when
-// the handler returns. Below a middleware.Bypass that waits for the connection
-// instead: close it.
+// The caller closes the Conn. It is closed with 1001 when the request's context ends,
+// which net/http does when the handler returns. Below a middleware.Bypass the context
+// does not end before the Conn does: there it must be closed explicitly.
 func Upgrade(w http.ResponseWriter, r *http.Request, opts *Options) (*Conn, error) {
 	if streamctx.Probed(w, r) {
 		return nil, errProbed
@@ -70,12 +70,12 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *Options) (*Conn, erro
 		claim.Leave()
 		return nil, &HandshakeError{Status: http.StatusServiceUnavailable, Err: err}
 	}
-	c, err := accept(claim.Context, claim.Writer, r, new(tcp.Buffers), options)
+	c, err := accept(claim.Context, claim.Writer, r, new(tcp.Buffers), new(deflater), options)
 	if err != nil {
 		claim.Leave()
 		return nil, err
 	}
-	c.alone(options.MaxAge)
+	c.start(options.MaxAge)
 	stop := context.AfterFunc(claim.Context, func() { _ = c.Close(StatusGoingAway, "going away") })
 	detach := streamctx.Attach(claim.Context, func(how streamctx.End) { go c.end(how) })
 	context.AfterFunc(c.ctx, func() {
@@ -86,7 +86,7 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *Options) (*Conn, erro
 	return c, nil
 }
 
-// end ends the connection as a middleware wants.
+// end ends the connection for a middleware.
 func (c *Conn) end(how streamctx.End) {
 	switch {
 	case how.Cut:
@@ -98,8 +98,9 @@ func (c *Conn) end(how streamctx.End) {
 	}
 }
 
-// check finds out whether a request can be upgraded, and the connection reached
-// through under. It sends nothing; w gets the header of a refusal.
+// check reports whether a request can be upgraded and under, or what it wraps, can be
+// hijacked. It sends nothing. If it returns an error it has set the header of the
+// refusal on w.
 func check(w, under http.ResponseWriter, r *http.Request, o Options) error {
 	header := w.Header()
 	refuse := func(status int, format string, args ...any) error {
@@ -116,7 +117,7 @@ func check(w, under http.ResponseWriter, r *http.Request, o Options) error {
 		header.Set("Upgrade", "websocket")
 		return refuse(http.StatusUpgradeRequired, "the request does not ask for an upgrade to websocket")
 	case r.ContentLength != 0:
-		header.Set("Connection", "close") // else the answer waits for the body, as long as that takes
+		header.Set("Connection", "close") // else net/http reads the body before it answers
 		return refuse(http.StatusBadRequest, "the request has a body")
 	case !slices.Equal(r.Header.Values("Sec-Websocket-Version"), []string{"13"}):
 		header.Set("Sec-Websocket-Version", "13")
@@ -138,11 +139,12 @@ func validKey(key string) bool {
 	return err == nil && len(b) == 16
 }
 
-// hasToken reports whether a header lists a token (RFC 9110 section 5.6.1).
+// hasToken reports whether a header lists a token, in any case (RFC 9110 section
+// 5.6.1).
 func hasToken(header http.Header, name, token string) bool {
 	for _, value := range header.Values(name) {
 		for t := range strings.SplitSeq(value, ",") {
-			// Only ASCII: else the sign of kelvins would be a K, and as long as three.
+			// EqualFold folds U+212A (KELVIN SIGN) to k; comparing lengths excludes it.
 			if t = textproto.TrimString(t); len(t) == len(token) && strings.EqualFold(t, token) {
 				return true
 			}
@@ -151,7 +153,8 @@ func hasToken(header http.Header, name, token string) bool {
 	return false
 }
 
-// offered returns those subprotocols that a client offers; the library takes the first.
+// offered returns those of the subprotocols that a client offers. The library chooses
+// the first.
 func offered(header http.Header, ours []string) (both []string) {
 	for _, protocol := range ours {
 		if hasToken(header, "Sec-Websocket-Protocol", protocol) {
@@ -188,12 +191,13 @@ func checkOrigin(r *http.Request, o Options) error {
 	return nil
 }
 
-// answer tells the client why its request is not upgraded, in the status alone.
+// answer answers a request that is refused, with the status and its text alone.
 func answer(w http.ResponseWriter, err error) {
 	status := statusOf(err)
 	http.Error(w, http.StatusText(status), status)
 }
 
+// statusOf returns the status of the [HandshakeError] in err.
 func statusOf(err error) int {
 	if e, ok := errors.AsType[*HandshakeError](err); ok {
 		return e.Status
@@ -201,11 +205,10 @@ func statusOf(err error) int {
 	return http.StatusInternalServerError
 }
 
-// accept does the handshake of a request that was checked, and takes the
-// connection over. ctx is what the connection's context comes from. On an error
-// the client has been answered.
-func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, buffers *tcp.Buffers, o Options) (*Conn, error) {
-	s := new(socket) // what the connection holds on to is this, and not the handshake
+// accept upgrades a request that has passed check. The Conn's context has the values of
+// ctx. If accept returns an error, the request has been answered.
+func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, buffers *tcp.Buffers, d *deflater, o Options) (*Conn, error) {
+	s := new(socket) // apart from the handshake, which does not live as long
 	h := &handshake{ResponseWriter: w, socket: s, buffers: buffers, timeout: o.WriteTimeout}
 	if o.Compression {
 		r = withOffer(r)
@@ -223,27 +226,27 @@ func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, buffers
 		return nil, &HandshakeError{Status: http.StatusInternalServerError, Err: err}
 	}
 	s.deflates = deflates(h.Header())
-	return newConn(ctx, library, s, o), nil
+	return newConn(ctx, library, s, d, o), nil
 }
 
-// handshake is the http.ResponseWriter that the library hijacks: it puts the
-// socket between the two, which has the buffers.
+// handshake is the http.ResponseWriter that the library hijacks. It puts the socket
+// between the library and the connection.
 type handshake struct {
 	http.ResponseWriter
-	socket  *socket // that is to stand on the connection
+	socket  *socket
 	buffers *tcp.Buffers
 	timeout time.Duration
 }
 
 func (h *handshake) WriteHeader(status int) {
 	h.ResponseWriter.WriteHeader(status)
-	// Gin's writer only notes the status, and would send it after the hijacking.
+	// The writer of gin only stores the status, and would send it after Hijack.
 	if gin, ok := h.ResponseWriter.(interface{ WriteHeaderNow() }); ok {
 		gin.WriteHeaderNow()
 	}
 }
 
-// Hijack takes the connection from the server.
+// Hijack hijacks the connection and attaches the socket to it.
 func (h *handshake) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c, buffered, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	if err != nil {
@@ -255,8 +258,8 @@ func (h *handshake) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		b, _ := buffered.Reader.Peek(n)
 		already = append(already, b...)
 	}
-	h.socket.stand(c, already, h.buffers, h.timeout)
-	// The library's own are as small as they can be: frames are read past them, and
-	// what it writes are control frames, which the socket puts together.
-	return h.socket, bufio.NewReadWriter(bufio.NewReaderSize(h.socket, h.socket.reader.Least()), bufio.NewWriterSize(h.socket, 16)), nil
+	h.socket.attach(c, already, h.buffers, h.timeout)
+	// The library's buffers are as small as they can be: large reads bypass them, and of
+	// what the library writes, which are close frames, the socket collects the pieces.
+	return h.socket, bufio.NewReadWriter(bufio.NewReaderSize(h.socket, h.socket.in.reader.Least()), bufio.NewWriterSize(h.socket, 16)), nil
 }

@@ -21,8 +21,8 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// FuzzUpgrade sends a server any bytes in place of a handshake. It upgrades only what an
-// independent look finds to be one, with the right answer, and never panics.
+// Whatever bytes a client sends, a server upgrades only what a second implementation finds
+// to be a handshake, with the right answer, and never panics.
 func FuzzUpgrade(f *testing.F) {
 	seeds := []string{
 		goodUpgrade,
@@ -84,7 +84,7 @@ func newUpgrader(t testing.TB, h http.Handler) *upgrader {
 	return s
 }
 
-// Write takes a line of the server's log.
+// Write stores a line of the server's log.
 func (s *upgrader) Write(line []byte) (int, error) {
 	if bytes.Contains(line, []byte("panic")) {
 		s.panicked.Store(true)
@@ -92,8 +92,8 @@ func (s *upgrader) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// rest follows each request: the end of its header, if it had none, and more than the
-// server reads of a body. So it always comes to an answer.
+// rest follows each request, so that the server always answers: it ends a header that had
+// no end, and is more than the server reads of a body.
 var rest = []byte("\r\n\r\n" + strings.Repeat("\x00", 300<<10))
 
 // try sends a request, and returns the status of the answer (0: none), and what is wrong
@@ -125,8 +125,8 @@ func (s *upgrader) try(t testing.TB, sent []byte) (status int, problem string) {
 	return status, problem
 }
 
-// wrongUpgrade says why a request should not have been answered with 101, or not so (RFC
-// 6455 section 4.2). Only its lines are net/http's to find.
+// wrongUpgrade returns why a request should not have been answered with 101, or not with
+// this answer (RFC 6455 section 4.2). The lines of the request are parsed by net/http.
 func wrongUpgrade(sent string, answer http.Header) string {
 	r, err := http.ReadRequest(bufio.NewReaderSize(strings.NewReader(sent), 512))
 	if err != nil {
@@ -164,10 +164,10 @@ func wrongUpgrade(sent string, answer http.Header) string {
 	return ""
 }
 
-// sixteenBytes are such in base64. The last digit's spare bits are not looked at.
+// sixteenBytes matches sixteen bytes in base64, with any spare bits in the last digit.
 var sixteenBytes = regexp.MustCompile(`^[A-Za-z0-9+/]{22}==$`)
 
-// lists reports whether one of several headers lists a token, in whatever case.
+// lists reports whether one of several headers lists a token, in any case.
 func lists(values []string, token string) bool {
 	for _, value := range values {
 		for _, listed := range strings.Split(value, ",") {
@@ -179,8 +179,8 @@ func lists(values []string, token string) bool {
 	return false
 }
 
-// asciiLower makes lower case of what is ASCII: in Unicode K is the sign of kelvins as
-// well.
+// asciiLower lowers ASCII letters alone: strings.ToLower turns U+212A (KELVIN SIGN) into
+// k as well.
 func asciiLower(s string) string {
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {

@@ -18,7 +18,7 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// upgradeSeed of a run is printed.
+// upgradeSeed repeats a run, which prints its seed.
 var upgradeSeed = flag.Uint64("upgrade.seed", 0, "seed of the random upgrade requests; 0: another one each time")
 
 // TestRandomUpgrades is FuzzUpgrade with requests that look more like requests: 100,000 of
@@ -68,7 +68,7 @@ func TestRandomUpgrades(t *testing.T) {
 	require.Greater(t, requests-statuses[101], requests/10)
 }
 
-// drawn is a request that was drawn at random: its lines.
+// drawn is the lines of a random request.
 type drawn struct {
 	*rand.Rand
 	line     string
@@ -98,7 +98,7 @@ func draw(seed uint64) *drawn {
 
 func pick[T any](d *drawn, of []T) T { return of[d.IntN(len(of))] }
 
-// String is the request.
+// String returns the request.
 func (d *drawn) String() string {
 	var b strings.Builder
 	b.WriteString(d.line + d.end)
@@ -108,10 +108,10 @@ func (d *drawn) String() string {
 	return b.String() + d.end
 }
 
-// any is one of the lines of the header, at random.
+// any returns one of the lines of the header, at random.
 func (d *drawn) any() *[2]string { return &d.header[d.IntN(len(d.header))] }
 
-// named is the first header of that name; any, if there is none.
+// named returns the first header of that name, or any if there is none.
 func (d *drawn) named(name string) *[2]string {
 	for i := range d.header {
 		if strings.EqualFold(d.header[i][0], name) {
@@ -136,7 +136,7 @@ func (d *drawn) otherCase(s string) string {
 	}, s)
 }
 
-// space is some of what may stand around a value.
+// space returns some of the whitespace that may surround a value.
 func (d *drawn) space() string { return pick(d, []string{"", " ", "\t", "   ", " \t "}) }
 
 // harmlessChanges leave a good request a good one.
@@ -165,7 +165,7 @@ var harmlessChanges = []func(*drawn){
 	},
 }
 
-// changes may make anything of it.
+// changes may make a request invalid.
 var changes = []func(*drawn){
 	func(d *drawn) { d.line = pick(d, methods) + " " + pick(d, targets) + " " + pick(d, versions) },
 	func(d *drawn) { _, rest, _ := strings.Cut(d.line, " "); d.line = pick(d, methods) + " " + rest },
@@ -208,7 +208,7 @@ var changes = []func(*drawn){
 	func(d *drawn) { d.any()[1] = strings.Repeat(pick(d, odd), 1+d.IntN(1000)) },
 }
 
-// What is drawn from.
+// The values of random requests.
 var (
 	tokens     = []string{"", "x", "keep-alive", "h2c", "upgrades", "websocket2", "x;q=1", "\"upgrade\"", "x y"}
 	extensions = []string{"permessage-deflate", "permessage-deflate; client_max_window_bits", "permessage-deflate; server_max_window_bits=8", "x, permessage-deflate", ";;,", "x"}

@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -17,9 +19,46 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// TestNobodyWaitsForAnother has clients over TCP that do not read, of whom some ping
-// without end: whoever does read gets each message at once.
-func TestNobodyWaitsForAnother(t *testing.T) {
+// Messages reach all other clients at once, and are encoded once.
+func TestAClientThatDoesNotReadIsCutAndDelaysNoOther(t *testing.T) {
+	hub := &broadcast.Hub{Keep: 8}
+	var encoded atomic.Int32
+	h := &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Logger: silent, Encode: func(m *broadcast.Message) (ws.MessageType, []byte, bool) {
+		encoded.Add(1)
+		return ws.Raw(m)
+	}}
+	serve(t, h, func(t *testing.T, n *network) {
+		n.raw("/", "")
+		var others []*peer
+		for range 20 {
+			others = append(others, n.raw("/", ""))
+		}
+		synctest.Wait()
+		began := time.Now()
+		for i := range 100 {
+			say(t, hub, "a", fmt.Sprint(i))
+			for _, p := range others {
+				p.receives(fmt.Sprint(i))
+			}
+			synctest.Wait()
+		}
+		require.Equal(t, began, time.Now(), "no client has waited")
+		require.EqualValues(t, 100, encoded.Load(), "once a message, however many get it")
+		require.Equal(t, 21, hub.Stats().Subscriptions)
+		require.LessOrEqual(t, hub.Stats().Messages, 8)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		require.Equal(t, 20, hub.Stats().Subscriptions)
+		for _, p := range others {
+			p.Close()
+		}
+		synctest.Wait()
+		require.Zero(t, hub.Stats().Subscriptions)
+	})
+}
+
+// Also if half of them send pings without end.
+func TestClientsThatDoNotReadDelayNoOtherOverTCP(t *testing.T) {
 	var hub broadcast.Hub
 	server := httptest.NewServer(&ws.Handler{Broadcaster: &hub, Topics: []string{"a"}, Detach: true, Encode: ws.Raw, Logger: silent,
 		Options: ws.Options{WriteTimeout: 2 * time.Second}})
@@ -48,7 +87,7 @@ func TestNobodyWaitsForAnother(t *testing.T) {
 	defer reader.CloseNow()
 	require.Eventually(t, func() bool { return hub.Stats().Subscriptions == 21 }, 5*time.Second, time.Millisecond)
 
-	// Sockets fill up, and writers begin to wait in them.
+	// Buffers fill up, and writes begin to block.
 	var slowest time.Duration
 	for i := range 200 {
 		began := time.Now()
@@ -60,10 +99,10 @@ func TestNobodyWaitsForAnother(t *testing.T) {
 		slowest = max(slowest, time.Since(began))
 	}
 	t.Logf("the slowest took %v", slowest)
-	assert.Less(t, slowest, time.Second, "less than half a WriteTimeout, for which somebody else waits")
+	assert.Less(t, slowest, time.Second, "half a WriteTimeout")
 }
 
-// pings is an endless stream of them.
+// pings is an endless stream of pings.
 type pings struct{}
 
 func (pings) Read(p []byte) (int, error) {
@@ -73,22 +112,4 @@ func (pings) Read(p []byte) (int, error) {
 		n += copy(p[n:], frame)
 	}
 	return n, nil
-}
-
-// BenchmarkDeflate compares what a broadcast costs that is deflated once with one that is
-// deflated for each of a thousand connections, as one with context takeover has to.
-func BenchmarkDeflate(b *testing.B) {
-	const clients = 1000
-	data := []byte(strings.Repeat(`{"symbol":"ACME","price":42.17,"at":"2026-01-02T03:04:05Z"},`, 17))
-	for name, each := range map[string]int{"once for all": 1, "for each": clients} {
-		b.Run(name, func(b *testing.B) {
-			var d ws.Deflater
-			for b.Loop() {
-				for range each {
-					d.AppendFrame(nil, data)
-				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/clients, "ns/delivery")
-		})
-	}
 }

@@ -15,7 +15,8 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-func TestAPeerThatVanishes(t *testing.T) {
+// Over TCP, whether or not messages are sent to it.
+func TestAPeerThatVanishesIsNoticed(t *testing.T) {
 	const interval = 300 * time.Millisecond
 	for _, test := range []struct {
 		name    string

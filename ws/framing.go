@@ -1,0 +1,75 @@
+package ws
+
+import (
+	"encoding/binary"
+	"errors"
+)
+
+var (
+	errMasked = errors.New("ws: a frame from the server is masked")
+	errLength = errors.New("ws: a frame's length is not in its shortest form")
+)
+
+// framing parses the headers of frames on their way to the library, in pieces of any
+// size. It finds two errors that the library does not, and counts the bytes of
+// messages that have arrived. See socket for why.
+type framing struct {
+	header [maxHeader]byte
+	have   int8   // bytes of header that have arrived
+	data   bool   // the frame is not a control frame
+	rest   uint64 // bytes of its payload that have not arrived
+	unread uint64 // bytes of messages that have arrived and were not read from the library
+	err    error  // what is wrong: nothing after it goes to the library
+}
+
+// parse parses p, and returns how many bytes of it come before an error.
+func (f *framing) parse(p []byte, client bool) int {
+	all := len(p)
+	for len(p) > 0 && f.err == nil {
+		if f.rest > 0 {
+			n := min(f.rest, uint64(len(p)))
+			f.rest -= n
+			p = p[n:]
+			if f.data {
+				f.unread += n
+			}
+			continue
+		}
+		f.header[f.have] = p[0]
+		f.have++
+		if f.parseHeader(client); f.err == nil {
+			p = p[1:]
+		}
+	}
+	return all - len(p)
+}
+
+// parseHeader looks for an error in the bytes of a header that have arrived, and begins
+// the payload once the header is complete.
+func (f *framing) parseHeader(client bool) {
+	if f.have < 2 {
+		return
+	}
+	masked := f.header[1]&maskBit != 0
+	if client && masked {
+		f.err = errMasked // RFC 6455 section 5.1
+		return
+	}
+	size, need, least := uint64(f.header[1]&^maskBit), int8(2), uint64(0)
+	switch size {
+	case 126:
+		size, need, least = uint64(binary.BigEndian.Uint16(f.header[2:])), 4, 126
+	case 127:
+		size, need, least = binary.BigEndian.Uint64(f.header[2:]), 10, 1<<16
+	}
+	if f.have == need && size < least {
+		f.err = errLength // RFC 6455 section 5.2
+		return
+	}
+	if masked {
+		need += 4
+	}
+	if f.have == need {
+		f.have, f.rest, f.data = 0, size, f.header[0]&0x8 == 0
+	}
+}

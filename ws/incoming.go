@@ -1,0 +1,74 @@
+package ws
+
+import (
+	"errors"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/fanfare-go/fanfare/internal/tcp"
+)
+
+// incoming is the reading half of a socket. It is owned by the goroutine that reads,
+// one at a time, except for the two figures that the keepalive loads.
+type incoming struct {
+	reader  tcp.Reader
+	framing framing
+	failed  bool // reading from the network connection has failed
+
+	// Stored by the goroutine that reads, loaded by any.
+	reads    atomic.Int64 // raised before and after each read of the network connection: odd during one
+	lastRead atomic.Int64 // when the last read returned, in nanoseconds since socket.began
+}
+
+// Read is called by the library.
+func (s *socket) Read(p []byte) (int, error) {
+	in := &s.in
+	if in.framing.err != nil {
+		return 0, in.framing.err
+	}
+	if in.reader.Buffered() > 0 {
+		n, _ := in.reader.Read(p)
+		return s.parse(p[:n], nil)
+	}
+	in.reads.Add(1)
+	n, err := in.reader.Read(p)
+	in.lastRead.Store(int64(time.Since(s.began)))
+	in.reads.Add(1)
+	if err != nil {
+		in.failed = true
+	}
+	return s.parse(p[:n], err)
+}
+
+// parse makes the result of a Read from what the network connection has returned.
+func (s *socket) parse(p []byte, err error) (int, error) {
+	n := s.in.framing.parse(p, s.client)
+	if s.in.framing.err != nil {
+		return n, s.in.framing.err
+	}
+	if errors.Is(err, io.EOF) {
+		err = errCut
+	}
+	return n, err
+}
+
+// available returns how many bytes of the current message to request from the library,
+// which returns only when it has all of them: as many as have arrived, at least one. Of
+// a message that may be deflated it cannot be known, and 4 KiB are requested. The
+// goroutine that reads calls it between Reads.
+func (s *socket) available() int {
+	if s.deflates {
+		return 4 << 10
+	}
+	in := &s.in
+	n := in.framing.unread
+	if in.framing.data {
+		n += min(in.framing.rest, uint64(in.reader.Buffered()))
+	}
+	return int(max(1, n))
+}
+
+// consumed records that n bytes of a message were read from the library. Where
+// messages may be deflated the figure means nothing, and available does not use it.
+func (s *socket) consumed(n int) { s.in.framing.unread -= uint64(n) }

@@ -1,0 +1,195 @@
+package ws
+
+import (
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"unicode/utf8"
+
+	"github.com/fanfare-go/fanfare/internal/delivery"
+	"github.com/fanfare-go/fanfare/internal/tcp"
+)
+
+// outgoing is the writing half of a socket. Whole frames are written while lock is
+// locked. Control frames do not wait for it: they are stored, and the goroutine that
+// has locked it writes them before it unlocks.
+type outgoing struct {
+	lock     fifoMutex
+	state    writeStateWord
+	deadline delivery.Deadline
+
+	partial *[]byte // of a close frame that the library has not written whole; owned by the library
+
+	mu   sync.Mutex // guards the control frames that wait for lock
+	pong []byte     // the payload of a pong; nil: none waits
+	ping bool       // a ping waits
+}
+
+// writeState is whether more may be written. It depends on what was written last, and
+// not on the phase, which is what was decided: a close frame is sent some time after
+// Close was called, and that of a peer is answered while the connection is still open.
+// So any writeState goes with any phase.
+type writeState uint32
+
+const (
+	// writable: whole frames were written, if any.
+	writable writeState = iota
+
+	// closeSent: a close frame was written, and nothing may follow it (RFC 6455 section
+	// 5.5.1).
+	closeSent
+
+	// broken: a write has failed, perhaps within a frame, so that nothing may follow. The
+	// goroutine whose write failed cuts the connection.
+	broken
+)
+
+// writeStateWord is the writeState of one socket. It leaves writable once, by the
+// goroutine that has locked outgoing.lock; any goroutine may load it. The zero
+// writeStateWord is writable.
+type writeStateWord struct{ word atomic.Uint32 }
+
+func (w *writeStateWord) load() writeState   { return writeState(w.word.Load()) }
+func (w *writeStateWord) store(s writeState) { w.word.Store(uint32(s)) }
+
+// Write is called by the library, with pieces of close frames: it answers the peer's,
+// or refuses what the peer has sent. We write all other frames.
+func (s *socket) Write(p []byte) (int, error) {
+	if s.out.partial == nil {
+		s.out.partial = new([]byte)
+	}
+	frame := append(*s.out.partial, p...)
+	if !wholeControl(frame) {
+		*s.out.partial = frame
+		return len(p), nil
+	}
+	s.out.partial = nil
+	why, err := parseClose(frame)
+	if err != nil {
+		return 0, err
+	}
+	if !utf8.ValidString(why.Reason) {
+		// The library would echo the reason, but RFC 6455 section 8.1 wants it refused.
+		why = errReasonNotUTF8()
+	}
+	if err := s.close(why); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// errReasonNotUTF8 answers a close frame whose reason is not UTF-8.
+func errReasonNotUTF8() *CloseError {
+	return &CloseError{StatusInvalidFramePayloadData, "the close reason is not UTF-8"}
+}
+
+// send writes whole frames at once, in a worker's time.
+func (s *socket) send(frames net.Buffers, w *delivery.Worker) error {
+	if !s.out.lock.tryLock() {
+		w.Wait()
+		s.out.lock.lock() // the write that holds it has a deadline
+	}
+	defer s.unlock(w)
+	return s.write(w, frames...)
+}
+
+// write writes frames. The caller has locked out.lock. After an error the connection
+// is cut.
+func (s *socket) write(w *delivery.Worker, frames ...[]byte) error {
+	if s.out.state.load() != writable {
+		return net.ErrClosed
+	}
+	err := delivery.Write(s.Conn, s.in.reader.Raw, s.in.reader.Buffers, &s.out.deadline, frames, w)
+	if err != nil {
+		s.out.state.store(broken)
+		tcp.HangUp(s.Conn)
+		if s.conn != nil {
+			go s.conn.cut(fmt.Errorf("ws: writing: %w", err)) // cut may wait for a Read
+		}
+	}
+	return err
+}
+
+// close writes a close frame unless one was written before. The error says that none
+// could be sent.
+func (s *socket) close(why *CloseError) error {
+	s.out.deadline.Fix()
+	s.out.lock.lock() // the write that holds it has a deadline
+	defer s.unlock(nil)
+	switch s.out.state.load() {
+	case broken:
+		return net.ErrClosed
+	case closeSent:
+		return nil
+	}
+	if err := s.write(nil, appendClose(nil, why, s.client)); err != nil {
+		return err
+	}
+	s.out.state.store(closeSent)
+	return nil
+}
+
+// answer sends a pong as soon as nothing else is being written. Of several pings only
+// the newest is answered (RFC 6455 section 5.5.3), so that nothing accumulates for a
+// peer that sends pings and does not read.
+func (s *socket) answer(ping []byte) {
+	s.out.mu.Lock()
+	s.out.pong = append(make([]byte, 0, len(ping)), ping...)
+	s.out.mu.Unlock()
+	if s.out.lock.tryLock() {
+		go s.unlock(nil) // the goroutine that reads must not wait for a write: both peers may send pings at once
+	}
+}
+
+// ping sends a ping as soon as nothing else is being written.
+func (s *socket) ping() {
+	s.out.mu.Lock()
+	s.out.ping = true
+	s.out.mu.Unlock()
+	if s.out.lock.tryLock() {
+		s.unlock(nil)
+	}
+}
+
+// unlock writes the control frames that wait, and unlocks out.lock.
+func (s *socket) unlock(w *delivery.Worker) {
+	for {
+		if frame := s.nextControl(); frame != nil {
+			_ = s.write(w, frame)
+			continue
+		}
+		s.out.lock.unlock()
+		// A control frame may have been stored after nextControl and before unlock, when
+		// its tryLock failed.
+		if !s.controlWaits() || !s.out.lock.tryLock() {
+			return
+		}
+	}
+}
+
+// nextControl removes the next control frame that waits, and returns it.
+func (s *socket) nextControl() []byte {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	switch {
+	case s.out.pong != nil:
+		frame := appendFrame(nil, opPong, s.out.pong, s.client)
+		s.out.pong = nil
+		return frame
+	case s.out.ping:
+		s.out.ping = false
+		return appendFrame(nil, opPing, nil, s.client)
+	}
+	return nil
+}
+
+func (s *socket) controlWaits() bool {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	return s.out.pong != nil || s.out.ping
+}
+
+// pingDelayed reports whether a control frame waits for a write that has a deadline.
+// The peer cannot have answered it.
+func (s *socket) pingDelayed() bool { return s.out.deadline.Timeout > 0 && s.controlWaits() }

@@ -1,0 +1,76 @@
+package ws_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/ws"
+)
+
+// If the context ends while Write waits for another Write, nothing was sent and the
+// connection stays open.
+func TestWriteWaitsForAnotherNoLongerThanItsContext(t *testing.T) {
+	serve(t, upgraded(nil, func(c *ws.Conn) {
+		stuck := make(chan error, 1)
+		go func() { stuck <- c.Write(context.Background(), ws.Text, []byte("slow")) }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		assert.ErrorIs(t, c.Write(ctx, ws.Text, []byte("never")), context.DeadlineExceeded)
+		assert.NoError(t, <-stuck, "the connection stays open")
+		assert.NoError(t, c.Write(context.Background(), ws.Text, []byte("then")))
+		c.Close(1000, "")
+	}), func(t *testing.T, n *network) {
+		p := n.raw("/", "")
+		time.Sleep(5 * time.Second)
+		p.receives("slow", "then")
+		p.closes(1000)
+	})
+}
+
+// Pings are read while a write blocks, and the newest of them is answered after it.
+func TestPingsAreReadDuringAWrite(t *testing.T) {
+	serve(t, nil, func(t *testing.T, n *network) {
+		ended := make(chan error, 1)
+		n.server.Handler = upgraded(nil, func(c *ws.Conn) {
+			c.CloseRead()
+			ended <- c.Write(context.Background(), ws.Binary, make([]byte, 1<<20))
+			<-c.Context().Done()
+		})
+		p := n.raw("/", "")
+		synctest.Wait()
+		// The server's Write blocks, and its Read does not.
+		for i := range 1000 {
+			p.write(masked(fin|ping, fmt.Sprint(i)))
+		}
+		synctest.Wait()
+		f := p.next()
+		require.Len(t, f.payload, 1<<20, "the frame is finished first")
+		require.Equal(t, frame{fin | pong, "999"}, p.next())
+		require.NoError(t, <-ended)
+		p.Close()
+	})
+}
+
+// Write returns an error after WriteTimeout, and the connection has ended.
+func TestWriteTimeoutCutsAPeerThatDoesNotRead(t *testing.T) {
+	serve(t, nil, func(t *testing.T, n *network) {
+		ended := make(chan error, 1)
+		n.server.Handler = upgraded(&ws.Options{WriteTimeout: 3 * time.Second}, func(c *ws.Conn) {
+			c.CloseRead()
+			began := time.Now()
+			err := c.Write(context.Background(), ws.Text, []byte("x"))
+			assert.Equal(t, 3*time.Second, time.Since(began))
+			<-c.Context().Done()
+			ended <- err
+		})
+		n.raw("/", "")
+		require.Error(t, <-ended)
+	})
+}

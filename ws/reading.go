@@ -1,0 +1,147 @@
+package ws
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"unicode/utf8"
+
+	"github.com/coder/websocket"
+)
+
+// reading is the state of reading messages. The caller of Read reads them; or a goroutine
+// does, if the context of a Read may end before its message comes, or after ReadAhead.
+type reading struct {
+	lock fifoMutex // locked by Read, and by all that reads in its place
+
+	// Guarded by lock.
+	pending chan received // gets the message of a Read whose context has ended; nil: there is none
+	ahead   *ahead        // reads all messages; nil before ReadAhead
+
+	err error // how reading ended; owned by the goroutine that runs next
+}
+
+// received is a message, or how reading ended.
+type received struct {
+	typ  MessageType
+	data []byte
+	err  error
+}
+
+// size is what a waiting message counts; an empty one takes memory too.
+func (r received) size() int64 { return int64(len(r.data)) + 64 }
+
+// Read returns the next message. The bytes belong to the caller. If ctx ends first,
+// its error is returned and nothing is lost: the next Read returns the message.
+//
+// Any other error is final, and each later Read returns it again. It holds a
+// [CloseError] if the peer closed the connection, or if it was closed for what the peer
+// sent: with 1007 for text that is not UTF-8, 1009 for a message larger than MaxMessage,
+// 1002 for what is not the WebSocket protocol. After Close it holds net.ErrClosed.
+func (c *Conn) Read(ctx context.Context) (MessageType, []byte, error) {
+	if err := c.reading.lock.lockContext(ctx); err != nil {
+		return 0, nil, fmt.Errorf("ws: %w", err)
+	}
+	defer c.reading.lock.unlock()
+	r, err := c.await(ctx)
+	if err != nil {
+		return 0, nil, fmt.Errorf("ws: %w", err)
+	}
+	return r.typ, r.data, r.err
+}
+
+// CloseRead starts a goroutine that reads, for a connection that is only written to:
+// control frames are answered, and the end of the connection is noticed. A message from
+// the peer closes the connection with 1008. The goroutine ends with the connection. Do not
+// call Read after CloseRead.
+func (c *Conn) CloseRead() {
+	go func() {
+		for {
+			if _, _, err := c.Read(context.Background()); err != nil {
+				return
+			}
+			if c.phase.load() != closing { // Close discards messages
+				_ = c.refuse(StatusPolicyViolation, errors.New("no message is expected"))
+				return
+			}
+		}
+	}()
+}
+
+// await returns the next message, or the error of ctx; then the read goes on, and its
+// message is pending. The caller has locked reading.lock.
+func (c *Conn) await(ctx context.Context) (received, error) {
+	if c.reading.ahead != nil {
+		return c.reading.ahead.await(ctx)
+	}
+	if c.reading.pending == nil {
+		if ctx.Done() == nil {
+			return c.next(), nil
+		}
+		pending := make(chan received, 1)
+		c.reading.pending = pending
+		go func() { pending <- c.next() }()
+	}
+	select {
+	case r := <-c.reading.pending:
+		c.reading.pending = nil
+		return r, nil
+	case <-ctx.Done():
+		return received{}, context.Cause(ctx)
+	}
+}
+
+// next reads a message from the connection. Only one call runs at a time.
+func (c *Conn) next() (r received) {
+	if c.reading.err != nil {
+		return received{err: c.reading.err}
+	}
+	typ, reader, err := c.library.Reader(context.Background())
+	if err == nil {
+		r.typ = MessageType(typ)
+		r.data, err = c.readMessage(reader, r.typ)
+	}
+	if err != nil {
+		c.reading.err = c.readFailed(err)
+		return received{err: c.reading.err}
+	}
+	return r
+}
+
+// readFailed ends the connection as an error of the library's requires, and returns
+// what Read returns from now on.
+func (c *Conn) readFailed(err error) error {
+	closed, isClose := errors.AsType[websocket.CloseError](err)
+	failed := c.socket.in.failed
+	switch c.phase.load() {
+	case closing:
+		if isClose || failed { // else Close goes on to discard what comes
+			c.cut(net.ErrClosed)
+		}
+		return fmt.Errorf("ws: reading: %w", net.ErrClosed)
+	case refusing, dead:
+		if cause := c.cause(); !isClose || cause == net.ErrClosed {
+			return fmt.Errorf("ws: reading: %w", cause)
+		}
+	}
+	switch {
+	case isClose && !utf8.ValidString(closed.Reason):
+		err = errReasonNotUTF8() // which the socket has sent
+	case isClose: // the library has answered it, unless another write took more than 5 s
+		err = &CloseError{StatusCode(closed.Code), closed.Reason}
+	case errors.Is(err, errNotUTF8):
+		return c.refuse(StatusInvalidFramePayloadData, err)
+	case errors.Is(err, errTooBig):
+		return c.refuse(StatusMessageTooBig, fmt.Errorf("a message of more than %d bytes", c.limit))
+	case !failed:
+		return c.refuse(StatusProtocolError, errors.New("what came is not the WebSocket protocol"))
+	case errors.Is(err, errCut):
+		err = fmt.Errorf("ws: reading: %w: %w", errCut, io.ErrUnexpectedEOF)
+	default:
+		err = fmt.Errorf("ws: reading: %w", err)
+	}
+	c.cut(err)
+	return err
+}

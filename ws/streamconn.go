@@ -1,0 +1,89 @@
+package ws
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/fanfare-go/fanfare/internal/delivery"
+)
+
+// streamConn is the Conn of a Handler's client as a delivery.Conn. The stream's writer
+// writes to it, and an inbox reads.
+type streamConn struct{ *Conn }
+
+var _ delivery.Conn = (*streamConn)(nil)
+
+// Write writes the frames of messages.
+func (c *streamConn) Write(frames net.Buffers, w *delivery.Worker) error {
+	return c.socket.send(frames, w)
+}
+
+// Beat does nothing: checkPeer sends pings, when nothing comes in.
+func (c *streamConn) Beat(*delivery.Worker) error { return nil }
+
+// Tick checks the peer.
+func (c *streamConn) Tick() time.Duration { return c.checkPeer() }
+
+// Closing sets one deadline for what is still to be written and for the peer's answer to
+// the close frame.
+func (c *streamConn) Closing() {
+	c.socket.out.deadline.Fix()
+	timer := time.AfterFunc(c.timeout, func() { c.cut(net.ErrClosed) })
+	context.AfterFunc(c.ctx, func() { timer.Stop() })
+}
+
+// Cut ends the connection.
+func (c *streamConn) Cut() { c.cut(net.ErrClosed) }
+
+// End writes a close frame, or cuts the connection if the reason has no code. The inbox
+// reads the peer's answer, unless Closing's deadline ends the connection before.
+func (c *streamConn) End(why delivery.Reason) {
+	if why.Code == 0 {
+		// After a close frame the goroutine that reads ends the connection, and after a
+		// failed write its writer does.
+		if c.socket.out.state.load() == writable {
+			c.cut(net.ErrClosed)
+		}
+		return
+	}
+	c.phase.to(ending)
+	_ = c.socket.close(&CloseError{StatusCode(why.Code), strings.ToValidUTF8(why.Text, "\uFFFD")})
+}
+
+// endOfReading returns the reason of a stream that ends with an error of Read.
+func endOfReading(err error) delivery.Reason {
+	why := delivery.PeerGone
+	switch code := CloseStatus(err); {
+	case errors.Is(err, errSilent):
+		why.Name = "peer silent"
+	case isRefusal(err):
+		why.Name, why.Detail = cmp.Or(refusalNames[code], "closed by the client"), err.Error()
+	case code != -1:
+		why.Name, why.Detail = "closed by the client", err.Error()
+	}
+	return why
+}
+
+// refusalNames are the names of what a connection is refused for.
+var refusalNames = map[StatusCode]string{
+	StatusProtocolError:           "not the protocol",
+	StatusInvalidFramePayloadData: "not UTF-8",
+	StatusMessageTooBig:           "too big",
+}
+
+// endOfReceive returns the reason of a stream that ends with an error of Receive's
+// function.
+func endOfReceive(err error) delivery.Reason {
+	if closed, ok := errors.AsType[*CloseError](err); ok && closed.Code.sendable() {
+		return delivery.Reason{Name: "closed by Receive", Code: int(closed.Code), Text: closed.Reason}
+	}
+	if errors.Is(err, io.EOF) {
+		return delivery.Reason{Name: "closed by Receive", Code: int(StatusNormalClosure)}
+	}
+	return delivery.Fault
+}
