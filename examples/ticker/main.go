@@ -72,7 +72,7 @@ func newTicker(hub *broadcast.Hub) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = w.Write(page) // the client may be gone
+		_, _ = w.Write(page) // fails if the client has left
 	})
 	mux.Handle("GET /prices", &sse.Handler{Broadcaster: hub, Grant: grant})
 	return mux
