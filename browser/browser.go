@@ -1,10 +1,10 @@
-// Package browser serves fanfare.js, the browser's end of a stream: an EventTarget that
-// behaves as an EventSource does, over a WebSocket, Server-Sent Events or long polling,
-// whatever gets through, and that loses nothing when it moves from one to another.
+// Package browser serves fanfare.js, the kit's client for browsers. It is used like an
+// EventSource, and connects over a WebSocket, Server-Sent Events or long polling, whichever
+// works. It loses no message when it switches from one to another.
 //
 //	mux.Handle("GET /fanfare.js", browser.Handler())
 //
-// A page imports it as it is:
+// A page imports it without a build step:
 //
 //	<script type="module">
 //	  import { Fanfare } from '/fanfare.js';
@@ -13,8 +13,8 @@
 //	  stream.ongap = () => reload();
 //	</script>
 //
-// fanfare.d.ts, beside the module, says what there is to set, to call and to hear. No page
-// needs it: EventSource and WebSocket get the same messages.
+// The file fanfare.d.ts documents its options, methods and events. A page can also use the
+// browser's own EventSource or WebSocket, which get the same messages.
 package browser
 
 import (
@@ -31,20 +31,19 @@ import (
 //go:embed fanfare.js
 var source []byte
 
-// Version returns what names the module's content: it is another one when the module is.
+// Version returns a hash of the module's content, for URLs that change with it.
 func Version() string {
 	sum := sha256.Sum256(source)
 	return hex.EncodeToString(sum[:8])
 }
 
-// Handler returns a handler that serves fanfare.js, whatever path it is mounted at. A
-// browser asks each time whether the module has changed, which is answered without it;
-// unless the URL has its [Version] as the query parameter v: then it is kept for a year.
-// Pages of any origin may import it.
+// Handler returns a handler that serves fanfare.js at any path. A browser revalidates the
+// module each time (304 if it has not changed), unless the URL has its [Version] as the query
+// parameter v: then it caches the module for a year. Pages of any origin may import it.
 func Handler() http.Handler {
 	var packed bytes.Buffer
 	w, _ := gzip.NewWriterLevel(&packed, gzip.BestCompression)
-	_, _ = w.Write(source) // into memory
+	_, _ = w.Write(source) // a bytes.Buffer does not fail
 	_ = w.Close()
 	return &handler{version: Version(), packed: packed.Bytes()}
 }
@@ -78,7 +77,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
 }
 
-// acceptsGzip reports whether a response may be gzipped (RFC 9110 section 12.5.3).
+// acceptsGzip reports whether the client accepts gzip (RFC 9110 section 12.5.3).
 func acceptsGzip(r *http.Request) bool {
 	for coding := range strings.SplitSeq(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
 		name, weight, _ := strings.Cut(coding, ";")

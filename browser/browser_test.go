@@ -27,7 +27,7 @@ func get(h http.Handler, target string, header ...string) *httptest.ResponseReco
 	return w
 }
 
-func TestHandler(t *testing.T) {
+func TestHandlerServesTheModule(t *testing.T) {
 	h := browser.Handler()
 	source, err := os.ReadFile("fanfare.js")
 	require.NoError(t, err)
@@ -55,14 +55,14 @@ func TestHandler(t *testing.T) {
 	}
 
 	require.Contains(t, get(h, "/any/path?v="+browser.Version()).Header().Get("Cache-Control"), "immutable")
-	require.Equal(t, "no-cache", get(h, "/any/path?v=old").Header().Get("Cache-Control"), "what is not its version is not kept")
+	require.Equal(t, "no-cache", get(h, "/any/path?v=old").Header().Get("Cache-Control"), "another version is not cached")
 
 	post := httptest.NewRecorder()
 	h.ServeHTTP(post, httptest.NewRequest("POST", "/fanfare.js", strings.NewReader("x")))
 	require.Equal(t, http.StatusMethodNotAllowed, post.Code)
 }
 
-// TestSize keeps the module small.
+// TestSize bounds the size of the module.
 func TestSize(t *testing.T) {
 	packed := get(browser.Handler(), "/", "Accept-Encoding", "gzip").Body.Len()
 	t.Logf("fanfare.js has %d bytes gzipped", packed)
@@ -73,7 +73,7 @@ func TestSize(t *testing.T) {
 func TestModule(t *testing.T) {
 	node, err := exec.LookPath("node")
 	if err != nil {
-		t.Skip("node is not installed: fanfare.js is not tested here")
+		t.Skip("node is not installed: fanfare.js is not tested")
 	}
 	out, err := exec.Command(node, "--test", "--test-reporter=tap").CombinedOutput()
 	require.NoError(t, err, "%s", out)

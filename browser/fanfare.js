@@ -1,25 +1,25 @@
-// What there is to set, call and hear: fanfare.d.ts.
+// fanfare.d.ts documents the options, methods and events.
 //
-// A link is one connection. Each resumes behind the last position that was told.
+// A link is one connection. It resumes after the last position received.
 
-const preset = { retry: 500, maxRetry: 30_000, silence: 45_000, patience: 10_000, good: 5_000, upgrade: 10_000 };
+const defaults = { retry: 500, maxRetry: 30_000, silence: 45_000, patience: 10_000, good: 5_000, upgrade: 10_000 };
 
 const request = async ({ headers, withCredentials }, more) => ({
-  // An EventSource's is told 200 where it is refused.
+  // Not an EventSource's, to which refusals are sent as 200.
   headers: { Accept: 'text/event-stream, */*;q=0.1', ...(typeof headers === 'function' ? await headers() : headers) },
   credentials: withCredentials ? 'include' : 'same-origin',
   cache: 'no-store',
   ...more,
 });
 
-// A way opens a link, and returns what ends it.
-const ways = {
-  ws(url, options, take, alive, done) {
+// Each opens a link and returns a function that closes it.
+const dial = {
+  ws(url, options, receive, alive, done) {
     url.protocol = url.protocol.replace('http', 'ws');
     const socket = new WebSocket(url, options.protocols ?? []);
     socket.onmessage = ({ data }) => {
-      stop.send = (data) => socket.send(data); // not before it is open
-      take(data);
+      stop.send = (data) => socket.send(data); // once it is open
+      receive(data);
     };
     socket.onclose = done;
     const stop = () => {
@@ -29,20 +29,20 @@ const ways = {
     return stop;
   },
 
-  sse(url, options, take, alive, done) {
-    if (options.headers) return ways.fetch(url, options, take, alive, done);
+  sse(url, options, receive, alive, done) {
+    if (options.headers) return dial.fetch(url, options, receive, alive, done);
     const source = new EventSource(url, options);
-    source.onmessage = ({ data }) => take(data);
-    source.onerror = done; // after a 502 it would stay away
+    source.onmessage = ({ data }) => receive(data);
+    source.onerror = done; // it gives up after a 502
     return () => source.close();
   },
 
   poll(url, ...rest) {
     url.searchParams.set('poll', 1);
-    return ways.fetch(url, ...rest);
+    return dial.fetch(url, ...rest);
   },
 
-  fetch(url, options, take, alive, done) {
+  fetch(url, options, receive, alive, done) {
     const abort = new AbortController();
     const { signal } = abort;
     const read = async () => {
@@ -62,13 +62,13 @@ const ways = {
           if (field === 'data') data += text + '\n';
           if (field === 'retry') wait = +text || 0;
           if (line || !data || signal.aborted) continue;
-          take(data.slice(0, -1));
+          receive(data.slice(0, -1));
           data = '';
         }
       }
     };
-    read().catch(() => ({})).then((how) => {
-      if (!signal.aborted) done(how);
+    read().catch(() => ({})).then((result) => {
+      if (!signal.aborted) done(result);
       abort.abort();
     });
     return () => abort.abort();
@@ -83,37 +83,37 @@ export class Fanfare extends EventTarget {
   readyState = 0;
   state = 'connecting';
   #options;
-  #ways; // the one in use first
+  #order; // the one in use first
   #link = {};
   #failures = 0;
   #attempt = 0;
-  #upgrade = 0;
+  #upgrades = 0;
   #timers = {};
   #recent = [];
-  #tell = () => {};
+  #post = () => {};
   #leads = true;
   #abort = new AbortController();
 
   constructor(options) {
     super();
-    this.#options = options = { ...preset, transports: ['ws', 'sse', 'poll'], lastEventId: '', ...options, poll: options.sse };
+    this.#options = options = { ...defaults, transports: ['ws', 'sse', 'poll'], lastEventId: '', ...options, poll: options.sse };
     this.lastEventId = options.lastEventId;
-    options.transports = options.transports.filter((way) => options[way]);
-    this.#ways = [...options.transports];
-    this.#url(this.#ways[0]);
+    options.transports = options.transports.filter((transport) => options[transport]);
+    this.#order = [...options.transports];
+    this.#url(this.#order[0]);
     for (const type of ['open', 'message', 'error', 'gap', 'statechange']) {
       this.addEventListener(type, (event) => this['on' + type]?.(event));
     }
     const { signal } = this.#abort;
-    const hurry = () => this.state === 'waiting' && !globalThis.document?.hidden && (this.#leads ? this.#connect() : this.#tell('hurry'));
-    globalThis.addEventListener?.('online', hurry, { signal });
-    globalThis.document?.addEventListener('visibilitychange', hurry, { signal });
+    const wake = () => this.state === 'waiting' && !globalThis.document?.hidden && (this.#leads ? this.#connect() : this.#post('wake'));
+    globalThis.addEventListener?.('online', wake, { signal });
+    globalThis.document?.addEventListener('visibilitychange', wake, { signal });
     queueMicrotask(() => signal.aborted || (options.shared && navigator.locks ? this.#share() : this.#connect()));
   }
 
   get transport() {
-    const { way, since } = this.#link;
-    return this.#leads ? since && way : 'shared';
+    const { transport, opened } = this.#link;
+    return this.#leads ? opened && transport : 'shared';
   }
 
   close() {
@@ -124,11 +124,11 @@ export class Fanfare extends EventTarget {
 
   async send(data) {
     const { post } = this.#options;
-    const { since, stop } = this.#link;
-    if (since && stop.send) return stop.send(data);
+    const { opened, stop } = this.#link;
+    if (opened && stop.send) return stop.send(data);
     if (!post) {
       if (this.#leads) throw new Error('fanfare: no WebSocket is open, and post is not set');
-      return this.#tell('send', data);
+      return this.#post('send', data);
     }
     const response = await fetch(post, await request(this.#options, { method: 'POST', body: data }));
     if (!response.ok) throw new Error((await response.text()) || response.status);
@@ -136,15 +136,15 @@ export class Fanfare extends EventTarget {
 
   setTopics(topics) {
     this.#options.topics = topics;
-    const { since, stop } = this.#link;
-    this.#tell('setTopics', topics);
+    const { opened, stop } = this.#link;
+    this.#post('setTopics', topics);
     if (!this.#leads) return;
-    if (since && stop.send) stop.send(JSON.stringify({ topics }));
+    if (opened && stop.send) stop.send(JSON.stringify({ topics }));
     else if (stop) this.#connect();
   }
 
-  #url(way) {
-    const url = new URL(this.#options[way], globalThis.document?.baseURI);
+  #url(transport) {
+    const url = new URL(this.#options[transport], globalThis.document?.baseURI);
     const query = url.searchParams;
     query.set('heartbeat', 1);
     query.set('envelope', 1);
@@ -162,7 +162,7 @@ export class Fanfare extends EventTarget {
     if ([state, 'closed'].includes(this.state)) return;
     this.state = state;
     this.readyState = ['open', 'closed'].indexOf(state) + 1;
-    if (this.#leads) this.#tell('state', state);
+    if (this.#leads) this.#post('state', state);
     this.dispatchEvent(new Event('statechange'));
     if (state === 'open') this.dispatchEvent(new Event('open'));
   }
@@ -174,55 +174,55 @@ export class Fanfare extends EventTarget {
     this.#link = {};
   }
 
-  // since: it goes on for a link that stood.
-  #connect(since, polls) {
+  // opened: since when, if it replaces an open link.
+  #connect(opened, polls) {
     if (!polls) this.#stop();
-    if (!since) this.#set('connecting');
+    if (!opened) this.#set('connecting');
     if (this.readyState > 1) return;
-    const [way] = this.#ways;
-    const link = (this.#link = { way, since, began: performance.now(), probe: this.#link.probe });
-    const mine = (f) => (x) => link === this.#link && f(x);
+    const [transport] = this.#order;
+    const link = (this.#link = { transport, opened, started: performance.now(), probe: this.#link.probe });
+    const current = (f) => (x) => link === this.#link && f(x);
     const alive = () => (link.quiet = 0);
     alive();
-    const down = mine((how) => this.#down(how));
+    const down = current((result) => this.#down(result));
     try {
-      link.stop = ways[way](this.#url(way), this.#options, mine((text) => this.#take(text)), alive, down);
+      link.stop = dial[transport](this.#url(transport), this.#options, current((text) => this.#receive(text)), alive, down);
     } catch {
       setTimeout(down, 0, {});
     }
     this.#watch();
-    if (since && !polls) this.#improve();
+    if (opened && !polls) this.#tryUpgrade();
   }
 
-  // Timers stand still while a computer sleeps, the clock does not.
+  // Timers stop while a computer sleeps; the clock does not.
   #watch(now = Date.now()) {
     const { silence, patience } = this.#options;
     const link = this.#link;
-    const stands = link.since || link.way === 'poll';
-    this.#after('watch', stands ? silence / 3 : patience, () => {
-      if (!stands || ++link.quiet > 3 || Date.now() - now > 2 * silence) this.#down({});
+    const isOpen = link.opened || link.transport === 'poll';
+    this.#after('watch', isOpen ? silence / 3 : patience, () => {
+      if (!isOpen || ++link.quiet > 3 || Date.now() - now > 2 * silence) this.#down({});
       else this.#watch();
     });
   }
 
-  #take(text) {
+  #receive(text) {
     const link = this.#link;
     const envelope = JSON.parse(text);
     link.quiet = 0;
     if (envelope.topics && envelope.position) this.#options.topics = envelope.topics;
-    link.news ||= !envelope.ready || !this.lastEventId;
-    if (!link.since) {
-      link.since = performance.now();
+    link.progress ||= !envelope.ready || !this.lastEventId;
+    if (!link.opened) {
+      link.opened = performance.now();
       this.#watch();
-      this.#improve();
+      this.#tryUpgrade();
       this.#set('open');
     }
     envelope.cursor = envelope.id ?? envelope.gap ?? envelope.ready ?? envelope.position;
-    this.#tell('hear', envelope);
-    this.#hear(envelope);
+    this.#post('receive', envelope);
+    this.#dispatch(envelope);
   }
 
-  #hear(envelope) {
+  #dispatch(envelope) {
     const { id, topic, type = 'message', encoding, gap, topics = null, cursor } = envelope;
     if (cursor && this.#options.shared) {
       if (id && this.#recent.some((e) => e.id === id)) return;
@@ -237,26 +237,26 @@ export class Fanfare extends EventTarget {
   }
 
   #down({ code, status, wait = 0, end }) {
-    const { way, since, began, news } = this.#link;
+    const { transport, opened, started, progress } = this.#link;
     const { retry, maxRetry, good, transports } = this.#options;
-    const lasted = performance.now() - began;
-    if (way === 'poll' && end && (news || lasted > good)) {
+    const lasted = performance.now() - started;
+    if (transport === 'poll' && end && (progress || lasted > good)) {
       this.#failures = this.#attempt = 0;
-      return this.#connect(since, true);
+      return this.#connect(opened, true);
     }
     this.#stop();
-    // Some networks kill a WebSocket that is open: a short life is a failure.
-    if (since && lasted > good) {
+    // Some networks cut open WebSockets: a short link is a failure.
+    if (opened && lasted > good) {
       this.#failures = this.#attempt = 0;
-      if (way === transports[0]) this.#upgrade = 0;
+      if (transport === transports[0]) this.#upgrades = 0;
     } else if (status >= 400 && status < 500 && ![408, 425, 429].includes(status)) {
-      this.#options.transports = transports.filter((w) => w !== way);
-      this.#ways.shift();
+      this.#options.transports = transports.filter((other) => other !== transport);
+      this.#order.shift();
     } else if (++this.#failures > 1) {
       this.#failures = 0;
-      this.#ways.push(this.#ways.shift());
+      this.#order.push(this.#order.shift());
     }
-    if (!this.#ways.length || [204, 401, 403].includes(status) || /^(10(0[023789]|10)|3003|[34][5-9]..)$/.test(code)) {
+    if (!this.#order.length || [204, 401, 403].includes(status) || /^(10(0[023789]|10)|3003|[34][5-9]..)$/.test(code)) {
       this.close();
     } else {
       this.#set('waiting');
@@ -267,20 +267,20 @@ export class Fanfare extends EventTarget {
     this.dispatchEvent(Object.assign(new Event('error'), { code, status }));
   }
 
-  #improve() {
+  #tryUpgrade() {
     const { transports } = this.#options;
-    const [way] = transports;
-    if (way === this.#link.way) return;
-    this.#after('improve', this.#options.upgrade * 2 ** Math.min(6, this.#upgrade++), () => {
-      this.#link.probe = ways[way](this.#url(way), this.#options, () => {
-        this.#ways = [...transports];
-        this.#connect(this.#link.since);
+    const [transport] = transports;
+    if (transport === this.#link.transport) return;
+    this.#after('upgrade', this.#options.upgrade * 2 ** Math.min(6, this.#upgrades++), () => {
+      this.#link.probe = dial[transport](this.#url(transport), this.#options, () => {
+        this.#order = [...transports];
+        this.#connect(this.#link.opened);
         this.dispatchEvent(new Event('statechange'));
-      }, () => {}, () => this.#improve());
+      }, () => {}, () => this.#tryUpgrade());
     });
   }
 
-  // Who has the lock has the link.
+  // The tab with the lock has the link.
   #share() {
     const { shared, ws, sse, topics } = this.#options;
     const name = ['fanfare', shared, topics, ...[ws, sse].map((url) => url && new URL(url, globalThis.document?.baseURI))].join(' ');
@@ -288,27 +288,27 @@ export class Fanfare extends EventTarget {
     const channel = new BroadcastChannel(name);
     this.#leads = false;
     if (this.lastEventId) this.#recent = [{ cursor: this.lastEventId }];
-    this.#tell = (...said) => signal.aborted || channel.postMessage(said);
-    const here = () => this.#tell('at', this.#recent, this.state);
-    const leader = { join: here, hurry: () => this.state === 'waiting' && this.#connect(), send: (data) => this.send(data).catch(() => {}), setTopics: (topics) => this.setTopics(topics) };
-    const others = {
+    this.#post = (...message) => signal.aborted || channel.postMessage(message);
+    const sync = () => this.#post('sync', this.#recent, this.state);
+    const leader = { join: sync, wake: () => this.state === 'waiting' && this.#connect(), send: (data) => this.send(data).catch(() => {}), setTopics: (topics) => this.setTopics(topics) };
+    const follower = {
       setTopics: (topics) => (this.#options.topics = topics),
-      hear: (envelope) => this.#hear(envelope),
+      receive: (envelope) => this.#dispatch(envelope),
       state: (state) => this.#set(state),
-      at: (recent, state) => {
+      sync: (recent, state) => {
         this.#set(state);
         const last = recent.at(-1)?.cursor;
         const i = recent.findLastIndex(({ cursor }) => cursor === this.lastEventId);
-        if (i >= 0) recent.slice(i + 1).forEach(others.hear);
+        if (i >= 0) recent.slice(i + 1).forEach(follower.receive);
         else if (!this.lastEventId) this.lastEventId = last ?? '';
-        else if (last && !this.#recent.some(({ cursor }) => cursor === last)) this.#hear({ gap: last, cursor: last });
+        else if (last && !this.#recent.some(({ cursor }) => cursor === last)) this.#dispatch({ gap: last, cursor: last });
       },
     };
-    channel.onmessage = ({ data: [what, ...args] }) => (this.#leads ? leader : others)[what]?.(...args);
-    this.#tell('join');
+    channel.onmessage = ({ data: [what, ...args] }) => (this.#leads ? leader : follower)[what]?.(...args);
+    this.#post('join');
     navigator.locks.request(name, { signal }, () => {
       this.#leads = true;
-      here();
+      sync();
       this.#connect();
       return new Promise((release) => signal.addEventListener('abort', release));
     }).catch(() => {

@@ -1,6 +1,6 @@
-// Chat is a chat with one room for each path, where everybody reads on the
-// transport of their choice, and changes it while messages flow: the same
-// messages, with the same IDs, over a WebSocket, Server-Sent Events and long polling.
+// Chat is a chat with one room for each path. Each client chooses its transport
+// (WebSocket, Server-Sent Events or long polling) and may switch at any time: all
+// transports carry the same messages with the same IDs.
 //
 //	go run ./examples/chat
 package main
@@ -54,7 +54,7 @@ func run(addr string) error {
 	fmt.Printf("Chat on http://%s/rooms/lobby\n", listener.Addr())
 	go func() {
 		<-ctx.Done()
-		// Shutdown also ends the streams, which get first what they are owed.
+		// Shutdown also ends the streams, after they have sent their pending messages.
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		_ = server.Shutdown(ctx)
@@ -68,8 +68,8 @@ func run(addr string) error {
 //go:embed static
 var static embed.FS
 
-// newChat returns the chat's routes. Both handlers stand on the same hub: that is
-// all that connects them.
+// newChat returns the chat's routes. Both handlers use the same hub, so both get all
+// messages.
 func newChat(hub *broadcast.Hub) http.Handler {
 	files, err := fs.Sub(static, "static")
 	if err != nil {
@@ -90,11 +90,11 @@ func newChat(hub *broadcast.Hub) http.Handler {
 		Grant:       grant,
 		Options:     ws.Options{MaxMessage: 16 << 10, MessageRate: 20},
 		Receive: func(r *http.Request, c *ws.Conn) func(ws.MessageType, []byte) error {
-			room := topic(r) // the request is good only until Receive returns
+			room := topic(r) // the request is valid only until Receive returns
 			return func(_ ws.MessageType, data []byte) error {
-				// What a client says last arrives when it has gone.
-				err := say(context.WithoutCancel(c.Context()), hub, room, "websocket", data)
-				if errors.Is(err, errSaid) {
+				// The context may have ended: a client can send a message and leave at once.
+				err := publish(context.WithoutCancel(c.Context()), hub, room, "websocket", data)
+				if errors.Is(err, errInvalid) {
 					return &ws.CloseError{Code: ws.StatusPolicyViolation, Reason: err.Error()}
 				}
 				return err
@@ -105,7 +105,7 @@ func newChat(hub *broadcast.Hub) http.Handler {
 		var data json.RawMessage
 		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 16<<10)).Decode(&data)
 		if err == nil {
-			err = say(r.Context(), hub, topic(r), "post", data)
+			err = publish(r.Context(), hub, topic(r), "post", data)
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -116,10 +116,10 @@ func newChat(hub *broadcast.Hub) http.Handler {
 	return r
 }
 
-// topic is where a room's messages go.
+// topic returns the topic of a request's room.
 func topic(r *http.Request) string { return "room/" + chi.URLParam(r, "room") }
 
-// grant lets everybody into every room, where they first get what was said last.
+// grant lets every client into every room, and begins with the room's last 20 messages.
 func grant(r *http.Request) (*fanfare.Grant, error) {
 	if room := chi.URLParam(r, "room"); utf8.RuneCountInString(room) > 50 || !utf8.ValidString(room) {
 		return nil, &fanfare.Refusal{Status: http.StatusNotFound}
@@ -127,31 +127,31 @@ func grant(r *http.Request) (*fanfare.Grant, error) {
 	return &fanfare.Grant{Topics: []string{topic(r)}, Last: 20}, nil
 }
 
-// said is what somebody says, and what everybody gets to see of it.
-type said struct {
+// message is a chat message in JSON. Clients send Name and Text.
+type message struct {
 	Name string    `json:"name"`
 	Text string    `json:"text"`
 	Via  string    `json:"via"`
 	At   time.Time `json:"at"`
 }
 
-var errSaid = errors.New("a message needs a name of at most 40 characters and a text of at most 2000")
+var errInvalid = errors.New("a message needs a name of at most 40 characters and a text of at most 2000")
 
-// say publishes what a client has sent.
-func say(ctx context.Context, hub *broadcast.Hub, topic, via string, data []byte) error {
-	var s said
-	if err := json.Unmarshal(data, &s); err != nil {
-		return fmt.Errorf("%w: %v", errSaid, err)
+// publish checks and publishes a message that a client has sent.
+func publish(ctx context.Context, hub *broadcast.Hub, topic, via string, data []byte) error {
+	var m message
+	if err := json.Unmarshal(data, &m); err != nil {
+		return fmt.Errorf("%w: %v", errInvalid, err)
 	}
-	s.Name, s.Text = strings.TrimSpace(s.Name), strings.TrimSpace(s.Text)
-	if n := utf8.RuneCountInString(s.Name); n == 0 || n > 40 {
-		return errSaid
+	m.Name, m.Text = strings.TrimSpace(m.Name), strings.TrimSpace(m.Text)
+	if n := utf8.RuneCountInString(m.Name); n == 0 || n > 40 {
+		return errInvalid
 	}
-	if n := utf8.RuneCountInString(s.Text); n == 0 || n > 2000 {
-		return errSaid
+	if n := utf8.RuneCountInString(m.Text); n == 0 || n > 2000 {
+		return errInvalid
 	}
-	s.Via, s.At = via, time.Now().UTC()
-	data, err := json.Marshal(s)
+	m.Via, m.At = via, time.Now().UTC()
+	data, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}

@@ -20,29 +20,29 @@ import (
 
 func TestMain(m *testing.M) { leak.Main(m) }
 
-// seen is a message as a client of either transport gets it.
-type seen struct {
+// received is a message as a client of either transport gets it.
+type received struct {
 	ID string
-	said
+	message
 }
 
-func decode(t *testing.T, id string, data []byte) seen {
+func decode(t *testing.T, id string, data []byte) received {
 	t.Helper()
-	m := seen{ID: id}
-	require.NoError(t, json.Unmarshal(data, &m.said))
+	m := received{ID: id}
+	require.NoError(t, json.Unmarshal(data, &m.message))
 	return m
 }
 
-// event returns the next message of an event stream.
-func event(t *testing.T, s *ssetest.Stream) seen {
+// fromStream returns the next message of an event stream.
+func fromStream(t *testing.T, s *ssetest.Stream) received {
 	t.Helper()
 	e := s.Next()
 	require.Equal(t, "chat", e.Type, "data: %s", e.Data)
 	return decode(t, e.ID, e.Data)
 }
 
-// frame returns the next message of a WebSocket.
-func frame(t *testing.T, c *ws.Conn) seen {
+// fromSocket returns the next message of a WebSocket.
+func fromSocket(t *testing.T, c *ws.Conn) received {
 	t.Helper()
 	for {
 		var m struct{ ID, Topic, Data, Ready, Gap string }
@@ -66,7 +66,7 @@ func post(chat http.Handler, body string) int {
 	return w.Code
 }
 
-func TestBothSidesGetEveryMessageAndSurviveACut(t *testing.T) {
+func TestBothTransportsGetEveryMessageAndResumeAfterACut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		chat := newChat(new(broadcast.Hub))
 		events := ssetest.Connect(t, chat, get("/rooms/test/events", ""))
@@ -74,11 +74,11 @@ func TestBothSidesGetEveryMessageAndSurviveACut(t *testing.T) {
 
 		require.NoError(t, socket.WriteJSON(t.Context(), map[string]string{"name": "Ann", "text": "over the socket"}))
 		require.Equal(t, http.StatusNoContent, post(chat, `{"name":"Bob","text":"by post"}`))
-		first, second := event(t, events), event(t, events)
+		first, second := fromStream(t, events), fromStream(t, events)
 		require.ElementsMatch(t, []string{"over the socket", "by post"}, []string{first.Text, second.Text})
-		require.Equal(t, []seen{first, second}, []seen{frame(t, socket), frame(t, socket)}, "the same messages with the same IDs on both")
+		require.Equal(t, []received{first, second}, []received{fromSocket(t, socket), fromSocket(t, socket)}, "the same messages with the same IDs on both")
 
-		// Both are cut, and come back on the other transport.
+		// Both are closed, and resume from the same ID.
 		events.Close()
 		require.NoError(t, socket.Close(ws.StatusNormalClosure, ""))
 		for i := range 5 {
@@ -87,19 +87,19 @@ func TestBothSidesGetEveryMessageAndSurviveACut(t *testing.T) {
 		events = ssetest.Connect(t, chat, get("/rooms/test/events", second.ID))
 		socket = wstest.Dial(t, chat, get("/rooms/test/ws", second.ID))
 		for i := range 5 {
-			m := event(t, events)
+			m := fromStream(t, events)
 			require.Equal(t, fmt.Sprintf("missed %d", i), m.Text)
-			require.Equal(t, m, frame(t, socket))
+			require.Equal(t, m, fromSocket(t, socket))
 		}
 		require.Equal(t, http.StatusNoContent, post(chat, `{"name":"Bob","text":"and live again"}`))
-		require.Equal(t, "and live again", event(t, events).Text)
-		require.Equal(t, "and live again", frame(t, socket).Text)
+		require.Equal(t, "and live again", fromStream(t, events).Text)
+		require.Equal(t, "and live again", fromSocket(t, socket).Text)
 	})
 }
 
-func TestBadMessages(t *testing.T) {
+func TestInvalidMessagesAreRefused(t *testing.T) {
 	for _, test := range []struct{ name, body string }{
-		{"no JSON", `hello`},
+		{"not JSON", `hello`},
 		{"no text", `{"name":"Ann"}`},
 		{"no name", `{"text":"hi"}`},
 		{"a text too long", `{"name":"Ann","text":"` + strings.Repeat("x", 2001) + `"}`},
@@ -122,21 +122,21 @@ func TestBadMessages(t *testing.T) {
 	}
 }
 
-func TestNoSuchRoom(t *testing.T) {
+func TestTooLongARoomNameIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := ssetest.Connect(t, newChat(new(broadcast.Hub)), get("/rooms/"+strings.Repeat("x", 51)+"/events", ""))
 		require.Equal(t, http.StatusNotFound, s.Status())
 	})
 }
 
-// The router's middleware breaks neither transport.
+// The router's middleware does not break either transport.
 func TestMiddleware(t *testing.T) {
 	chat := newChat(new(broadcast.Hub))
 	require.NoError(t, ssetest.Diagnose(chat, get("/rooms/test/events", "")))
 	require.NoError(t, wstest.Diagnose(chat, get("/rooms/test/ws", "")))
 }
 
-func TestPageAndFiles(t *testing.T) {
+func TestPageAndFilesAreServed(t *testing.T) {
 	chat := newChat(new(broadcast.Hub))
 	for path, status := range map[string]int{"/": 302, "/rooms/lobby": 200, "/static/app.js": 200, "/fanfare.js": 200, "/static/style.css": 200} {
 		w := httptest.NewRecorder()

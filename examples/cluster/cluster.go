@@ -17,12 +17,12 @@ import (
 	"github.com/fanfare-go/fanfare/browser"
 )
 
-// cluster is three nodes, any of which may be dead.
+// cluster is three nodes, each of which can be killed and started again.
 type cluster struct {
 	engine *engine
 
 	mu    sync.Mutex
-	nodes [3]*node // nil: dead
+	nodes [3]*node // guarded by mu; nil: killed
 }
 
 func newCluster(e *engine) (*cluster, error) {
@@ -49,7 +49,7 @@ func (c *cluster) start(i int) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.nodes[i] != nil { // somebody else was faster
+	if c.nodes[i] != nil { // another request has started it
 		go n.kill()
 		return nil
 	}
@@ -67,7 +67,7 @@ func (c *cluster) kill(i int) {
 	}
 }
 
-// alive returns any node that is alive; nil if none is.
+// alive returns a random node that is alive, or nil.
 func (c *cluster) alive() *node {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,7 +79,7 @@ func (c *cluster) alive() *node {
 	return nil
 }
 
-// count publishes numbers, each at another node, until ctx ends.
+// count publishes the numbers from 1, each through a random node, until ctx ends.
 func (c *cluster) count(ctx context.Context) {
 	ticks := time.NewTicker(100 * time.Millisecond)
 	defer ticks.Stop()
@@ -89,7 +89,7 @@ func (c *cluster) count(ctx context.Context) {
 			_, err := node.hub.Publish(publish, broadcast.Message{Topic: "count", Data: strconv.AppendInt(nil, int64(n), 10)})
 			cancel()
 			if err == nil {
-				n++ // else it may have arrived all the same, and comes twice under two IDs
+				n++ // after an error the number may have been published: it is then published twice, under two IDs
 			}
 		}
 		select {
@@ -103,27 +103,27 @@ func (c *cluster) count(ctx context.Context) {
 //go:embed index.html
 var page []byte
 
-// front is what stands before the nodes: the page, and a balancer.
+// front returns the page's routes, and a load balancer for the nodes.
 func (c *cluster) front() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = w.Write(page) // the client may be gone
+		_, _ = w.Write(page) // fails if the client has left
 	})
 	mux.Handle("GET /fanfare.js", browser.Handler())
 	mux.HandleFunc("GET /nodes", c.list)
 	mux.HandleFunc("POST /nodes/{i}/{what}", c.change)
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
-			target := &url.URL{Scheme: "http", Host: "127.0.0.1:1"} // nobody is there
+			target := &url.URL{Scheme: "http", Host: "127.0.0.1:1"} // no server listens there
 			if n := c.alive(); n != nil {
 				target.Host = n.address
 			}
 			r.SetURL(target)
-			r.Out.Host = r.In.Host // which the origin of a WebSocket is compared with
+			r.Out.Host = r.In.Host // the Origin of a WebSocket is compared with it
 		},
 		FlushInterval: -1,
-		ErrorLog:      slog.NewLogLogger(slog.DiscardHandler, 0), // a node that is killed in the middle is what this is about
+		ErrorLog:      slog.NewLogLogger(slog.DiscardHandler, 0), // killed nodes are expected
 		ErrorHandler:  func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
 	mux.Handle("GET /events", proxy)
@@ -131,7 +131,7 @@ func (c *cluster) front() http.Handler {
 	return mux
 }
 
-// list tells which node is alive, and whom it serves.
+// list returns which nodes are alive, and the clients of each.
 func (c *cluster) list(w http.ResponseWriter, r *http.Request) {
 	type state struct {
 		Alive  bool     `json:"alive"`
@@ -142,14 +142,14 @@ func (c *cluster) list(w http.ResponseWriter, r *http.Request) {
 	for _, n := range c.nodes {
 		s := state{Alive: n != nil, Panels: []string{}}
 		if n != nil {
-			s.Panels = append(s.Panels, n.serves()...)
+			s.Panels = append(s.Panels, n.clients()...)
 		}
 		states = append(states, s)
 	}
 	c.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(states) // the client may be gone
+	_ = json.NewEncoder(w).Encode(states) // fails if the client has left
 }
 
 // change kills a node, or starts it again.

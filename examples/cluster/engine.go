@@ -15,18 +15,18 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast/redisjournal"
 )
 
-// engine is what keeps the log.
+// engine keeps the log.
 type engine struct {
 	name  string
-	open  func() (j broadcast.Journal, stop func(), err error) // a server's connection
+	open  func() (j broadcast.Journal, stop func(), err error) // opens the connection of one server
 	close func()
 }
 
-// openEngine returns the one at a URL, or a NATS server in this process.
+// openEngine returns the engine at a URL, or an embedded NATS server if both are empty.
 func openEngine(natsURL, redisURL string) (*engine, error) {
 	switch {
 	case natsURL != "" && redisURL != "":
-		return nil, errors.New("one engine is enough: -nats or -redis")
+		return nil, errors.New("set -nats or -redis, not both")
 	case redisURL != "":
 		return onRedis(redisURL)
 	case natsURL != "":
@@ -36,17 +36,17 @@ func openEngine(natsURL, redisURL string) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	inside, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: dir, NoSigs: true})
+	embedded, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: dir, NoSigs: true})
 	if err != nil {
 		return nil, err
 	}
-	inside.Start()
-	if !inside.ReadyForConnections(10 * time.Second) {
-		return nil, errors.New("the NATS server inside does not start")
+	embedded.Start()
+	if !embedded.ReadyForConnections(10 * time.Second) {
+		return nil, errors.New("the embedded NATS server does not start")
 	}
-	return onNATS("a NATS server inside", inside.ClientURL(), func() {
-		inside.Shutdown()
-		inside.WaitForShutdown()
+	return onNATS("an embedded NATS server", embedded.ClientURL(), func() {
+		embedded.Shutdown()
+		embedded.WaitForShutdown()
 		_ = os.RemoveAll(dir)
 	}), nil
 }

@@ -1,7 +1,7 @@
-// Cluster runs three servers on one log, and a page that shows which of them serves whom.
-// Kill one: its clients go on at the others, and miss nothing.
+// Cluster runs three servers on one log, and a page that shows the clients of each. If you
+// kill a server, its clients resume on the others and miss nothing.
 //
-//	cd examples/cluster && go run .                                   # with a NATS server inside
+//	cd examples/cluster && go run .                                   # with an embedded NATS server
 //	cd examples/cluster && go run . -nats nats://localhost:4222
 //	cd examples/cluster && go run . -redis redis://localhost:6379
 package main
@@ -46,7 +46,7 @@ func run(ctx context.Context, addr, natsURL, redisURL string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("Three servers on %s, behind http://%s\n", engine.name, listener.Addr())
+	fmt.Printf("Three servers on %s, load balanced at http://%s\n", engine.name, listener.Addr())
 	go c.count(ctx)
 	front := &http.Server{Handler: c.front(), ReadHeaderTimeout: 10 * time.Second}
 	context.AfterFunc(ctx, func() { _ = front.Close() })

@@ -18,15 +18,15 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// node is one server: a Hub on the common log, and a handler for each transport. That is
-// all a service of several servers needs.
+// node is one server: a Hub on the shared log, and a handler for each transport. A service
+// with several servers needs no more than that.
 type node struct {
 	hub     *broadcast.Hub
 	address string
 	kill    func()
 
-	mu     sync.Mutex // guards what follows
-	panels []string   // the clients that it serves
+	mu     sync.Mutex
+	panels []string // guarded by mu: the connected clients, by their panel in the page
 }
 
 func startNode(e *engine) (*node, error) {
@@ -38,8 +38,8 @@ func startNode(e *engine) (*node, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = n.hub.Run(ctx) })
-	// Not before it knows where the log stands: else a client's first position would be one
-	// that nobody can resume from. In a service that is what a readiness probe asks.
+	// Wait until the Hub knows the log's position. Until then, clients would get a position that
+	// cannot be resumed. A service's readiness probe should check the same.
 	for began := time.Now(); !n.hub.Stats().Following; time.Sleep(10 * time.Millisecond) {
 		if time.Since(began) > 10*time.Second {
 			cancel()
@@ -61,7 +61,7 @@ func startNode(e *engine) (*node, error) {
 	conns := &connections{Listener: listener, open: make(map[net.Conn]struct{})}
 	server := &http.Server{Handler: mux, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	running.Go(func() { _ = server.Serve(conns) })
-	n.kill = func() { // as a crash does: nobody is told
+	n.kill = func() { // like a crash: without close frames and pending messages
 		_ = server.Close()
 		conns.cut()
 		cancel()
@@ -72,7 +72,7 @@ func startNode(e *engine) (*node, error) {
 	return n, nil
 }
 
-// grant notes which panel of the page is served here.
+// grant adds the client's panel to the node's list until its stream ends.
 func (n *node) grant(r *http.Request) (*fanfare.Grant, error) {
 	panel := r.URL.Query().Get("panel")
 	if panel == "" || len(panel) > 40 {
@@ -91,21 +91,23 @@ func (n *node) grant(r *http.Request) (*fanfare.Grant, error) {
 	return &fanfare.Grant{Topics: []string{"count"}}, nil
 }
 
-func (n *node) serves() []string {
+// clients returns the panels of the connected clients.
+func (n *node) clients() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Clone(n.panels)
 }
 
-// connections are those of a listener, WebSockets included, which a server lets go of.
+// connections is a listener that knows its open connections. http.Server does not track those
+// of WebSockets.
 type connections struct {
 	net.Listener
 
 	mu   sync.Mutex
-	open map[net.Conn]struct{}
+	open map[net.Conn]struct{} // guarded by mu
 }
 
-// connection forgets itself when it is closed.
+// connection removes itself from its connections when it is closed.
 type connection struct {
 	net.Conn
 	of *connections
@@ -130,6 +132,7 @@ func (c *connection) Close() error {
 	return c.Conn.Close()
 }
 
+// cut closes all open connections.
 func (c *connections) cut() {
 	c.mu.Lock()
 	open := slices.Collect(maps.Keys(c.open))

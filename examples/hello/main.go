@@ -1,4 +1,4 @@
-// Hello counts the seconds to whoever listens, on either transport.
+// Hello sends the time each second, over Server-Sent Events and WebSockets.
 package main
 
 import (

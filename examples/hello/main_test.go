@@ -13,16 +13,15 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// TestHello runs the program as it is, on its own port, and listens on both
-// transports.
+// TestHello runs the program on its port, and connects to it over both transports.
 func TestHello(t *testing.T) {
 	const address = "localhost:8080"
 	port, err := net.Listen("tcp", address)
 	if err != nil {
-		t.Skipf("something else listens: %v", err)
+		t.Skipf("the port is in use: %v", err)
 	}
 	port.Close()
-	go main() // it ends with the test's process
+	go main() // ends with the test's process
 	require.Eventually(t, func() bool {
 		c, err := net.Dial("tcp", address)
 		if err == nil {
@@ -38,13 +37,13 @@ func TestHello(t *testing.T) {
 	require.NoError(t, err)
 	defer response.Body.Close()
 
-	var frame struct{ ID, Data string }
+	var message struct{ ID, Data string }
 	event, err := sse.NewReader(response.Body).Read()
 	require.NoError(t, err)
-	for frame.ID != event.ID {
-		require.NoError(t, conn.ReadJSON(t.Context(), &frame))
+	for message.ID != event.ID {
+		require.NoError(t, conn.ReadJSON(t.Context(), &message))
 	}
-	assert.Equal(t, string(event.Data), frame.Data, "the same message with the same ID")
-	_, err = time.Parse(time.TimeOnly, frame.Data)
+	assert.Equal(t, string(event.Data), message.Data, "the same message with the same ID")
+	_, err = time.Parse(time.TimeOnly, message.Data)
 	assert.NoError(t, err)
 }

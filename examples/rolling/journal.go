@@ -14,11 +14,11 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast/broadcasttest"
 )
 
-// In production the log that servers share is an engine's: NATS JetStream, Redis
-// Streams, a database. Here it is in the memory of a process of its own, and goes over
-// HTTP: what an engine's adapter does is the same.
+// In production, servers share the log of an engine such as NATS JetStream, Redis Streams
+// or a database. Here the log is in the memory of a separate process, which servers reach
+// over HTTP. A Journal for an engine works the same way.
 
-// entry is an entry of the log in JSON, or a loss.
+// entry is an entry of the log in JSON, or a gap.
 type entry struct {
 	Message broadcast.Message
 	Gap     bool
@@ -26,7 +26,7 @@ type entry struct {
 
 type bounds struct{ Oldest, Newest broadcast.ID }
 
-// runJournal serves the log.
+// runJournal serves the log over HTTP.
 func runJournal(ctx context.Context, addr string) error {
 	var journal broadcasttest.Journal
 	mux := http.NewServeMux()
@@ -81,7 +81,7 @@ func runJournal(ctx context.Context, addr string) error {
 	return nil
 }
 
-// remote is a broadcast.Journal that another process has.
+// remote is a broadcast.Journal whose log is in another process.
 type remote struct {
 	url    string
 	client *http.Client
@@ -89,7 +89,7 @@ type remote struct {
 
 func newJournal(url string) *remote { return &remote{url, &http.Client{}} }
 
-// call makes a request, and decodes the answer into v.
+// call makes a request, and decodes the response into v.
 func (j *remote) call(ctx context.Context, method, path string, body, v any) error {
 	b, err := json.Marshal(body)
 	if err != nil {
@@ -102,13 +102,13 @@ func (j *remote) call(ctx context.Context, method, path string, body, v any) err
 	response, err := j.client.Do(r)
 	if err != nil {
 		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-			return fmt.Errorf("%w: %w", broadcast.ErrNotPublished, err) // nothing has left
+			return fmt.Errorf("%w: %w", broadcast.ErrNotPublished, err) // nothing was sent
 		}
 		return err
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("the journal answers %s", response.Status)
+		return fmt.Errorf("the journal answered %s", response.Status)
 	}
 	return json.NewDecoder(response.Body).Decode(v)
 }

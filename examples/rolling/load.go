@@ -19,31 +19,31 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// load is the clients, and what is published for them.
+// load has the clients, and publishes messages for them.
 type load struct {
 	scenario scenario
 	clients  []*client
 	restarts []time.Time
 
-	stop      context.CancelFunc // publishing
-	published chan error
-	due       int // messages published: they are numbered from 0
+	stopPublishing context.CancelFunc
+	publishing     chan error // gets the result of publish
+	published      int        // how many messages were published; they are numbered from 0
 
-	hangUp  context.CancelFunc
-	reading sync.WaitGroup
+	disconnect context.CancelFunc
+	reading    sync.WaitGroup
 }
 
-// startLoad connects all clients, and begins to publish once they listen.
+// startLoad connects all clients, and starts to publish once they are connected.
 func startLoad(ctx context.Context, proxy, journal string, s scenario) (*load, error) {
-	l := &load{scenario: s, published: make(chan error, 1)}
-	reading, hangUp := context.WithCancel(ctx)
-	l.hangUp = hangUp
+	l := &load{scenario: s, publishing: make(chan error, 1)}
+	reading, disconnect := context.WithCancel(ctx)
+	l.disconnect = disconnect
 	transport := &http.Transport{MaxIdleConnsPerHost: -1}
 	var ready sync.WaitGroup
 	for i := range 2 * s.clients {
-		c := &client{kind: "Server-Sent Events", url: proxy, http: &http.Client{Transport: transport}, listen: (*client).overSSE}
+		c := &client{kind: "Server-Sent Events", url: proxy, http: &http.Client{Transport: transport}, connect: (*client).overSSE}
 		if i%2 == 1 {
-			c.kind, c.listen = "WebSocket", (*client).overWebSocket
+			c.kind, c.connect = "WebSocket", (*client).overWebSocket
 		}
 		l.clients = append(l.clients, c)
 		ready.Add(1)
@@ -53,12 +53,12 @@ func startLoad(ctx context.Context, proxy, journal string, s scenario) (*load, e
 	ready.Wait()
 
 	publishing, stop := context.WithCancel(ctx)
-	l.stop = stop
-	go func() { l.published <- l.publish(publishing, journal) }()
+	l.stopPublishing = stop
+	go func() { l.publishing <- l.publish(publishing, journal) }()
 	return l, nil
 }
 
-// publish publishes numbers until it is to stop.
+// publish publishes numbers until ctx ends.
 func (l *load) publish(ctx context.Context, journal string) error {
 	hub := &broadcast.Hub{Journal: newJournal(journal)}
 	tick := time.NewTicker(time.Second / time.Duration(l.scenario.rate))
@@ -69,54 +69,57 @@ func (l *load) publish(ctx context.Context, journal string) error {
 		case <-ctx.Done():
 			return nil
 		}
-		_, err := hub.Publish(context.WithoutCancel(ctx), broadcast.Message{Topic: topic, Data: strconv.AppendInt(nil, int64(l.due), 10)})
+		_, err := hub.Publish(context.WithoutCancel(ctx), broadcast.Message{Topic: topic, Data: strconv.AppendInt(nil, int64(l.published), 10)})
 		if err != nil {
 			return err
 		}
-		l.due++
+		l.published++
 	}
 }
 
-// finish ends the publishing, gives the last messages time to arrive, and hangs up.
+// finish stops publishing, waits for the last messages to arrive, and disconnects the clients.
 func (l *load) finish(ctx context.Context) error {
-	l.stop()
-	if err := <-l.published; err != nil {
+	l.stopPublishing()
+	if err := <-l.publishing; err != nil {
 		return err
 	}
 	for range 100 {
-		if !slices.ContainsFunc(l.clients, func(c *client) bool { return c.count() < l.due }) {
+		if !slices.ContainsFunc(l.clients, func(c *client) bool { return c.count() < l.published }) {
 			break
 		}
 		wait(ctx, 100*time.Millisecond)
 	}
-	l.hangUp()
+	l.disconnect()
 	l.reading.Wait()
 	return nil
 }
 
-// client is one client through all its connections.
+// client is one client over all its connections.
 type client struct {
-	kind   string
-	url    string
-	http   *http.Client
-	listen func(*client, context.Context) error
-	ready  func()
+	kind    string
+	url     string
+	http    *http.Client
+	connect func(*client, context.Context) error
+	ready   func() // reports the first connection
 
+	// owned by run
+	lastID string
+	retry  time.Duration
+
+	// guarded by mu
 	mu         sync.Mutex
-	last       string // ID
-	seen       []int
+	received   []int
 	gaps       int
 	reconnects []time.Time
-	at         time.Time // of the last message
-	silence    time.Duration
-	retry      time.Duration
+	at         time.Time     // when the last message arrived
+	silence    time.Duration // the longest time without a message
 }
 
-// run stays connected.
+// run connects again and again until ctx ends.
 func (c *client) run(ctx context.Context) {
 	for {
 		c.retry = 500 * time.Millisecond
-		_ = c.listen(c, ctx) // however it ended, the client comes back
+		_ = c.connect(c, ctx) // the client reconnects after any error
 		if ctx.Err() != nil {
 			return
 		}
@@ -127,7 +130,7 @@ func (c *client) run(ctx context.Context) {
 	}
 }
 
-// overSSE listens as an EventSource does.
+// overSSE reads an event stream as an EventSource does.
 func (c *client) overSSE(ctx context.Context) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+"/events", nil)
 	if err != nil {
@@ -135,7 +138,7 @@ func (c *client) overSSE(ctx context.Context) error {
 	}
 	r.Header.Set("Accept", "text/event-stream")
 	r.Header.Set("Cache-Control", "no-cache")
-	r.Header.Set("Last-Event-ID", c.last)
+	r.Header.Set("Last-Event-ID", c.lastID)
 	response, err := c.http.Do(r)
 	if err != nil {
 		return err
@@ -145,14 +148,14 @@ func (c *client) overSSE(ctx context.Context) error {
 		return errors.New(response.Status)
 	}
 	reader := sse.NewReader(response.Body)
-	// The position alone fires no event; it is there before the first one is.
+	// The position arrives before the first event, in a block that is not an event.
 	for first := true; ; first = false {
 		if first {
 			c.ready()
 		}
 		e, err := reader.Read()
 		if id := reader.LastEventID(); id != "" {
-			c.last = id
+			c.lastID = id
 		}
 		if d := reader.Retry(); d > 0 {
 			c.retry = d
@@ -160,12 +163,12 @@ func (c *client) overSSE(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c.take(e.Type == "gap", string(e.Data))
+		c.record(e.Type == "gap", string(e.Data))
 	}
 }
 
 func (c *client) overWebSocket(ctx context.Context) error {
-	conn, err := ws.Dial(ctx, c.url+"/ws?lastEventId="+c.last, &ws.DialOptions{HTTPClient: c.http})
+	conn, err := ws.Dial(ctx, c.url+"/ws?lastEventId="+c.lastID, &ws.DialOptions{HTTPClient: c.http})
 	if err != nil {
 		return err
 	}
@@ -176,14 +179,15 @@ func (c *client) overWebSocket(ctx context.Context) error {
 			return err
 		}
 		c.ready()
-		c.last = m.ID + m.Ready + m.Gap + m.Position // there is one of them
+		c.lastID = m.ID + m.Ready + m.Gap + m.Position // only one of them is set
 		if m.Topic != "" || m.Gap != "" {
-			c.take(m.Gap != "", m.Data)
+			c.record(m.Gap != "", m.Data)
 		}
 	}
 }
 
-func (c *client) take(gap bool, data string) {
+// record adds a message or a gap to the results.
+func (c *client) record(gap bool, data string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if gap {
@@ -196,34 +200,34 @@ func (c *client) take(gap bool, data string) {
 	}
 	c.at = now
 	if n, err := strconv.Atoi(data); err == nil {
-		c.seen = append(c.seen, n)
+		c.received = append(c.received, n)
 	}
 }
 
 func (c *client) count() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.seen)
+	return len(c.received)
 }
 
-// report writes what became of everybody. Its error says that something was lost,
-// doubled or out of order.
+// report writes the results. It returns an error if a message was lost, doubled or out of
+// order.
 func (l *load) report(w io.Writer) error {
 	fmt.Fprintln(w)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "\tdue\treceived\tlost\tduplicates\tout of order\tgaps\treconnects\tlongest silence\t")
+	fmt.Fprintln(table, "\texpected\treceived\tlost\tduplicates\tout of order\tgaps\treconnects\tlongest silence\t")
 	var bad int
 	for _, kind := range []string{"Server-Sent Events", "WebSocket"} {
-		var due, received, lost, duplicates, disorder, gaps, reconnects int
+		var expected, received, lost, duplicates, disorder, gaps, reconnects int
 		var silence time.Duration
 		for _, c := range l.clients {
 			if c.kind != kind {
 				continue
 			}
-			times := make([]int, l.due)
-			for i, n := range c.seen {
+			times := make([]int, l.published)
+			for i, n := range c.received {
 				times[n]++
-				if i > 0 && n < c.seen[i-1] {
+				if i > 0 && n < c.received[i-1] {
 					disorder++
 				}
 			}
@@ -233,18 +237,18 @@ func (l *load) report(w io.Writer) error {
 				}
 				duplicates += max(0, n-1)
 			}
-			due += l.due
-			received += len(c.seen)
+			expected += l.published
+			received += len(c.received)
 			gaps += c.gaps
 			reconnects += len(c.reconnects)
 			silence = max(silence, c.silence)
 		}
 		bad += lost + duplicates + disorder + gaps
-		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t\n", kind, due, received, lost, duplicates, disorder, gaps, reconnects, silence.Round(10*time.Millisecond))
+		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t\n", kind, expected, received, lost, duplicates, disorder, gaps, reconnects, silence.Round(10*time.Millisecond))
 	}
 	table.Flush()
 
-	fmt.Fprintln(w, "\nreconnects by time after SIGTERM, of all restarts:")
+	fmt.Fprintln(w, "\nreconnects by seconds after SIGTERM, for all restarts together:")
 	buckets := map[int]int{}
 	most := 0
 	for _, c := range l.clients {

@@ -1,11 +1,11 @@
-// Rolling restarts two servers of one service, one after the other, under a load of
-// clients on both transports, and counts what they lose: nothing.
+// Rolling restarts two servers of one service, one after the other, under the load of
+// clients on both transports, and shows that these lose no message.
 //
 // It starts everything itself: a process for the log that the servers share, the two
-// servers, a reverse proxy before them, and the clients. A server that gets SIGTERM
-// says that it is not ready any more, ends its streams one after the other, and exits;
-// its clients come back through the proxy, on the other server, with the last ID they
-// saw. It ends by itself, with a table.
+// servers, a reverse proxy in front of them, and the clients. A server that gets SIGTERM
+// reports that it is not ready, ends its streams one after the other, and exits. Its
+// clients reconnect through the proxy to the other server, with the last ID that they
+// saw. At the end, it prints a table of the results.
 //
 //	go run ./examples/rolling
 package main
@@ -25,13 +25,13 @@ import (
 
 func main() {
 	var s scenario
-	flag.IntVar(&s.clients, "clients", 300, "clients of each transport")
-	flag.IntVar(&s.restarts, "restarts", 3, "how many restarts")
-	flag.DurationVar(&s.spread, "spread", 5*time.Second, "over how long a server ends its streams")
+	flag.IntVar(&s.clients, "clients", 300, "clients on each transport")
+	flag.IntVar(&s.restarts, "restarts", 3, "number of restarts")
+	flag.DurationVar(&s.spread, "spread", 5*time.Second, "time in which a server ends its streams")
 	flag.IntVar(&s.rate, "rate", 10, "messages a second")
-	role := flag.String("role", "", "what this process is: journal, server, or, if empty, what starts the others")
-	addr := flag.String("addr", "", "where this process listens")
-	journal := flag.String("journal", "", "where the journal listens")
+	role := flag.String("role", "", "role of this process: journal or server; empty for the process that starts the others")
+	addr := flag.String("addr", "", "address that this process listens on")
+	journal := flag.String("journal", "", "URL of the journal")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -51,7 +51,7 @@ func main() {
 	}
 }
 
-// scenario is one run: who comes, and what happens to them.
+// scenario holds the settings of a run.
 type scenario struct {
 	clients, restarts, rate int
 	spread                  time.Duration
@@ -76,7 +76,7 @@ func (s scenario) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("a proxy on %s before servers on %s and %s\n", proxy.url, servers[0].addr, servers[1].addr)
+	fmt.Printf("proxy on %s, servers on %s and %s\n", proxy.url, servers[0].addr, servers[1].addr)
 
 	load, err := startLoad(ctx, proxy.url, journal.url(), s)
 	if err != nil {
@@ -90,12 +90,12 @@ func (s scenario) run(ctx context.Context) error {
 		if err := old.terminate(ctx); err != nil {
 			return err
 		}
-		fmt.Printf("the server on %s has moved its clients and exited after %v\n", old.addr, time.Since(began).Round(100*time.Millisecond))
-		anew, err := start(ctx, "server", old.addr, "-journal", journal.url(), "-spread", s.spread.String())
+		fmt.Printf("the server on %s ended its streams and exited in %v\n", old.addr, time.Since(began).Round(100*time.Millisecond))
+		restarted, err := start(ctx, "server", old.addr, "-journal", journal.url(), "-spread", s.spread.String())
 		if err != nil {
 			return err
 		}
-		servers[i%2] = anew
+		servers[i%2] = restarted
 		if err := proxy.waitFor(ctx, old.addr); err != nil {
 			return err
 		}

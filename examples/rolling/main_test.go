@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestMain lets the test's binary be the processes that it starts.
+// TestMain makes the test's binary run main in the processes that the test starts.
 func TestMain(m *testing.M) {
 	if os.Getenv("ROLLING_CHILD") != "" {
 		main()
@@ -17,7 +17,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestNothingIsLost(t *testing.T) {
+func TestRestartsLoseNothing(t *testing.T) {
 	s := scenario{clients: 20, restarts: 2, rate: 50, spread: time.Second}
 	require.NoError(t, s.run(t.Context()))
 }

@@ -12,15 +12,15 @@ import (
 	"time"
 )
 
-// process is another process of this program.
+// process is a child process that runs this program in a role.
 type process struct {
 	addr string
 	cmd  *exec.Cmd
 	done chan error
 }
 
-// start starts a process in a role, and waits until it listens. If addr is empty, it
-// chooses a port.
+// start starts a process in a role, and waits until it listens. If addr is empty, the
+// process chooses a port.
 func start(ctx context.Context, role, addr string, args ...string) (*process, error) {
 	if addr == "" {
 		addr = "127.0.0.1:0"
@@ -52,7 +52,7 @@ func start(ctx context.Context, role, addr string, args ...string) (*process, er
 
 func (p *process) url() string { return "http://" + p.addr }
 
-// terminate asks the process to end, as an orchestrator does, and waits until it has.
+// terminate sends SIGTERM, as an orchestrator does, and waits until the process has exited.
 func (p *process) terminate(ctx context.Context) error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
@@ -63,13 +63,13 @@ func (p *process) terminate(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-time.After(time.Minute):
-		return fmt.Errorf("the process on %s does not end", p.addr)
+		return fmt.Errorf("the process on %s does not exit", p.addr)
 	}
 }
 
 func (p *process) kill() { _ = p.cmd.Process.Kill() }
 
-// listen listens, and tells whoever has started this process where.
+// listen listens on addr, and reports the actual address to the parent process.
 func listen(addr string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {

@@ -14,15 +14,15 @@ import (
 	"time"
 )
 
-// proxy is a load balancer as simple as they get: it asks each server every 100 ms
-// whether it is ready, and gives requests to those that are, in turn.
+// proxy is a minimal load balancer. It checks every 100 ms whether each server is ready, and
+// sends requests to those that are ready, in turn.
 type proxy struct {
 	url   string
 	addrs []string
 	next  atomic.Uint64
 
 	mu    sync.Mutex
-	ready map[string]bool
+	ready map[string]bool // guarded by mu
 }
 
 func startProxy(ctx context.Context, servers []*process) (*proxy, error) {
@@ -45,9 +45,9 @@ func startProxy(ctx context.Context, servers []*process) (*proxy, error) {
 	reverse := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(&url.URL{Scheme: "http", Host: p.choose()})
-			r.Out.Host = r.In.Host // Origins are compared with it
+			r.Out.Host = r.In.Host // the Origin of a WebSocket is compared with it
 		},
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), // clients come and go
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), // disconnects are expected
 	}
 	server := &http.Server{Handler: reverse}
 	context.AfterFunc(ctx, func() { server.Close() })
@@ -55,6 +55,7 @@ func startProxy(ctx context.Context, servers []*process) (*proxy, error) {
 	return p, nil
 }
 
+// check asks each server whether it is ready.
 func (p *proxy) check(ctx context.Context) {
 	for _, addr := range p.addrs {
 		ready := false
@@ -73,7 +74,7 @@ func (p *proxy) check(ctx context.Context) {
 	}
 }
 
-// choose returns the next server that is ready, or any.
+// choose returns the next server that is ready, or the first server if none is.
 func (p *proxy) choose() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -96,7 +97,7 @@ func (p *proxy) waitFor(ctx context.Context, addr string) error {
 		}
 		wait(ctx, 100*time.Millisecond)
 	}
-	return fmt.Errorf("the server on %s does not get ready", addr)
+	return fmt.Errorf("the server on %s does not become ready", addr)
 }
 
 func wait(ctx context.Context, d time.Duration) {

@@ -11,11 +11,11 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// topic is what all clients listen to.
+// topic is the topic of all clients.
 const topic = "load"
 
-// runServer is one of the servers. It is all that a service needs to be restarted
-// without its clients noticing more than a short pause.
+// runServer runs one of the servers. A service needs no more than this to restart with only
+// a short pause for its clients.
 func runServer(ctx context.Context, addr, journal string, spread time.Duration) error {
 	hub := &broadcast.Hub{Journal: newJournal(journal)}
 	following, stopFollowing := context.WithCancel(context.Background())

@@ -1,5 +1,5 @@
-// Room is one chat room, small enough to show how it is tested: its test runs the
-// whole of it in memory and in fake time, an hour in a millisecond.
+// Room is a small chat room that shows how to test streams. Its test runs the whole
+// program in memory and in fake time: an hour takes a millisecond.
 //
 //	go run ./examples/room
 //	go test ./examples/room
@@ -27,11 +27,10 @@ func main() {
 	log.Fatal(server.ListenAndServe())
 }
 
-// room is where everybody hears everything, and who comes and goes.
+// room sends every message to all of its clients, and when a client joins or leaves.
 type room struct{ hub broadcast.Hub }
 
-// newRoom returns the room's routes: /events and /ws to listen, /ws and /say to
-// speak.
+// newRoom returns the room's routes: /events and /ws receive, /ws and /say send.
 func newRoom() http.Handler {
 	r := &room{hub: broadcast.Hub{Keep: 8}}
 	mux := http.NewServeMux()
@@ -40,19 +39,19 @@ func newRoom() http.Handler {
 		Broadcaster: &r.hub,
 		Grant:       r.grant,
 		Receive: func(req *http.Request, c *ws.Conn) func(ws.MessageType, []byte) error {
-			name := req.FormValue("name")             // the request is good only until Receive returns
-			ctx := context.WithoutCancel(c.Context()) // whoever says something and leaves is heard
-			return func(_ ws.MessageType, text []byte) error { return r.say(ctx, "said", name, string(text)) }
+			name := req.FormValue("name")             // the request is valid only until Receive returns
+			ctx := context.WithoutCancel(c.Context()) // a client may send a message and leave at once
+			return func(_ ws.MessageType, text []byte) error { return r.publish(ctx, "said", name, string(text)) }
 		},
 		Options: ws.Options{PingInterval: 15 * time.Second},
 	})
 	mux.HandleFunc("POST /say", func(w http.ResponseWriter, req *http.Request) {
 		text, err := io.ReadAll(http.MaxBytesReader(w, req.Body, 1000))
 		if err == nil {
-			err = r.say(req.Context(), "said", req.URL.Query().Get("name"), string(text))
+			err = r.publish(req.Context(), "said", req.URL.Query().Get("name"), string(text))
 		}
 		if err != nil {
-			http.Error(w, "a text of at most 1000 bytes is needed", http.StatusBadRequest)
+			http.Error(w, "the text must have at most 1000 bytes", http.StatusBadRequest)
 			return
 		}
 		w.WriteHeader(http.StatusNoContent)
@@ -60,22 +59,22 @@ func newRoom() http.Handler {
 	return mux
 }
 
-// grant lets in whoever has a name. It tells the others, also when they leave.
+// grant admits clients that have a name, and publishes when they join and leave.
 func (r *room) grant(req *http.Request) (*fanfare.Grant, error) {
 	name := req.FormValue("name")
 	if name == "" {
-		return nil, &fanfare.Refusal{Status: http.StatusForbidden, Err: errors.New("nobody comes in without a name")}
+		return nil, &fanfare.Refusal{Status: http.StatusForbidden, Err: errors.New("no name")}
 	}
-	if err := r.say(req.Context(), "joined", name, ""); err != nil {
+	if err := r.publish(req.Context(), "joined", name, ""); err != nil {
 		return nil, err
 	}
 	context.AfterFunc(req.Context(), func() {
-		_ = r.say(context.Background(), "left", name, "") // the hub may be closed by then
+		_ = r.publish(context.Background(), "left", name, "") // the hub may be closed by then
 	})
 	return &fanfare.Grant{Topics: []string{"room"}}, nil
 }
 
-func (r *room) say(ctx context.Context, what, name, text string) error {
-	_, err := r.hub.Publish(ctx, broadcast.Message{Topic: "room", Type: what, From: name, Data: []byte(name + ": " + text)})
+func (r *room) publish(ctx context.Context, typ, name, text string) error {
+	_, err := r.hub.Publish(ctx, broadcast.Message{Topic: "room", Type: typ, From: name, Data: []byte(name + ": " + text)})
 	return err
 }

@@ -17,9 +17,8 @@ import (
 	"github.com/fanfare-go/fanfare/ws/wstest"
 )
 
-// In the bubble that synctest.Test makes, time stands still while anybody has
-// something to do, and leaps when everybody waits: nothing here takes real time,
-// and nothing is left to chance.
+// The clock of the synctest bubble advances only when all goroutines in it wait. So the
+// test takes no real time, and its timing is exact.
 func TestRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room := newRoom()
@@ -29,47 +28,46 @@ func TestRoom(t *testing.T) {
 			require.Equal(t, http.StatusNoContent, w.Code)
 		}
 
-		// Joining. Ann listens with an EventSource, Bob has a WebSocket, over a link
-		// that can be broken.
+		// Joining. Ann has an event stream, Bob a WebSocket over a link that can fail.
 		ann := ssetest.Connect(t, room, httptest.NewRequest("GET", "/events?name=ann", nil))
 		var link faults.Link
 		bob := wstest.Dial(t, room, faults.Via(httptest.NewRequest("GET", "/ws?name=bob", nil), &link))
-		hears := func(what, text string) {
+		annGets := func(typ, text string) {
 			t.Helper()
 			event := ann.Next()
-			require.Equal(t, what+" "+text, event.Type+" "+string(event.Data))
+			require.Equal(t, typ+" "+text, event.Type+" "+string(event.Data))
 		}
-		hears("joined", "bob: ")
+		annGets("joined", "bob: ")
 
 		// A message.
 		require.NoError(t, bob.Write(t.Context(), ws.Text, []byte("hello")))
-		hears("said", "bob: hello")
+		annGets("said", "bob: hello")
 
-		// A heartbeat when nothing was said for 15 seconds.
+		// A heartbeat after 15 seconds without a message.
 		ann.Quiet(14 * time.Second)
 		require.Zero(t, ann.Heartbeats())
 		ann.Quiet(time.Second + time.Millisecond)
 		require.Equal(t, 1, ann.Heartbeats())
 
-		// Bob's phone loses its network. It does not answer the next ping, and is
-		// gone with the one after that.
+		// Bob's phone loses its network. It does not answer the next ping, and is cut
+		// at the one after that.
 		link.Vanish()
 		vanished := time.Now()
-		hears("left", "bob: ")
+		annGets("left", "bob: ")
 		require.LessOrEqual(t, time.Since(vanished), 30*time.Second)
 
-		// Ann is away for a while, and gets what she missed: once, in order.
+		// Ann disconnects, reconnects, and gets what she missed once and in order.
 		ann.Close()
-		synctest.Wait() // until the room has noticed
+		synctest.Wait() // until the server has noticed
 		say("one")
 		say("two")
 		ann.Reconnect()
-		hears("left", "ann: ")
-		hears("said", "carl: one")
-		hears("said", "carl: two")
+		annGets("left", "ann: ")
+		annGets("said", "carl: one")
+		annGets("said", "carl: two")
 
-		// She is away for longer than the room remembers, and is told so.
-		hears("joined", "ann: ") // what she did not see: she was coming back herself
+		// She misses more than the hub keeps, and gets a gap.
+		annGets("joined", "ann: ") // of her own reconnect
 		ann.Close()
 		synctest.Wait()
 		for i := range 20 {
@@ -77,44 +75,44 @@ func TestRoom(t *testing.T) {
 		}
 		ann.Reconnect()
 		require.Equal(t, "gap", ann.Next().Type)
-		for i := 13; i < 20; i++ { // seven and her own return are the eight that are kept
-			hears("said", fmt.Sprint("carl: ", i))
+		for i := 13; i < 20; i++ { // these seven and her own "joined" are the eight that are kept
+			annGets("said", fmt.Sprint("carl: ", i))
 		}
-		hears("joined", "ann: ")
+		annGets("joined", "ann: ")
 		ann.Quiet(time.Hour)
 	})
 }
 
-// Whoever says something and leaves at once is heard.
-func TestLastWords(t *testing.T) {
+// A message is published even if its sender leaves at once.
+func TestMessagesBeforeLeavingArePublished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room := newRoom()
 		ann := ssetest.Connect(t, room, httptest.NewRequest("GET", "/events?name=ann", nil))
 		bob := wstest.Dial(t, room, httptest.NewRequest("GET", "/ws?name=bob", nil))
 		require.Equal(t, "joined", ann.Next().Type)
-		const words = 6 // fewer than the room keeps
-		for range words {
+		const sent = 6 // fewer than the hub keeps
+		for range sent {
 			require.NoError(t, bob.Write(t.Context(), ws.Text, []byte("bye")))
 		}
 		require.NoError(t, bob.Close(ws.StatusNormalClosure, ""))
 		said := 0
-		for range words + 1 { // beside his leaving
+		for range sent + 1 { // and "left"
 			if ann.Next().Type == "said" {
 				said++
 			}
 		}
-		require.Equal(t, words, said)
+		require.Equal(t, sent, said)
 	})
 }
 
-func TestNobodyWithoutAName(t *testing.T) {
+func TestANameIsNeeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := ssetest.Connect(t, newRoom(), httptest.NewRequest("GET", "/events", nil))
 		require.Equal(t, http.StatusForbidden, stream.Status())
 	})
 }
 
-// What stands around the room breaks neither transport.
+// No middleware of the room breaks either transport.
 func TestMiddleware(t *testing.T) {
 	require.NoError(t, ssetest.Diagnose(newRoom(), httptest.NewRequest("GET", "/events?name=ann", nil)))
 	require.NoError(t, wstest.Diagnose(newRoom(), httptest.NewRequest("GET", "/ws?name=ann", nil)))

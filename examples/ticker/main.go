@@ -1,6 +1,5 @@
-// Ticker shows live prices: one topic for each symbol, one stream of Server-Sent Events for
-// those that a page shows, and a chart for each that draws itself. The page uses nothing
-// but an EventSource.
+// Ticker shows live prices. Each symbol has a topic, and a page gets the symbols that it shows
+// over one stream of Server-Sent Events. The page uses only an EventSource.
 //
 //	go run ./examples/ticker
 package main
@@ -48,7 +47,7 @@ func run(ctx context.Context, addr string) error {
 		<-ctx.Done()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		_ = server.Shutdown(ctx) // which ends the streams
+		_ = server.Shutdown(ctx) // ends the streams too
 	}()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -56,11 +55,11 @@ func run(ctx context.Context, addr string) error {
 	return nil
 }
 
-// history is how many prices of a symbol a page begins with, and may have missed when it
-// comes back.
+// history is the number of prices of a symbol that the hub keeps: a page begins with them, and
+// may miss as many without a gap.
 const history = 240
 
-// symbols are those there are, with the price that each begins at.
+// symbols are all symbols with their first prices.
 var symbols = map[string]float64{
 	"ACME": 42.17, "BOLT": 118.40, "CORA": 9.83, "DUNE": 64.02, "ECHO": 231.75, "FERN": 17.36,
 	"GALE": 88.90, "HALO": 305.11, "IRIS": 53.28, "JADE": 12.64, "KITE": 76.45, "LUMA": 149.99,
@@ -73,20 +72,20 @@ func newTicker(hub *broadcast.Hub) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = w.Write(page) // the client may be gone
+		_, _ = w.Write(page) // fails if the client has left
 	})
 	mux.Handle("GET /prices", &sse.Handler{Broadcaster: hub, Grant: grant})
 	return mux
 }
 
-// grant gives a client the symbols that it asks for: /prices?symbol=ACME&symbol=BOLT.
+// grant returns the topics of the symbols in the query: /prices?symbol=ACME&symbol=BOLT.
 func grant(r *http.Request) (*fanfare.Grant, error) {
-	asked := r.URL.Query()["symbol"]
-	if len(asked) == 0 {
+	requested := r.URL.Query()["symbol"]
+	if len(requested) == 0 {
 		return nil, &fanfare.Refusal{Status: http.StatusBadRequest, Err: errors.New("no symbol")}
 	}
 	var topics []string
-	for _, symbol := range asked {
+	for _, symbol := range requested {
 		if symbols[symbol] == 0 {
 			return nil, &fanfare.Refusal{Status: http.StatusNotFound, Err: fmt.Errorf("no such symbol: %.20q", symbol)}
 		}
@@ -95,29 +94,29 @@ func grant(r *http.Request) (*fanfare.Grant, error) {
 	return &fanfare.Grant{Topics: topics, Last: history}, nil
 }
 
-// price is what a message says.
+// price is the data of a message in JSON.
 type price struct {
 	Symbol string    `json:"symbol"`
 	Price  float64   `json:"price"`
 	At     time.Time `json:"at"`
 }
 
-const pause = 250 * time.Millisecond // between two prices of a symbol
+const interval = 250 * time.Millisecond // between two prices of a symbol
 
-// trade moves each price a few times a second, until ctx ends. It begins with some that
-// have been, so that there is something to see.
+// trade publishes a new price of each symbol at each interval, until ctx ends. It begins with
+// prices of the past, so that the charts are not empty.
 func trade(ctx context.Context, hub *broadcast.Hub) {
-	ticks := time.NewTicker(pause)
+	ticks := time.NewTicker(interval)
 	defer ticks.Stop()
 	prices := make(map[string]float64, len(symbols))
 	drift := make(map[string]float64, len(symbols))
 	for past := history; ; past-- {
-		at := time.Now().Add(-pause * time.Duration(max(0, past))).UTC()
+		at := time.Now().Add(-interval * time.Duration(max(0, past))).UTC()
 		for symbol, start := range symbols {
 			if prices[symbol] == 0 {
 				prices[symbol] = start
 			}
-			// It drifts this way or that for a while, and is drawn back to where it began.
+			// A random walk with a drift, pulled back to the first price.
 			drift[symbol] = 0.95*drift[symbol] + 0.0001*rand.NormFloat64() + 0.001*(start/prices[symbol]-1)
 			prices[symbol] *= 1 + drift[symbol] + 0.0004*rand.NormFloat64()
 			data, err := json.Marshal(price{symbol, float64(int(100*prices[symbol])) / 100, at})

@@ -35,7 +35,7 @@ func next(t *testing.T, s *ssetest.Stream) (price, string) {
 	return p, e.ID
 }
 
-func TestPrices(t *testing.T) {
+func TestPricesBeginWithTheHistoryAndResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -48,16 +48,16 @@ func TestPrices(t *testing.T) {
 		seen := map[string]int{}
 		for range 2 * history {
 			p, id := next(t, s)
-			require.Empty(t, id, "what a page begins with")
+			require.Empty(t, id, "the history has no IDs")
 			seen[p.Symbol]++
 		}
-		require.Equal(t, map[string]int{"ACME": history, "BOLT": history}, seen, "a minute of each that was asked for")
+		require.Equal(t, map[string]int{"ACME": history, "BOLT": history}, seen, "a minute of each requested symbol")
 		time.Sleep(250 * time.Millisecond)
 		_, _ = next(t, s)
 		p, id := next(t, s)
 		require.WithinDuration(t, time.Now(), p.At, time.Second)
 
-		// A page that was away for a while gets what it missed, and nothing else.
+		// A page that reconnects gets exactly the prices that it missed.
 		s.Close()
 		time.Sleep(5 * time.Second)
 		s = ssetest.Connect(t, ticker, get("/prices?symbol=ACME&symbol=BOLT", id))
@@ -72,7 +72,7 @@ func TestPrices(t *testing.T) {
 	})
 }
 
-func TestRefused(t *testing.T) {
+func TestInvalidRequestsAreRefused(t *testing.T) {
 	ticker := newTicker(new(broadcast.Hub))
 	for target, status := range map[string]int{
 		"/prices": 400, "/prices?symbol=NONE": 404, "/prices?symbol=ACME&symbol=%0A": 404, "/": 200, "/nowhere": 404,

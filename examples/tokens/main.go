@@ -1,5 +1,5 @@
-// Tokens streams an answer word by word, as language models give theirs: a POST whose
-// response is an event stream. The page reads it with fetch, and can stop it in the middle.
+// Tokens streams an answer word by word, like a language model: a POST whose response is an
+// event stream. The page reads it with fetch, and can stop it.
 //
 //	go run ./examples/tokens
 //	curl -N -d '{"question":"What is a fanfare?"}' http://localhost:8080/answer
@@ -60,14 +60,14 @@ func newTokens(source Source) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = w.Write(page) // the client may be gone
+		_, _ = w.Write(page) // fails if the client has left
 	})
 	mux.HandleFunc("POST /answer", func(w http.ResponseWriter, r *http.Request) { answer(w, r, source) })
 	return mux
 }
 
-// answer streams the tokens of an answer as events of the type "token", each a string in
-// JSON, and ends with one of the type "done", or "failed".
+// answer streams the tokens of an answer as events of the type "token", each a JSON string. The
+// last event has the type "done" or "failed".
 func answer(w http.ResponseWriter, r *http.Request, source Source) {
 	question, err := read(http.MaxBytesReader(w, r.Body, 16<<10))
 	if err != nil {
@@ -81,15 +81,15 @@ func answer(w http.ResponseWriter, r *http.Request, source Source) {
 	}
 	defer stream.Close()
 	began, n := time.Now(), 0
-	// The stream's context ends with the client: whoever presses stop stops the source.
+	// The stream's context ends when the client leaves, which stops the source.
 	for token, err := range source.Tokens(stream.Context(), question) {
 		if err == nil {
 			n++
 			err = stream.SendJSON("token", token)
 		}
 		if err != nil {
-			log.Printf("after %d tokens: %v", n, err)
-			// If it is the client that has gone, there is nobody to tell.
+			log.Printf("the answer ended after %d tokens: %v", n, err)
+			// If the client has left, this is not sent.
 			_ = stream.SendJSON("failed", "The answer could not be finished.")
 			return
 		}
@@ -97,14 +97,14 @@ func answer(w http.ResponseWriter, r *http.Request, source Source) {
 	_ = stream.SendJSON("done", map[string]any{"tokens": n, "seconds": time.Since(began).Seconds()})
 }
 
-// read returns the question of a request's body.
+// read returns the question in a request's body.
 func read(body io.Reader) (string, error) {
-	var asked struct{ Question string }
-	if err := json.NewDecoder(body).Decode(&asked); err != nil {
+	var request struct{ Question string }
+	if err := json.NewDecoder(body).Decode(&request); err != nil {
 		return "", fmt.Errorf(`the body must be {"question":"..."} in JSON: %w`, err)
 	}
-	if asked.Question = strings.TrimSpace(asked.Question); asked.Question == "" {
-		return "", errors.New("there is no question")
+	if request.Question = strings.TrimSpace(request.Question); request.Question == "" {
+		return "", errors.New("the question is empty")
 	}
-	return asked.Question, nil
+	return request.Question, nil
 }

@@ -27,7 +27,7 @@ func ask(question string) *http.Request {
 	return httptest.NewRequest("POST", "/answer", strings.NewReader(string(body)))
 }
 
-// whole reads an answer to its end, and returns the type of the last event.
+// whole reads an answer to its end, and returns its text and the type of the last event.
 func whole(t *testing.T, s *ssetest.Stream) (text, end string) {
 	t.Helper()
 	for e := range s.All() {
@@ -40,7 +40,7 @@ func whole(t *testing.T, s *ssetest.Stream) (text, end string) {
 	return text, end
 }
 
-func TestAnswer(t *testing.T) {
+func TestAnswersDependOnTheQuestionOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(local{pause: 40 * time.Millisecond})
 		text, end := whole(t, ssetest.Connect(t, tokens, ask("What is a fanfare?")))
@@ -53,37 +53,37 @@ func TestAnswer(t *testing.T) {
 	})
 }
 
-// counted is a Source that never comes to an end.
-type counted struct{ given, stopped atomic.Int32 }
+// endless is a Source whose answers do not end. It counts its tokens and stops.
+type endless struct{ tokens, stopped atomic.Int32 }
 
-func (c *counted) Tokens(ctx context.Context, _ string) iter.Seq2[string, error] {
+func (s *endless) Tokens(ctx context.Context, _ string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for {
 			select {
 			case <-time.After(time.Second):
 			case <-ctx.Done():
-				c.stopped.Add(1)
+				s.stopped.Add(1)
 				yield("", context.Cause(ctx))
 				return
 			}
-			if c.given.Add(1); !yield("more ", nil) {
-				c.stopped.Add(1)
+			if s.tokens.Add(1); !yield("more ", nil) {
+				s.stopped.Add(1)
 				return
 			}
 		}
 	}
 }
 
-func TestWhoeverStopsStopsTheSource(t *testing.T) {
+func TestAClientThatLeavesStopsTheSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		source := new(counted)
+		source := new(endless)
 		s := ssetest.Connect(t, newTokens(source), ask("How long?"))
 		for range 10 {
 			require.Equal(t, "token", s.Next().Type)
 		}
 		s.Close()
 		time.Sleep(10 * time.Second)
-		require.LessOrEqual(t, source.given.Load(), int32(11))
+		require.LessOrEqual(t, source.tokens.Load(), int32(11))
 		require.EqualValues(t, 1, source.stopped.Load())
 	})
 }
@@ -96,7 +96,7 @@ func (failing) Tokens(context.Context, string) iter.Seq2[string, error] {
 	}
 }
 
-func TestFailure(t *testing.T) {
+func TestAFailureIsTheLastEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		text, end := whole(t, ssetest.Connect(t, newTokens(failing{}), ask("What is it?")))
 		require.Equal(t, "It ", text)
@@ -104,9 +104,9 @@ func TestFailure(t *testing.T) {
 	})
 }
 
-func TestBadQuestions(t *testing.T) {
+func TestInvalidQuestionsAreRefused(t *testing.T) {
 	for name, body := range map[string]string{
-		"nothing": "", "no JSON": "hello", "no question": "{}", "an empty one": `{"question":"  "}`,
+		"nothing": "", "not JSON": "hello", "no question": "{}", "an empty one": `{"question":"  "}`,
 		"too long": `{"question":"` + strings.Repeat("x", 17<<10) + `"}`,
 	} {
 		w := httptest.NewRecorder()

@@ -9,34 +9,34 @@ import (
 	"time"
 )
 
-// Source is where answers come from: a language model, most often. The sequence ends with
-// ctx, whose error it then yields last.
+// Source answers questions. Usually it is a language model.
 type Source interface {
-	// Tokens are those of the answer to a question, with the spaces between them.
+	// Tokens returns the tokens of the answer, including the spaces between words. When ctx
+	// ends, the sequence yields its cause as the last error.
 	Tokens(ctx context.Context, question string) iter.Seq2[string, error]
 }
 
-// local is a Source that needs nothing and knows nothing: it turns what it was fed into
-// sentences that it has never read.
+// local is a Source without a model. It makes random sentences from those of corpus, as a
+// Markov chain.
 type local struct{ pause time.Duration } // between two tokens
 
-const fed = `A fanfare is a short piece of music for brass, and it announces that something arrives .
-A stream is an answer that does not end, and it brings what arrives as soon as it arrives .
-A message that arrives is written once, and it is heard by all who listen .
-Whoever listens may leave in the middle of a sentence, and come back to the end of it .
-Whoever leaves in the middle of a stream hears what was missed, and then what is new .
-The server keeps what was said for a while, so that a listener who comes back hears all of it .
-The trumpet plays first, so that all who listen know that something is announced .
+const corpus = `A fanfare is a short piece of music for brass, and it announces that something arrives .
+A stream is a response that does not end, and it carries each message as soon as it arrives .
+A message that arrives is written once, and it is sent to all clients that are connected .
+A client that is connected may leave in the middle of a sentence, and come back to the end of it .
+A client that leaves in the middle of a stream gets what it missed, and then what is new .
+The server keeps each message for a while, so that a client that comes back gets all of them .
+The trumpet plays first, so that all listeners know that something is announced .
 A word that is sent on its own arrives on its own, and the reader need not wait for the sentence .
 The reader need not wait for the end of an answer, and may stop it in the middle .
-What is stopped in the middle costs nothing more, since the source hears of it as well .`
+An answer that is stopped in the middle costs nothing more, since the source stops as well .`
 
-// Tokens walks from word to word, along those that followed each other in what it was fed.
-// The same question has the same answer.
+// Tokens walks from word to word: each word is followed by one that follows it in corpus. The
+// same question has the same answer.
 func (l local) Tokens(ctx context.Context, question string) iter.Seq2[string, error] {
 	follows := make(map[string][]string)
 	var first []string
-	for line := range strings.Lines(fed) {
+	for line := range strings.Lines(corpus) {
 		words := strings.Fields(line)
 		first = append(first, words[0])
 		for i := 1; i < len(words); i++ {

@@ -21,8 +21,8 @@ import (
 
 const ours = "github.com/fanfare-go/fanfare/"
 
-// paths are the packages that code uses without saying where they come from, beside those
-// of the standard library whose names are their paths.
+// paths are the import paths of the packages that blocks use without importing them. A package
+// of the standard library whose path is its name needs no entry.
 var paths = map[string]string{
 	"fanfare": strings.TrimSuffix(ours, "/"), "broadcast": ours + "broadcast", "sse": ours + "sse", "ws": ours + "ws", "middleware": ours + "middleware", "browser": ours + "browser",
 	"faults": ours + "faults", "ssetest": ours + "sse/ssetest", "wstest": ours + "ws/wstest", "broadcasttest": ours + "broadcast/broadcasttest",
@@ -35,7 +35,7 @@ var paths = map[string]string{
 	"rand": "crypto/rand", "atomic": "sync/atomic", "signal": "os/signal",
 }
 
-// given is what code uses that the page only speaks of.
+// given declares what blocks use without declaring it.
 var given = map[string]string{
 	"ctx":        "var ctx context.Context",
 	"hub":        "var hub *broadcast.Hub",
@@ -59,7 +59,7 @@ var given = map[string]string{
 
 var name = regexp.MustCompile(`^(?:func|var) (\w+)`)
 
-// TestGo compiles each block of Go: files, declarations, or statements.
+// TestGo compiles each block of Go. A block is a file, declarations, or statements.
 func TestGo(t *testing.T) {
 	folder := t.TempDir()
 	here, err := os.Getwd()
@@ -67,7 +67,7 @@ func TestGo(t *testing.T) {
 	overlay := struct{ Replace map[string]string }{map[string]string{}}
 	args := []string{"build", "-overlay", filepath.Join(folder, "overlay.json")}
 	for _, p := range pages(t) {
-		blocks, _ := p.take()
+		blocks, _ := p.split()
 		for _, b := range blocks {
 			if b.language != "go" {
 				continue
@@ -92,9 +92,9 @@ func TestGo(t *testing.T) {
 	t.Logf("%d blocks of Go", len(overlay.Replace))
 }
 
-// complete makes a file of a block.
-func complete(text, place string) (string, error) {
-	at := "//line " + place + "\n"
+// complete makes a Go file from a block. Errors name its position in the page.
+func complete(text, position string) (string, error) {
+	at := "//line " + position + "\n"
 	if strings.HasPrefix(text, "package ") || strings.Contains(text, "\npackage ") {
 		return at + text, nil
 	}
@@ -103,7 +103,7 @@ func complete(text, place string) (string, error) {
 	if err != nil {
 		body = "func _() error {\n" + at + text + "\nreturn nil }\n"
 		if file, err = parse("package block\n" + body); err != nil {
-			return "", fmt.Errorf("%s: it is neither a file nor declarations nor statements: %w", place, err)
+			return "", fmt.Errorf("%s: the block is neither a file nor declarations nor statements: %w", position, err)
 		}
 	}
 	declared := declarations(file)
@@ -118,7 +118,7 @@ func parse(source string) (*ast.File, error) {
 	return parser.ParseFile(token.NewFileSet(), "", source, 0)
 }
 
-// declarations declares what is given.
+// declarations returns the given declarations that a file uses.
 func declarations(file *ast.File) (text string) {
 	for used := range unresolved(file) {
 		text += "\n" + given[used]
@@ -126,7 +126,7 @@ func declarations(file *ast.File) (text string) {
 	return text + "\n"
 }
 
-// imports imports what stands before a dot and is declared nowhere.
+// imports returns imports for the names before a dot that a file does not declare.
 func imports(file *ast.File) string {
 	free := unresolved(file)
 	packages := make(map[string]bool)
@@ -149,7 +149,7 @@ func imports(file *ast.File) string {
 	return text.String()
 }
 
-// unresolved are the names that a file does not declare.
+// unresolved returns the names that a file uses and does not declare.
 func unresolved(file *ast.File) map[string]bool {
 	names := make(map[string]bool)
 	for _, ident := range file.Unresolved { //nolint:staticcheck // names are enough here
@@ -158,7 +158,7 @@ func unresolved(file *ast.File) map[string]bool {
 	return names
 }
 
-// TestGiven keeps the table of what is given in order.
+// TestGiven checks that each entry of given declares the name that is its key.
 func TestGiven(t *testing.T) {
 	for n, declaration := range given {
 		match := name.FindStringSubmatch(declaration)
@@ -167,15 +167,15 @@ func TestGiven(t *testing.T) {
 	}
 }
 
-// TestJavaScript has Node look at each block of JavaScript.
+// TestJavaScript checks the syntax of each block of JavaScript with Node.
 func TestJavaScript(t *testing.T) {
 	node, err := exec.LookPath("node")
 	if err != nil {
-		t.Skip("node is not installed: the blocks of JavaScript are not looked at here")
+		t.Skip("node is not installed: the blocks of JavaScript are not checked")
 	}
 	n := 0
 	for _, p := range pages(t) {
-		blocks, _ := p.take()
+		blocks, _ := p.split()
 		for _, b := range blocks {
 			if b.language != "js" {
 				continue

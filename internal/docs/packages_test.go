@@ -1,6 +1,6 @@
 package docs_test
 
-// What the pages' code uses, so that go.mod has it.
+// The packages that the pages' code uses. Importing them keeps them in go.mod.
 import (
 	_ "github.com/go-chi/chi/v5"
 	_ "github.com/nats-io/nats.go"

@@ -14,16 +14,16 @@ import (
 
 const root = "../.."
 
-// page is a file in Markdown.
+// page is a Markdown file.
 type page struct {
-	path  string // from the root
+	path  string // relative to the root
 	lines []string
 }
 
-// block is a piece of code in one.
+// block is a fenced block of code in a page.
 type block struct {
 	language string
-	line     int // of the page
+	line     int // in the page
 	text     string
 }
 
@@ -51,8 +51,8 @@ func pages(t *testing.T) (all []page) {
 	return all
 }
 
-// take takes a page apart: its blocks, and its text with empty lines where they were.
-func (p page) take() (blocks []block, text []string) {
+// split returns the blocks of a page, and its text with an empty line for each line of a block.
+func (p page) split() (blocks []block, text []string) {
 	var b *block
 	for i, line := range p.lines {
 		language, fence := strings.CutPrefix(strings.TrimSpace(line), "```") // in a list it is indented
@@ -73,19 +73,18 @@ func (p page) take() (blocks []block, text []string) {
 	return blocks, text
 }
 
-// TestReadmeProgram keeps the README's first program the one that runs as an
-// example.
+// TestReadmeProgram checks that the README's first program is examples/hello.
 func TestReadmeProgram(t *testing.T) {
 	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
 	require.NoError(t, err)
-	blocks, _ := page{lines: strings.Split(string(readme), "\n")}.take()
+	blocks, _ := page{lines: strings.Split(string(readme), "\n")}.split()
 	require.Equal(t, "go", blocks[0].language)
 	source, err := os.ReadFile(filepath.Join(root, "examples/hello/main.go"))
 	require.NoError(t, err)
 	_, program, found := strings.Cut(string(source), "\npackage main\n")
 	require.True(t, found)
 	assert.Equal(t, "package main\n"+program, blocks[0].text)
-	assert.Less(t, strings.Count(blocks[0].text, "\n"), 25, "the first program is short")
+	assert.Less(t, strings.Count(blocks[0].text, "\n"), 25, "the first program should be short")
 }
 
 var (
@@ -93,11 +92,11 @@ var (
 	heading = regexp.MustCompile(`^#+ (.*)`)
 )
 
-// TestLinks finds links within the repository that lead nowhere.
+// TestLinks checks that the target of each link within the repository exists.
 func TestLinks(t *testing.T) {
 	links := 0
 	for _, p := range pages(t) {
-		_, text := p.take()
+		_, text := p.split()
 		for i, line := range text {
 			for _, match := range link.FindAllStringSubmatch(line, -1) {
 				if strings.Contains(match[1], "://") {
@@ -119,12 +118,12 @@ func TestLinks(t *testing.T) {
 	require.Greater(t, links, 30)
 }
 
-// anchors are what the headings of a page can be linked by.
+// anchors returns the anchors of a page's headings, as GitHub makes them.
 func anchors(t *testing.T, path string) (all []string) {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
-	_, lines := page{lines: strings.Split(string(text), "\n")}.take()
+	_, lines := page{lines: strings.Split(string(text), "\n")}.split()
 	drop := regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 	for _, line := range lines {
 		if match := heading.FindStringSubmatch(line); match != nil {

@@ -1,8 +1,8 @@
-// One room, shown twice, each time over a transport of your choice. Both sides get the
-// same messages with the same IDs, so either can be cut, or moved to another transport in
-// the middle of a conversation, and the other one is the witness of what it missed.
+// The page shows one room in two panels, each over a transport of your choice. Both get the
+// same messages with the same IDs. Either can be disconnected or switched to another transport
+// in the middle of a conversation; the other panel then shows what it should have received.
 //
-// The Link class is the part worth copying: what a page needs of fanfare.js.
+// The class Link shows how to use fanfare.js. Copy that; the rest is this page's own.
 
 import { Fanfare } from '/fanfare.js';
 
@@ -14,9 +14,9 @@ const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 // ------------------------------------------------------------------ transport
 //
-// A link calls its listener's connecting(), up(), down(), message({id, data}), gap(id) and
-// raw(id, text). A message without an ID is history, which a client that does not resume is
-// shown first; it moves no position.
+// A link calls connecting(), up(), down(), message({id, data}), gap(id) and raw(id, text) of its
+// listener. A message without an ID is from the room's history, with which a client begins that
+// does not resume. It does not change the position.
 
 class Link {
   #stream = null;
@@ -32,7 +32,7 @@ class Link {
       sse: `${base}/events`,
       post: `${base}/messages`,
       transports,
-      lastEventId: this.#position, // where the one before it was
+      lastEventId: this.#position, // that of the stream before
     });
     this.#stream = stream;
     this.listener.connecting();
@@ -55,7 +55,7 @@ class Link {
     if (!this.#stream) return; // not started yet
     this.#position = this.#stream.lastEventId;
     this.#stream.onstatechange = null;
-    this.#stream.close(); // nothing is dispatched after it
+    this.#stream.close(); // no event is dispatched after this
   }
 
   async send(message) {
@@ -72,13 +72,13 @@ class Link {
 
 class Panel {
   other = null; // the panel beside this one
-  order = []; // the IDs received, as they came
-  index = new Map(); // from an ID to its place in order
+  order = []; // the IDs of the received messages, in the order of their arrival
+  index = new Map(); // from an ID to its index in order
   live = false;
   #liveSince = 0;
-  #absence = null; // the latest: from a cut on, and kept after the return
+  #absence = null; // the latest disconnection and the reconnection after it
   #freshHistory = false;
-  #moving = false;
+  #switching = false;
 
   constructor(root) {
     this.root = root;
@@ -87,14 +87,14 @@ class Panel {
     this.messages = this.role('messages');
     this.hint = this.role('notice').textContent;
     this.transport = this.role('transport');
-    this.transport.addEventListener('change', () => this.move());
+    this.transport.addEventListener('change', () => this.switchTransport());
     const form = this.role('composer');
     form.addEventListener('submit', async (event) => {
       event.preventDefault();
       const text = form.text.value;
-      if (text.trim() && (await this.say(text)) && form.text.value === text) form.text.value = '';
+      if (text.trim() && (await this.send(text)) && form.text.value === text) form.text.value = '';
     });
-    this.role('cut').addEventListener('click', () => (this.state === 'cut' ? this.comeBack() : this.cut()));
+    this.role('disconnect').addEventListener('click', () => (this.state === 'disconnected' ? this.connect() : this.disconnect()));
     this.role('to-end').addEventListener('click', () => scrollToEnd(this.messages));
     stayAtEnd(this.role('raw'));
     stayAtEnd(this.messages, (atEnd) => (this.role('to-end').hidden = atEnd));
@@ -106,25 +106,25 @@ class Panel {
 
   set state(state) {
     this.root.dataset.state = this.role('state').textContent = state;
-    this.role('cut').textContent = state === 'cut' ? 'Come back' : 'Cut connection';
+    this.role('disconnect').textContent = state === 'disconnected' ? 'Reconnect' : 'Disconnect';
   }
 
-  cut() {
+  disconnect() {
     this.link.stop();
-    this.#leave('cut');
+    this.#leave('disconnected');
   }
 
-  comeBack() { this.link.start(this.transport.value.split(' ')); }
+  connect() { this.link.start(this.transport.value.split(' ')); }
 
-  // Goes on over another transport, from where it is: that is no cut.
-  move() {
-    if (this.state === 'cut') return;
+  // Resumes over another transport. The panel stays live meanwhile.
+  switchTransport() {
+    if (this.state === 'disconnected') return;
     this.link.stop();
-    this.#moving = this.live;
-    this.comeBack();
+    this.#switching = this.live;
+    this.connect();
   }
 
-  async say(text) {
+  async send(text) {
     const sending = this.link.send({ name: myName(), text });
     const error = await sending.then(() => '', ({ message }) => `Not sent: ${message}`);
     this.#notice(error);
@@ -132,25 +132,25 @@ class Panel {
     return !error;
   }
 
-  // What the link tells
+  // Called by the link
 
   connecting() {
-    if (this.#moving) this.#carried('…');
+    if (this.#switching) this.#showTransport('…');
     else if (this.state !== 'reconnecting') this.state = 'connecting';
   }
 
   up() {
     const now = performance.now();
     const absence = this.#absence;
-    this.#carried(carriers[this.link.transport]);
-    if (this.#moving) {
-      this.#moving = false;
-      append(this.role('raw'), element('li', 'row moved', `Goes on ${carriers[this.link.transport]}`), MAX_RAW);
+    this.#showTransport(transportNames[this.link.transport]);
+    if (this.#switching) {
+      this.#switching = false;
+      append(this.role('raw'), element('li', 'row switched', `Continues ${transportNames[this.link.transport]}`), MAX_RAW);
       this.state = 'live';
       return;
     }
     if (absence && !absence.returned) {
-      absence.until = this.other.order.length; // what the other panel had by now
+      absence.until = this.other.order.length; // how many messages the other panel has by now
       absence.witnessed = this.other.live && this.other.#liveSince < absence.since;
       absence.returned = now;
       absence.quietAt = now + 300;
@@ -164,29 +164,29 @@ class Panel {
   }
 
   down() {
-    this.#moving = false;
+    this.#switching = false;
     this.#leave('reconnecting');
   }
 
-  #carried(by) {
+  #showTransport(name) {
     this.root.dataset.carrier = this.link.transport ?? '';
-    this.role('carrier').textContent = by;
+    this.role('carrier').textContent = name;
   }
 
   message({ id, data }) {
     const message = JSON.parse(data);
     const { index } = this.other;
     if (!id) {
-      // A client that starts afresh gets the history anew: instead of the old.
+      // A client that does not resume gets the history again. It replaces the old one.
       if (this.#freshHistory) this.root.querySelectorAll('[data-history]').forEach((old) => old.remove());
       this.#freshHistory = false;
       return this.#showBubble(message, '', false);
     }
     if (this.index.has(id)) {
       if (this.#absence) this.#absence.duplicates++;
-      this.#divider('fault', `⚠ ${id} came twice`);
+      this.#divider('fault', `⚠ ${id} was received twice`);
     } else {
-      // What both panels have must stand in the same order in both.
+      // Messages must have the same order in both panels.
       const disorder = index.get(id) < index.get(this.order.at(-1));
       const replayed = this.#isReplay(id);
       if (replayed) this.#absence.replayed.push(id);
@@ -202,7 +202,7 @@ class Panel {
 
   gap(id) {
     if (this.#absence) this.#absence.gap = true;
-    this.#divider('gap', '⚠ Some messages are gone', `The server no longer has them. It goes on after ${id}.`);
+    this.#divider('gap', '⚠ Some messages were lost', `The server no longer keeps them. The stream continues after ${id}.`);
   }
 
   raw(id, text) {
@@ -212,33 +212,33 @@ class Panel {
     append(this.role('raw'), row, MAX_RAW);
   }
 
-  // Cuts and returns
+  // Disconnections
 
   #leave(state) {
     const wasLive = this.live;
     this.live = false;
     this.state = state;
     if (!wasLive) return;
-    // Nothing since the last return: it is the same absence that goes on.
+    // If no message has arrived since the last reconnect, the old absence continues.
     const before = this.#absence;
-    const goesOn = before && before.divider === this.messages.lastElementChild;
-    if (goesOn) before.divider.remove();
+    const continues = before && before.divider === this.messages.lastElementChild;
+    if (continues) before.divider.remove();
     else if (before) this.#judge(true);
-    const left = `${state === 'cut' ? 'Cut' : 'Connection lost'} at ${clock(new Date(), '2-digit')}`;
+    const left = `${state === 'disconnected' ? 'Disconnected' : 'Connection lost'} at ${clock(new Date(), '2-digit')}`;
     this.#absence = {
       left,
       since: performance.now(),
       last: this.order.at(-1),
-      mark: goesOn ? before.mark : this.other.order.length,
+      mark: continues ? before.mark : this.other.order.length,
       divider: this.#divider('return', left),
       returned: 0, replayed: [], duplicates: 0, gap: false,
     };
-    append(this.role('raw'), element('li', 'row note', left), MAX_RAW);
+    append(this.role('raw'), element('li', 'row lost', left), MAX_RAW);
     this.#judge();
   }
 
-  // A message is replayed if the other panel had it before this one was back.
-  // Where that one was away too, what comes in one go after the return is.
+  // A message is a replay if the other panel had it before this one reconnected. If the
+  // other one was disconnected too, the first burst after the reconnect is the replay.
   #isReplay(id) {
     const absence = this.#absence;
     if (!absence) return false;
@@ -249,10 +249,10 @@ class Panel {
     return true;
   }
 
-  // Compares what was replayed with what the other panel got meanwhile. Called
-  // again for each message that either gets: if both were away, there is
-  // nothing to compare with until both are back.
-  #judge(isOver = false) {
+  // Compares the replayed messages with those that the other panel received meanwhile, after
+  // each message of either panel. If both were disconnected, there is nothing to compare with
+  // until both are back. final: the panel disconnects again, so nothing more will arrive.
+  #judge(final = false) {
     const absence = this.#absence;
     if (!absence) return;
     const { index, order, title, live } = this.other;
@@ -263,33 +263,33 @@ class Panel {
       setDivider(divider, left, missed || live ? `${count(missed)} missed so far` : '', 'away');
     } else {
       const places = replayed.map((id) => index.get(id)).filter((place) => place !== undefined);
-      const expected = order.slice(from, Math.max(isOver ? 0 : until, ...places.map((place) => place + 1)));
+      const expected = order.slice(from, Math.max(final ? 0 : until, ...places.map((place) => place + 1)));
       const missing = expected.filter((id) => !this.index.has(id)).length;
       const disorder = places.filter((place, i) => place < places[i - 1]).length;
-      const waiting = missing && !isOver && performance.now() < returned + 2000;
+      const waiting = missing && !final && performance.now() < returned + 2000;
       const faults = [];
-      if (duplicates) faults.push(`${duplicates} came twice`);
+      if (duplicates) faults.push(`${duplicates} received twice`);
       if (disorder) faults.push(`${disorder} out of order`);
       if (missing && !gap && !waiting) faults.push(`${missing} missing`);
 
-      let verdict = ['ok', replayed.length ? `✓ each once, in order: what the ${title} panel got` : '✓ nothing missed'];
+      let verdict = ['ok', replayed.length ? `✓ the same as in the ${title} panel, once and in order` : '✓ nothing missed'];
       if (faults.length) verdict = ['bad', `✗ ${faults.join(', ')}`];
-      else if (waiting) verdict = ['pending', `${missing} still to come`];
-      else if (missing) verdict = ['gap', `${missing} of those that the ${title} panel got are gone`];
+      else if (waiting) verdict = ['pending', `${missing} not received yet`];
+      else if (missing) verdict = ['gap', `${missing} messages of the ${title} panel were lost`];
       else if (places.length < replayed.length || !(replayed.length || witnessed)) {
-        verdict = ['pending', `none twice; the ${title} panel was away as well`];
+        verdict = ['pending', `no duplicates; the ${title} panel was disconnected too`];
       }
-      setDivider(divider, `While you were away: ${count(replayed.length)}, replayed`, verdict[1], verdict[0]);
+      setDivider(divider, `Reconnected: ${count(replayed.length)} replayed`, verdict[1], verdict[0]);
     }
   }
 
-  // What one sees
+  // Rendering
 
   #showBubble({ name, text, via, at }, id, replayed) {
     const bubble = clone('bubble-template');
     const part = (className) => bubble.querySelector(`.${className}`);
     const time = clock(new Date(at));
-    // What people write goes in as text, never as HTML.
+    // User input is inserted as text, never as HTML.
     part('name').textContent = name;
     part('text').textContent = text;
     part('time').textContent = time;
@@ -299,23 +299,23 @@ class Panel {
     part('avatar').textContent = [...name][0]?.toUpperCase() ?? '?';
     part('avatar').style.setProperty('--hue', hue(name));
     part('replayed').hidden = !replayed;
-    bubble.title = id ? `ID ${id}` : 'From before this page was opened';
+    bubble.title = id ? `ID ${id}` : 'Sent before this page was opened';
     bubble.dataset.id = id;
     bubble.toggleAttribute('data-history', !id);
     bubble.toggleAttribute('data-replayed', replayed);
     bubble.classList.toggle('mine', name === myName());
-    // What one person says in a row stands under one heading.
+    // Consecutive messages of one person share a heading.
     const above = this.messages.lastElementChild;
     bubble.dataset.heading = [name, via, time].join(' ');
     bubble.classList.toggle('follows', above?.dataset.heading === bubble.dataset.heading);
     append(this.messages, bubble, MAX_BUBBLES);
   }
 
-  #divider(role, what, words = '') {
+  #divider(role, what, detail = '') {
     const divider = element('li', 'divider');
     divider.dataset.role = role;
-    divider.append(element('span', 'what', what), element('span', 'verdict', words));
-    if (role !== 'return') announce(`${this.title}: ${what}. ${words}`);
+    divider.append(element('span', 'what', what), element('span', 'verdict', detail));
+    if (role !== 'return') announce(`${this.title}: ${what}. ${detail}`);
     append(this.messages, divider, MAX_BUBBLES);
     return divider;
   }
@@ -326,7 +326,7 @@ class Panel {
   }
 }
 
-const carriers = { ws: 'over WebSocket', sse: 'over EventSource', poll: 'over long polling' };
+const transportNames = { ws: 'over WebSocket', sse: 'over EventSource', poll: 'over long polling' };
 const clone = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
 const element = (tag, className, textContent = '') =>
   Object.assign(document.createElement(tag), { className, textContent });
@@ -345,23 +345,23 @@ function append(list, row, max) {
 
 function scrollToEnd(box) { box.scrollTop = box.scrollHeight; }
 
-// Follows what is added, unless the reader has scrolled up.
-function stayAtEnd(box, tell = () => {}) {
+// Keeps a box scrolled to its end unless the user has scrolled up.
+function stayAtEnd(box, onscroll = () => {}) {
   let atEnd = true;
   const follow = () => atEnd && scrollToEnd(box);
   new MutationObserver(follow).observe(box, { childList: true, subtree: true });
   new ResizeObserver(follow).observe(box);
   box.addEventListener('scroll', () => {
     atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
-    tell(atEnd);
+    onscroll(atEnd);
   });
 }
 
-function setDivider(divider, what, words, verdict) {
+function setDivider(divider, what, detail, verdict) {
   divider.querySelector('.what').textContent = what;
-  divider.querySelector('.verdict').textContent = words;
-  // The words change with each message; a screen reader hears each verdict once.
-  if (words && divider.dataset.verdict !== verdict) announce(`${what}. ${words}`);
+  divider.querySelector('.verdict').textContent = detail;
+  // The text changes with each message. A screen reader reads it once for each verdict.
+  if (detail && divider.dataset.verdict !== verdict) announce(`${what}. ${detail}`);
   divider.dataset.verdict = verdict;
 }
 
@@ -373,7 +373,7 @@ function announce(text) {
 
 const nameField = document.getElementById('name');
 const names = ['Merry Otter', 'Quiet Heron', 'Sunny Maple', 'Brave Finch', 'Gentle Comet', 'Lucky Puffin'];
-const storage = (() => { try { return localStorage; } catch { return {}; } })(); // it may be blocked
+const storage = (() => { try { return localStorage; } catch { return {}; } })(); // localStorage may be blocked
 storage.chatName ||= names[Math.floor(Math.random() * names.length)];
 nameField.value = storage.chatName;
 nameField.addEventListener('change', () => (nameField.value = storage.chatName = myName()));
@@ -386,7 +386,7 @@ document.title = `${room} · fanfare chat`;
 document.getElementById('another-tab').href = base;
 document.getElementById('room-form').addEventListener('submit', (event) => {
   event.preventDefault();
-  const name = roomField.value.trim().replace(/^\.+/, ''); // ".." is a path, not a room
+  const name = roomField.value.trim().replace(/^\.+/, ''); // ".." would change the path
   if (name) location.href = `${base.slice(0, base.lastIndexOf('/'))}/${encodeURIComponent(name)}`;
 });
 
@@ -399,15 +399,15 @@ const conversations = [
   ['One for sorrow,', 'two for joy,', 'three for a girl,', 'four for a boy,', 'five for silver.'],
 ];
 let turn = 0;
-document.getElementById('say-five').addEventListener('click', async () => {
+document.getElementById('send-five').addEventListener('click', async () => {
   const lines = conversations[turn++ % conversations.length];
   for (const [i, line] of lines.entries()) {
     const live = [left, right].filter((panel) => panel.live);
-    const speaker = live[i % live.length] ?? left; // none: let that one say so
-    if (!(await speaker.say(line))) break;
+    const speaker = live[i % live.length] ?? left; // if none is live, left shows the error
+    if (!(await speaker.send(line))) break;
     await sleep(120);
   }
 });
 
-left.comeBack();
-right.comeBack();
+left.connect();
+right.connect();
