@@ -22,7 +22,7 @@ import (
 
 // A client that reads slowly over TCP gets gaps and is not cut: a write hands the kernel no
 // more than the client reads within WriteTimeout.
-func TestSlowReader(t *testing.T) {
+func TestASlowReaderGetsGapsAndIsNotCut(t *testing.T) {
 	const (
 		timeout = time.Second // WriteTimeout, a tenth of the default
 		rate    = 400 << 10   // bytes a second that a client reads, ten times what the default needs; 40 times as much is published
