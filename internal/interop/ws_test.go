@@ -204,9 +204,9 @@ func TestWebSocketClients(t *testing.T) {
 					require.Equal(t, 1, s.count(true, func(f frame) bool { return f.opcode == closing && !f.mask }), client.blind)
 					return
 				}
-				said := closed{}
-				require.ErrorAs(t, err, &said)
-				require.Equal(t, 1012, said.code)
+				closing := closed{}
+				require.ErrorAs(t, err, &closing)
+				require.Equal(t, 1012, closing.code)
 				require.Equal(t, []int{client.answer1012}, s.closed(t, true), client.answers)
 				_ = conn.Close(1000, "")
 			}},

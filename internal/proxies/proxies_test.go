@@ -476,12 +476,12 @@ func TestAnEventSourceRetriesWithoutServers(t *testing.T) {
 			return response.StatusCode, response.Header.Get("Content-Type") + "\n" + string(body)
 		}
 		var status int
-		var told string
+		var body string
 		require.Eventually(t, func() bool { // some proxies notice only after a while
-			status, told = answer("text/event-stream", "no-cache")
+			status, body = answer("text/event-stream", "no-cache")
 			return status == http.StatusOK
-		}, long, 50*time.Millisecond, "it says %d", status)
-		require.Equal(t, "text/event-stream\nretry: 2000\n\n", told)
+		}, long, 50*time.Millisecond, "status %d", status)
+		require.Equal(t, "text/event-stream\nretry: 2000\n\n", body)
 		status, _ = answer("*/*", "no-cache")
 		require.GreaterOrEqual(t, status, 500)
 		status, _ = answer("text/event-stream", "no-store")
