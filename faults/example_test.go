@@ -13,7 +13,7 @@ import (
 	"github.com/fanfare-go/fanfare/sse/ssetest"
 )
 
-// example stands for the *testing.T of a test, which an example has not.
+// example takes the place of a test's *testing.T, which an example does not have.
 type example struct {
 	testing.TB
 	cleanups []func()
@@ -27,19 +27,18 @@ func (e *example) end() {
 	}
 }
 
-// The client hears the beginning of what the server says.
+// The connection is cut after 5 bytes.
 func ExampleLink() {
 	var link faults.Link
 	client, server := link.Pipe()
 	link.CutAfter(5)
 	server.Write([]byte("hello, client"))
-	heard, err := io.ReadAll(client)
-	fmt.Printf("%s, and then: %v\n", heard, err)
+	got, err := io.ReadAll(client)
+	fmt.Printf("%s, and then: %v\n", got, err)
 	// Output: hello, and then: read memory 192.0.2.1:1234->192.0.2.2:80: connection reset by peer
 }
 
-// How a request goes over a Link: give what Via returns to ssetest.Connect or
-// wstest.Dial.
+// Give what Via returns to ssetest.Connect or wstest.Dial.
 func ExampleVia() {
 	t := new(example) // in a test: its *testing.T
 	defer t.end()
@@ -52,7 +51,7 @@ func ExampleVia() {
 	// Output: true
 }
 
-// What a stream is like behind a proxy that means well.
+// Diagnose finds that neither proxy lets a stream through.
 func ExampleBuffer() {
 	news := &sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"news"}}
 	for _, proxy := range []func(http.Handler) http.Handler{faults.Buffer, faults.Compress} {

@@ -10,9 +10,8 @@ import (
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
-// Buffer stands before a handler as a proxy does that holds each response back
-// until it is complete, whatever X-Accel-Buffering says. Like one, it takes no part
-// in upgrades.
+// Buffer puts a proxy in front of next that holds each response back until it is
+// complete, whatever X-Accel-Buffering says. The proxy does not pass on upgrades.
 func Buffer(next http.Handler) http.Handler {
 	return proxy{next, func(w http.ResponseWriter, r *http.Response) {
 		body, err := io.ReadAll(r.Body)
@@ -25,22 +24,22 @@ func Buffer(next http.Handler) http.Handler {
 	}}
 }
 
-// Compress stands before a handler as a proxy does that compresses whatever passes,
-// whatever Cache-Control says, and never flushes. Like one, it takes no part in
-// upgrades.
+// Compress puts a proxy in front of next that compresses every response, whatever
+// Cache-Control says, and never flushes. A response that is compressed already passes
+// as it is. The proxy does not pass on upgrades.
 func Compress(next http.Handler) http.Handler {
 	return proxy{next, func(w http.ResponseWriter, r *http.Response) {
-		var to io.Writer = w
+		var body io.Writer = w
 		var z *gzip.Writer
 		if w.Header().Get("Content-Encoding") == "" {
 			w.Header().Set("Content-Encoding", "gzip")
 			w.Header().Del("Content-Length")
 			z = gzip.NewWriter(w)
-			to = z
+			body = z
 		}
 		w.WriteHeader(r.StatusCode)
-		if _, err := io.Copy(to, r.Body); err != nil {
-			panic(http.ErrAbortHandler) // a cut must not look like an end
+		if _, err := io.Copy(body, r.Body); err != nil {
+			panic(http.ErrAbortHandler) // a response that was cut must not look complete
 		}
 		if z != nil {
 			_ = z.Close()
@@ -48,14 +47,15 @@ func Compress(next http.Handler) http.Handler {
 	}}
 }
 
-// proxy passes a request on to a server of next, and has what comes back answered.
+// proxy sends each request to a server of next, and answers with what respond makes of
+// the response.
 type proxy struct {
-	next   http.Handler
-	answer func(http.ResponseWriter, *http.Response)
+	next    http.Handler
+	respond func(http.ResponseWriter, *http.Response)
 }
 
 func (p proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// The client's Link ends here: the way on is another one.
+	// The client's Link ends at the proxy. Between proxy and server there is another.
 	server := memnet.NewServer(p.next, r.WithContext(memnet.WithNetwork(streamctx.Apart(r.Context()), new(Link))), nil)
 	server.Start()
 	defer server.Close()
@@ -70,5 +70,5 @@ func (p proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer response.Body.Close()
 	maps.Copy(w.Header(), response.Header)
-	p.answer(w, response)
+	p.respond(w, response)
 }

@@ -2,6 +2,7 @@
 package internal_test
 
 import (
+	"encoding/json"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -19,76 +20,69 @@ import (
 
 const module = "github.com/fanfare-go/fanfare"
 
-// TestImports keeps the packages apart that must not know of each other. A
-// package's dependencies are all it needs, not only what it imports itself.
+// A package depends only on what its row allows, directly and through others.
 func TestImports(t *testing.T) {
 	for _, test := range []struct {
 		pkg     string
-		not     []string
-		ours    []string // all that may be needed of this module; nil: any
-		outside []string // all that may be needed of others; nil: nothing
+		not     []string // packages that it must not depend on
+		ours    []string // the packages of this module that it may depend on; nil means any
+		outside []string // the packages of other modules that it may depend on; nil means none
 		reason  string
 	}{
 		{
 			pkg:    "broadcast",
 			not:    []string{"net/http"},
 			ours:   []string{"internal/backoff", "internal/guard", "internal/ondemand"},
-			reason: "publishing and journals have nothing to do with HTTP",
+			reason: "publishing and journals do not depend on HTTP",
 		},
 		{
 			pkg:    "",
 			ours:   []string{"broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/status"},
-			reason: "it is what both transports share, and knows neither",
-		},
-		{
-			pkg:    "",
-			ours:   []string{"broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/status"},
-			reason: "it is what both transports share, and knows neither",
+			reason: "both transports share it, so it imports neither",
 		},
 		{
 			pkg:    "sse",
 			ours:   []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/guard", "internal/ondemand", "internal/origin", "internal/status", "internal/streamctx", "internal/tcp", "internal/wrappers"},
-			reason: "the transports do not know of each other",
+			reason: "the transports do not import each other",
 		},
 		{
 			pkg:     "ws",
 			ours:    []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/guard", "internal/ondemand", "internal/origin", "internal/status", "internal/streamctx", "internal/tcp", "internal/wrappers"},
 			outside: []string{"github.com/coder/websocket"},
-			reason:  "the transports do not know of each other",
+			reason:  "the transports do not import each other",
 		},
 		{
 			pkg:    "middleware",
 			ours:   []string{"", "broadcast", "internal/guard", "internal/origin", "internal/status", "internal/streamctx"},
-			reason: "middleware knows of requests, not of what streams say",
+			reason: "middleware handles requests and does not depend on a transport",
 		},
 		{
 			pkg:    "faults",
 			ours:   []string{"internal/memnet", "internal/streamctx"},
-			reason: "what goes wrong between client and server has nothing to do with what they say",
+			reason: "faults of a network do not depend on what is sent over it",
 		},
 		{
 			pkg:    "sse/ssetest",
 			not:    []string{"github.com/fanfare-go/fanfare/ws", "github.com/stretchr/testify/require"},
 			ours:   nil,
-			reason: "it tests sse alone, and users need not have testify",
+			reason: "it serves sse alone, and users need not have testify",
 		},
 		{
 			pkg:     "ws/wstest",
 			not:     []string{"github.com/fanfare-go/fanfare/sse", "github.com/stretchr/testify/require"},
 			outside: []string{"github.com/coder/websocket"},
-			reason:  "it tests ws alone, and users need not have testify",
+			reason:  "it serves ws alone, and users need not have testify",
 		},
 		{
 			pkg:    "internal/streamctx",
 			ours:   []string{},
-			reason: "middleware stands on it, and on nothing else of ours",
+			reason: "middleware and both transports build on it",
 		},
 	} {
 		t.Run(test.pkg, func(t *testing.T) {
 			deps := list(t, "-deps", "./"+test.pkg)
 			for _, dep := range deps {
 				ours, isOurs := strings.CutPrefix(dep, module)
-				ours = strings.TrimPrefix(ours, "/")
 				ours = strings.TrimPrefix(ours, "/")
 				first, _, _ := strings.Cut(dep, "/")
 				switch {
@@ -106,8 +100,8 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestRequirements keeps the root module's own requirements few: whoever needs
-// one package of it gets them all into their module graph.
+// The root module requires few others: a program that imports one of its packages
+// gets all of them in its module graph.
 func TestRequirements(t *testing.T) {
 	gomod, err := os.ReadFile("../go.mod")
 	require.NoError(t, err)
@@ -122,9 +116,41 @@ func TestRequirements(t *testing.T) {
 	}
 }
 
-// TestDocumentation wants a comment on everything that is exported to users,
-// fields and methods of interfaces too. Staticcheck says how a comment has to begin, but not
-// that there is one.
+// Each nested module requires of ours the one version that will be tagged next, so
+// that users can install it, and replaces it with the working tree, so that the go
+// command needs no tag while that version is written. CONTRIBUTING.md describes both.
+func TestNestedModules(t *testing.T) {
+	root, err := filepath.Abs("..")
+	require.NoError(t, err)
+	versions := map[string]bool{}
+	for _, dir := range list(t, "-m", "-f", "{{.Dir}}") {
+		var gomod struct {
+			Require []struct{ Path, Version string }
+			Replace []struct{ Old, New struct{ Path string } }
+		}
+		out, err := exec.Command("go", "mod", "edit", "-json", filepath.Join(dir, "go.mod")).Output()
+		require.NoError(t, err)
+		require.NoError(t, json.Unmarshal(out, &gomod))
+		replaced := map[string]string{}
+		for _, r := range gomod.Replace {
+			replaced[r.Old.Path] = r.New.Path
+		}
+		for _, r := range gomod.Require {
+			if r.Path != module && !strings.HasPrefix(r.Path, module+"/") {
+				continue
+			}
+			versions[r.Version] = true
+			want, err := filepath.Rel(dir, filepath.Join(root, strings.TrimPrefix(r.Path, module)))
+			require.NoError(t, err)
+			assert.Equal(t, filepath.ToSlash(want), replaced[r.Path], "%s: the replace line of %s", dir, r.Path)
+		}
+	}
+	assert.Len(t, versions, 1, "all require the same version")
+	assert.NotContains(t, versions, "v0.0.0", "no such version is ever tagged")
+}
+
+// Everything that is exported to users has a comment, including fields and the
+// methods of interfaces. Staticcheck checks how a comment begins, not that it exists.
 func TestDocumentation(t *testing.T) {
 	for _, dir := range list(t, "-f", "{{.Dir}}", "./...") {
 		if strings.Contains(dir, "/internal") {
@@ -147,7 +173,7 @@ func TestDocumentation(t *testing.T) {
 }
 
 func undocumentedIn(file *ast.File) (names []*ast.Ident) {
-	miss := func(documented bool, idents ...*ast.Ident) {
+	report := func(documented bool, idents ...*ast.Ident) {
 		for _, ident := range idents {
 			if ident.IsExported() && !documented {
 				names = append(names, ident)
@@ -156,7 +182,7 @@ func undocumentedIn(file *ast.File) (names []*ast.Ident) {
 	}
 	fields := func(list *ast.FieldList) {
 		for _, field := range list.List {
-			miss(field.Doc != nil || field.Comment != nil, field.Names...)
+			report(field.Doc != nil || field.Comment != nil, field.Names...)
 		}
 	}
 	for _, decl := range file.Decls {
@@ -165,14 +191,14 @@ func undocumentedIn(file *ast.File) (names []*ast.Ident) {
 			if d.Recv != nil && !exportedReceiver(d) || standard(d) {
 				continue
 			}
-			miss(d.Doc != nil, d.Name)
+			report(d.Doc != nil, d.Name)
 		case *ast.GenDecl:
 			for _, spec := range d.Specs {
 				switch s := spec.(type) {
 				case *ast.ValueSpec:
-					miss(d.Doc != nil || s.Doc != nil || s.Comment != nil, s.Names...)
+					report(d.Doc != nil || s.Doc != nil || s.Comment != nil, s.Names...)
 				case *ast.TypeSpec:
-					miss(d.Doc != nil || s.Doc != nil, s.Name)
+					report(d.Doc != nil || s.Doc != nil, s.Name)
 					if !s.Name.IsExported() {
 						continue
 					}
@@ -198,7 +224,7 @@ func exportedReceiver(d *ast.FuncDecl) bool {
 	return ok && ident.IsExported()
 }
 
-// standard reports whether a method says all in its name, for it implements an
+// standard reports whether a method needs no comment because it implements an
 // interface of the standard library.
 func standard(d *ast.FuncDecl) bool {
 	return d.Recv != nil && (d.Name.Name == "Error" || d.Name.Name == "ServeHTTP")

@@ -3,7 +3,7 @@ module github.com/fanfare-go/fanfare/broadcast/prometheusstats
 go 1.26.0
 
 require (
-	github.com/fanfare-go/fanfare v0.0.0
+	github.com/fanfare-go/fanfare v0.1.0
 	github.com/stretchr/testify v1.12.1
 )
 

@@ -3,9 +3,9 @@ module github.com/fanfare-go/fanfare/examples/cluster
 go 1.26.0
 
 require (
-	github.com/fanfare-go/fanfare v0.0.0
-	github.com/fanfare-go/fanfare/broadcast/natsjournal v0.0.0
-	github.com/fanfare-go/fanfare/broadcast/redisjournal v0.0.0
+	github.com/fanfare-go/fanfare v0.1.0
+	github.com/fanfare-go/fanfare/broadcast/natsjournal v0.1.0
+	github.com/fanfare-go/fanfare/broadcast/redisjournal v0.1.0
 	github.com/nats-io/nats-server/v2 v2.15.2
 	github.com/nats-io/nats.go v1.55.0
 	github.com/redis/go-redis/v9 v9.23.0

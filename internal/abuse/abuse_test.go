@@ -23,12 +23,12 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// victim is a server with both handlers, detached and not, that hostile clients come to.
-// It grants whatever topics a client asks for, also later on, and takes whatever it
+// victim is a server with both handlers, attached and detached, for hostile clients. It
+// grants whatever topics a client asks for, at first and later, and accepts whatever it
 // sends.
 type victim struct {
 	hub     *broadcast.Hub
-	mux     *http.ServeMux // which may get more handlers
+	mux     *http.ServeMux // tests may add handlers
 	server  *httptest.Server
 	address string
 	before  stock
@@ -36,18 +36,18 @@ type victim struct {
 	panics  panics
 }
 
-// slowest is how long a request to it may take to come.
+// slowest is how long the victim waits for a whole request.
 const slowest = 2 * time.Second
 
-// The paths of its streams. Hostile clients are on the topic "a".
+// The paths of the victim's streams. Hostile clients subscribe to the topic "a".
 var (
 	eventPaths  = []string{"/attached/events?topic=a", "/detached/events?topic=a"}
 	socketPaths = []string{"/attached/ws?topic=a", "/detached/ws?topic=a"}
 	allPaths    = []string{eventPaths[0], eventPaths[1], socketPaths[0], socketPaths[1]}
 )
 
-// abused starts a victim. When the test is over and its clients have gone, it must have
-// nothing left of them, while it still serves.
+// abused starts a victim. When the test is over and its clients are gone, nothing may be
+// left of them while the server still runs.
 func abused(t *testing.T, options ws.Options) *victim {
 	v := &victim{hub: new(broadcast.Hub), mux: http.NewServeMux()}
 	v.logger = slog.New(slog.NewTextHandler(&v.panics, nil))
@@ -66,10 +66,10 @@ func abused(t *testing.T, options ws.Options) *victim {
 	v.server = httptest.NewUnstartedServer(v.mux)
 	v.server.Config.ErrorLog = slog.NewLogLogger(v.logger.Handler(), slog.LevelError)
 	v.server.Config.ReadHeaderTimeout = slowest
-	v.server.Config.ReadTimeout = slowest // which streams outlive
+	v.server.Config.ReadTimeout = slowest // streams outlive it
 	v.server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		_ = c.(*net.TCPConn).SetWriteBuffer(32 << 10) // it is soon full where nobody reads
-		_ = c.(*net.TCPConn).SetReadBuffer(32 << 10)  // and what has come has nearly all been read
+		_ = c.(*net.TCPConn).SetWriteBuffer(32 << 10) // full soon if the client does not read
+		_ = c.(*net.TCPConn).SetReadBuffer(32 << 10)  // nearly all that has arrived has been read
 		return sse.ConnContext(ctx, c)
 	}
 	v.server.Start()
@@ -81,7 +81,7 @@ func abused(t *testing.T, options ws.Options) *victim {
 	return v
 }
 
-// visit has one client of each kind, so that what is made once has been made.
+// visit connects one client of each kind, so that what is allocated once has been.
 func (v *victim) visit(t *testing.T) {
 	for _, path := range allPaths {
 		v.connect(t, path).Close()
@@ -89,26 +89,26 @@ func (v *victim) visit(t *testing.T) {
 	v.isDeserted(t)
 }
 
-// recovers wants nothing to be left of anybody, and no panic to have happened.
+// recovers fails the test if anything is left of the clients, or if anything panicked.
 func (v *victim) recovers(t *testing.T) {
 	v.isDeserted(t)
 	isBack(t, v.before)
 	assert.Empty(t, v.panics.all())
 }
 
-// isDeserted waits until all clients' subscriptions have ended. A detached event stream
-// finds out when it writes.
+// isDeserted waits until all subscriptions have ended. It publishes meanwhile, because a
+// detached event stream notices that its client is gone when it writes.
 func (v *victim) isDeserted(t *testing.T) {
 	require.Eventually(t, func() bool {
 		for _, topic := range []string{"a", "news"} {
-			_, err := v.hub.Publish(context.Background(), broadcast.Message{Topic: topic, Data: []byte("is anybody there")})
+			_, err := v.hub.Publish(context.Background(), broadcast.Message{Topic: topic, Data: []byte("x")})
 			assert.NoError(t, err)
 		}
 		return v.hub.Stats().Subscriptions == 0
 	}, 20*time.Second, 20*time.Millisecond, "subscriptions are left")
 }
 
-// request says what opens a stream.
+// request returns the bytes of a request that opens a stream.
 func request(path string, header ...string) string {
 	if strings.Contains(path, "/ws") {
 		header = append(header, "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
@@ -116,24 +116,24 @@ func request(path string, header ...string) string {
 	return "GET " + path + " HTTP/1.1\r\nHost: x\r\n" + strings.Join(append(header, "", ""), "\r\n")
 }
 
-// peer is a client that says what it is told to, byte for byte.
+// peer is a client that sends what a test writes, byte for byte.
 type peer struct {
 	*net.TCPConn
 	r        *bufio.Reader
 	response *http.Response
 }
 
-// dial connects a peer that has said nothing yet.
+// dial connects a peer that has sent nothing yet.
 func (v *victim) dial(t *testing.T) *peer {
 	c, err := net.Dial("tcp", v.address)
 	require.NoError(t, err)
 	t.Cleanup(func() { c.Close() })
-	_ = c.(*net.TCPConn).SetWriteBuffer(32 << 10)      // what was sent is nearly all at the server
-	_ = c.SetReadDeadline(time.Now().Add(time.Minute)) // whoever waits that long waits in vain
+	_ = c.(*net.TCPConn).SetWriteBuffer(32 << 10)      // nearly all that was sent has reached the server
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute)) // a test that waits longer fails
 	return &peer{TCPConn: c.(*net.TCPConn), r: bufio.NewReader(c)}
 }
 
-// connect connects a peer whose stream stands.
+// connect connects a peer and opens its stream.
 func (v *victim) connect(t *testing.T, path string, header ...string) *peer {
 	p := v.dial(t)
 	_, err := io.WriteString(p, request(path, header...))
@@ -144,7 +144,7 @@ func (v *victim) connect(t *testing.T, path string, header ...string) *peer {
 	return p
 }
 
-// panics are the lines of a log that tell of one.
+// panics is a log that keeps the lines about panics.
 type panics struct {
 	mu    sync.Mutex
 	lines []string

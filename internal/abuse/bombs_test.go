@@ -16,8 +16,8 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// bomb returns a message of so many MiB, deflated. Each MiB is deflated by itself, so that
-// one serves for all.
+// bomb returns the deflated form of a message of so many MiB. Each MiB is deflated by
+// itself, so that one block, repeated, makes the whole.
 func bomb(t *testing.T, mebibytes int) string {
 	var b bytes.Buffer
 	w, err := flate.NewWriter(&b, flate.BestCompression)
@@ -32,7 +32,8 @@ func bomb(t *testing.T, mebibytes int) string {
 	return strings.TrimSuffix(all, "\x00\x00\xff\xff") // RFC 7692 section 7.2.1
 }
 
-// inFragments cuts a message, and puts others between its fragments.
+// inFragments returns the frames of a message in fragments of size bytes, with between
+// after each of them.
 func inFragments(first byte, payload string, size int, between string) string {
 	var b strings.Builder
 	for part := range slices.Chunk([]byte(payload), size) {
@@ -42,10 +43,9 @@ func inFragments(first byte, payload string, size int, between string) string {
 	return b.String() + frame(final|continuation, "")
 }
 
-// TestBombs sends deflated messages that would inflate to 100 MiB, ten at a time. Each is
-// refused with 1009 as soon as it is larger than MaxMessage, and not inflated further: a
-// MiB for each is more than is allocated meanwhile.
-func TestBombs(t *testing.T) {
+// A deflated message that would inflate to 100 MiB is refused with 1009 as soon as it is
+// larger than MaxMessage. It is not inflated further: less than a MiB is allocated for it.
+func TestBombsAreNotInflated(t *testing.T) {
 	v := abused(t, ws.Options{Compression: true})
 	v.withBystanders(t)
 	const mebibytes, atATime = 100, 10
@@ -57,7 +57,7 @@ func TestBombs(t *testing.T) {
 		{"in fragments", inFragments(deflated|binaryFrame, payload, 1000, "")},
 		{"in fragments of a byte", inFragments(deflated|binaryFrame, payload, 1, "")},
 		{"in fragments with pings between", inFragments(deflated|binaryFrame, payload, 1000, frame(pingFrame, "x"))},
-		{"behind a message", frame(final|binaryFrame, "x") + frame(final|deflated|binaryFrame, payload)},
+		{"after a message", frame(final|binaryFrame, "x") + frame(final|deflated|binaryFrame, payload)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			peers := make([]*peer, atATime)
@@ -69,7 +69,7 @@ func TestBombs(t *testing.T) {
 			runtime.ReadMemStats(&before)
 			var all sync.WaitGroup
 			for _, p := range peers {
-				all.Go(func() { _, _ = io.WriteString(p, test.sent) }) // which may be cut
+				all.Go(func() { _, _ = io.WriteString(p, test.sent) }) // it may be cut
 				all.Go(func() {
 					code, err := p.closeCode()
 					assert.NoError(t, err)

@@ -17,22 +17,21 @@ import (
 )
 
 // promptly is how soon a bystander gets a message, on a machine that is busy with an
-// attack and its own race detector.
+// attack and the race detector.
 const promptly = 2 * time.Second
 
-// bystanders are clients that mind their own business, one of each kind. They must not
-// notice a thing.
+// bystanders are well-behaved clients, one of each kind, which must not notice the attack.
 type bystanders struct {
 	victim  *victim
 	began   time.Time
 	reading sync.WaitGroup
 	mu      sync.Mutex
 	slowest time.Duration
-	heard   int
+	count   int
 }
 
-// withBystanders lets a client of each kind hear a message every few milliseconds, until
-// the test is over: each message, in order, and promptly.
+// withBystanders connects the bystanders. Until the test is over a message is published
+// every 20 ms, and each of them must get each message, in order and promptly.
 func (v *victim) withBystanders(t *testing.T) {
 	b := &bystanders{victim: v, began: time.Now()}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -54,12 +53,12 @@ func (v *victim) withBystanders(t *testing.T) {
 		late.Stop()
 		cancel()
 		client.CloseIdleConnections()
-		assert.Less(t, b.slowest, promptly, "the bystanders have noticed")
-		t.Logf("bystanders: %d messages, the slowest took %v", b.heard, b.slowest)
+		assert.Less(t, b.slowest, promptly, "the slowest delivery to a bystander")
+		t.Logf("bystanders: %d messages, the slowest took %v", b.count, b.slowest)
 	})
 }
 
-// publish publishes the news, numbered and with their time, and "over" at last.
+// publish publishes messages with their number and time, and "over" as the last one.
 func (b *bystanders) publish(t *testing.T, over <-chan struct{}) {
 	put := func(text string) {
 		_, err := b.victim.hub.Publish(context.Background(), broadcast.Message{Topic: "news", Data: []byte(text)})
@@ -78,7 +77,7 @@ func (b *bystanders) publish(t *testing.T, over <-chan struct{}) {
 	}
 }
 
-// listen counts along with what next returns.
+// listen checks the numbers of the messages that next returns, and notes their delays.
 func (b *bystanders) listen(t *testing.T, next func() (string, error)) {
 	b.reading.Go(func() {
 		for want := 0; ; want++ {
@@ -100,11 +99,11 @@ func (b *bystanders) listen(t *testing.T, next func() (string, error)) {
 func (b *bystanders) note(took time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.heard++
+	b.count++
 	b.slowest = max(b.slowest, took)
 }
 
-// overSSE opens an event stream, and returns what reads its next message.
+// overSSE opens an event stream, and returns a function that reads its next message.
 func overSSE(ctx context.Context, t *testing.T, client *http.Client, url string) func() (string, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	require.NoError(t, err)
@@ -119,7 +118,7 @@ func overSSE(ctx context.Context, t *testing.T, client *http.Client, url string)
 	}
 }
 
-// overWebSocket opens a WebSocket, and returns what reads its next message.
+// overWebSocket opens a WebSocket, and returns a function that reads its next message.
 func overWebSocket(ctx context.Context, t *testing.T, url string) func() (string, error) {
 	c, err := ws.Dial(ctx, url, nil)
 	require.NoError(t, err)

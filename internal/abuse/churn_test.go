@@ -11,9 +11,9 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// TestConnectsAndDisconnects has clients that come and are gone, most without a word, and
-// looks at what is left of them.
-func TestConnectsAndDisconnects(t *testing.T) {
+// Nothing is left of thousands of clients that connect and disconnect at once, in every
+// manner.
+func TestNothingIsLeftOfClientsThatDisconnect(t *testing.T) {
 	v := abused(t, ws.Options{})
 	v.withBystanders(t)
 	each := 5000
@@ -24,18 +24,18 @@ func TestConnectsAndDisconnects(t *testing.T) {
 	for _, path := range allPaths {
 		all.Go(func() {
 			for i := range each {
-				if !assert.NoError(t, v.comeAndGo(path, i)) {
+				if !assert.NoError(t, v.connectAndLeave(path, i)) {
 					return
 				}
 			}
 		})
 	}
 	all.Wait()
-	t.Logf("%d clients have come and gone", each*len(allPaths))
+	t.Logf("%d clients have connected and disconnected", each*len(allPaths))
 }
 
-// comeAndGo connects and disconnects, in one of several manners.
-func (v *victim) comeAndGo(path string, manner int) error {
+// connectAndLeave connects and disconnects, in one of several manners.
+func (v *victim) connectAndLeave(path string, manner int) error {
 	c, err := net.Dial("tcp", v.address)
 	if err != nil {
 		return err
@@ -43,17 +43,17 @@ func (v *victim) comeAndGo(path string, manner int) error {
 	defer c.Close()
 	_, _ = io.WriteString(c, request(path))
 	switch manner % 4 {
-	case 0: // gone before the answer
-	case 1: // without a word
+	case 0: // before the response
+	case 1: // after the beginning of the response
 		_, _ = c.Read(make([]byte, 64))
-	case 2: // in the middle of what is no frame
+	case 2: // in the middle of an invalid frame
 		_, _ = c.Read(make([]byte, 64))
 		_, _ = io.WriteString(c, "\x81\xff\x00")
-	case 3: // with half a request for more
+	case 3: // in the middle of a second request
 		_, _ = io.WriteString(c, "GET /attached/events?top")
 	}
 	if manner%8 < 6 {
-		_ = c.(*net.TCPConn).SetLinger(0) // a reset, which leaves the port free for the next one; the others say goodbye
+		_ = c.(*net.TCPConn).SetLinger(0) // a reset, which frees the port for the next client; the others close in order
 	}
 	return nil
 }

@@ -15,10 +15,10 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// ways are whether a handler is detached, by a path.
+// ways maps a path to whether its handler is detached.
 var ways = map[string]bool{"/hooked/attached": false, "/hooked/detached": true}
 
-// passedOn are messages that say what is injected, and a last one.
+// passedOn returns a message with each injection as its data, and a last one.
 func passedOn() (ms []broadcast.Message) {
 	for _, text := range append(injections, "over") {
 		ms = append(ms, broadcast.Message{Data: []byte(text)})
@@ -26,9 +26,9 @@ func passedOn() (ms []broadcast.Message) {
 	return ms
 }
 
-// TestEncodedInjections has an Encode that makes IDs of what it is given, and types where
-// wanted: an event with such a type is not sent at all, an ID is the handler's own.
-func TestEncodedInjections(t *testing.T) {
+// If Encode returns an event with an invalid type, the event is not sent. An ID that Encode
+// returns is replaced by the message's own.
+func TestEncodeCannotInjectIntoEvents(t *testing.T) {
 	v := abused(t, ws.Options{})
 	encode := func(typed bool) func(*broadcast.Message) (sse.Event, bool) {
 		return func(m *broadcast.Message) (sse.Event, bool) {
@@ -45,10 +45,10 @@ func TestEncodedInjections(t *testing.T) {
 		v.mux.Handle(path+"/numbered", &sse.Handler{Broadcaster: v.hub, Topics: []string{"a"}, Detach: detach, Logger: v.logger, Encode: encode(false)})
 		typed, numbered = append(typed, v.ask(t, path+"/typed")), append(numbered, v.ask(t, path+"/numbered"))
 	}
-	v.say(t, len(typed)+len(numbered), passedOn()...)
+	v.publish(t, len(typed)+len(numbered), passedOn()...)
 	for _, p := range typed {
 		wire := p.wire(t, "data: sent")
-		assert.Contains(t, wire, "event: over\n", "the first that is sent")
+		assert.Contains(t, wire, "event: over\n", "the first event that is sent")
 		assert.NotContains(t, wire, "evil")
 	}
 	for _, p := range numbered {
@@ -57,13 +57,13 @@ func TestEncodedInjections(t *testing.T) {
 			wire += p.wire(t, "data: sent")
 		}
 		assert.NotContains(t, wire, "evil")
-		assert.Equal(t, len(passedOn())+1, strings.Count(wire, "id: "), "the handler's own, and where the stream begins")
+		assert.Equal(t, len(passedOn())+1, strings.Count(wire, "id: "), "those of the messages, and the position at the beginning")
 	}
 }
 
-// TestFramedInjections has an Encode whose frames look like several, and some that are
-// none: a frame holds what it holds, and nothing gets out of it.
-func TestFramedInjections(t *testing.T) {
+// Whatever bytes Encode returns stay within the payload of one frame. A message whose type
+// or text is invalid is not sent.
+func TestEncodeCannotInjectIntoFrames(t *testing.T) {
 	v := abused(t, ws.Options{})
 	closing := "\x88\x02\x03\xe8"
 	type message struct {
@@ -91,7 +91,7 @@ func TestFramedInjections(t *testing.T) {
 	for _, text := range []string{"looks like the end", "is text", "is no text", "is a close frame", "is no type", "over"} {
 		ms = append(ms, broadcast.Message{Data: []byte(text)})
 	}
-	v.say(t, len(peers), ms...)
+	v.publish(t, len(peers), ms...)
 	for _, p := range peers {
 		for _, want := range []struct {
 			first   byte
@@ -105,9 +105,9 @@ func TestFramedInjections(t *testing.T) {
 	}
 }
 
-// TestSnapshotInjections has a Snapshot, which nobody validates as Publish does: what
-// cannot be written is left out, and an envelope quotes it.
-func TestSnapshotInjections(t *testing.T) {
+// The messages of a Snapshot are not validated by Publish. An event that cannot be written
+// is left out, and an envelope quotes its text.
+func TestSnapshotCannotInject(t *testing.T) {
 	v := abused(t, ws.Options{})
 	var state []broadcast.Message
 	for _, text := range injections {
@@ -121,7 +121,7 @@ func TestSnapshotInjections(t *testing.T) {
 		v.mux.Handle(path+"/ws", &ws.Handler{Broadcaster: v.hub, Grant: grant, Detach: detach, Logger: v.logger})
 		for _, query := range []string{"", "?envelope=1"} {
 			p := v.ask(t, path+"/events"+query)
-			v.say(t, 1, broadcast.Message{Data: []byte("over")})
+			v.publish(t, 1, broadcast.Message{Data: []byte("over")})
 			isHarmless(t, p.wire(t, "over"), "data: ")
 			p.Close()
 			v.isDeserted(t)
@@ -139,9 +139,9 @@ func TestSnapshotInjections(t *testing.T) {
 	}
 }
 
-// TestSentInjections has a handler of its own that sends such events: each is refused, and
-// the stream goes on.
-func TestSentInjections(t *testing.T) {
+// Writer.Send refuses an invalid event, and the events of the same call with it. The
+// stream goes on.
+func TestSendRefusesInjections(t *testing.T) {
 	v := abused(t, ws.Options{})
 	v.mux.HandleFunc("/sent", func(w http.ResponseWriter, r *http.Request) {
 		stream, err := sse.NewWriter(w, r, nil)
@@ -161,5 +161,5 @@ func TestSentInjections(t *testing.T) {
 	wire := v.ask(t, "/sent").wire(t, "data: over")
 	isHarmless(t, wire, "data: ")
 	assert.Equal(t, len(injections), strings.Count(wire, "data: sent"))
-	assert.NotContains(t, wire, "data: x\n\n", "of an event beside one that was refused")
+	assert.NotContains(t, wire, "data: x\n\n", "an event of a refused call was sent")
 }

@@ -19,12 +19,13 @@ const (
 	textFrame    = final | 0x1
 )
 
-// frame is one as a client sends it, under a key of zeros, which changes nothing.
+// frame returns a frame as a client sends it, masked with a key of zeros, which leaves the
+// payload as it is.
 func frame(first byte, payload string) string {
 	return frameHeader(first, len(payload)) + payload
 }
 
-// frameHeader is what comes before a payload of some size.
+// frameHeader returns the header of a client's frame with size bytes of payload.
 func frameHeader(first byte, size int) string {
 	const masked = 0x80
 	b := []byte{first}
@@ -39,7 +40,7 @@ func frameHeader(first byte, size int) string {
 	return string(append(b, 0, 0, 0, 0))
 }
 
-// readFrame reads one that a server has sent.
+// readFrame reads a frame from a server.
 func readFrame(r *bufio.Reader) (first byte, payload string, err error) {
 	var h [2]byte
 	if _, err := io.ReadFull(r, h[:]); err != nil {
@@ -62,7 +63,7 @@ func readFrame(r *bufio.Reader) (first byte, payload string, err error) {
 	return h[0], string(b), err
 }
 
-// closeCode reads on to a close frame, and returns its status.
+// closeCode reads up to the close frame, and returns its status code.
 func (p *peer) closeCode() (int, error) {
 	_ = p.SetReadDeadline(time.Now().Add(20 * time.Second))
 	for {

@@ -16,20 +16,20 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// injections are texts that would end a line, a block, a chunk or a header if they could,
-// and begin another that is evil.
+// injections are texts that try to end a line, a block, a chunk or a header, and to begin
+// another one, marked by the word evil.
 var injections = []string{
 	"x\nevil", "x\revil", "x\r\nevil", "\nevil", "x\x00evil", "x\n\nevil: 1", "x\r\n\r\nid: evil", "x\n\nevent: evil\ndata: x\n",
 	"x\r\n5\r\nevil", "x\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nevil: 1", "x\n:\x00evil", "x\",\"gap\":\"\nevil",
 }
 
-// isHarmless wants what looks evil to stand behind one of these at the beginning of its
-// line, and nowhere else.
-func isHarmless(t *testing.T, wire string, behind ...string) {
+// isHarmless fails the test if a line contains evil and does not begin with one of the
+// prefixes.
+func isHarmless(t *testing.T, wire string, prefixes ...string) {
 	t.Helper()
 	for line := range strings.FieldsFuncSeq(wire, func(r rune) bool { return r == '\r' || r == '\n' }) {
 		harmless := !strings.Contains(line, "evil")
-		for _, prefix := range behind {
+		for _, prefix := range prefixes {
 			harmless = harmless || strings.HasPrefix(line, prefix)
 		}
 		assert.True(t, harmless, "the line %q", line)
@@ -44,7 +44,7 @@ func (v *victim) ask(t *testing.T, path string, header ...string) *peer {
 	return p
 }
 
-// wire returns all that comes, byte for byte, up to a text.
+// wire reads bytes up to a text, and returns them.
 func (p *peer) wire(t *testing.T, to string) string {
 	t.Helper()
 	var all []byte
@@ -56,8 +56,8 @@ func (p *peer) wire(t *testing.T, to string) string {
 	return string(all)
 }
 
-// say publishes on the topic "a", when so many clients are there.
-func (v *victim) say(t *testing.T, clients int, ms ...broadcast.Message) {
+// publish publishes to the topic "a" once so many clients are subscribed.
+func (v *victim) publish(t *testing.T, clients int, ms ...broadcast.Message) {
 	require.Eventually(t, func() bool { return v.hub.Stats().Subscriptions == clients }, 10*time.Second, time.Millisecond)
 	for _, m := range ms {
 		m.Topic = "a"
@@ -66,8 +66,8 @@ func (v *victim) say(t *testing.T, clients int, ms ...broadcast.Message) {
 	}
 }
 
-// TestPublishedInjections has a publisher who passes on whatever it was given.
-func TestPublishedInjections(t *testing.T) {
+// Publish refuses a topic or a type with a line break, and data stays within its message.
+func TestPublishCannotInject(t *testing.T) {
 	v := abused(t, ws.Options{})
 	var data []broadcast.Message
 	for _, text := range injections {
@@ -82,7 +82,7 @@ func TestPublishedInjections(t *testing.T) {
 		events = append(events, v.ask(t, eventPaths[i]), v.ask(t, eventPaths[i]+"&envelope=1"))
 		sockets = append(sockets, v.connect(t, socketPaths[i]))
 	}
-	v.say(t, len(events)+len(sockets), append(data, broadcast.Message{Data: []byte("over")})...)
+	v.publish(t, len(events)+len(sockets), append(data, broadcast.Message{Data: []byte("over")})...)
 	for _, p := range events {
 		isHarmless(t, p.wire(t, "over"), "data: ")
 	}
@@ -94,7 +94,7 @@ func TestPublishedInjections(t *testing.T) {
 	}
 }
 
-// message reads an envelope, whose ID may be any.
+// message reads an envelope, and clears its ID.
 func (p *peer) message(t *testing.T) (m map[string]string) {
 	first, payload, err := readFrame(p.r)
 	require.NoError(t, err)
@@ -106,9 +106,8 @@ func (p *peer) message(t *testing.T) (m map[string]string) {
 	return m
 }
 
-// TestInjectionsInTheURL has a client that asks for such topics, and comes back with such
-// positions: neither is ever told.
-func TestInjectionsInTheURL(t *testing.T) {
+// A response never repeats the topics and the position that a client asks for in the URL.
+func TestURLsCannotInject(t *testing.T) {
 	v := abused(t, ws.Options{})
 	for _, text := range injections {
 		for _, path := range allPaths {
@@ -125,9 +124,9 @@ func TestInjectionsInTheURL(t *testing.T) {
 	}
 }
 
-// TestInjectionsInTheHeader has a middleware that echoes what a client has sent, as the
-// value of a header and as its name.
-func TestInjectionsInTheHeader(t *testing.T) {
+// A middleware that echoes what a client has sent, as the value or as the name of a header,
+// cannot inject into the response's header.
+func TestHeadersCannotInject(t *testing.T) {
 	v := abused(t, ws.Options{})
 	v.mux.HandleFunc("/echo/", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Echo", r.URL.Query().Get("echo"))

@@ -1,5 +1,5 @@
-// Package abuse_test has clients that do what they can to a server: it stays up, others do
-// not notice, and nothing is left of them.
+// Package abuse_test attacks a server with hostile clients. The server must stay up, its
+// other clients must not notice, and nothing may be left of the attackers.
 package abuse_test
 
 import (

@@ -17,15 +17,15 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// pingers is how many clients share a flood.
+// pingers is how many clients take part in a flood.
 const pingers = 4
 
-// mostPinged is how many bytes of heap one of them, and all that goes on beside it, may
-// take when it has sent its pings.
+// mostPinged is how many bytes of heap there may be for each of them, everything included,
+// after it has sent its pings.
 const mostPinged = 1 << 20
 
-// pingsEach is how many pings each of them sends: a million in a flood, and a million in
-// both where the race detector slows them down.
+// pingsEach returns how many pings each of them sends: a million in all, or half a million
+// with the race detector.
 func pingsEach() int {
 	switch {
 	case testing.Short():
@@ -36,7 +36,7 @@ func pingsEach() int {
 	return 250_000
 }
 
-// ping sends n pings, numbered from 1 on and as large as they may be, as fast as it can.
+// ping sends n pings as fast as it can, numbered from 1 and of the largest size.
 func (p *peer) ping(t *testing.T, n int) {
 	w := bufio.NewWriter(p)
 	payload := make([]byte, 125)
@@ -44,13 +44,12 @@ func (p *peer) ping(t *testing.T, n int) {
 		binary.BigEndian.PutUint64(payload, uint64(1+i))
 		_, _ = w.WriteString(frame(pingFrame, string(payload)))
 	}
-	assert.NoError(t, w.Flush()) // which has the first error
+	assert.NoError(t, w.Flush()) // returns the first error of all writes
 }
 
-// TestPings has clients that ping as fast as they can, and read the pongs. Of several
-// pings only the newest needs an answer (RFC 6455 section 5.5.3): the numbers grow, and
-// the last ping of all has one.
-func TestPings(t *testing.T) {
+// Pings that arrive faster than pongs are written get one pong, for the newest of them (RFC
+// 6455 section 5.5.3). The last ping always gets one.
+func TestTheNewestPingIsAnswered(t *testing.T) {
 	v := abused(t, ws.Options{})
 	v.withBystanders(t)
 	each := pingsEach()
@@ -70,7 +69,7 @@ func TestPings(t *testing.T) {
 	costs(t, "a client that has pinged", v.before, pingers, mostPinged)
 }
 
-// readPongs reads on to the pong of the last ping, and returns the numbers in all of them.
+// readPongs reads up to the pong of the last ping, and returns the numbers of all pongs.
 func (p *peer) readPongs(t *testing.T, last uint64) (numbers []uint64) {
 	_ = p.SetReadDeadline(time.Now().Add(5 * time.Minute))
 	for newest := uint64(0); newest < last; {
@@ -90,18 +89,16 @@ func (p *peer) readPongs(t *testing.T, last uint64) (numbers []uint64) {
 	return numbers
 }
 
-// TestPingFlood has clients that ping and read nothing, neither pongs nor messages: it
-// costs no memory, and the others nothing. When they read at last, no pongs have piled up
-// for them.
-func TestPingFlood(t *testing.T) {
-	v := abused(t, ws.Options{WriteTimeout: 10 * time.Minute}) // else they would be cut
+// A client that pings and reads nothing costs no memory, and pongs for it do not pile up.
+func TestPongsDoNotPileUp(t *testing.T) {
+	v := abused(t, ws.Options{WriteTimeout: 10 * time.Minute}) // so that they are not cut
 	v.withBystanders(t)
 	each := pingsEach()
 	peers := make([]*peer, pingers)
 	for i := range peers {
 		peers[i] = v.connect(t, socketPaths[i%2])
 	}
-	for range 32 { // more than fits between the two
+	for range 32 { // more than the sockets' buffers have room for
 		_, err := v.hub.Publish(t.Context(), broadcast.Message{Topic: "a", Data: bytes.Repeat([]byte("x"), 8<<10)})
 		require.NoError(t, err)
 	}
@@ -115,8 +112,7 @@ func TestPingFlood(t *testing.T) {
 	costs(t, "a client that has pinged", v.before, pingers, mostPinged)
 	for _, p := range peers {
 		numbers := p.readPongs(t, uint64(each))
-		// These came when nothing more could be written, but for what the kernel still
-		// finds room for.
+		// These pings arrived while hardly anything could be written.
 		from, _ := slices.BinarySearch(numbers, uint64(each)/4)
 		to, _ := slices.BinarySearch(numbers, uint64(each)/2)
 		assert.Less(t, to-from, 100, "pongs have piled up")

@@ -2,5 +2,5 @@
 
 package abuse_test
 
-// raced says that the race detector runs, with which a ping takes ten times as long.
+// raced reports whether the race detector is on. With it a ping takes ten times as long.
 const raced = true

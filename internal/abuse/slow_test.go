@@ -14,11 +14,11 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// slowClients is how many there are at a time that send as little as they can.
+// slowClients is how many clients at a time send as little as they can.
 const slowClients = 240
 
-// trickle writes a byte of text after the other, from the start again after the last,
-// until the connection has ended or enough is closed.
+// trickle writes text byte by byte, over and over, until the connection ends or enough is
+// closed.
 func (p *peer) trickle(text string, every time.Duration, enough <-chan struct{}) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -35,40 +35,41 @@ func (p *peer) trickle(text string, every time.Duration, enough <-chan struct{})
 	}
 }
 
-// crowd are clients whose ends are noted.
+// crowd notes when each of its clients is cut.
 type crowd struct {
 	all   sync.WaitGroup
 	mu    sync.Mutex
-	after []time.Duration // they were cut
+	after []time.Duration // which a client was cut
 }
 
-// add notes when the peer is cut, and hands over what it was told before.
-func (c *crowd) add(p *peer, told func(string)) {
+// add notes when the peer is cut, and calls check with all that it received.
+func (c *crowd) add(p *peer, check func(received string)) {
 	began := time.Now()
 	c.all.Go(func() {
-		said, _ := io.ReadAll(p.r)
-		told(string(said))
+		received, _ := io.ReadAll(p.r)
+		check(string(received))
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.after = append(c.after, time.Since(began))
 	})
 }
 
+// gone returns how many have been cut.
 func (c *crowd) gone() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.after)
 }
 
-// wait waits until all have been cut, and returns after how long.
+// wait waits until all have been cut, and returns the shortest and the longest life.
 func (c *crowd) wait() (shortest, longest time.Duration) {
 	c.all.Wait()
 	return slices.Min(c.after), slices.Max(c.after)
 }
 
-// TestSlowHandshake has requests that come a byte at a time and never end:
-// http.Server's ReadHeaderTimeout is what ends them.
-func TestSlowHandshake(t *testing.T) {
+// A request that arrives byte by byte and never ends is cut by http.Server's
+// ReadHeaderTimeout.
+func TestReadHeaderTimeoutEndsASlowRequest(t *testing.T) {
 	v := abused(t, ws.Options{})
 	v.withBystanders(t)
 	before := takeStock()
@@ -77,7 +78,7 @@ func TestSlowHandshake(t *testing.T) {
 		p := v.dial(t)
 		head := strings.TrimSuffix(request(allPaths[i%len(allPaths)]), "\r\n") + "X-More: " + strings.Repeat("x", 1000)
 		go p.trickle(head, 20*time.Millisecond, nil)
-		c.add(p, func(said string) { assert.NotRegexp(t, "^HTTP/1.1 (101|200)", said) })
+		c.add(p, func(received string) { assert.NotRegexp(t, "^HTTP/1.1 (101|200)", received) })
 	}
 	costs(t, "a request that does not end", before, slowClients, 40<<10)
 	shortest, longest := c.wait()
@@ -86,15 +87,15 @@ func TestSlowHandshake(t *testing.T) {
 	assert.Less(t, longest, slowest+promptly)
 }
 
-// TestSlowBody has requests with a body that never comes, for which net/http waits before
-// it writes most answers, and before it hangs up: http.Server's ReadTimeout bounds that. A
-// WebSocket's handshake has no body, and is refused. An event stream is given up after its
-// own WriteTimeout.
-func TestSlowBody(t *testing.T) {
+// A request whose body never arrives is cut by http.Server's ReadTimeout: net/http waits
+// for the body before it writes most responses and before it closes the connection. A
+// WebSocket's handshake with a body is refused. An event stream ends after its own
+// WriteTimeout.
+func TestABodyThatNeverArrivesIsNotWaitedFor(t *testing.T) {
 	v := abused(t, ws.Options{WriteTimeout: time.Second, PingInterval: time.Second})
 	v.withBystanders(t)
 	crowds := map[string]*crowd{}
-	for _, query := range []string{"", "&topic=%0a"} { // which is refused
+	for _, query := range []string{"", "&topic=%0a"} { // refused
 		for _, path := range allPaths {
 			c := new(crowd)
 			crowds[path+query] = c
@@ -113,10 +114,10 @@ func TestSlowBody(t *testing.T) {
 	}
 }
 
-// TestSlowMessages has messages that never end. Whoever goes on to send a byte before
-// its second ping is due is not silent, and is not cut; it costs little more than a
-// client that does nothing, and is cut when it stops.
-func TestSlowMessages(t *testing.T) {
+// A client that never completes its message is not cut as long as it sends a byte before
+// its second ping is due. It costs little more than an idle client, and is cut when it
+// stops.
+func TestAMessageThatNeverEndsCostsLittle(t *testing.T) {
 	const interval = 500 * time.Millisecond
 	v := abused(t, ws.Options{PingInterval: interval, Compression: true})
 	v.withBystanders(t)
@@ -125,7 +126,7 @@ func TestSlowMessages(t *testing.T) {
 		before, c := takeStock(), new(crowd)
 		for i := range slowClients / 6 {
 			p := v.connect(t, socketPaths[i%2], "Sec-WebSocket-Extensions: permessage-deflate")
-			c.add(p, func(said string) { assert.NotContains(t, said, "\x88", "a close frame") })
+			c.add(p, func(received string) { assert.NotContains(t, received, "\x88", "a close frame") })
 			_, err := io.WriteString(p, begin)
 			require.NoError(t, err)
 			if rest != "" {
@@ -137,7 +138,7 @@ func TestSlowMessages(t *testing.T) {
 		return c
 	}
 	_, longest := send("a client that is silent", "", "", 40<<10).wait()
-	t.Logf("which was cut after %v", longest)
+	t.Logf("it was cut after %v", longest)
 	assert.Less(t, longest, 2*interval+promptly)
 	slow := []*crowd{
 		send("a frame that does not end", frameHeader(final|binaryFrame, 30<<10), "x", 50<<10),
@@ -148,13 +149,13 @@ func TestSlowMessages(t *testing.T) {
 	}
 	<-time.After(4 * interval)
 	for _, c := range slow {
-		require.Zero(t, c.gone(), "cut, though a byte has come in each interval")
+		require.Zero(t, c.gone(), "cut although a byte arrived in each interval")
 	}
 	began := time.Now()
 	close(enough)
 	for _, c := range slow {
 		c.wait()
 	}
-	t.Logf("which were cut %v after their last bytes", time.Since(began))
+	t.Logf("they were cut %v after their last bytes", time.Since(began))
 	assert.Less(t, time.Since(began), 2*interval+promptly)
 }

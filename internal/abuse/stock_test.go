@@ -11,23 +11,23 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// stock is what a process has that clients could make it keep.
+// stock is what a process has of the things that clients can make it keep.
 type stock struct {
 	goroutines int
 	heap       int64
-	files      int // open descriptors; 0 where /proc does not tell
+	files      int // open descriptors; 0 where there is no /proc
 }
 
-// What there may be more afterwards.
+// How much more there may be afterwards.
 const (
-	spareGoroutines = 2       // testify's own, which looks
-	spareHeap       = 3 << 20 // the hub keeps messages of the test, the handlers their wire forms, and maps the room they had
+	spareGoroutines = 2       // testify's Eventually
+	spareHeap       = 3 << 20 // messages that the hub keeps, their encoded forms, and maps that do not shrink
 	spareFiles      = 0
 )
 
 func takeStock() stock {
 	runtime.GC()
-	runtime.GC() // pools let go of what they have only now
+	runtime.GC() // empties the pools
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
 	files, _ := os.ReadDir("/proc/self/fd")
@@ -38,7 +38,7 @@ func (s stock) String() string {
 	return fmt.Sprintf("%d goroutines, %d KiB of heap, %d files", s.goroutines, s.heap>>10, s.files)
 }
 
-// isBack waits until the process has no more than before.
+// isBack waits until the process has no more than before, but for the spare.
 func isBack(t *testing.T, before stock) {
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		now := takeStock()
@@ -49,8 +49,8 @@ func isBack(t *testing.T, before stock) {
 	t.Logf("before: %v; after: %v", before, takeStock())
 }
 
-// costs wants each of n clients to take at most so many bytes of heap while it is there,
-// and says how many these are.
+// costs waits until each of n open clients costs at most so many bytes of heap, and logs
+// how many it costs.
 func costs(t *testing.T, what string, before stock, n int, most int64) {
 	var now stock
 	require.EventuallyWithT(t, func(c *assert.CollectT) {

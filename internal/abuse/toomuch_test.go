@@ -17,26 +17,26 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// What net/http takes: MaxHeaderBytes for the request's line and its header, and 4 KiB
-// more.
+// net/http accepts MaxHeaderBytes for the request line and the header, and 4 KiB more.
 const (
 	fits    = http.DefaultMaxHeaderBytes
 	tooLong = fits + 8<<10
 )
 
-// TestAskingForTooMuch is about requests that are larger than anybody needs.
-func TestAskingForTooMuch(t *testing.T) {
+// A request with too many topics or an invalid one is refused, and so is one with a header
+// that is too large. A position that is no ID gets a gap, however long it is.
+func TestOversizedRequestsAreRefused(t *testing.T) {
 	v := abused(t, ws.Options{})
 	v.withBystanders(t)
 	for _, test := range []struct {
 		name, query, position string
 		status                int // 0: a stream, which begins with a gap
 	}{
-		{"10,000 topics", "&topic=" + strings.Join(slices.Repeat([]string{"x"}, 10_000), "&topic="), "", 500}, // even if they are one and the same
+		{"10,000 topics", "&topic=" + strings.Join(slices.Repeat([]string{"x"}, 10_000), "&topic="), "", 500}, // the same one, even
 		{"10,000 different topics", "&topic=" + strings.Join(different(10_000), "&topic="), "", 500},
 		{"a topic of a kilobyte", "&topic=" + strings.Repeat("x", 1024), "", 500},
 		{"a topic with a line break", "&topic=a%0Ab", "", 500},
-		{"a position of 64 KiB", "", strings.Repeat("9", 64<<10), 0}, // is no ID
+		{"a position of 64 KiB", "", strings.Repeat("9", 64<<10), 0}, // not an ID
 		{"a position of a MiB", "", strings.Repeat("9", fits), 0},
 		{"a position of more", "", strings.Repeat("9", tooLong), 431},
 		{"a position of 2 MiB", "", strings.Repeat("9", 2<<20), 431},
@@ -60,6 +60,7 @@ func TestAskingForTooMuch(t *testing.T) {
 	}
 }
 
+// different returns n different topics.
 func different(n int) (topics []string) {
 	for i := range n {
 		topics = append(topics, fmt.Sprint(i))
@@ -67,7 +68,7 @@ func different(n int) (topics []string) {
 	return topics
 }
 
-// opening returns the first that a stream says: a block of events, or a frame.
+// opening reads the first block of an event stream, or the first frame of a WebSocket.
 func (p *peer) opening(t *testing.T) string {
 	if p.response.StatusCode == http.StatusSwitchingProtocols {
 		_, payload, err := readFrame(p.r)
@@ -85,9 +86,8 @@ func (p *peer) opening(t *testing.T) string {
 	}
 }
 
-// TestWhatAStreamKeepsOfItsRequest looks at what is left of a request of a MiB while its
-// stream is open: all of it where the stream is attached, nothing where it is detached.
-func TestWhatAStreamKeepsOfItsRequest(t *testing.T) {
+// An attached stream keeps its whole request in memory, a detached one nothing of it.
+func TestADetachedStreamKeepsNothingOfItsRequest(t *testing.T) {
 	v := abused(t, ws.Options{})
 	position := strings.Repeat("9", fits)
 	for _, test := range []struct {
@@ -104,14 +104,15 @@ func TestWhatAStreamKeepsOfItsRequest(t *testing.T) {
 		{socketPaths[1], position, "", 30 << 10},
 	} {
 		name := fmt.Sprintf("%s, %d KiB in the query, %d in the header", test.path, len(test.query)>>10, len(test.header)>>10)
-		v.hold(t, name, test.most, func() *peer {
+		v.measure(t, name, test.most, func() *peer {
 			return v.connect(t, test.path+"&lastEventId="+test.query, "Last-Event-ID: "+test.header)
 		})
 	}
 }
 
-// hold has some clients for a while, each of which may take at most so many bytes of heap.
-func (v *victim) hold(t *testing.T, name string, most int64, connect func() *peer) {
+// measure connects some clients for a while, each of which may cost at most so many bytes
+// of heap.
+func (v *victim) measure(t *testing.T, name string, most int64, connect func() *peer) {
 	const clients = 5
 	defer v.isDeserted(t)
 	before := takeStock()
@@ -121,8 +122,9 @@ func (v *victim) hold(t *testing.T, name string, most int64, connect func() *pee
 	costs(t, name, before, clients, most)
 }
 
-// TestAskingForTooManyTopics asks on an open WebSocket.
-func TestAskingForTooManyTopics(t *testing.T) {
+// A client that asks for too many topics on an open WebSocket is refused and keeps those it
+// has. A message larger than MaxMessage closes the connection with 1009.
+func TestTooManyTopicsOnAWebSocketAreRefused(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		options ws.Options
@@ -131,7 +133,7 @@ func TestAskingForTooManyTopics(t *testing.T) {
 	}{
 		{"1,000", ws.Options{}, different(1000), 200},
 		{"1,001", ws.Options{}, different(1001), 400},
-		{"10,000, which are more than MaxMessage", ws.Options{}, different(10_000), 0},
+		{"10,000 in more than MaxMessage", ws.Options{}, different(10_000), 0},
 		{"10,000", ws.Options{MaxMessage: 1 << 20}, different(10_000), 400},
 		{"10,000 times one", ws.Options{MaxMessage: 1 << 20}, slices.Repeat([]string{"x"}, 10_000), 400},
 	} {
@@ -160,7 +162,7 @@ func TestAskingForTooManyTopics(t *testing.T) {
 					assert.Equal(t, test.topics, answer.Topics)
 					assert.Zero(t, answer.Status)
 				} else {
-					assert.Equal(t, []string{"a"}, answer.Topics, "it keeps what it has")
+					assert.Equal(t, []string{"a"}, answer.Topics, "it keeps its topics")
 					assert.Equal(t, test.status, answer.Status)
 				}
 				assert.Less(t, v.hub.Stats().Topics, 1010)

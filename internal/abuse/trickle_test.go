@@ -19,18 +19,18 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// watched is how long a peer is looked at, in fake time.
+// watched is how long a connection is observed, in fake time.
 const watched = 2 * time.Hour
 
-// TestWhatEndsASlowMessage has the default of 30 s between pings: a peer that answers
-// none, and never comes to the end of a message, stays as long as it sends a byte before
-// the second ping is due. What bounds it is the life of a stream: MaxAge, or Expires.
-func TestWhatEndsASlowMessage(t *testing.T) {
+// With the default of 30 s between pings, a client that answers none and never completes its
+// message stays as long as it sends a byte before the second ping is due. MaxAge and
+// Expires still end its stream.
+func TestMaxAgeAndExpiresEndASlowMessage(t *testing.T) {
 	message := frameHeader(final|binaryFrame, 30<<10)
 	for _, test := range []struct {
 		name     string
 		begin    string
-		every    time.Duration // a byte
+		every    time.Duration // that it sends a byte
 		maxAge   time.Duration
 		expires  time.Duration
 		from, to time.Duration // when it is cut
@@ -40,7 +40,7 @@ func TestWhatEndsASlowMessage(t *testing.T) {
 		{name: "a byte each second", begin: message, every: time.Second, from: watched, to: watched},
 		{name: "a byte each 59 s", begin: message, every: 59 * time.Second, from: watched, to: watched},
 		{name: "a byte each 61 s", begin: message, every: 61 * time.Second, from: time.Minute, to: time.Minute},
-		{name: "in a ping", begin: frameHeader(pingFrame, 125), every: time.Second, from: 5 * time.Second, to: 6 * time.Second}, // the library's own limit
+		{name: "in a ping", begin: frameHeader(pingFrame, 125), every: time.Second, from: 5 * time.Second, to: 6 * time.Second}, // a limit of coder/websocket
 		{name: "MaxAge", begin: message, every: time.Second, maxAge: time.Hour, from: 48 * time.Minute, to: time.Hour + 10*time.Second, code: "\x03\xf4"},
 		{name: "Expires", begin: message, every: time.Second, expires: time.Hour, from: time.Hour, to: time.Hour + 10*time.Second, code: "\x0b\xb8"},
 	} {
@@ -56,16 +56,16 @@ func TestWhatEndsASlowMessage(t *testing.T) {
 					Options:     ws.Options{MaxAge: test.maxAge},
 					Logger:      slog.New(slog.DiscardHandler),
 				})
-				took, said := sendSlowly(c, test.begin, test.every)
+				took, received := sendSlowly(c, test.begin, test.every)
 				assert.GreaterOrEqual(t, took, test.from)
 				assert.LessOrEqual(t, took, test.to)
-				assert.Contains(t, said, test.code)
+				assert.Contains(t, received, test.code)
 			})
 		})
 	}
 }
 
-// inMemory serves h in a bubble, and returns a WebSocket to it whose handshake is done.
+// inMemory serves h in memory, and returns a WebSocket to it after the handshake.
 func inMemory(t *testing.T, h http.Handler) net.Conn {
 	listener := memnet.Listen()
 	server := &http.Server{Handler: h}
@@ -82,9 +82,9 @@ func inMemory(t *testing.T, h http.Handler) net.Conn {
 	return c
 }
 
-// sendSlowly begins a frame, and sends a byte of it now and then (0: none). It returns
-// when the connection was cut, and what had been said on it.
-func sendSlowly(c net.Conn, begin string, every time.Duration) (took time.Duration, said string) {
+// sendSlowly sends the beginning of a frame, then a byte at each interval (none if every is
+// 0), until the connection is cut. It returns how long that took, and what was received.
+func sendSlowly(c net.Conn, begin string, every time.Duration) (took time.Duration, received string) {
 	began := time.Now()
 	cut := make(chan string, 1)
 	go func() {
@@ -100,8 +100,8 @@ func sendSlowly(c net.Conn, begin string, every time.Duration) (took time.Durati
 		case <-enough:
 			c.Close()
 			return watched, <-cut
-		case said := <-cut:
-			return time.Since(began), said
+		case received := <-cut:
+			return time.Since(began), received
 		}
 	}
 }

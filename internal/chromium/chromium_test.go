@@ -19,12 +19,12 @@ import (
 	"github.com/fanfare-go/fanfare/sse"
 )
 
-// browse starts a browser. Debian's package is chromium.
+// browse starts a browser, or skips the test. Debian's package is chromium.
 func browse(t *testing.T) context.Context {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
-		t.Skip("chromium is not installed: nothing is tested in a real browser here")
+		t.Skip("chromium is not installed")
 	}
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true))
@@ -70,14 +70,14 @@ func evaluate[T any](p *tab, script string) T {
 	return do(p.t, p.ctx, chromedp.Evaluate[T](script))
 }
 
-// until waits until something is so.
+// until waits until a JavaScript condition is true.
 func (p *tab) until(condition string) {
 	p.t.Helper()
 	_, err := chromedp.Run(p.ctx, chromedp.Poll[chromedp.Void](condition, chromedp.WithPollingTimeout(20*time.Second), chromedp.WithPollingInterval(20*time.Millisecond)))
 	require.NoError(p.t, err, "%s: got %d, states %v", condition, evaluate[int](p, "got.length"), evaluate[[]string](p, "states"))
 }
 
-// numbers are the texts from one number to before another.
+// numbers returns the numbers from from up to and without to, as texts.
 func numbers(from, to int) (texts []string) {
 	for i := from; i < to; i++ {
 		texts = append(texts, strconv.Itoa(i))
@@ -85,9 +85,9 @@ func numbers(from, to int) (texts []string) {
 	return texts
 }
 
-// TestFailover takes one transport after the other away while messages flow, and gives
-// them back, and kills the server twice.
-func TestFailover(t *testing.T) {
+// While transports stop working, work again, and the server is killed, fanfare.js changes
+// transports and gets each message once and in order.
+func TestFailoverLosesNothing(t *testing.T) {
 	s := newSite(t)
 	p := s.open(browse(t))
 	p.run("fanfare()")
@@ -99,11 +99,11 @@ func TestFailover(t *testing.T) {
 		for ; n < until; n++ {
 			s.publish(strconv.Itoa(n))
 			if n%8 == 0 {
-				evaluate[int](p, "got.length") // which takes a moment
+				evaluate[int](p, "got.length") // takes a moment
 			}
 		}
 	}
-	// become lets messages flow until the page has found another way.
+	// become publishes until the page uses another transport.
 	become := func(transport string) {
 		t.Helper()
 		for began := time.Now(); evaluate[string](p, "stream.transport ?? ''") != transport; {
@@ -133,22 +133,23 @@ func TestFailover(t *testing.T) {
 	s.start()
 	flow(messages)
 	p.until(fmt.Sprintf("got.at(-1) === '%d'", messages-1))
-	require.Equal(t, numbers(0, messages), evaluate[[]string](p, "got"), "each once, in order, without a gap")
+	require.Equal(t, numbers(0, messages), evaluate[[]string](p, "got"), "messages")
 	t.Logf("states: %v", evaluate[[]string](p, "states"))
 
-	// A server that has forgotten everything says so.
+	// A server that has lost its log sends a gap.
 	s.kill()
 	s.journal.Recreate()
 	s.start()
 	p.until("got.at(-1) === 'gap' && stream.transport === 'ws'")
-	// As soon as a WebSocket stands.
+	// send works as soon as a WebSocket is open.
 	p.run("(async () => { while (await stream.send('hello').catch(() => true)) await new Promise((resolve) => setTimeout(resolve, 20)); })()")
 	p.until("got.at(-1) === 'hello'")
 	require.Equal(t, []string{"gap", "hello"}, evaluate[[]string](p, "got.slice(2000)"))
 }
 
-// TestTabs has eight tabs on one connection, and closes the one that holds it.
-func TestTabs(t *testing.T) {
+// Eight tabs share one connection. If the tab that has it is closed, another takes over and
+// nothing is lost.
+func TestTabsShareOneConnection(t *testing.T) {
 	s := newSite(t)
 	browser := browse(t)
 	var tabs []*tab
@@ -170,7 +171,7 @@ func TestTabs(t *testing.T) {
 	left := slices.Delete(slices.Clone(tabs), leader, leader+1)
 	for i := 100; i < 300; i++ {
 		s.publish(strconv.Itoa(i))
-		evaluate[int](left[0], "got.length") // which takes a moment
+		evaluate[int](left[0], "got.length") // takes a moment
 	}
 	for _, p := range left {
 		p.until("got.length === 300")
@@ -183,8 +184,9 @@ func TestTabs(t *testing.T) {
 	}
 }
 
-// TestWithoutTheModule has pages of nothing but what browsers have.
-func TestWithoutTheModule(t *testing.T) {
+// The browser's own EventSource and WebSocket, and each transport of fanfare.js alone, get
+// every message.
+func TestEachTransportAlone(t *testing.T) {
 	s := newSite(t)
 	browser := browse(t)
 	var pages []*tab
@@ -198,7 +200,7 @@ func TestWithoutTheModule(t *testing.T) {
 	for i := range messages {
 		s.publish(strconv.Itoa(i))
 		if i%20 == 0 {
-			evaluate[int](pages[0], "got.length") // which takes a moment
+			evaluate[int](pages[0], "got.length") // takes a moment
 		}
 	}
 	for _, p := range pages {
@@ -207,9 +209,8 @@ func TestWithoutTheModule(t *testing.T) {
 	}
 }
 
-// TestWriterReadBack reads back with the browser's EventSource what an sse.Writer has
-// written, and with an sse.Reader: all three agree.
-func TestWriterReadBack(t *testing.T) {
+// The browser's EventSource and sse.Reader read what sse.Writer has written.
+func TestBrowserAndReaderAgree(t *testing.T) {
 	s := newSite(t)
 	p := s.open(browse(t))
 	var want []string
@@ -220,7 +221,7 @@ func TestWriterReadBack(t *testing.T) {
 			last = e.ID
 		}
 		if e.Data == nil {
-			continue // fires nothing
+			continue // fires no event
 		}
 		typ := e.Type
 		if typ == "" {

@@ -1,2 +1,3 @@
-// Package chromium tests the browser's end of the kit in a real browser, and other people's.
+// Package chromium tests fanfare.js, the browser's own EventSource and WebSocket, and
+// polyfills of other projects in a real browser.
 package chromium

@@ -4,7 +4,7 @@ go 1.26
 
 require (
 	github.com/chromedp/chromedp v0.23.0
-	github.com/fanfare-go/fanfare v0.0.0
+	github.com/fanfare-go/fanfare v0.1.0
 	github.com/stretchr/testify v1.12.1
 )
 

@@ -23,11 +23,11 @@ import (
 	"github.com/fanfare-go/fanfare/sse"
 )
 
-// ways are how a handler may hold a stream: the second one detached.
+// ways are the two kinds of streams. The second one is detached.
 var ways = []string{"attached", "detached"}
 
-// polyfillSite is a site whose streams are for polyfills: they are quick, and what was
-// asked for is kept.
+// polyfillSite is a site with streams for polyfills: their heartbeats and retries are fast,
+// and it records each request.
 type polyfillSite struct {
 	*site
 	refuses atomic.Bool
@@ -36,7 +36,7 @@ type polyfillSite struct {
 	asked map[string][]asked
 }
 
-// asked is what a client has asked for.
+// asked is what a client asked for in one request.
 type asked struct {
 	header string // Last-Event-ID
 	query  url.Values
@@ -44,7 +44,7 @@ type asked struct {
 
 const nodeModules = "../interop/node/node_modules"
 
-// browsePolyfills starts a browser for what npm has to have installed.
+// browsePolyfills starts a browser, or skips the test if npm has not installed the polyfills.
 func browsePolyfills(t *testing.T) context.Context {
 	t.Helper()
 	for _, name := range []string{"event-source-polyfill", "@microsoft/fetch-event-source"} {
@@ -86,20 +86,20 @@ func (s *polyfillSite) mount(mux *http.ServeMux, hub *broadcast.Hub) {
 	}
 }
 
-// askedBy is what a client has asked for, from the first time on.
+// askedBy returns the requests of a client, in order.
 func (s *polyfillSite) askedBy(client string) []asked {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.asked[client])
 }
 
-// elsewhere publishes what this server may not live to see.
+// elsewhere publishes as another server would: to the journal.
 func (s *polyfillSite) elsewhere(topic, text string) {
 	_, err := s.journal.Append(context.Background(), broadcast.Message{Topic: topic, Data: []byte(text)})
 	require.NoError(s.t, err)
 }
 
-// openPolyfills opens the polyfills' page.
+// openPolyfills opens the page of the polyfills.
 func (s *polyfillSite) openPolyfills(browser context.Context) *tab {
 	s.t.Helper()
 	p := s.open(browser)
@@ -108,7 +108,7 @@ func (s *polyfillSite) openPolyfills(browser context.Context) *tab {
 	return p
 }
 
-// subscribe has a client in a page of its own, and waits until its stream stands.
+// subscribe starts a client in a page of its own, and waits until its stream is open.
 func (s *polyfillSite) subscribe(browser context.Context, client, path string) *tab {
 	s.t.Helper()
 	p := s.openPolyfills(browser)
@@ -117,14 +117,14 @@ func (s *polyfillSite) subscribe(browser context.Context, client, path string) *
 	return p
 }
 
-// polyfillPage keeps what a stream brings where the test finds it.
+// polyfillPage is a page that keeps what polyfills receive in variables, for the test to read.
 var polyfillPage = strings.TrimSpace(`
 <!doctype html><meta charset="utf-8"><title>polyfills</title><link rel="icon" href="data:,">
 <script src="/npm/event-source-polyfill/src/eventsource.js"></script>
 <script>
 window.polyfills = [EventSourcePolyfill];
 window.kept = fetch;
-window.fetch = undefined; // which is looked for once
+window.fetch = undefined; // the polyfill checks it once
 </script>
 <script src="/npm/event-source-polyfill/src/eventsource.js"></script>
 <script>
@@ -156,7 +156,7 @@ const follow = (source, types = []) => {
   source.onerror = ({ error }) => window.states.push(source.readyState === 2 ? 'gave up' : error ? 'error' : 'closed');
 };
 const [overFetch, overXHR] = window.polyfills;
-const heartbeatTimeout = 2000; // after which they come back
+const heartbeatTimeout = 2000; // they reconnect after it
 class RetriableError extends Error {}
 class FatalError extends Error {}
 window.clients = {
@@ -164,7 +164,7 @@ window.clients = {
   'event-source-polyfill': (url, types) => follow(new overFetch(url, { heartbeatTimeout }), types),
   'event-source-polyfill over XMLHttpRequest': (url, types) => follow(new overXHR(url, { heartbeatTimeout }), types),
   'event-source-polyfill over XMLHttpRequest, no-cache': (url) => follow(new overXHR(url, { heartbeatTimeout, headers: { 'Cache-Control': 'no-cache' } })),
-  // As its README has it.
+  // As in its README.
   'fetch-event-source': (url) => {
     fetchEventSource(url, {
       async onopen(response) {
@@ -194,7 +194,7 @@ window.clients = {
     window.states.push('done');
   },
 };
-window.hide = (hidden) => { // headless, a page is never hidden
+window.hide = (hidden) => { // a page of a headless browser is never hidden
   Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
   document.dispatchEvent(new Event('visibilitychange'));
 };

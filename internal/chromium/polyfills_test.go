@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// polyfills are other people's ends of an event stream, by their names in the page, and
-// what each does in its own way.
+// polyfills are event stream clients of other projects, by their names in the page. Where one
+// differs from the browser's EventSource, its fields say why.
 var polyfills = []polyfill{
 	{
 		name:  "event-source-polyfill",
@@ -26,38 +26,38 @@ var polyfills = []polyfill{
 	{
 		name:  "event-source-polyfill over XMLHttpRequest", // where there is no fetch
 		query: inQuery, lags: lagging,
-		refused: "it gives up on any status but 200, and without fetch's no-store the handler does not take it for an EventSource",
+		refused: "it gives up on any status but 200, and without fetch's no-store the handler does not recognize an EventSource",
 	},
 	{
 		name:      "fetch-event-source",
 		positions: "it fires for blocks without data, which WHATWG HTML 9.2.6 drops",
-		reads:     "it gives an event the id of its own block alone, and drops empty lines that the data begins with",
-		hasty:     "it knows no Retry-After, and does not back off",
+		reads:     "an event has only the id of its own block, and loses empty lines at the beginning of its data",
+		hasty:     "it ignores Retry-After and does not back off",
 	},
 }
 
 const (
-	inQuery = "a header would have to be allowed on other origins"
-	lagging = "it moves its last ID with events alone, where WHATWG HTML 9.2.6 moves it with a block that has nothing but an id as well"
+	inQuery = "on another origin a header would need permission"
+	lagging = "only an event moves its last ID, where in WHATWG HTML 9.2.6 a block with only an id does too"
 )
 
 type polyfill struct {
 	name string
 
 	query     string // why it sends the last ID in the query, not as a header
-	positions string // why a block that only moves the position fires
+	positions string // why it fires an event for a block that only moves the position
 	lags      string // why it has no last ID before its first event
-	refused   string // why it does not come back when it was refused for a while
-	hasty     string // why it comes back at once when it was refused
-	reads     string // why it reads other events than the browser
+	refused   string // why it does not reconnect after it was refused
+	hasty     string // why it reconnects at once after it was refused
+	reads     string // why it reads events differently from the browser
 }
 
 // fired is an event as a page gets it.
 type fired struct{ Type, ID, Data string }
 
-// TestPolyfills cuts and ends streams while messages flow, and lets the server forget
-// everything.
-func TestPolyfills(t *testing.T) {
+// Polyfills get each message once over cuts and ends of their streams, and a gap after the
+// server has lost its log.
+func TestPolyfillsResume(t *testing.T) {
 	browser := browsePolyfills(t)
 	for _, client := range polyfills {
 		for _, way := range ways {
@@ -77,19 +77,19 @@ func TestPolyfills(t *testing.T) {
 				flow(50, s.publish)
 				caughtUp()
 				for _, stop := range []func(){s.kill, s.end} {
-					flow(200, s.publish) // some of which are still on their way
+					flow(200, s.publish) // some of these are still in flight
 					stop()
 					flow(50, elsewhere)
 					s.start()
 					flow(50, s.publish)
 					caughtUp()
 				}
-				require.Equal(t, numbers(0, n), evaluate[[]string](p, "got"), "each once, in order, without a gap")
+				require.Equal(t, numbers(0, n), evaluate[[]string](p, "got"), "messages")
 				states := evaluate[[]string](p, "states")
 				closed := slices.DeleteFunc(slices.Clone(states), func(state string) bool { return state != "closed" })
-				require.Len(t, closed, 1, "a cut is none, the end is: %v", states)
+				require.Len(t, closed, 1, "only the end closes a stream, a cut does not: %v", states)
 
-				// A server that has forgotten everything says so, and that is resumed from.
+				// A server that has lost its log sends a gap, and the client resumes after that.
 				s.kill()
 				s.journal.Recreate()
 				s.start()
@@ -119,8 +119,9 @@ func TestPolyfills(t *testing.T) {
 	}
 }
 
-// TestPolyfillsQuiet has streams with nothing but heartbeats and positions.
-func TestPolyfillsQuiet(t *testing.T) {
+// Heartbeats and positions alone keep a stream open, and fire no event in a client that
+// follows the standard.
+func TestPolyfillsStayOnQuietStreams(t *testing.T) {
 	browser := browsePolyfills(t)
 	for _, way := range ways {
 		t.Run(way, func(t *testing.T) {
@@ -130,11 +131,11 @@ func TestPolyfillsQuiet(t *testing.T) {
 			for _, client := range polyfills {
 				pages[client.name] = s.subscribe(browser, client.name, "/"+way+"/"+url.PathEscape(client.name))
 			}
-			next := s.lines("/" + way + "/lines") // of one more stream, which begins after theirs
+			next := s.lines("/" + way + "/lines") // of another stream, which begins after theirs
 			s.publish("before")
 			next("data: before")
 			for range 5 {
-				for range 9 { // heartbeats, in about a second
+				for range 9 { // heartbeats, about a second
 					next(":")
 				}
 				s.elsewhere("b", "moves the position")
@@ -147,17 +148,17 @@ func TestPolyfillsQuiet(t *testing.T) {
 				require.Equal(t, []string{"before", "after"}, evaluate[[]string](p, "got"), client.name)
 				fewest, most := 0, 0
 				if client.positions != "" {
-					fewest, most = 2, 6 // of which the first is what a stream begins with
+					fewest, most = 2, 6 // the first is the position at the beginning
 				}
 				blank := evaluate[int](p, "blank")
 				require.True(t, fewest <= blank && blank <= most, "%s fires for %d blocks without data: %s", client.name, blank, client.positions)
-				require.Len(t, s.askedBy(client.name), 1, "%s would come back without heartbeats", client.name)
+				require.Len(t, s.askedBy(client.name), 1, "%s would reconnect without heartbeats", client.name)
 			}
 		})
 	}
 }
 
-// lines opens a stream, and returns what reads up to a line that begins with something.
+// lines opens a stream, and returns a function that reads up to a line with a prefix.
 func (s *polyfillSite) lines(path string) (next func(prefix string)) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
@@ -179,9 +180,9 @@ func (s *polyfillSite) lines(path string) (next func(prefix string)) {
 	}
 }
 
-// TestPolyfillsPadding asks for what those wait for that see nothing of a response before
-// it has 2 KB.
-func TestPolyfillsPadding(t *testing.T) {
+// With padding=true a stream begins with 2 KB, for clients that see nothing of a response
+// before.
+func TestPolyfillsGetPadding(t *testing.T) {
 	browser := browsePolyfills(t)
 	s := newPolyfillSite(t)
 	s.lines("/attached/lines?padding=true")(":" + strings.Repeat(" ", 2048))
@@ -202,8 +203,9 @@ func TestPolyfillsPadding(t *testing.T) {
 	}
 }
 
-// TestPolyfillsEarlyCut cuts streams before their first message.
-func TestPolyfillsEarlyCut(t *testing.T) {
+// A stream that is cut before its first message is resumed after the position that it began
+// with, if the client keeps positions.
+func TestPolyfillsResumeBeforeTheFirstMessage(t *testing.T) {
 	browser := browsePolyfills(t)
 	s := newPolyfillSite(t)
 	pages := make(map[string]*tab)
@@ -243,8 +245,8 @@ func TestPolyfillsEarlyCut(t *testing.T) {
 	}
 }
 
-// TestPolyfillsRefused lets a server have no room for a while.
-func TestPolyfillsRefused(t *testing.T) {
+// Polyfills survive a server that refuses them for a while.
+func TestPolyfillsRetryAfterARefusal(t *testing.T) {
 	browser := browsePolyfills(t)
 	s := newPolyfillSite(t)
 	clients := append(slices.Clone(polyfills), polyfill{name: "event-source-polyfill over XMLHttpRequest, no-cache"})
@@ -264,7 +266,7 @@ func TestPolyfillsRefused(t *testing.T) {
 		if client.hasty != "" {
 			times = 6
 		}
-		s.eventually(func() bool { return len(s.askedBy(client.name)) >= times }, "%s has not come back %d times", client.name, times-1)
+		s.eventually(func() bool { return len(s.askedBy(client.name)) >= times }, "%s has not reconnected %d times", client.name, times-1)
 	}
 	s.publish("missed")
 	s.refuses.Store(false)
@@ -285,24 +287,23 @@ func (s *polyfillSite) eventually(condition func() bool, message string, args ..
 	require.Eventuallyf(s.t, condition, 20*time.Second, 10*time.Millisecond, message, args...)
 }
 
-// TestPolyfillsHidden hides a page: fetch-event-source lets its stream go meanwhile.
-func TestPolyfillsHidden(t *testing.T) {
+// fetch-event-source closes its stream while its page is hidden, and then resumes.
+func TestPolyfillsResumeAfterThePageWasHidden(t *testing.T) {
 	browser := browsePolyfills(t)
 	s := newPolyfillSite(t)
 	p := s.subscribe(browser, "fetch-event-source", "/attached/x")
 	s.publish("before")
 	p.until("got.length === 1")
 	p.run("hide(true)")
-	s.eventually(func() bool { return s.hub.Stats().Subscriptions == 0 }, "it keeps its stream")
+	s.eventually(func() bool { return s.hub.Stats().Subscriptions == 0 }, "the stream is still open")
 	s.publish("missed")
 	p.run("hide(false)")
 	p.until("got.length === 2")
 	require.Equal(t, []string{"before", "missed"}, evaluate[[]string](p, "got"))
 }
 
-// TestPolyfillsEnd ends streams of fetch-event-source: it comes back only where its
-// user's onclose throws.
-func TestPolyfillsEnd(t *testing.T) {
+// fetch-event-source reconnects after the end of a stream only if its user's onclose throws.
+func TestPolyfillsAfterTheEndOfAStream(t *testing.T) {
 	browser := browsePolyfills(t)
 	for _, way := range ways {
 		t.Run(way, func(t *testing.T) {
@@ -319,14 +320,13 @@ func TestPolyfillsEnd(t *testing.T) {
 			throws.until("got.length === 2")
 			require.Equal(t, []string{"one", "two"}, evaluate[[]string](throws, "got"))
 			require.Equal(t, []string{"one"}, evaluate[[]string](plain, "got"))
-			require.Len(t, s.askedBy("plain"), 1, "it takes the end of a response for the end of the stream, where WHATWG HTML 9.2.3 has a client reconnect")
+			require.Len(t, s.askedBy("plain"), 1, "it stops after the end of a response, where WHATWG HTML 9.2.3 has a client reconnect")
 		})
 	}
 }
 
-// TestPolyfillsReadBack reads what is easily written wrong, beside the browser's own
-// EventSource.
-func TestPolyfillsReadBack(t *testing.T) {
+// Polyfills read events that are easy to encode wrongly as the browser's EventSource does.
+func TestPolyfillsReadLikeTheBrowser(t *testing.T) {
 	browser := browsePolyfills(t)
 	s := newPolyfillSite(t)
 	var types []string
@@ -358,7 +358,7 @@ func TestPolyfillsReadBack(t *testing.T) {
 			}
 		}
 		if client.positions != "" {
-			// Which its user cannot tell from a message that is empty.
+			// Its user cannot tell these from an empty message.
 			want = slices.DeleteFunc(want, func(f fired) bool { return f.Type == "message" && f.Data == "" })
 		}
 		require.Equal(t, want, read(client.name), "%s: %s", client.name, client.reads)

@@ -23,12 +23,12 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// site is a server at one address, which can be killed and started again, behind a
-// network that lets through what it wants.
+// site is a server at one address that can be killed and started again, with a network in
+// front that can break transports.
 type site struct {
 	t       *testing.T
 	address string
-	journal broadcasttest.Journal // the servers' common log
+	journal broadcasttest.Journal // the log that all its servers share
 	more    []func(*http.ServeMux, *broadcast.Hub)
 
 	killsWebSockets atomic.Bool // once they are open
@@ -42,7 +42,7 @@ type site struct {
 	stop   func()
 }
 
-// newSite starts a site. More is what adds routes to each of its servers.
+// newSite starts a site. The functions of more add routes to each of its servers.
 func newSite(t *testing.T, more ...func(*http.ServeMux, *broadcast.Hub)) *site {
 	s := &site{t: t, address: "127.0.0.1:0", more: more}
 	s.start()
@@ -52,7 +52,7 @@ func newSite(t *testing.T, more ...func(*http.ServeMux, *broadcast.Hub)) *site {
 
 func (s *site) url(path string) string { return "http://" + s.address + path }
 
-// start starts a server, which has nothing from the one before it but the journal.
+// start starts a server, which shares nothing but the journal with the one before.
 func (s *site) start() {
 	listener, err := net.Listen("tcp", s.address)
 	require.NoError(s.t, err)
@@ -120,7 +120,7 @@ func (s *site) start() {
 	go server.Serve(listener)
 }
 
-// network holds back what is not poll's.
+// network buffers every response but those of long polling, while holdsResponses is set.
 func (s *site) network(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.holdsResponses.Load() && r.Header.Get("Upgrade") == "" && r.URL.Query().Get("poll") == "" {
@@ -131,10 +131,10 @@ func (s *site) network(next http.Handler) http.Handler {
 	})
 }
 
-// kill ends the server as a crash does: nobody is told.
+// kill ends the server like a crash: it closes all connections at once.
 func (s *site) kill() {
 	s.mu.Lock()
-	server, conns, stop := s.server, maps.Clone(s.conns), s.stop // clients still come
+	server, conns, stop := s.server, maps.Clone(s.conns), s.stop // clients still connect
 	s.mu.Unlock()
 	if server == nil {
 		return
@@ -146,7 +146,7 @@ func (s *site) kill() {
 	stop()
 }
 
-// end ends the server in good order: a stream gets what it is owed, and an end.
+// end shuts the server down in order: streams send what is pending, and end.
 func (s *site) end() {
 	s.mu.Lock()
 	server, stop := s.server, s.stop
@@ -165,7 +165,7 @@ func (s *site) publish(text string) {
 	require.NoError(s.t, err)
 }
 
-// odd are events that are easily written wrong.
+// odd are events that are easy to encode wrongly.
 var odd = []sse.Event{
 	{Data: []byte("plain")},
 	{Data: []byte("")},
@@ -185,7 +185,7 @@ var odd = []sse.Event{
 	{Data: []byte("an id alone has moved it")},
 }
 
-// page keeps what a stream brings where the test finds it.
+// page is a page that keeps what streams receive in variables, for the test to read.
 var page = strings.TrimSpace(`
 <!doctype html><meta charset="utf-8"><title>streams</title><link rel="icon" href="data:,">
 <script type="module">

@@ -1,5 +1,5 @@
-// Package conformance counts the cases of a standard that tests have tried, and keeps the
-// tables of them in the docs as the tests have it.
+// Package conformance counts the cases of a standard that tests pass, and checks the tables
+// in docs/conformance.md against the counts.
 package conformance
 
 import (
@@ -13,20 +13,21 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Table has a row for each part of a standard, and a column for each thing that is tried.
+// Table counts passed cases. It has a row for each part of a standard.
 type Table struct {
+	// Columns are the names of what is tested. Set before the first Run.
 	Columns []string
 
-	mu   sync.Mutex
+	mu   sync.Mutex // guards rows
 	rows []row
 }
 
 type row struct {
 	part   string
-	passed []int
+	passed []int // by column
 }
 
-// Run runs a case, and counts it if it passes.
+// Run runs a case as a subtest, and counts it if it passes.
 func (c *Table) Run(t *testing.T, part, column, name string, test func(t *testing.T)) {
 	t.Helper()
 	if t.Run(column+"/"+name, test) {
@@ -69,18 +70,19 @@ func (c *Table) String() string {
 	return b.String()
 }
 
-// Check compares the table with the one in a file, between two comments with its name.
-// With CONFORMANCE=write in the environment it writes it there instead.
+// Check compares the table with the one in a file, which stands between the comments
+// <!-- name --> and <!-- /name -->. If CONFORMANCE=write is in the environment, Check
+// writes the table there instead.
 func (c *Table) Check(t *testing.T, file, name string) {
 	t.Helper()
 	page, err := os.ReadFile(file)
 	require.NoError(t, err)
 	before, rest, found := strings.Cut(string(page), "<!-- "+name+" -->\n")
 	old, after, ended := strings.Cut(rest, "<!-- /"+name+" -->")
-	require.True(t, found && ended, "%s has no place for the table %s", file, name)
+	require.True(t, found && ended, "%s has no comments for the table %s", file, name)
 	if os.Getenv("CONFORMANCE") == "write" {
 		require.NoError(t, os.WriteFile(file, []byte(before+"<!-- "+name+" -->\n"+c.String()+"<!-- /"+name+" -->"+after), 0o644))
 		return
 	}
-	require.Equal(t, c.String(), old, "%s is not what the tests have passed: run them with CONFORMANCE=write", file)
+	require.Equal(t, c.String(), old, "%s is out of date: run the tests with CONFORMANCE=write", file)
 }

@@ -8,19 +8,20 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Deafen lets a TCP connection vanish as a phone does that lost its network:
-// nothing that comes is acknowledged any more, and nothing is said about it.
+// Deafen makes this end of a TCP connection vanish, like a phone that has lost its
+// network: it acknowledges nothing any more, and sends no reset. The test is skipped if
+// the kernel refuses the filter.
 func Deafen(t testing.TB, c net.Conn) {
 	t.Helper()
 	raw, err := c.(*net.TCPConn).SyscallConn()
 	require.NoError(t, err)
 	var attached error
 	require.NoError(t, raw.Control(func(fd uintptr) {
-		const ret = 0x06 // of nothing: each packet is dropped
-		//lint:ignore SA1019 golang.org/x/net/bpf, named instead, makes filters but attaches none to a TCP socket
+		const ret = 0x06 // BPF_RET with a length of 0: drops each packet
+		//lint:ignore SA1019 golang.org/x/net/bpf, named instead, makes filters but cannot attach them to a TCP socket
 		attached = syscall.AttachLsf(int(fd), []syscall.SockFilter{{Code: ret}})
 	}))
 	if attached != nil {
-		t.Skipf("this kernel lets no socket be deaf: %v", attached)
+		t.Skipf("this kernel attaches no filter to the socket: %v", attached)
 	}
 }

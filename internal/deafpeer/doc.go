@@ -1,3 +1,3 @@
-// Package deafpeer lets a peer vanish, for tests over real TCP: a pipe has no
-// acknowledgements that could fail to come.
+// Package deafpeer makes a TCP peer vanish, for tests of what the kernel does then. A
+// connection in memory has no acknowledgements that could be missing.
 package deafpeer

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// Deadline says that the request's context will end by itself, if it will.
+// Deadline returns an error if the request's context has a deadline, which would end the
+// stream.
 func Deadline(ctx context.Context) error {
 	at, ok := ctx.Deadline()
 	if !ok {

@@ -1,3 +1,3 @@
-// Package diagnosis looks at what a stream has to stand on: the ResponseWriter and
-// the context that a router's middleware leave to it.
+// Package diagnosis checks what middleware has done to a request on its way to a stream:
+// ssetest.Diagnose and wstest.Diagnose share it.
 package diagnosis

@@ -22,12 +22,12 @@ import (
 )
 
 const (
-	pulse = 250 * time.Millisecond // heartbeats and pings
-	calm  = 500 * time.Millisecond // of a write
+	pulse = 250 * time.Millisecond // between heartbeats and pings
+	calm  = 500 * time.Millisecond // WriteTimeout
 )
 
-// cell is a server with phones around it, and with two Hubs: one keeps everything, the
-// other hardly anything.
+// cell is a server and the phones that use it. The server has two Hubs: one keeps
+// everything, the other hardly anything.
 type cell struct {
 	rng          *rand.Rand
 	large, small *history
@@ -51,7 +51,7 @@ func newCell(t *testing.T, seed uint64) *cell {
 		c.addPhone(t, n)
 	}
 	if err := c.phones[0].mayTrickle(); err != nil {
-		t.Logf("links do not trickle here: %v", err)
+		t.Logf("links cannot be slowed down here: %v", err)
 		c.faults = slices.DeleteFunc(slices.Clone(phoneFaults), func(f fault[*phone]) bool { return f.name == "trickle" })
 	}
 	return c
@@ -80,7 +80,7 @@ func (c *cell) addPhone(t *testing.T, n int) {
 	}
 	require.NoError(t, err)
 	t.Cleanup(p.end)
-	p.within = 3*pulse + calm + 5*time.Second // as in TestFaults, and a while for a machine that is busy
+	p.within = 3*pulse + calm + 5*time.Second // as in TestFaults, and 5 s for a busy machine
 	c.phones = append(c.phones, p)
 	for i := range follows {
 		name := fmt.Sprintf("%d.%d", n, i)
@@ -89,7 +89,7 @@ func (c *cell) addPhone(t *testing.T, n int) {
 	}
 }
 
-// draw returns where something of the cell draws from.
+// draw returns a random source for one part of the cell.
 func (c *cell) draw() *rand.Rand { return rand.New(rand.NewPCG(c.rng.Uint64(), 0)) }
 
 func (c *cell) addClient(p *phone, name string) {
@@ -109,8 +109,7 @@ func (c *cell) addClient(p *phone, name string) {
 	})
 }
 
-// live lets what befalls the phones pass, and looks whether everybody got what was
-// published.
+// live runs all faults of all phones, and then checks what each client received.
 func (c *cell) live(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 	defer cancel()
@@ -118,41 +117,41 @@ func (c *cell) live(t *testing.T) {
 	for i, client := range c.clients {
 		clients.Go(func() { assert.NoError(t, follows[i%len(follows)](client, ctx), "client %s", client.name) })
 	}
-	over := make(chan struct{})
-	publishing.Go(func() { c.publish(t, over) })
+	stop := make(chan struct{})
+	publishing.Go(func() { c.publish(t, stop) })
 	for _, p := range c.phones {
-		phones.Go(func() { c.befall(t, p) })
+		phones.Go(func() { c.strike(t, p) })
 	}
 	phones.Wait()
-	close(over)
+	close(stop)
 	publishing.Wait()
 	for _, topic := range letters {
 		c.put(t, topic, "end", 0)
 	}
 	clients.Wait()
-	c.look(t)
+	c.check(t)
 }
 
-// befall lets each fault befall a phone, and wants its clients to come back.
-func (c *cell) befall(t *testing.T, p *phone) {
+// strike applies each fault to a phone, and waits after each until its clients are back.
+func (c *cell) strike(t *testing.T, p *phone) {
 	for _, i := range p.rng.Perm(len(c.faults)) {
 		p.pause(200 * time.Millisecond)
 		fault := c.faults[i]
 		c.tally.fault(fault.name)
-		assert.NoError(t, fault.befall(p), "phone %d, %s", p.n, fault.name)
+		assert.NoError(t, fault.strike(p), "phone %d, %s", p.n, fault.name)
 		assert.Eventually(t, p.online, 10*time.Second, 10*time.Millisecond, "phone %d, after %s", p.n, fault.name)
 	}
 }
 
-// publish publishes until it is over, at times in bursts. It is little in all: no socket's
-// buffer may be full before the server has found out that its phone has gone.
-func (c *cell) publish(t *testing.T, over <-chan struct{}) {
+// publish publishes until stop is closed, sometimes a burst. It publishes little in all, so
+// that no socket's buffer is full before the server has noticed that a phone is gone.
+func (c *cell) publish(t *testing.T, stop <-chan struct{}) {
 	rng := c.draw()
 	ticks := time.NewTicker(50 * time.Millisecond)
 	defer ticks.Stop()
 	for {
 		select {
-		case <-over:
+		case <-stop:
 			return
 		case <-ticks.C:
 		}
@@ -166,19 +165,19 @@ func (c *cell) publish(t *testing.T, over <-chan struct{}) {
 	}
 }
 
-// put publishes in both Hubs.
+// put publishes to both Hubs.
 func (c *cell) put(t *testing.T, topic, typ string, lines int) {
 	for _, history := range []*history{c.large, c.small} {
 		assert.NoError(t, history.publish(t.Context(), topic, typ, lines))
 	}
 }
 
-// look compares what was published with what the clients were told.
-func (c *cell) look(t *testing.T) {
+// check compares what the clients received with what was published.
+func (c *cell) check(t *testing.T) {
 	for _, client := range c.clients {
 		assert.NoError(t, client.check(client.history), "client %s", client.name)
 		if client.history == c.large {
-			assert.Zero(t, client.gaps, "nothing was overrun")
+			assert.Zero(t, client.gaps, "gaps although everything was kept")
 		}
 		c.tally.client(&client.record)
 		client.http.CloseIdleConnections()
@@ -188,9 +187,9 @@ func (c *cell) look(t *testing.T) {
 	for _, p := range c.phones {
 		missed = max(missed, p.missed)
 	}
-	t.Logf("%v; a phone out of reach was missed after %v at most", &c.tally, missed.Round(time.Millisecond))
+	t.Logf("%v; the server noticed within %v that a phone was out of reach", &c.tally, missed.Round(time.Millisecond))
 	for _, history := range []*history{c.large, c.small} {
-		assert.Eventually(t, func() bool { return history.hub.Stats().Subscriptions == 0 }, 10*time.Second, 10*time.Millisecond, "everybody has left")
+		assert.Eventually(t, func() bool { return history.hub.Stats().Subscriptions == 0 }, 10*time.Second, 10*time.Millisecond, "subscriptions after all clients have ended")
 		assert.NoError(t, history.hub.Close())
 	}
 }

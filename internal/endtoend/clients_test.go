@@ -15,21 +15,21 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// follow is how a subscriber follows its topics to their ends. It returns what should
-// never come in its way.
+// follow makes a subscriber follow its topics until they end. The error says what should
+// never happen.
 type follow func(*subscriber, context.Context) error
 
-// follows are all ways to do that.
+// follows are all kinds of clients.
 var follows = []follow{(*subscriber).withSSE, (*subscriber).withWebSocket, (*subscriber).byHand}
 
-// maxBackoff is how long the clients wait at most before they connect again.
+// maxBackoff is the longest that a client waits before it connects again.
 const maxBackoff = 500 * time.Millisecond
 
-// inPart reports whether a status is net/http's answer to a request of which only a part
-// came within ReadHeaderTimeout. A client takes it for final, unless it is told otherwise.
+// inPart reports whether a status is net/http's response to a request that did not arrive
+// completely within ReadHeaderTimeout. Clients do not retry after it by default.
 func inPart(status int) bool { return status == http.StatusBadRequest }
 
-// withSSE follows with an sse.Client, in plain events or in envelopes.
+// withSSE follows with an sse.Client that reads plain events or envelopes.
 func (c *subscriber) withSSE(ctx context.Context) error {
 	query := url.Values{}
 	plain := c.rng.IntN(2) == 0
@@ -57,10 +57,10 @@ func (c *subscriber) withSSE(ctx context.Context) error {
 			return err
 		}
 	}
-	return errors.New("the server has told the client to stop")
+	return errors.New("the client has stopped retrying")
 }
 
-// event notes a message in an event, which leaves the topic to the data.
+// event records the message of a plain event. Its topic is in its data.
 func (c *subscriber) event(e sse.Event) error {
 	topic, err := topicOf(e.Data)
 	if err != nil {
@@ -100,11 +100,10 @@ func (c *subscriber) withWebSocket(ctx context.Context) error {
 			return err
 		}
 	}
-	return errors.New("the server has told the client to stop")
+	return errors.New("the client has stopped retrying")
 }
 
-// byHand follows over a transport that is drawn anew each time, and leaves many streams
-// in their middle.
+// byHand follows over a random transport each time, and cuts many streams before they end.
 func (c *subscriber) byHand(ctx context.Context) error {
 	for !c.done() {
 		s := c.first(ctx, 1+c.rng.IntN(2))
@@ -122,8 +121,8 @@ func (c *subscriber) byHand(ctx context.Context) error {
 	return nil
 }
 
-// first connects several times at once, and returns the stream that stands first; nil if
-// none does. It hangs up on the others, whenever they come.
+// first connects several times at once, and returns the stream that opens first; nil if
+// none does. It closes the others as they open.
 func (c *subscriber) first(ctx context.Context, attempts int) *stream {
 	answers := make(chan *stream, attempts)
 	for range attempts {

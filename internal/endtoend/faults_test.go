@@ -28,29 +28,29 @@ var (
 
 func newSeed() uint64 { return rand.Uint64() >> 32 }
 
-// TestFaults has clients whose network does whatever a network does, drawn from seeds,
-// while messages are published. A seed draws the same faults each time, but goroutines
-// go their own ways.
+// Clients whose network breaks in every way that package faults knows get each message
+// once and in order, or a gap. A seed repeats the same faults, but not the schedule of the
+// goroutines.
 func TestFaults(t *testing.T) {
 	var all tally
 	t.Run("storms", func(t *testing.T) {
 		if *faultSeed != 0 {
-			weather(t, *faultSeed, &all)
+			runStorm(t, *faultSeed, &all)
 			return
 		}
 		for range *faultSeeds {
-			weather(t, newSeed(), &all)
+			runStorm(t, newSeed(), &all)
 		}
 	})
 	t.Log(&all)
-	if *faultSeed == 0 && *faultSeeds >= 20 { // a few may lack something
+	if *faultSeed == 0 && *faultSeeds >= 20 { // fewer may lack a kind of fault
 		assert.Positive(t, all.gaps)
 		assert.Len(t, all.faults, len(wayFaults))
 	}
 }
 
-// weather lets one storm come, beside others.
-func weather(t *testing.T, seed uint64, all *tally) {
+// runStorm runs one storm in a bubble of its own, in parallel with others.
+func runStorm(t *testing.T, seed uint64, all *tally) {
 	t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
@@ -63,20 +63,20 @@ func weather(t *testing.T, seed uint64, all *tally) {
 }
 
 const (
-	beat     = time.Second // heartbeats and pings
-	patience = time.Second // of a write
+	beat     = time.Second // between heartbeats and pings
+	patience = time.Second // WriteTimeout
 
-	// found is the longest that a stream may outlive its client: a beat passes until
-	// something is sent, nobody acknowledges that for a beat and the patience, and where
-	// nothing reads from the connection the next beat finds out.
+	// found is how long a stream may outlive its client. A beat passes until something
+	// is sent, which nobody acknowledges for a beat and patience. If nothing reads from
+	// the connection, the next beat gets the error.
 	found = 3*beat + patience
 )
 
-// storm is one run: a server, and clients with a way each.
+// storm is one run: a server, and clients with a network of their own each.
 type storm struct {
 	rng      *rand.Rand
 	history  *history
-	overruns bool // the Hub keeps too little for whoever is away
+	overruns bool // the Hub keeps too little for a client that is away
 	listener *memnet.Listener
 	server   *http.Server
 	roll     roll
@@ -89,7 +89,7 @@ type storm struct {
 func newStorm(seed uint64) *storm {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	s := &storm{rng: rng, overruns: rng.IntN(2) == 0, listener: memnet.Listen(), until: time.Now().Add(time.Minute)}
-	hub := &broadcast.Hub{Keep: 1 << 20, TopicTTL: time.Hour} // longer than anybody is away
+	hub := &broadcast.Hub{Keep: 1 << 20, TopicTTL: time.Hour} // longer than any client is away
 	if s.overruns {
 		hub.Keep = 1 + rng.IntN(16)
 	}
@@ -110,7 +110,7 @@ func newStorm(seed uint64) *storm {
 	return s
 }
 
-// draw returns where something of the storm draws from.
+// draw returns a random source for one part of the storm.
 func (s *storm) draw() *rand.Rand { return rand.New(rand.NewPCG(s.rng.Uint64(), 0)) }
 
 func (s *storm) addClient(name string) {
@@ -128,7 +128,7 @@ func (s *storm) addClient(name string) {
 	})
 }
 
-// rage lets the storm come and go, and looks whether everybody got what was published.
+// rage runs the storm, and then checks what each client received.
 func (s *storm) rage(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
@@ -153,25 +153,25 @@ func (s *storm) rage(t *testing.T) {
 		assert.NoError(t, s.history.publish(ctx, topic, "end", 0))
 	}
 	clients.Wait()
-	s.look(t)
+	s.check(t)
 }
 
-// look compares what was published with what the clients were told.
-func (s *storm) look(t *testing.T) {
+// check compares what the clients received with what was published.
+func (s *storm) check(t *testing.T) {
 	for _, c := range s.clients {
 		assert.NoError(t, c.check(s.history), "client %s", c.name)
 		s.tally.client(&c.record)
 		c.http.CloseIdleConnections()
 	}
 	if !s.overruns {
-		assert.Zero(t, s.tally.gaps, "nothing was overrun")
+		assert.Zero(t, s.tally.gaps, "gaps although everything was kept")
 	}
-	time.Sleep(time.Minute) // for connects that are late
-	assert.Zero(t, s.history.hub.Stats().Subscriptions, "everybody has left")
+	time.Sleep(time.Minute) // for late connections
+	assert.Zero(t, s.history.hub.Stats().Subscriptions, "subscriptions after all clients have ended")
 	s.tally.streams = s.roll.begun
 }
 
-// strike lets one fault after the other befall a way.
+// strike applies one fault after the other to a client's network.
 func (s *storm) strike(t *testing.T, w *way, client string, rng *rand.Rand) {
 	for {
 		time.Sleep(time.Duration(rng.Int64N(int64(8 * time.Second))))
@@ -180,11 +180,11 @@ func (s *storm) strike(t *testing.T, w *way, client string, rng *rand.Rand) {
 		}
 		fault := wayFaults[rng.IntN(len(wayFaults))]
 		s.tally.fault(fault.name)
-		assert.NoError(t, fault.befall(w), "client %s, %s", client, fault.name)
+		assert.NoError(t, fault.strike(w), "client %s, %s", client, fault.name)
 	}
 }
 
-// publish publishes now and then, in bursts, and rarely something large.
+// publish publishes at random times, sometimes a burst, and rarely a large message.
 func (s *storm) publish(t *testing.T, rng *rand.Rand) {
 	for time.Now().Before(s.until) {
 		time.Sleep(time.Duration(rng.Int64N(int64(600 * time.Millisecond))))
@@ -198,7 +198,7 @@ func (s *storm) publish(t *testing.T, rng *rand.Rand) {
 			case 0:
 				lines = rng.IntN(25_000)
 			case 1, 2, 3, 4, 5, 6, 7:
-				lines = rng.IntN(500) // which are deflated
+				lines = rng.IntN(500) // long enough to be deflated
 			}
 			assert.NoError(t, s.history.publish(t.Context(), letters[rng.IntN(len(letters))], "tick", lines))
 		}

@@ -14,14 +14,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// apart is set in the environment of a process that has namespaces of its own.
+// apart is set in the environment of the process that has namespaces of its own.
 const apart = "FANFARE_TEST_APART"
 
-// TestNetworkNamespaces has clients on phones whose network does what real ones do: TCP
-// over links between network namespaces, which go down, trickle, and change addresses.
+// Clients on phones get each message once and in order, or a gap, over TCP links between
+// network namespaces that go down, slow down and change addresses.
 //
-// All of it is in another process, which has namespaces of its own, and may do in them
-// what root may: nothing is left when it ends.
+// All of it runs in a process with namespaces of its own, where it has root's rights.
+// Nothing is left of them when it ends.
 func TestNetworkNamespaces(t *testing.T) {
 	if os.Getenv(apart) != "" {
 		seed := *faultSeed
@@ -37,11 +37,11 @@ func TestNetworkNamespaces(t *testing.T) {
 	}
 	out, err := inNamespaces(t, syscall.CLONE_NEWUSER|syscall.CLONE_NEWNET)
 	if !started(err) {
-		out, err = inNamespaces(t, syscall.CLONE_NEWNET) // which root may have without being another
+		out, err = inNamespaces(t, syscall.CLONE_NEWNET) // root needs no user namespace
 	}
 	switch {
 	case !started(err):
-		t.Skipf("no process can have network namespaces of its own here: %v", err)
+		t.Skipf("this machine allows no network namespaces: %v", err)
 	case bytes.Contains(out, []byte("--- SKIP")):
 		t.Skipf("in namespaces:\n%s", out)
 	}
@@ -49,7 +49,7 @@ func TestNetworkNamespaces(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// started reports whether a command ran, whatever came of it.
+// started reports whether a command ran, with success or without.
 func started(err error) bool {
 	var failed *exec.ExitError
 	return err == nil || errors.As(err, &failed)

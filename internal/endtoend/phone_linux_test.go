@@ -14,23 +14,23 @@ import (
 	"time"
 )
 
-// phone is where clients are: in a network namespace of its own, which a pair of veth
-// devices joins to the server's.
+// phone is a network namespace with clients in it. A pair of veth devices connects it to
+// the server's.
 type phone struct {
-	n       int // of its network, 10.0.n.0/24
-	host    int // of its address in that
+	n       int // its network is 10.0.n.0/24
+	host    int // its address is 10.0.n.host
 	rng     *rand.Rand
 	work    chan func()                // for the thread that is in the namespace
-	over    chan struct{}              // closed when nothing is left for it
-	streams []func() []context.Context // that each of its clients has at the server
-	within  time.Duration              // in which the server has to find out that the phone is out of reach
-	missed  time.Duration              // after which it had, at most
+	ended   chan struct{}              // closed by end; the thread exits
+	streams []func() []context.Context // each client's streams at the server
+	within  time.Duration              // the server must notice within it that the phone is out of reach
+	missed  time.Duration              // the longest that the server took to notice
 }
 
-// newPhone joins a phone to the server, with the first address of its network. end lets
-// go of its namespace.
+// newPhone connects a phone to the server. The caller calls end, which releases its
+// namespace.
 func newPhone(n int, rng *rand.Rand) (*phone, error) {
-	p := &phone{n: n, host: 2, rng: rng, work: make(chan func()), over: make(chan struct{})}
+	p := &phone{n: n, host: 2, rng: rng, work: make(chan func()), ended: make(chan struct{})}
 	err := p.enter()
 	if err == nil {
 		err = errors.Join(
@@ -48,11 +48,11 @@ func newPhone(n int, rng *rand.Rand) (*phone, error) {
 
 var errNoLink = errors.New("no link between network namespaces")
 
-// enter makes the namespace, which is that of one thread, and the link to it.
+// enter makes the namespace, which one thread is in, and the link to it.
 func (p *phone) enter() error {
 	entered, thread := make(chan error), 0
 	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		runtime.LockOSThread() // never unlocked, so that the thread ends with the goroutine
 		err := syscall.Unshare(syscall.CLONE_NEWNET)
 		thread = syscall.Gettid()
 		entered <- err
@@ -60,7 +60,7 @@ func (p *phone) enter() error {
 			select {
 			case f := <-p.work:
 				f()
-			case <-p.over:
+			case <-p.ended:
 				return
 			}
 		}
@@ -75,7 +75,8 @@ func (p *phone) enter() error {
 	return nil
 }
 
-func (p *phone) end() { close(p.over) }
+// end releases the namespace.
+func (p *phone) end() { close(p.ended) }
 
 // device is the server's end of the link.
 func (p *phone) device() string { return fmt.Sprintf("phone%d", p.n) }
@@ -88,12 +89,13 @@ func (p *phone) do(f func() error) error {
 	select {
 	case p.work <- func() { done <- f() }:
 		return <-done
-	case <-p.over:
+	case <-p.ended:
 		return net.ErrClosed
 	}
 }
 
-// dial is an http.Transport's: a socket stays in the namespace that it was made in.
+// dial is an http.Transport's DialContext. A socket stays in the namespace that it was made
+// in.
 func (p *phone) dial(ctx context.Context, network, address string) (c net.Conn, err error) {
 	dialer := net.Dialer{Timeout: time.Second}
 	err = p.do(func() (err error) {
@@ -114,7 +116,7 @@ func command(name string, args ...string) error {
 	return nil
 }
 
-// pause waits for a time between half of most and all of it.
+// pause waits between half of most and all of it.
 func (p *phone) pause(most time.Duration) {
 	<-time.NewTimer(most - time.Duration(p.rng.Int64N(int64(most/2)))).C
 }
@@ -126,13 +128,13 @@ var phoneFaults = []fault[*phone]{
 	{"trickle", (*phone).trickle},
 }
 
-// leave takes the phone out of reach, until the server has found out.
+// leave takes the phone out of reach until the server has noticed.
 func (p *phone) leave() error {
 	return errors.Join(p.isMissed(func() error { return p.command("ip", "link", "set", "phone", "down") }),
 		p.command("ip", "link", "set", "phone", "up"))
 }
 
-// move gives the phone another address, as another network does.
+// move gives the phone another address, like a change of networks.
 func (p *phone) move() error {
 	return p.isMissed(func() error {
 		err := p.command("ip", "address", "del", p.address(p.host)+"/24", "dev", "phone")
@@ -146,7 +148,8 @@ func (p *phone) online() bool {
 	return !slices.ContainsFunc(p.streams, func(streams func() []context.Context) bool { return len(streams()) == 0 })
 }
 
-// isMissed waits until the server has ended the streams that it had when the phone went.
+// isMissed waits until the server has ended the streams that it had when the phone became
+// unreachable by goes.
 func (p *phone) isMissed(goes func() error) error {
 	var had []context.Context
 	for _, streams := range p.streams {
@@ -163,13 +166,13 @@ func (p *phone) isMissed(goes func() error) error {
 		case <-stream.Done():
 			p.missed = max(p.missed, time.Since(gone))
 		case <-tooLong.C:
-			return fmt.Errorf("the phone has been out of reach for %v, and the server still has its stream", p.within)
+			return fmt.Errorf("the server still has a stream of a phone that has been out of reach for %v", p.within)
 		}
 	}
 	return nil
 }
 
-// flap takes the link down for moments that connections get over.
+// flap takes the link down for moments that connections survive.
 func (p *phone) flap() error {
 	for range 3 {
 		if err := p.command("ip", "link", "set", "phone", "down"); err != nil {
@@ -184,7 +187,7 @@ func (p *phone) flap() error {
 	return nil
 }
 
-// trickle lets less through than is published.
+// trickle slows the link down to less than is published.
 func (p *phone) trickle() error {
 	if err := p.limit(2 + p.rng.IntN(18)); err != nil {
 		return err
@@ -193,14 +196,14 @@ func (p *phone) trickle() error {
 	return p.unlimit()
 }
 
-// limit lets as many kilobits a second through to the phone.
+// limit bounds the link to the phone to rate kilobits a second.
 func (p *phone) limit(rate int) error {
 	return command("tc", "qdisc", "add", "dev", p.device(), "root", "tbf", "rate", fmt.Sprintf("%dkbit", rate), "burst", "1600", "limit", "3000")
 }
 
 func (p *phone) unlimit() error { return command("tc", "qdisc", "del", "dev", p.device(), "root") }
 
-// mayTrickle says why links cannot: the kernel, or tc, may lack what it takes.
+// mayTrickle returns an error if the kernel or tc cannot limit a link.
 func (p *phone) mayTrickle() error {
 	if err := p.limit(1000); err != nil {
 		return err

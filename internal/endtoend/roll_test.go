@@ -10,14 +10,14 @@ import (
 	"github.com/fanfare-go/fanfare"
 )
 
-// roll knows which streams each client has at the server. The zero roll is ready.
+// roll keeps the streams that each client has at the server. The zero roll is ready.
 type roll struct {
 	mu    sync.Mutex
 	open  map[string]map[context.Context]bool
 	begun int
 }
 
-// grant grants what is asked for, and keeps the stream on the roll until it has ended.
+// grant grants the topics asked for, and keeps the stream on the roll until it has ended.
 func (l *roll) grant(r *http.Request) (*fanfare.Grant, error) {
 	ctx, client := r.Context(), r.URL.Query().Get("client")
 	l.mu.Lock()

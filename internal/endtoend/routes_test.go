@@ -10,15 +10,15 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// granting is a Handler's Grant.
+// granting is the type of a handler's Grant hook.
 type granting = func(*http.Request) (*fanfare.Grant, error)
 
-// asked grants each client what it asks for.
+// asked grants each client the topics that it asks for.
 func asked(r *http.Request) (*fanfare.Grant, error) {
 	return &fanfare.Grant{Topics: r.URL.Query()["topic"]}, nil
 }
 
-// routes has both handlers, attached and detached.
+// routes returns a mux with both handlers, attached and detached.
 func routes(hub *broadcast.Hub, grant granting, s sse.Options, w ws.Options) http.Handler {
 	silent := slog.New(slog.DiscardHandler)
 	mux := http.NewServeMux()

@@ -20,13 +20,12 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// TestSlowReader has clients over TCP that read, and much less than is published. They are
-// told of gaps, and are not cut: a write waits for no more than they can take in time,
-// whatever the kernel has room for.
-func TestSlowReader(t *testing.T) {
+// A client that reads slowly over TCP gets gaps and is not cut: a write hands the kernel no
+// more than the client reads within WriteTimeout.
+func TestASlowReaderGetsGapsAndIsNotCut(t *testing.T) {
 	const (
-		timeout = time.Second // of a write: a tenth of the default
-		rate    = 400 << 10   // bytes a second that a client reads: ten times what is enough by default; published is forty times that
+		timeout = time.Second // WriteTimeout, a tenth of the default
+		rate    = 400 << 10   // bytes a second that a client reads, ten times what the default needs; 40 times as much is published
 	)
 	hub := &broadcast.Hub{Keep: 16}
 	server := httptest.NewUnstartedServer(routes(hub, asked, sse.Options{WriteTimeout: timeout}, ws.Options{WriteTimeout: timeout}))
@@ -40,7 +39,7 @@ func TestSlowReader(t *testing.T) {
 		clients.Go(func() { readSlowly(ctx, t, server.Listener.Addr().String(), path, rate) })
 	}
 	require.Eventually(t, func() bool { return hub.Stats().Subscriptions == 4 }, 5*time.Second, time.Millisecond)
-	_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", Data: bytes.Repeat([]byte("x"), 1<<20)}) // takes longer than a write may
+	_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", Data: bytes.Repeat([]byte("x"), 1<<20)}) // takes longer than timeout
 	require.NoError(t, err)
 	data := bytes.Repeat([]byte("x"), 16<<10)
 	publishing := time.NewTicker(time.Second * time.Duration(len(data)) / (40 * rate))
@@ -50,14 +49,14 @@ func TestSlowReader(t *testing.T) {
 		_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", Data: data})
 		require.NoError(t, err)
 	}
-	require.Equal(t, 4, hub.Stats().Subscriptions, "none was cut")
+	require.Equal(t, 4, hub.Stats().Subscriptions, "open streams")
 	cancel()
 	clients.Wait()
 	require.NoError(t, hub.Close())
 }
 
-// readSlowly opens a stream and reads so many bytes a second until ctx ends, which is
-// before the stream does.
+// readSlowly opens a stream and reads rate bytes a second until ctx ends. The stream must
+// not end before.
 func readSlowly(ctx context.Context, t *testing.T, address, path string, rate int) {
 	conn, err := (&net.Dialer{Control: likeEthernet}).DialContext(t.Context(), "tcp", address)
 	if !assert.NoError(t, err) {
@@ -68,20 +67,20 @@ func readSlowly(ctx context.Context, t *testing.T, address, path string, rate in
 	assert.NoError(t, err)
 	ticks := time.NewTicker(20 * time.Millisecond)
 	defer ticks.Stop()
-	var heard bytes.Buffer
+	var received bytes.Buffer
 	for ctx.Err() == nil {
 		<-ticks.C
 		_ = conn.SetReadDeadline(time.Now().Add(time.Second))
-		_, err := io.CopyN(&heard, conn, int64(rate/50))
+		_, err := io.CopyN(&received, conn, int64(rate/50))
 		if !assert.NoError(t, err, "%s was cut", path) {
 			return
 		}
 	}
-	assert.True(t, bytes.Contains(heard.Bytes(), []byte(`"gap":`)), "%s got %d bytes and no gap", path, heard.Len())
+	assert.True(t, bytes.Contains(received.Bytes(), []byte(`"gap":`)), "%s got %d bytes and no gap", path, received.Len())
 }
 
-// likeEthernet gives a connection segments and a window as they are over a network: those
-// of loopback are so large that hardly any of them make the window.
+// likeEthernet gives a connection the segment size and the window of a network. Segments of
+// loopback are so large that a few of them fill the window.
 func likeEthernet(_, _ string, raw syscall.RawConn) (err error) {
 	return errors.Join(raw.Control(func(fd uintptr) {
 		err = errors.Join(
@@ -91,7 +90,7 @@ func likeEthernet(_, _ string, raw syscall.RawConn) (err error) {
 	}), err)
 }
 
-// openRequest is a request for a stream, byte for byte.
+// openRequest returns the bytes of a request that opens a stream.
 func openRequest(path string) string {
 	upgrade := ""
 	if path[:3] == "/ws" {

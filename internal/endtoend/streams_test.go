@@ -1,4 +1,4 @@
-// Package endtoend_test runs the whole kit, over real connections and over bad ones.
+// Package endtoend_test runs the whole kit, over TCP and over networks that break.
 package endtoend_test
 
 import (
@@ -31,27 +31,27 @@ const (
 	perRound   = 100
 )
 
-// TestEveryMessageOnceOrAGap has clients on both transports that are cut at
-// random, and come back on either with the last ID they saw.
+// A client that is cut at random, and resumes on either transport with the last ID it saw,
+// gets each message once and in order, or a gap where messages are missing.
 func TestEveryMessageOnceOrAGap(t *testing.T) {
-	t.Run("rings that keep everything", func(t *testing.T) {
+	t.Run("no gap while the Hub keeps everything", func(t *testing.T) {
 		run := deliver(t, &broadcast.Hub{Keep: messages})
-		assert.Zero(t, run.gaps, "nothing was overrun")
+		assert.Zero(t, run.gaps, "gaps although everything was kept")
 		assert.Positive(t, run.cuts)
 	})
-	t.Run("rings that are overrun all the time", func(t *testing.T) {
+	t.Run("gaps while the Hub keeps hardly anything", func(t *testing.T) {
 		run := deliver(t, &broadcast.Hub{Keep: 8})
 		assert.Positive(t, run.gaps)
 	})
 }
 
-// run is one run: what was published, and what became of it.
+// run is one run of the test.
 type run struct {
 	url     string
 	history *history
-	ready   sync.WaitGroup // until each client's first stream stands
+	ready   sync.WaitGroup // until each client's first stream has begun
 
-	delivered, cuts, moves, gaps int // of all clients, once they have ended
+	delivered, cuts, moves, gaps int // sums over all clients, set at the end
 }
 
 func deliver(t *testing.T, hub *broadcast.Hub) *run {
@@ -80,19 +80,18 @@ func deliver(t *testing.T, hub *broadcast.Hub) *run {
 		run.moves += c.moves
 		run.gaps += c.gaps
 	}
-	t.Logf("%d deliveries, %d cuts, %d of them followed by another transport, %d gaps", run.delivered, run.cuts, run.moves, run.gaps)
+	t.Logf("%d deliveries, %d cuts, %d of them followed by the other transport, %d gaps", run.delivered, run.cuts, run.moves, run.gaps)
 	require.NoError(t, hub.Close())
 	return run
 }
 
-// publish publishes from several goroutines at once, and at last a message of
-// type "end" on each topic. It does so in rounds, so that clients are cut and
-// come back in between.
+// publish publishes from several goroutines at once, and then a message of type "end" on
+// each topic. It does so in rounds, so that clients are cut and resume in between.
 func (r *run) publish(ctx context.Context, t *testing.T) {
 	put := func(topic int, typ string) {
 		lines := 0
 		if rand.N(50) == 0 {
-			lines = 100 // which are deflated
+			lines = 100 // long enough to be deflated
 		}
 		assert.NoError(t, r.history.publish(ctx, "topic "+strconv.Itoa(topic), typ, lines))
 	}
@@ -118,11 +117,11 @@ func (r *run) publish(ctx context.Context, t *testing.T) {
 	}
 }
 
-// client is one subscriber that cuts its connections itself.
+// client is a subscriber that cuts its own connections.
 type client struct {
 	subscriber
 	run         *run
-	socket      bool // on which transport it is now
+	socket      bool // the next connection is a WebSocket
 	cuts, moves int
 	problem     error
 }
@@ -137,7 +136,7 @@ func newClient(r *run, i int) *client {
 	return &client{subscriber: s, run: r, socket: i%2 == 0}
 }
 
-// follow reads until the end of each topic, with a new connection whenever one was cut.
+// follow reads until each topic has ended, with a new connection after each cut.
 func (c *client) follow(ctx context.Context) {
 	var once sync.Once
 	ready := func() { once.Do(c.run.ready.Done) }
@@ -155,7 +154,8 @@ func (c *client) follow(ctx context.Context) {
 	}
 }
 
-// connect reads from one connection for a while.
+// connect opens a connection and reads some messages from it. It calls ready after the
+// first.
 func (c *client) connect(ctx context.Context, ready func()) error {
 	s, err := c.attempt(c.socket)(ctx)
 	if err != nil {

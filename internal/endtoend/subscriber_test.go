@@ -12,15 +12,15 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// subscriber is a client through all its connections. By hand it connects over either
-// transport, and resumes with the last ID it saw.
+// subscriber is one client with all its connections. It can connect over either transport,
+// and resumes with the last ID it saw.
 type subscriber struct {
 	record
 	history *history // of the Hub that it follows
 	http    *http.Client
 	url     string
 	rng     *rand.Rand
-	silence time.Duration // after which it gives a connection up; 0: never
+	silence time.Duration // after which it gives up a connection; 0 means never
 }
 
 // stream is one connection of a subscriber. It carries envelopes on both transports.
@@ -29,8 +29,8 @@ type stream struct {
 	close func()
 }
 
-// attempt draws how to connect over a transport. What it returns connects, and may be
-// called from any goroutine.
+// attempt draws the details of a connection over a transport. It returns a function that
+// connects, which may be called from any goroutine.
 func (c *subscriber) attempt(socket bool) func(context.Context) (*stream, error) {
 	query := url.Values{"lastEventId": {c.position}, "envelope": {"1"}}
 	if c.silence > 0 {
@@ -44,14 +44,15 @@ func (c *subscriber) attempt(socket bool) func(context.Context) (*stream, error)
 	return func(ctx context.Context) (*stream, error) { return c.overSSE(ctx, c.url+"/sse"+path) }
 }
 
-// path draws one of a handler's two, with what the subscriber asks for.
+// path returns the attached or the detached path of a handler, at random, with the
+// subscriber's query.
 func (c *subscriber) path(query url.Values) string {
 	query["client"], query["topic"] = []string{c.name}, c.topics
 	return []string{"", "/detached"}[c.rng.IntN(2)] + "?" + query.Encode()
 }
 
-// read takes up to n envelopes from a stream. It returns what has ended the stream before
-// that, and what should never come.
+// read reads up to n envelopes from a stream. It returns the error that ended the stream
+// before that, and an error that should never happen.
 func (c *subscriber) read(s *stream, n int) (ended, wrong error) {
 	for ; n > 0 && !c.done(); n-- {
 		data, err := s.next()
@@ -66,7 +67,7 @@ func (c *subscriber) read(s *stream, n int) (ended, wrong error) {
 }
 
 func (c *subscriber) overSSE(ctx context.Context, target string) (*stream, error) {
-	ctx, heard, cancel := c.watch(ctx)
+	ctx, active, cancel := c.watch(ctx)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
 		cancel()
@@ -80,12 +81,12 @@ func (c *subscriber) overSSE(ctx context.Context, target string) (*stream, error
 	if response.StatusCode != http.StatusOK {
 		cancel()
 		response.Body.Close()
-		return nil, fmt.Errorf("the answer is %s", response.Status)
+		return nil, fmt.Errorf("the response is %s", response.Status)
 	}
 	events := sse.NewReader(response.Body)
 	return &stream{
 		next: func() ([]byte, error) {
-			heard()
+			active()
 			e, err := events.Read()
 			return e.Data, err
 		},
@@ -97,18 +98,18 @@ func (c *subscriber) overSSE(ctx context.Context, target string) (*stream, error
 }
 
 func (c *subscriber) overWebSocket(ctx context.Context, target string, options ws.Options) (*stream, error) {
-	ctx, heard, cancel := c.watch(ctx)
+	ctx, active, cancel := c.watch(ctx)
 	conn, err := ws.Dial(ctx, target, &ws.DialOptions{HTTPClient: c.http, Options: options})
 	if err != nil {
 		cancel()
 		return nil, err
 	}
 	if c.silence == 0 {
-		ctx = context.Background() // a Read that nothing ends costs much less
+		ctx = context.Background() // a Read without a context to watch costs much less
 	}
 	return &stream{
 		next: func() ([]byte, error) {
-			heard()
+			active()
 			_, data, err := conn.Read(ctx)
 			return data, err
 		},
@@ -119,8 +120,9 @@ func (c *subscriber) overWebSocket(ctx context.Context, target string, options w
 	}, nil
 }
 
-// watch ends ctx once nothing has been heard for too long.
-func (c *subscriber) watch(ctx context.Context) (_ context.Context, heard, cancel func()) {
+// watch returns a context that ends once active has not been called for the subscriber's
+// silence.
+func (c *subscriber) watch(ctx context.Context) (_ context.Context, active, cancel func()) {
 	ctx, end := context.WithCancel(ctx)
 	if c.silence == 0 {
 		return ctx, func() {}, end

@@ -12,11 +12,11 @@ type tally struct {
 	faults                   map[string]int
 }
 
-// fault is what may befall a T, such as the way of a client to the server. It has passed
-// when befall returns, which says what should not have come of it.
+// fault is something that happens to a T, such as a client's network. It is over when
+// strike returns; the error says what should not have followed.
 type fault[T any] struct {
 	name   string
-	befall func(T) error
+	strike func(T) error
 }
 
 func (t *tally) fault(name string) { t.add(&tally{faults: map[string]int{name: 1}}) }

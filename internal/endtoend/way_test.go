@@ -12,17 +12,17 @@ import (
 	"github.com/fanfare-go/fanfare/internal/memnet"
 )
 
-// way is a client's way to the server: over one link after the other, for how fast a link
-// is is set before its first use.
+// way is a client's network. It consists of one link after the other, because the speed of
+// a link is set before its first use.
 type way struct {
 	server  *memnet.Listener
-	streams func() []context.Context // that the client has at the server
-	within  time.Duration            // in which the server has to find out that a client has vanished
+	streams func() []context.Context // the client's streams at the server
+	within  time.Duration            // the server must notice within it that the client has vanished
 
 	mu   sync.Mutex
 	rng  *rand.Rand
 	link *faults.Link
-	late time.Duration // how long a connect is on its way at most
+	late time.Duration // the longest that a new connection takes to reach the server
 }
 
 func newWay(server *memnet.Listener, rng *rand.Rand) *way {
@@ -31,8 +31,8 @@ func newWay(server *memnet.Listener, rng *rand.Rand) *way {
 	return w
 }
 
-// dial is an http.Transport's. As over TCP, the client may go on to write, and may have
-// hung up again, before the server hears of it.
+// dial is an http.Transport's DialContext. As over TCP, the client may already have
+// written, or closed the connection again, when it reaches the server.
 func (w *way) dial(context.Context, string, string) (net.Conn, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -56,15 +56,14 @@ func (w *way) upTo(most time.Duration) time.Duration {
 	return w.draw(most)
 }
 
-// fast and slow make links. With little room for what is on the way, a write has to wait
-// for the client.
+// fast and slow make links. Where the Buffer is small, a write waits for the client.
 func (w *way) fast() *faults.Link { return &faults.Link{Buffer: []int{0, 256, 4096}[w.rng.IntN(3)]} }
 
 func (w *way) slow() *faults.Link {
 	return &faults.Link{Buffer: 256 << w.rng.IntN(5), BytesPerSecond: 1 + w.rng.IntN([]int{20, 2000}[w.rng.IntN(2)])}
 }
 
-// change moves the client on to another link, as a phone that changes networks.
+// change moves the client to another link, like a phone that changes networks.
 func (w *way) change(to func() *faults.Link) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -85,10 +84,10 @@ var wayFaults = []fault[*way]{
 	{"cut in the middle", (*way).cutInTheMiddle},
 	{"stall", (*way).stall},
 	{"trickle", (*way).trickle},
-	{"late connects", (*way).connectLate},
+	{"late connections", (*way).connectLate},
 }
 
-// vanish takes the client away without a word, which the server has to find out.
+// vanish makes the client unreachable, which the server must notice.
 func (w *way) vanish() error {
 	link := w.now()
 	link.Vanish()
@@ -97,7 +96,7 @@ func (w *way) vanish() error {
 	time.Sleep(max(away, w.within))
 	for _, stream := range vanished {
 		if stream.Err() == nil {
-			return fmt.Errorf("the client has been gone for %v, and the server still has its stream", max(away, w.within))
+			return fmt.Errorf("the server still has the stream of a client that vanished %v ago", max(away, w.within))
 		}
 	}
 	return nil
@@ -108,7 +107,7 @@ func (w *way) cut() error {
 	return nil
 }
 
-// cutInTheMiddle cuts in an event or a frame, or in the answer to a request.
+// cutInTheMiddle cuts within an event, a frame or a response.
 func (w *way) cutInTheMiddle() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -130,7 +129,7 @@ func (w *way) trickle() error {
 	return nil
 }
 
-// connectLate lets connections overtake each other on their way to the server.
+// connectLate makes connections overtake each other.
 func (w *way) connectLate() error {
 	w.delay(40 * time.Second)
 	w.now().Cut()

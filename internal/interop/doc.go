@@ -1,3 +1,3 @@
-// Package interop tests the kit with software that others wrote: their clients and
-// routers against our handlers, and our clients against their servers.
+// Package interop tests the kit with software of other projects: their clients and routers
+// with our handlers, and our clients with their servers.
 package interop

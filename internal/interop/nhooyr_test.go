@@ -1,6 +1,6 @@
 package interop_test
 
-//lint:file-ignore SA1019 Clients that were built on the old import path are what is tested.
+//lint:file-ignore SA1019 The test is about clients that still use the old import path.
 
 import (
 	"context"

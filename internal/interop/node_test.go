@@ -23,7 +23,8 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// nodeServer has streams, and what publishes and cuts for clients of other languages.
+// nodeServer serves streams, and requests with which a client publishes messages and cuts all
+// streams.
 func nodeServer(t *testing.T) *httptest.Server {
 	hub := new(broadcast.Hub)
 	silent := slog.New(slog.DiscardHandler)
@@ -72,8 +73,8 @@ func nodeServer(t *testing.T) *httptest.Server {
 	return server
 }
 
-// TestNode runs clients of npm, which `npm install` in the folder node has to have
-// installed.
+// Clients from npm get each message once and resume after a cut. `npm install` in the folder
+// node installs them.
 func TestNode(t *testing.T) {
 	node, err := exec.LookPath("node")
 	if err != nil {
@@ -90,7 +91,7 @@ func TestNode(t *testing.T) {
 	require.Equal(t, 6, strings.Count(string(out), "ok - "), "clients that passed")
 }
 
-// TestCurl reads an event stream from the shell.
+// curl reads an event stream.
 func TestCurl(t *testing.T) {
 	curl, err := exec.LookPath("curl")
 	if err != nil {

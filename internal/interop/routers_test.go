@@ -22,17 +22,17 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// short is when the routers' own timeouts fire: streams outlive them.
+// short is the timeout of the routers' own middleware, which streams must outlive.
 const short = 100 * time.Millisecond
 
-// mounted is what a router gets. Drain and Limit are what any middleware of the
-// standard form is to it.
+// mounted is what is mounted on a router: two handlers, and two middlewares of the standard
+// form.
 type mounted struct {
 	drain, limit   func(http.Handler) http.Handler
 	events, socket http.Handler
 }
 
-// routers mount it as their users would, most of them below what breaks streams.
+// routers mount it as their users do, most of them inside of middleware that breaks streams.
 var routers = []struct {
 	name  string
 	mount func(mounted) http.Handler
@@ -67,7 +67,7 @@ var routers = []struct {
 			c.Request = c.Request.WithContext(ctx)
 			c.Next()
 		})
-		// gin has no middleware of the standard form: it goes around the handlers.
+		// gin accepts no middleware of the standard form, so it wraps the handlers.
 		router.GET("/events/:room", gin.WrapH(m.drain(m.limit(m.events))))
 		router.GET("/ws/:room", gin.WrapH(m.drain(m.limit(m.socket))))
 		return middleware.Bypass(router)
@@ -96,6 +96,7 @@ var routers = []struct {
 	}},
 }
 
+// Streams work on each router with Bypass, outlive its timeouts, and are drained and limited.
 func TestRouters(t *testing.T) {
 	for _, router := range routers {
 		for detach, way := range detached {
@@ -105,7 +106,7 @@ func TestRouters(t *testing.T) {
 				defer hub.Close()
 				drain := &middleware.Drain{Spread: -1, Plain: true, Logger: silent}
 				limit := &middleware.Limit{Total: 2, Plain: true, Logger: silent}
-				late := make(chan struct{}, 3) // one for each request that its router has given up, or let go of
+				late := make(chan struct{}, 3) // one value for each request whose context the router has ended
 				watched := func(next http.Handler) http.Handler {
 					return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 						if _, bounded := r.Context().Deadline(); bounded {
@@ -145,7 +146,7 @@ func TestRouters(t *testing.T) {
 					again.Body.Close()
 					return again.StatusCode
 				}
-				require.Equal(t, http.StatusServiceUnavailable, get(), "two are all that Limit allows")
+				require.Equal(t, http.StatusServiceUnavailable, get(), "Limit allows two")
 
 				both := func(data string) {
 					t.Helper()
@@ -159,12 +160,12 @@ func TestRouters(t *testing.T) {
 					require.Equal(t, envelope(id, data), string(got))
 				}
 				both("early")
-				for range 3 { // the refused one's too
+				for range 3 { // the refused request's too
 					next(t, late)
 				}
 				both("after the router's timeout")
 
-				drained := make(chan error, 1) // while the client reads: that is what answers a close frame
+				drained := make(chan error, 1) // in the background: the client must read to answer the close frame
 				go func() { drained <- drain.Shutdown(t.Context()) }()
 				_, err = stream.Read()
 				require.ErrorIs(t, err, io.EOF)

@@ -19,13 +19,13 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// eventServers are other people's servers of event streams. Each has two events when it
-// begins, and what publishes one more.
+// eventServers are event stream servers of other projects. start returns a handler, the query
+// of a stream, and functions that publish an event and stop the server.
 var eventServers = []struct {
 	name  string
 	start func(t *testing.T) (h http.Handler, query string, publish func(typ, data string), stop func())
 
-	repeats string // why it sends the event again that Last-Event-ID names
+	repeats string // why it sends the event of the Last-Event-ID again
 }{
 	{name: "tmaxmax", start: func(t *testing.T) (http.Handler, string, func(typ, data string), func()) {
 		replayer, err := tmaxmax.NewFiniteReplayer(10, true)
@@ -39,17 +39,17 @@ var eventServers = []struct {
 		return server, "", publish, func() { _ = server.Shutdown(context.Background()) }
 	}},
 	{
-		name: "r3labs", repeats: "its log replays from the ID on, not from behind it",
+		name: "r3labs", repeats: "it replays from the ID on, that event included",
 		start: func(*testing.T) (http.Handler, string, func(typ, data string), func()) {
 			gone := make(chan struct{}, 10)
 			server := r3labs.NewWithCallback(nil, func(string, *r3labs.Subscriber) { gone <- struct{}{} })
-			server.SplitData = true // without it lines of data after the first are no fields
+			server.SplitData = true // else only the first line of data is a field
 			server.CreateStream("s")
 			publish := func(typ, data string) {
 				server.Publish("s", &r3labs.Event{Event: []byte(typ), Data: []byte(data)})
 			}
 			return server, "?stream=s", publish, func() {
-				for range 2 { // a subscriber that goes after its stream blocks for ever
+				for range 2 { // a subscriber that leaves after Close blocks for ever
 					<-gone
 				}
 				server.Close()
@@ -58,6 +58,7 @@ var eventServers = []struct {
 	},
 }
 
+// An sse.Client reads event streams of other servers, and resumes after a cut.
 func TestEventStreamServers(t *testing.T) {
 	for _, c := range eventServers {
 		t.Run(c.name, func(t *testing.T) {
@@ -83,7 +84,7 @@ func TestEventStreamServers(t *testing.T) {
 				ended <- last
 			}()
 			eventually(t, func() bool { return len(w.resumed()) == 1 }, "no request")
-			// The server subscribes after that: what comes first comes as live or as replay.
+			// The server subscribes after the request: the first event arrives live or as a replay.
 			publish("tick", "one")
 			first := next(t, got)
 			require.Equal(t, "tick", first.Type)
@@ -115,11 +116,11 @@ func TestEventStreamServers(t *testing.T) {
 	}
 }
 
-// socketServers are other people's WebSocket servers, which echo. The message "ping"
-// makes them ping, and "close" close with 4001.
+// socketServers are WebSocket servers of other projects that echo each message. After the
+// message "ping" they also send a ping, and the message "close" makes them close with 4001.
 var socketServers = []struct {
 	name  string
-	start func(ended chan<- int) http.Handler // ended gets the code that the client closes with
+	start func(ended chan<- int) http.Handler // ended gets the code of the client's close frame
 }{
 	{name: "gorilla", start: func(ended chan<- int) http.Handler {
 		// Small buffers make many fragments of a large message.
@@ -143,9 +144,9 @@ var socketServers = []struct {
 					_ = conn.WriteMessage(gorilla.PingMessage, []byte("are you there"))
 				case "close":
 					_ = conn.WriteMessage(gorilla.CloseMessage, gorilla.FormatCloseMessage(4001, "enough"))
-					continue // until the client has answered
+					continue // read until the client has answered
 				}
-				out, err := conn.NextWriter(typ) // WriteMessage would make one frame
+				out, err := conn.NextWriter(typ) // WriteMessage would write one frame
 				if err != nil {
 					return
 				}
@@ -195,6 +196,7 @@ func (e gwsEcho) OnClose(_ *gws.Conn, err error) {
 	}
 }
 
+// A Conn of ws.Dial works with WebSocket servers of other projects.
 func TestWebSocketServers(t *testing.T) {
 	for _, server := range socketServers {
 		echo := func(t *testing.T, conn *ws.Conn, typ ws.MessageType, data string) {
@@ -215,7 +217,7 @@ func TestWebSocketServers(t *testing.T) {
 					echo(t, conn, ws.Text, strings.Repeat("x", size))
 					echo(t, conn, ws.Binary, strings.Repeat("\xff", size))
 				}
-				require.Zero(t, w.count(true, deflated)+w.count(false, deflated), "not offered, not used")
+				require.Zero(t, w.count(true, deflated)+w.count(false, deflated), "frames compressed without an offer")
 				if server.name == "gorilla" {
 					eventually(t, func() bool { return w.count(false, opcode(continuation)) > 0 }, "no fragments")
 				}
@@ -228,14 +230,14 @@ func TestWebSocketServers(t *testing.T) {
 				eventually(t, func() bool { return w.count(false, deflated) == 3 }, "theirs are not deflated")
 			}},
 			{"their pings", ws.Options{}, func(t *testing.T, w *wire, conn *ws.Conn, _ <-chan int) {
-				echo(t, conn, ws.Text, "ping") // a read is what answers
+				echo(t, conn, ws.Text, "ping") // the server answers the ping while it reads
 				answered := func(f frame) bool { return f.opcode == pong && string(f.payload) == "are you there" }
 				eventually(t, func() bool { return w.count(true, answered) == 1 }, "the ping is not answered")
 			}},
 			{"our pings", ws.Options{PingInterval: 100 * time.Millisecond}, func(t *testing.T, w *wire, conn *ws.Conn, _ <-chan int) {
 				conn.CloseRead()
 				eventually(t, func() bool { return w.count(false, opcode(pong)) >= 3 }, "our pings are not answered")
-				require.NoError(t, conn.Context().Err(), "the connection lives")
+				require.NoError(t, conn.Context().Err(), "the connection stays open")
 			}},
 			{"they close", ws.Options{}, func(t *testing.T, w *wire, conn *ws.Conn, _ <-chan int) {
 				require.NoError(t, conn.Write(t.Context(), ws.Text, []byte("close")))
@@ -251,7 +253,7 @@ func TestWebSocketServers(t *testing.T) {
 				require.Equal(t, []int{1000}, w.closed(t, true))
 			}},
 			{"we close with 4002", ws.Options{}, func(t *testing.T, w *wire, conn *ws.Conn, ended <-chan int) {
-				require.NoError(t, conn.Close(4002, "of our own"))
+				require.NoError(t, conn.Close(4002, "a code of our own"))
 				require.Equal(t, 4002, next(t, ended))
 				require.Equal(t, []int{4002}, w.closed(t, false))
 			}},

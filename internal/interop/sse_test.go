@@ -19,22 +19,22 @@ import (
 	"github.com/fanfare-go/fanfare/sse"
 )
 
-// event is what somebody's client of event streams hands to its user.
+// event is an event as a client hands it to its user.
 type event struct{ id, typ, data string }
 
-// eventClients are other people's clients. Each sends what it gets until the context
-// ends, and has ended itself when it returns.
+// eventClients are clients of other projects. subscribe sends each event to got until the
+// context ends, and returns when the client has ended.
 var eventClients = []struct {
 	name      string
 	subscribe func(ctx context.Context, url, lastEventID string, got chan<- event)
 
-	positions string // why a block that only moves the position fires
-	stops     string // why it does not come back after the stream's end, but after a cut only
+	positions string // why it fires an event for a block that only moves the position
+	stops     string // why it reconnects after a cut, but not after the end of the stream
 }{
 	{
 		name: "r3labs", subscribe: subscribeR3labs,
 		positions: "it fires for blocks without data, which WHATWG HTML 9.2.6 drops",
-		stops:     "it takes the end of a response for the end of the stream, where WHATWG HTML 9.2.3 has a client reconnect",
+		stops:     "it stops after the end of a response, where WHATWG HTML 9.2.3 has a client reconnect",
 	},
 	{
 		name: "tmaxmax", subscribe: subscribeTmaxmax,
@@ -46,10 +46,10 @@ var eventClients = []struct {
 	},
 }
 
-// soon is how long clients wait that do not take it from the server.
+// soon is how long clients wait before they reconnect, if the server does not decide.
 const soon = 10 * time.Millisecond
 
-// ownTransport keeps a client's connections to itself, so that they end with it.
+// ownTransport returns a client with connections of its own, and a function that closes them.
 func ownTransport() (*http.Client, func()) {
 	transport := &http.Transport{}
 	return &http.Client{Transport: transport}, transport.CloseIdleConnections
@@ -101,13 +101,13 @@ func subscribeLaunchDarkly(ctx context.Context, url, lastEventID string, got cha
 	}
 }
 
-// eventStage is a Handler behind a relay, and a hub.
+// eventStage is a hub and an sse.Handler, with a relay in front.
 type eventStage struct {
 	*stage
 	events *sse.Handler
 	limit  *middleware.Limit
 	got    chan event
-	ended  <-chan struct{} // when the client has
+	ended  <-chan struct{} // closed when the client has ended
 }
 
 func newEventStage(t *testing.T, detach bool) *eventStage {
@@ -125,7 +125,7 @@ func newEventStage(t *testing.T, detach bool) *eventStage {
 	return s
 }
 
-// subscribe begins a client, which the test's end ends.
+// subscribe starts a client, which ends with the test.
 func (s *eventStage) subscribe(by func(ctx context.Context, url, lastEventID string, got chan<- event), lastEventID string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -141,21 +141,23 @@ func (s *eventStage) subscribe(by func(ctx context.Context, url, lastEventID str
 	})
 }
 
-func (s *eventStage) standing() {
+// subscribed waits until the client is subscribed.
+func (s *eventStage) subscribed() {
 	s.t.Helper()
 	eventually(s.t, func() bool { return s.hub.Stats().Subscriptions == 1 }, "it is not subscribed")
 }
 
-// again returns the Last-Event-ID of the second request.
+// again waits for the second request, and returns its Last-Event-ID.
 func (s *eventStage) again() string {
 	s.t.Helper()
 	eventually(s.t, func() bool { return len(s.resumed()) > 1 }, "it does not come back")
 	return s.resumed()[1]
 }
 
+// Event stream clients of other projects read our streams, and resume after a cut.
 func TestEventStreamClients(t *testing.T) {
 	for _, client := range eventClients {
-		// fired returns the next event that a client by the standard would fire.
+		// fired returns the next event that a client fires that follows the standard.
 		fired := func(t *testing.T, s *eventStage) event {
 			t.Helper()
 			for {
@@ -171,7 +173,7 @@ func TestEventStreamClients(t *testing.T) {
 		}{
 			{"receive", func(t *testing.T, s *eventStage) {
 				s.subscribe(client.subscribe, "")
-				s.standing()
+				s.subscribed()
 				for _, m := range []broadcast.Message{
 					tick(`{"usd":42}`),
 					tick("two\nlines"),
@@ -184,17 +186,17 @@ func TestEventStreamClients(t *testing.T) {
 				id := s.publish(broadcast.Message{Topic: "prices", Type: "raw", Data: []byte("\x00\xff"), Binary: true})
 				require.Equal(t, event{id.String(), "raw;base64", "AP8="}, fired(t, s))
 			}},
-			{"heartbeats are nothing", func(t *testing.T, s *eventStage) {
+			{"heartbeats fire no event", func(t *testing.T, s *eventStage) {
 				s.subscribe(client.subscribe, "")
-				// In chunks, a comment of one line is "2".
+				// A comment of one line is a chunk of 2 bytes.
 				eventually(t, func() bool { return s.sent("2\r\n:\n\r\n") >= 3 }, "no heartbeats")
 				id := s.publish(tick("alive"))
 				require.Equal(t, event{id.String(), "tick", "alive"}, fired(t, s))
-				require.Len(t, s.resumed(), 1, "the client has stayed")
+				require.Len(t, s.resumed(), 1, "the client has not reconnected")
 			}},
-			{"back after a cut", func(t *testing.T, s *eventStage) {
+			{"resumes after a cut", func(t *testing.T, s *eventStage) {
 				s.subscribe(client.subscribe, "")
-				s.standing()
+				s.subscribed()
 				seen := s.publish(tick("seen"))
 				require.Equal(t, "seen", fired(t, s).data)
 				s.cut()
@@ -204,7 +206,7 @@ func TestEventStreamClients(t *testing.T) {
 				}
 				require.Equal(t, seen.String(), s.again())
 			}},
-			{"back after a cut before the first event", func(t *testing.T, s *eventStage) {
+			{"resumes after a cut before the first event", func(t *testing.T, s *eventStage) {
 				begin := s.publish(tick("before"))
 				s.subscribe(client.subscribe, "")
 				eventually(t, func() bool { return s.sent("id: "+begin.String()+"\n") == 1 }, "no position")
@@ -216,9 +218,9 @@ func TestEventStreamClients(t *testing.T) {
 				require.Equal(t, event{id.String(), "tick", "missed"}, fired(t, s))
 				require.Equal(t, begin.String(), s.again())
 			}},
-			{"back after the end", func(t *testing.T, s *eventStage) {
+			{"resumes after the end", func(t *testing.T, s *eventStage) {
 				s.subscribe(client.subscribe, "")
-				s.standing()
+				s.subscribed()
 				seen := s.publish(tick("seen"))
 				require.Equal(t, "seen", fired(t, s).data)
 				require.Equal(t, 1, s.limit.Disconnect("everybody", 0, ""))
@@ -228,7 +230,7 @@ func TestEventStreamClients(t *testing.T) {
 						require.Len(t, s.resumed(), 1, client.stops)
 						return
 					case <-time.After(patience):
-						require.FailNow(t, "it goes on, and is no exception any more")
+						require.FailNow(t, "it reconnects: it is no exception any more")
 					}
 				}
 				require.Equal(t, seen.String(), s.again())

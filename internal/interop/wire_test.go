@@ -20,9 +20,8 @@ import (
 
 const patience = 10 * time.Second
 
-// wire is a TCP relay in front of a server. It leaves both ends their real sockets,
-// sees what passes between them, and can cut it: what a library says that it did is no
-// proof.
+// wire is a TCP relay in front of a server. Both ends have real sockets. It records what
+// passes between them, since a library's own account is no proof, and can cut them.
 type wire struct {
 	url    string // of the relay, http
 	target string
@@ -31,15 +30,15 @@ type wire struct {
 	mu       sync.Mutex // guards what follows
 	conns    map[*net.TCPConn]struct{}
 	requests []string         // the Last-Event-ID of each
-	frames   map[bool][]frame // by whether the client sent them; seen a moment after the other end has them
-	text     bytes.Buffer     // what the server sent, beside frames
+	frames   map[bool][]frame // by whether the client sent them; recorded a moment after the other end has them
+	text     bytes.Buffer     // what the server sent, except frames
 }
 
 // frame is a frame of RFC 6455 section 5.2.
 type frame struct {
 	opcode          byte
 	fin, rsv1, mask bool
-	payload         []byte // without its mask
+	payload         []byte // unmasked
 }
 
 const (
@@ -49,7 +48,7 @@ const (
 	pong         = 0xA
 )
 
-// through serves a handler, and returns the relay in front of it. All ends with the test.
+// through serves a handler, and returns the relay in front of it. Both end with the test.
 func through(t *testing.T, h http.Handler) *wire {
 	w := &wire{conns: map[*net.TCPConn]struct{}{}, frames: map[bool][]frame{}}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -58,7 +57,7 @@ func through(t *testing.T, h http.Handler) *wire {
 		w.mu.Unlock()
 		h.ServeHTTP(rw, r)
 	}))
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of other people's servers
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // other servers log, too
 	server.Start()
 	t.Cleanup(server.Close)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -93,18 +92,18 @@ func (w *wire) relay(client *net.TCPConn) {
 	w.mu.Unlock()
 	upgraded := make(chan bool, 1)
 	var both sync.WaitGroup
-	pass := func(from, to *net.TCPConn, look func(*bufio.Reader)) {
+	pass := func(from, to *net.TCPConn, record func(*bufio.Reader)) {
 		both.Go(func() {
-			// What is read has been passed on already, so that looking delays nothing.
+			// What is read here has been passed on already, so that recording delays nothing.
 			seen := bufio.NewReader(io.TeeReader(from, to))
-			look(seen)
+			record(seen)
 			_, _ = io.Copy(io.Discard, seen)
 			_ = to.CloseWrite()
 		})
 	}
 	pass(client, server, func(seen *bufio.Reader) {
 		if _, err := http.ReadRequest(seen); err == nil && <-upgraded {
-			w.look(seen, true)
+			w.record(seen, true)
 		}
 	})
 	pass(server, client, func(seen *bufio.Reader) {
@@ -112,7 +111,7 @@ func (w *wire) relay(client *net.TCPConn) {
 		upgraded <- string(head) == "HTTP/1.1 101"
 		if string(head) == "HTTP/1.1 101" {
 			if _, err := http.ReadResponse(seen, nil); err == nil {
-				w.look(seen, false)
+				w.record(seen, false)
 			}
 			return
 		}
@@ -137,8 +136,8 @@ func (t text) Write(p []byte) (int, error) {
 	return t.text.Write(p)
 }
 
-// look takes frames apart.
-func (w *wire) look(r io.Reader, fromClient bool) {
+// record parses and records frames.
+func (w *wire) record(r io.Reader, fromClient bool) {
 	for {
 		var head [2]byte
 		if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -172,7 +171,7 @@ func (w *wire) look(r io.Reader, fromClient bool) {
 	}
 }
 
-// cut ends all connections in the middle of whatever they are at.
+// cut closes all connections at once.
 func (w *wire) cut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -181,7 +180,7 @@ func (w *wire) cut() {
 	}
 }
 
-// count counts the frames of one side that are such.
+// count counts the frames of one side for which the function reports true.
 func (w *wire) count(fromClient bool, such func(frame) bool) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -197,7 +196,7 @@ func (w *wire) count(fromClient bool, such func(frame) bool) int {
 func opcode(code byte) func(frame) bool { return func(f frame) bool { return f.opcode == code } }
 func deflated(f frame) bool             { return f.rsv1 }
 
-// closes returns the codes of the close frames of one side, 1005 for one without.
+// closes returns the status codes of the close frames of one side; 1005 for a frame without.
 func (w *wire) closes(fromClient bool) []int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -213,21 +212,21 @@ func (w *wire) closes(fromClient bool) []int {
 	return codes
 }
 
-// closed returns them once there is one.
+// closed waits until one side has sent a close frame, and returns what closes returns.
 func (w *wire) closed(t *testing.T, fromClient bool) []int {
 	t.Helper()
 	eventually(t, func() bool { return len(w.closes(fromClient)) > 0 }, "no close frame, by the client: %v", fromClient)
 	return w.closes(fromClient)
 }
 
-// resumed returns the Last-Event-ID of each request there has been.
+// resumed returns the Last-Event-ID of each request so far.
 func (w *wire) resumed() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.requests)
 }
 
-// sent counts how often the server has sent a text, outside of WebSockets.
+// sent counts how often the server has sent a text, except in frames.
 func (w *wire) sent(s string) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -239,15 +238,15 @@ func eventually(t *testing.T, that func() bool, why string, args ...any) {
 	require.Eventually(t, that, patience, time.Millisecond, append([]any{why}, args...)...)
 }
 
-// next returns what comes from a channel.
+// next receives from a channel.
 func next[T any](t *testing.T, from <-chan T) T {
 	t.Helper()
 	select {
 	case v, ok := <-from:
-		require.True(t, ok, "it has ended")
+		require.True(t, ok, "the channel is closed")
 		return v
 	case <-time.After(patience):
-		require.FailNow(t, "nothing comes")
+		require.FailNow(t, "nothing was sent")
 	}
 	panic("unreachable")
 }

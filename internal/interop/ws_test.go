@@ -16,10 +16,11 @@ import (
 
 var silent = slog.New(slog.DiscardHandler)
 
-// detached are the two ways to serve: they share the wire, and hardly any code around it.
+// detached maps the values of Detach to their names. Attached and detached streams share the
+// wire format, and little code.
 var detached = map[bool]string{false: "attached", true: "detached"}
 
-// stage is a Handler behind a relay, and a hub.
+// stage is a hub and a ws.Handler, with a relay in front.
 type stage struct {
 	*wire
 	t       *testing.T
@@ -43,7 +44,7 @@ func newStage(t *testing.T, detach bool) *stage {
 	return s
 }
 
-// open begins to serve; a test changes the handler before.
+// open starts serving. A test may change the handler before.
 func (s *stage) open() {
 	s.wire = through(s.t, s.handler)
 	s.t.Cleanup(func() { s.hub.Close() })
@@ -60,7 +61,7 @@ func (s *stage) publish(m broadcast.Message) broadcast.ID {
 	return id
 }
 
-// position is where the hub stands.
+// position returns the hub's position.
 func (s *stage) position() broadcast.ID {
 	s.t.Helper()
 	id, err := s.hub.Position(s.t.Context())
@@ -68,10 +69,10 @@ func (s *stage) position() broadcast.ID {
 	return id
 }
 
-// abandoned waits until no client is left.
+// abandoned waits until no stream is left.
 func (s *stage) abandoned() {
 	s.t.Helper()
-	eventually(s.t, func() bool { return s.hub.Stats().Subscriptions == 0 }, "a stream goes on without its client")
+	eventually(s.t, func() bool { return s.hub.Stats().Subscriptions == 0 }, "a stream is left without its client")
 }
 
 func says(t *testing.T, s socket, want string) {
@@ -89,7 +90,7 @@ func tick(data string) broadcast.Message {
 	return broadcast.Message{Topic: "prices", Type: "tick", Data: []byte(data)}
 }
 
-// closeNormally has the client close, and looks at both close frames.
+// closeNormally makes the client close, and checks both close frames.
 func closeNormally(t *testing.T, s *stage, conn socket, client socketClient) {
 	t.Helper()
 	require.NoError(t, conn.Close(1000, "bye"))
@@ -104,6 +105,7 @@ func closeNormally(t *testing.T, s *stage, conn socket, client socketClient) {
 	}
 }
 
+// WebSocket clients of other projects work with our handler.
 func TestWebSocketClients(t *testing.T) {
 	for _, client := range socketClients {
 		cases := []struct {
@@ -140,7 +142,7 @@ func TestWebSocketClients(t *testing.T) {
 				s.cut()
 				_, err = conn.Read()
 				require.Error(t, err)
-				_ = conn.Close(1000, "") // which lets go of the socket
+				_ = conn.Close(1000, "") // releases the socket
 				missed := s.publish(tick("missed"))
 				conn, err = client.dial(t.Context(), s.at("?lastEventId="+seen.String()))
 				require.NoError(t, err)
@@ -159,14 +161,14 @@ func TestWebSocketClients(t *testing.T) {
 				says(t, conn, envelope(after, "after"))
 				closeNormally(t, s, conn, client)
 			}},
-			{"answers pings and survives", func(t *testing.T, s *stage) {
+			{"answers pings and stays open", func(t *testing.T, s *stage) {
 				s.handler.Options.PingInterval = 100 * time.Millisecond
 				s.open()
 				conn, err := client.dial(t.Context(), s.at(""))
 				require.NoError(t, err)
 				in := make(chan message, 10)
 				end := make(chan error, 1)
-				go func() { // a client answers while it reads
+				go func() { // a client answers pings while it reads
 					for {
 						m, err := conn.Read()
 						if err != nil {
@@ -202,9 +204,9 @@ func TestWebSocketClients(t *testing.T) {
 					require.Equal(t, 1, s.count(true, func(f frame) bool { return f.opcode == closing && !f.mask }), client.blind)
 					return
 				}
-				said := closed{}
-				require.ErrorAs(t, err, &said)
-				require.Equal(t, 1012, said.code)
+				closing := closed{}
+				require.ErrorAs(t, err, &closing)
+				require.Equal(t, 1012, closing.code)
 				require.Equal(t, []int{client.answer1012}, s.closed(t, true), client.answers)
 				_ = conn.Close(1000, "")
 			}},
@@ -217,7 +219,7 @@ func TestWebSocketClients(t *testing.T) {
 				require.NoError(t, err)
 				_, err = conn.Read()
 				require.NoError(t, err)
-				for i := range 3 { // without context takeover each stands for itself
+				for i := range 3 { // without context takeover each message is compressed by itself
 					long := strings.Repeat(fmt.Sprint("price ", i, " "), 2000)
 					id := s.publish(tick(long))
 					says(t, conn, envelope(id, long))
@@ -257,7 +259,7 @@ func TestWebSocketClients(t *testing.T) {
 				conn, err := client.dial(t.Context(), s.at(""))
 				require.NoError(t, err)
 				eventually(t, func() bool { return s.hub.Stats().Subscriptions == 1 }, "it is not subscribed")
-				for _, size := range []int{0, 1, 125, 126, 65535, 65536} { // where the length's form changes
+				for _, size := range []int{0, 1, 125, 126, 65535, 65536} { // where the encoding of the length changes
 					text := strings.Repeat("x", size)
 					s.publish(tick(text))
 					says(t, conn, text)
@@ -286,7 +288,8 @@ func TestWebSocketClients(t *testing.T) {
 	}
 }
 
-// closeNormallyAfterCut is for a relay that has seen another connection before.
+// closeNormallyAfterCut is closeNormally for a relay that has recorded another connection
+// before.
 func closeNormallyAfterCut(t *testing.T, s *stage, conn socket) {
 	t.Helper()
 	require.NoError(t, conn.Close(1000, ""))

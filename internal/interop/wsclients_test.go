@@ -21,11 +21,11 @@ import (
 	"github.com/lxzan/gws"
 )
 
-// socket is somebody's WebSocket, as its library is meant to be used.
+// socket is a WebSocket of another project, used as its documentation says.
 type socket interface {
-	Read() (message, error) // the error is a closed if the server has closed it
+	Read() (message, error) // the error is a closed if the server has sent a close frame
 	Write(message) error
-	Close(code int, reason string) error // returns once all is over
+	Close(code int, reason string) error // returns when the connection has ended
 	Subprotocol() string
 }
 
@@ -52,27 +52,27 @@ type socketClient struct {
 	name string
 	dial func(context.Context, dialing) (socket, error)
 
-	answer1012  int    // what it answers a close frame with 1012 with
-	answers     string // why, if that is not 1012
-	blind       string // why its user does not learn of the 1012, and the server gets no answer
+	answer1012  int    // the code with which it answers a close frame with 1012
+	answers     string // why that is not 1012
+	blind       string // why its user does not see the 1012 and the server gets no answer
 	closesTwice string // why it may send two close frames
 	hangsUp     string // why it does not wait for the answer to its close frame
 }
 
-// socketClients are other people's clients. What they do otherwise than RFC 6455 wants,
-// or than the others, is said here: the handler is not to bend to it.
+// socketClients are clients of other projects. Where one differs from RFC 6455 or from the
+// others, its fields say why: the handler does not adapt to it.
 var socketClients = []socketClient{
 	{
 		name: "nhooyr", dial: dialNhooyr, answer1012: 1012,
-		closesTwice: "it now and then answers the answer to its own close frame, after which RFC 6455 5.5.1 allows no frame",
+		closesTwice: "it sometimes replies to the answer to its own close frame, after which RFC 6455 5.5.1 allows no frame",
 	},
 	{name: "coder", dial: dialCoder, answer1012: 1012},
 	{name: "gorilla", dial: dialGorilla, answer1012: 1012},
 	{
 		name: "gobwas", dial: dialGobwas,
-		blind: "it knows the codes of RFC 6455 alone, and takes those registered since, 1012 to 1014, for a protocol error; " +
-			"the frame that says so has its payload masked, but no mask, since MaskFrameInPlace's result is not used",
-		closesTwice: "wsutil's handler answers every close frame, its own one's answer too, after which RFC 6455 5.5.1 allows no frame",
+		blind: "it treats the codes registered after RFC 6455, 1012 to 1014, as a protocol error; " +
+			"the close frame that it then sends has a masked payload but no mask bit, since the result of MaskFrameInPlace is not used",
+		closesTwice: "wsutil's handler answers every close frame, also the answer to its own, after which RFC 6455 5.5.1 allows no frame",
 	},
 	{
 		name: "gws", dial: dialGWS, answer1012: 1000,
@@ -86,7 +86,7 @@ type coderSocket struct{ conn *websocket.Conn }
 func dialCoder(ctx context.Context, d dialing) (socket, error) {
 	options := &websocket.DialOptions{Subprotocols: []string{d.subprotocol}}
 	if d.compress {
-		options.CompressionMode = websocket.CompressionContextTakeover // which the server declines
+		options.CompressionMode = websocket.CompressionContextTakeover // the server declines it
 	}
 	conn, _, err := websocket.Dial(ctx, d.url, options)
 	if err != nil {
@@ -143,7 +143,7 @@ func (s gorillaSocket) Write(m message) error {
 	return s.conn.WriteMessage(typ, []byte(m.data))
 }
 
-// Close does what the library leaves to its users.
+// Close does the close handshake, which the library leaves to its users.
 func (s gorillaSocket) Close(code int, reason string) error {
 	defer s.conn.Close()
 	if err := s.conn.WriteMessage(gorilla.CloseMessage, gorilla.FormatCloseMessage(code, reason)); err != nil {
@@ -184,7 +184,7 @@ func dialGobwas(ctx context.Context, d dialing) (socket, error) {
 		return nil, err
 	}
 	var src io.Reader = conn
-	if ahead != nil { // frames that came with the handshake's answer
+	if ahead != nil { // frames that arrived with the response
 		src = bufio.NewReader(io.MultiReader(io.LimitReader(ahead, int64(ahead.Buffered())), conn))
 	}
 	s := &gobwasSocket{conn: conn, subprotocol: handshake.Protocol}
@@ -243,7 +243,7 @@ func (s *gobwasSocket) Write(m message) error {
 	return s.write(f)
 }
 
-// write writes a frame at once, for pongs may come in between.
+// write writes a frame with one Write, because pongs may be written at the same time.
 func (s *gobwasSocket) write(f gobwas.Frame) error {
 	b, err := gobwas.CompileFrame(gobwas.MaskFrameInPlace(f))
 	if err != nil {
@@ -263,18 +263,18 @@ func (s *gobwasSocket) Close(code int, reason string) error {
 
 func (s *gobwasSocket) Subprotocol() string { return s.subprotocol }
 
-// gwsSocket turns the library's callbacks into calls.
+// gwsSocket turns the library's callbacks into blocking calls.
 type gwsSocket struct {
 	gws.BuiltinEventHandler
-	conn *gws.Conn
-	in   chan message
-	over chan struct{} // closed when err is set
-	err  error
-	done sync.WaitGroup
+	conn  *gws.Conn
+	in    chan message
+	ended chan struct{} // closed when err is set
+	err   error
+	done  sync.WaitGroup
 }
 
 func dialGWS(_ context.Context, d dialing) (socket, error) {
-	s := &gwsSocket{in: make(chan message, 100), over: make(chan struct{})}
+	s := &gwsSocket{in: make(chan message, 100), ended: make(chan struct{})}
 	conn, _, err := gws.NewClient(s, &gws.ClientOption{
 		Addr:              d.url,
 		RequestHeader:     http.Header{"Sec-Websocket-Protocol": {d.subprotocol}},
@@ -289,7 +289,7 @@ func dialGWS(_ context.Context, d dialing) (socket, error) {
 	return s, nil
 }
 
-// OnPing answers, which the library leaves to its users.
+// OnPing sends the pong, which the library leaves to its users.
 func (s *gwsSocket) OnPing(conn *gws.Conn, payload []byte) { _ = conn.WritePong(payload) }
 
 func (s *gwsSocket) OnMessage(_ *gws.Conn, m *gws.Message) {
@@ -302,17 +302,17 @@ func (s *gwsSocket) OnClose(_ *gws.Conn, err error) {
 	if closing := (*gws.CloseError)(nil); errors.As(err, &closing) {
 		s.err = closed{int(closing.Code), string(closing.Reason)}
 	}
-	close(s.over)
+	close(s.ended)
 }
 
 func (s *gwsSocket) Read() (message, error) {
 	select {
 	case m := <-s.in:
 		return m, nil
-	case <-s.over:
+	case <-s.ended:
 	}
 	select {
-	case m := <-s.in: // what came before the end
+	case m := <-s.in: // what arrived before the end
 		return m, nil
 	default:
 		return message{}, s.err

@@ -1,4 +1,4 @@
-// Package leak finds goroutines that a package's tests have left behind.
+// Package leak finds goroutines that a package's tests have not ended.
 package leak
 
 import (
@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// Main is for TestMain: it runs the tests, and fails them if goroutines of ours
-// are left once they have had time to end.
+// Main is for TestMain: it runs the tests, and fails them if goroutines are still running
+// five seconds later.
 func Main(m *testing.M) {
 	code := m.Run()
 	if code == 0 {
 		if left := wait(5 * time.Second); left != "" {
-			fmt.Fprintf(os.Stderr, "goroutines were left behind:\n\n%s\n", left)
+			fmt.Fprintf(os.Stderr, "goroutines are still running:\n\n%s\n", left)
 			code = 1
 		}
 	}
 	os.Exit(code)
 }
 
-// wait gives goroutines some time to end, and returns the stacks of the rest.
+// wait waits up to d for goroutines to end, and returns the stacks of the rest.
 func wait(d time.Duration) string {
 	for deadline := time.Now().Add(d); ; {
 		left := stacks()
@@ -34,8 +34,8 @@ func wait(d time.Duration) string {
 	}
 }
 
-// stacks returns the stacks of all goroutines but this one and the testing
-// package's and the runtime's own.
+// stacks returns the stacks of all goroutines but this one and those of the testing and
+// os/signal packages.
 func stacks() string {
 	buf := make([]byte, 1<<20)
 	buf = buf[:runtime.Stack(buf, true)]

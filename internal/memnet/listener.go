@@ -1,5 +1,6 @@
-// Package memnet is a network in memory, for tests in a synctest bubble: unlike
-// sockets, waiting for it lets the bubble's time go on.
+// Package memnet is a network in memory, for tests in a synctest bubble: a goroutine
+// that waits for it is durably blocked, so that the bubble's time advances. One that
+// waits for a socket is not.
 package memnet
 
 import (
@@ -8,7 +9,8 @@ import (
 	"sync"
 )
 
-// Listener is a net.Listener that is dialed by DialContext. Use [Listen].
+// Listener is a net.Listener whose connections come from its DialContext and Put. Make
+// one with [Listen].
 type Listener struct {
 	accepted chan net.Conn
 	closed   chan struct{}
@@ -20,8 +22,8 @@ func Listen() *Listener {
 	return &Listener{accepted: make(chan net.Conn), closed: make(chan struct{})}
 }
 
-// DialContext connects to the listener, as http.Transport.DialContext does. What
-// one side writes waits until the other reads it.
+// DialContext connects to the listener; it fits http.Transport.DialContext. A write on
+// one side blocks until the other reads it, as with net.Pipe.
 func (l *Listener) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
 	client, server := net.Pipe()
 	if err := l.Put(ctx, server); err != nil {
@@ -30,7 +32,7 @@ func (l *Listener) DialContext(ctx context.Context, _, _ string) (net.Conn, erro
 	return client, nil
 }
 
-// Put lets Accept return a connection.
+// Put hands a connection to Accept, and waits until it is accepted.
 func (l *Listener) Put(ctx context.Context, server net.Conn) error {
 	select {
 	case l.accepted <- server:
@@ -52,13 +54,13 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close lets Accept and DialContext fail.
+// Close makes Accept, Put and DialContext fail with net.ErrClosed.
 func (l *Listener) Close() error {
 	l.once.Do(func() { close(l.closed) })
 	return nil
 }
 
-// Addr returns an address that says nothing.
+// Addr returns the same address for every Listener.
 func (l *Listener) Addr() net.Addr { return addr{} }
 
 type addr struct{}

@@ -13,13 +13,13 @@ type Network interface {
 
 type networkKey struct{}
 
-// WithNetwork returns a context for requests that are to be made over n.
+// WithNetwork returns a context whose requests are sent over n.
 func WithNetwork(ctx context.Context, n Network) context.Context {
 	return context.WithValue(ctx, networkKey{}, n)
 }
 
-// NetworkOf returns the network that a request is to be made over, preset if
-// nobody has said.
+// NetworkOf returns the network that a request is sent over: the one of WithNetwork,
+// else preset.
 func NetworkOf(ctx context.Context, preset Network) Network {
 	if n, ok := ctx.Value(networkKey{}).(Network); ok {
 		return n

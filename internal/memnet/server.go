@@ -13,30 +13,30 @@ import (
 	"time"
 )
 
-// Server is net/http's server in memory, for one request and those that follow
-// from it.
+// Server is net/http's server in memory, for the clients of one test. Make one with
+// [NewServer].
 type Server struct {
 	http.Server
 	network  Network
-	remote   net.Addr // the client's; nil: the network's
+	remote   net.Addr // the address that handlers see of their client; nil: the network's
 	listener *Listener
 
-	mu               sync.Mutex
+	mu               sync.Mutex // guards what follows
 	transports       []*http.Transport
 	clients, servers []net.Conn
-	closed           bool           // no handler begins any more
-	running          sync.WaitGroup // Serve, and the handlers
+	closed           bool           // no handler starts any more
+	running          sync.WaitGroup // Serve and the handlers
 }
 
-// NewServer returns a server of h which serves a client like the one of r: over
-// the network and the version of HTTP that r asks for, from its RemoteAddr, and
-// with the values of its context. The caller calls Start, and Close.
+// NewServer returns a server of h for clients like that of r: with the network of r's
+// context (else preset), the HTTP version, RemoteAddr and TLS state of r, and the values
+// of its context. The caller calls Start and Close, or [Serve].
 func NewServer(h http.Handler, r *http.Request, preset Network) *Server {
 	s := &Server{network: NetworkOf(r.Context(), preset), listener: Listen()}
 	security := r.TLS
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS == nil {
-			r.TLS = security // of httptest.NewRequest("GET", "https://...", nil)
+			r.TLS = security // httptest.NewRequest sets it for an https URL
 		}
 		if s.begin() {
 			defer s.running.Done()
@@ -72,7 +72,7 @@ func (s *Server) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	return client, nil
 }
 
-// HangUp closes the clients' connections.
+// HangUp closes the clients' ends of all connections.
 func (s *Server) HangUp() {
 	s.mu.Lock()
 	clients := s.clients
@@ -83,8 +83,8 @@ func (s *Server) HangUp() {
 	}
 }
 
-// abandon closes the server's connections, hijacked ones too, whose clients may
-// have vanished.
+// abandon closes the server's ends, hijacked ones included. That reaches a handler whose
+// client has vanished.
 func (s *Server) abandon() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +93,7 @@ func (s *Server) abandon() {
 	}
 }
 
-// from is a server's connection from an address.
+// from is a server's end of a connection with the address of its client.
 type from struct {
 	net.Conn
 	remote net.Addr
@@ -102,9 +102,8 @@ type from struct {
 func (f from) RemoteAddr() net.Addr { return f.remote }
 func (f from) NetConn() net.Conn    { return f.Conn }
 
-// logPanic says what net/http's server would say of a handler's panic: before the
-// handler counts as ended, for whoever waits for that lets the test end, and a log
-// after that ends all of the tests.
+// logPanic logs a handler's panic as net/http's server does, but before the handler
+// counts as ended: the test may end then, and a log after its end would panic.
 func (s *Server) logPanic(r *http.Request) {
 	v := recover()
 	if v == nil {
@@ -113,9 +112,10 @@ func (s *Server) logPanic(r *http.Request) {
 	if v != http.ErrAbortHandler {
 		s.ErrorLog.Printf("http: panic serving %s: %v\n%s", r.RemoteAddr, v, debug.Stack())
 	}
-	panic(http.ErrAbortHandler) // of which the server says nothing more
+	panic(http.ErrAbortHandler) // which net/http does not log again
 }
 
+// begin counts a handler as running, unless the server is closed.
 func (s *Server) begin() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,13 +125,13 @@ func (s *Server) begin() bool {
 	return !s.closed
 }
 
-// Start begins to serve.
+// Start serves connections until Close.
 func (s *Server) Start() {
 	s.running.Go(func() { _ = s.Serve(s.listener) })
 }
 
-// Client returns a client of the server, with connections of its own. Redirects are
-// answers like others.
+// Client returns a client of the server with connections of its own. It does not follow
+// redirects.
 func (s *Server) Client() *http.Client {
 	transport := &http.Transport{DisableCompression: true, DialContext: s.dial, Protocols: s.Protocols}
 	s.mu.Lock()
@@ -143,14 +143,15 @@ func (s *Server) Client() *http.Client {
 	}
 }
 
-// patience is how long a handler may take to return when its client has left.
+// patience is how long a handler may take to return once its client has left.
 const patience = time.Minute
 
-// grace is how long a handler has to notice by itself that its client has left.
+// grace is the part of patience in which a handler has to notice that itself. After it
+// the server's end of the connection is closed too.
 const grace = time.Second
 
-// Close ends the server and its connections. It reports false if a handler does
-// not return.
+// Close ends the server and its connections, and waits for the handlers. It reports
+// false if one does not return.
 func (s *Server) Close() bool {
 	s.mu.Lock()
 	s.closed = true
@@ -183,7 +184,8 @@ func (s *Server) Close() bool {
 	}
 }
 
-// Serve starts a server that ends with the test, and logs to it.
+// Serve starts the server and closes it when the test ends. The server logs to the test,
+// which fails if a handler does not return.
 func Serve(t testing.TB, s *Server) {
 	s.ErrorLog = log.New(logger{t}, "", 0)
 	s.Start()
@@ -201,8 +203,8 @@ func (l logger) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// ClientRequest returns a request as a client makes it, of one that was made with
-// package http or httptest.
+// ClientRequest turns r, made with http.NewRequest or httptest.NewRequest, into a request
+// that an http.Client can send.
 func ClientRequest(ctx context.Context, r *http.Request) *http.Request {
 	c := r.Clone(ctx)
 	c.RequestURI = ""
@@ -212,6 +214,6 @@ func ClientRequest(ctx context.Context, r *http.Request) *http.Request {
 	if c.URL.Host == "" {
 		c.URL.Host = "example.com"
 	}
-	c.URL.Scheme = "http" // in memory; the handler sees the request's TLS
+	c.URL.Scheme = "http" // there is no TLS in memory; the handler sees the TLS state of r
 	return c
 }

@@ -19,17 +19,17 @@ import (
 
 var silent = slog.New(slog.DiscardHandler)
 
-// backend is a server behind a proxy.
+// backend is a server that a proxy sends requests to.
 type backend struct {
 	hub     *broadcast.Hub
 	drain   *middleware.Drain
 	address string
-	streams atomic.Int64 // there are
+	streams atomic.Int64 // open ones
 	refused refusals
 }
 
-// newBackend runs a server until the test ends. Its streams under /quick have heartbeats
-// and pings four times a second, those under /mute none.
+// newBackend runs a server until the test ends. Its streams under /quick have heartbeats and
+// pings four times a second, and those under /mute have none.
 func newBackend(t *testing.T, journal broadcast.Journal, drain *middleware.Drain) *backend {
 	t.Helper()
 	b := &backend{hub: &broadcast.Hub{Journal: journal, Logger: silent}, drain: drain}
@@ -68,12 +68,12 @@ func newBackend(t *testing.T, journal broadcast.Journal, drain *middleware.Drain
 		defer b.streams.Add(-1)
 		streams.ServeHTTP(w, r)
 	})
-	origins := &middleware.Origins{Logger: silent} // the same host alone
+	origins := &middleware.Origins{Logger: silent} // allows only the same host
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /ready", drain.Ready)
 	mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/css")
-		_, _ = w.Write(make([]byte, 4096)) // worth compressing
+		_, _ = w.Write(make([]byte, 4096)) // large enough to be compressed
 	})
 	mux.Handle("/", origins.Handler(drain.Handler(counted)))
 
@@ -96,14 +96,14 @@ func newBackend(t *testing.T, journal broadcast.Journal, drain *middleware.Drain
 	return b
 }
 
-// publish is for tests with one server.
+// publish publishes to this server's hub.
 func (b *backend) publish(t *testing.T, data string) {
 	t.Helper()
 	_, err := b.hub.Publish(t.Context(), broadcast.Message{Topic: "news", Data: []byte(data)})
 	require.NoError(t, err)
 }
 
-// refusals counts what is logged: a Drain logs nothing but refusals.
+// refusals is a log handler that counts records. A Drain logs only refusals.
 type refusals struct{ n atomic.Int64 }
 
 func (r *refusals) Enabled(context.Context, slog.Level) bool  { return true }

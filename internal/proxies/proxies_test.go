@@ -30,21 +30,21 @@ import (
 
 func TestMain(m *testing.M) { leak.Main(m) }
 
-// soon is what a message may take through a proxy that does not hold it back. One that
-// does holds it until more comes, which is never.
+// soon is the longest that a message may take through a proxy that does not buffer it. A
+// proxy that does keeps it until more arrives, which never happens here.
 const soon = 900 * time.Millisecond
 
-// long is for what must come, and takes the time of the machine.
+// long is how long a test waits for what must happen, on a slow machine.
 const long = 15 * time.Second
 
-// within ends what a test waits for.
+// within returns a context that ends after d.
 func within(t *testing.T, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// open returns the response that begins a stream.
+// open opens an event stream and returns its response.
 func open(t *testing.T, ctx context.Context, client *http.Client, url string) *http.Response {
 	t.Helper()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -57,13 +57,13 @@ func open(t *testing.T, ctx context.Context, client *http.Client, url string) *h
 	return response
 }
 
-// dial opens a WebSocket from a page of the public host.
+// dial opens a WebSocket as a page of the public host does.
 func dial(t *testing.T, client *http.Client, base, path string) *ws.Conn {
 	t.Helper()
 	conn, err := ws.Dial(within(t, long), base+path, &ws.DialOptions{
 		HTTPClient: client,
 		Header:     http.Header{"Origin": {base}},
-		Options:    ws.Options{PingInterval: -1}, // the server's are tested
+		Options:    ws.Options{PingInterval: -1}, // only the server pings
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.CloseNow() })
@@ -73,7 +73,7 @@ func dial(t *testing.T, client *http.Client, base, path string) *ws.Conn {
 	return conn
 }
 
-// TestSSEArrivesAtOnce publishes one message at a time, behind which nothing follows.
+// Each message arrives at once, although nothing follows it.
 func TestSSEArrivesAtOnce(t *testing.T) {
 	each(t, func(t *testing.T, p program) {
 		for _, test := range []struct {
@@ -90,8 +90,8 @@ func TestSSEArrivesAtOnce(t *testing.T) {
 				proxy := start(t, p, b.address, b.address, test.edits)
 				client := proxy.client(t)
 				ctx := within(t, long)
-				require.Equal(t, "gzip", encoding(open(t, ctx, client, public+"/style.css")), "the proxy does not compress at all")
-				// It resumes, so that its first write is large enough to be worth compressing.
+				require.Equal(t, "gzip", encoding(open(t, ctx, client, public+"/style.css")), "the proxy compresses")
+				// The stream resumes, so that its first write is large enough to be compressed.
 				begin, err := b.hub.Position(ctx)
 				require.NoError(t, err)
 				const missed = 50
@@ -105,7 +105,7 @@ func TestSSEArrivesAtOnce(t *testing.T) {
 					timer := time.AfterFunc(soon, func() { _ = response.Body.Close() })
 					defer timer.Stop()
 					_, err := events.Read()
-					require.Error(t, err, "it does not hold streams back any more: docs/proxies says so")
+					require.Error(t, err, "the proxy buffers streams, as docs/proxies says")
 					return
 				}
 				for range missed {
@@ -123,16 +123,16 @@ func TestSSEArrivesAtOnce(t *testing.T) {
 				}
 				t.Log(took)
 				assert.Less(t, slices.Max(took), soon)
-				// Not even what a proxy waits for to fill a packet: haproxy does, for 0.2 s, without
-				// http-no-delay. One that is late because the machine is busy does not count.
+				// The fastest excludes a proxy that waits to fill a packet, as haproxy does for
+				// 0.2 s without http-no-delay. A slow machine does not slow down each of them.
 				assert.Less(t, slices.Min(took), 100*time.Millisecond)
 			})
 		}
 	})
 }
 
-// encoding is what the server's answer came in. Package net/http asks for gzip by itself,
-// and hides it afterwards.
+// encoding returns the Content-Encoding of a response. net/http asks for gzip by itself, and
+// then removes the header.
 func encoding(response *http.Response) string {
 	if response.Uncompressed {
 		return "gzip"
@@ -140,9 +140,9 @@ func encoding(response *http.Response) string {
 	return response.Header.Get("Content-Encoding")
 }
 
-// TestWebSocket has pages of the public host speak, over plain HTTP and over TLS that ends
-// at the proxy, and keeps a foreign page out.
-func TestWebSocket(t *testing.T) {
+// Pages of the public host can open WebSockets, over plain HTTP and over TLS that ends at the
+// proxy. Pages of another host are refused.
+func TestWebSocketsOfTheSameHostOnly(t *testing.T) {
 	each(t, func(t *testing.T, p program) {
 		b := newBackend(t, nil, &middleware.Drain{Spread: -1})
 		proxy := start(t, p, b.address, b.address)
@@ -181,9 +181,9 @@ func TestWebSocket(t *testing.T) {
 	})
 }
 
-// TestNginxWithoutHost shows what the line with Host in nginx.conf is for; the others pass
-// the public host on by themselves.
-func TestNginxWithoutHost(t *testing.T) {
+// Without the Host line of nginx.conf the server refuses pages of the public host. The other
+// proxies pass the host on by themselves.
+func TestNginxNeedsTheHostLine(t *testing.T) {
 	nginx := installed(t, programs[0])
 	b := newBackend(t, nil, new(middleware.Drain))
 	proxy := start(t, nginx, b.address, b.address, []edit{{"proxy_set_header Host $http_host;", ""}})
@@ -193,9 +193,9 @@ func TestNginxWithoutHost(t *testing.T) {
 	assert.Equal(t, http.StatusForbidden, refused.Status)
 }
 
-// TestNginxTooMany shows why nginx.conf has no http_429 in proxy_next_upstream: a server
-// that says it once gets no request of anybody for ten seconds.
-func TestNginxTooMany(t *testing.T) {
+// With http_429 in proxy_next_upstream, nginx sends a server that answers 429 once no request
+// of any client for ten seconds. The recommended configuration does not have it.
+func TestNginxMustNotRetryAfter429(t *testing.T) {
 	nginx := installed(t, programs[0])
 	for _, test := range []struct {
 		name    string
@@ -240,10 +240,10 @@ func TestNginxTooMany(t *testing.T) {
 	}
 }
 
-// TestIdle has streams that say nothing, through proxies that cut what is silent for a
-// second: those with heartbeats live on, the others do not.
-func TestIdle(t *testing.T) {
-	const enough = 12 // heartbeats, each 250 ms: three times what the proxy allows
+// A proxy that cuts idle connections after a second cuts a stream without heartbeats, and
+// keeps one with them.
+func TestHeartbeatsKeepIdleStreams(t *testing.T) {
+	const enough = 12 // heartbeats of 250 ms each, three times what the proxy allows
 	each(t, func(t *testing.T, p program) {
 		b := newBackend(t, nil, new(middleware.Drain))
 		proxy := start(t, p, b.address, b.address, p.idle)
@@ -294,10 +294,10 @@ func TestIdle(t *testing.T) {
 
 		require.Eventually(t, func() bool { return sseMuteEnded.Load() && wsMuteEnded.Load() }, long, 10*time.Millisecond,
 			"silent streams go on: SSE ended %v, WebSocket ended %v", &sseMuteEnded, &wsMuteEnded)
-		require.Less(t, time.Since(began), long-time.Second, "it was the test that ended them")
+		require.Less(t, time.Since(began), long-time.Second, "the proxy ended them, not the test")
 		require.Eventually(t, func() bool { return heartbeats.Load() >= enough || sseQuickEnded.Load() }, long, 10*time.Millisecond)
-		require.False(t, sseQuickEnded.Load(), "the heartbeats did not save it")
-		require.False(t, wsQuickEnded.Load(), "the pings did not save it")
+		require.False(t, sseQuickEnded.Load(), "heartbeats keep the event stream")
+		require.False(t, wsQuickEnded.Load(), "pings keep the WebSocket")
 		b.publish(t, "still here")
 		require.Eventually(t, func() bool {
 			_, one := got.Load("sse")
@@ -310,14 +310,15 @@ func TestIdle(t *testing.T) {
 	})
 }
 
-// TestDrain takes one of two servers away while messages flow.
-func TestDrain(t *testing.T) {
+// While one of two servers is drained, its clients move to the other through the proxy and
+// get each message once.
+func TestDrainMovesClientsToTheOtherServer(t *testing.T) {
 	const clients = 4 // on each transport
 	each(t, func(t *testing.T, p program) {
 		var journal broadcasttest.Journal
 		drain := &middleware.Drain{Spread: 300 * time.Millisecond, Plain: true}
 		if !p.nextTry {
-			drain.Delay = time.Second // ten times as long as it takes the proxy to look
+			drain.Delay = time.Second // ten times the interval of the proxy's health checks
 		}
 		leaving := newBackend(t, journal.Node(), drain)
 		staying := newBackend(t, journal.Node(), new(middleware.Drain))
@@ -336,7 +337,7 @@ func TestDrain(t *testing.T) {
 				request, err := http.NewRequestWithContext(ctx, http.MethodGet, public+"/events", nil)
 				require.NoError(t, err)
 				request.Header.Set("Last-Event-ID", begin.String())
-				// It has no Retry: a 503 that got through would end it.
+				// The client has no Retry: a 503 that got through would end it.
 				client := &sse.Client{HTTPClient: http1, MaxBackoff: time.Second, Logger: silent}
 				receiving.Go(func() {
 					for event, err := range client.Events(request) {
@@ -359,7 +360,7 @@ func TestDrain(t *testing.T) {
 		}
 		require.Eventually(t, func() bool { return leaving.streams.Load()+staying.streams.Load() == 2*clients }, long, time.Millisecond)
 		moving := leaving.streams.Load()
-		require.Positive(t, moving, "all streams are on the server that stays: there is nothing to show")
+		require.Positive(t, moving, "no stream is on the server that is drained")
 
 		// Messages flow on both servers, before the drain, during it and after it.
 		published := 0
@@ -409,15 +410,15 @@ func TestDrain(t *testing.T) {
 			assert.True(t, slices.Equal(want, received[i].all), "client %d did not get each message once and in order: %v", i, &received[i])
 		}
 		if p.nextTry {
-			assert.Positive(t, leaving.refused.n.Load(), "nobody was refused: it was not shown that the proxy tries the other server")
+			assert.Positive(t, leaving.refused.n.Load(), "no request was refused, so the proxy had no need to try the other server")
 		} else {
-			assert.Zero(t, leaving.refused.n.Load(), "Delay is for the proxy to notice before anybody is refused")
+			assert.Zero(t, leaving.refused.n.Load(), "the proxy notices within Delay, before a request is refused")
 		}
-		t.Logf("%d messages, %d of %d streams moved, %d requests were refused on the way", published, moving, 2*clients, leaving.refused.n.Load())
+		t.Logf("%d messages, %d of %d streams moved, %d requests were refused by the first server", published, moving, 2*clients, leaving.refused.n.Load())
 	})
 }
 
-// receiver is what a client got.
+// receiver is what one client received.
 type receiver struct {
 	mu  sync.Mutex
 	all []string
@@ -441,7 +442,7 @@ func (r *receiver) has(data string) bool {
 	return slices.Contains(r.all, data)
 }
 
-// String shows where the numbers do not go on.
+// String shows where the sequence of numbers breaks.
 func (r *receiver) String() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -453,11 +454,11 @@ func (r *receiver) String() string {
 	return fmt.Sprintf("%d entries, in order", len(r.all))
 }
 
-// TestNobodyThere has a proxy whose servers are gone. An EventSource is told when to come
-// back, since it would give up for good on an error; others are told the error.
-func TestNobodyThere(t *testing.T) {
+// A proxy without a server sends an EventSource a retry time, because it would give up for
+// good after an error. Other clients get the error.
+func TestAnEventSourceRetriesWithoutServers(t *testing.T) {
 	each(t, func(t *testing.T, p program) {
-		server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})) // it is ready
+		server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})) // it only answers /ready
 		defer server.Close()
 		address := server.Listener.Addr().String()
 		client := start(t, p, address, address, p.checks).client(t)
@@ -475,12 +476,12 @@ func TestNobodyThere(t *testing.T) {
 			return response.StatusCode, response.Header.Get("Content-Type") + "\n" + string(body)
 		}
 		var status int
-		var told string
-		require.Eventually(t, func() bool { // some have to notice first
-			status, told = answer("text/event-stream", "no-cache")
+		var body string
+		require.Eventually(t, func() bool { // some proxies notice only after a while
+			status, body = answer("text/event-stream", "no-cache")
 			return status == http.StatusOK
-		}, long, 50*time.Millisecond, "it says %d", status)
-		require.Equal(t, "text/event-stream\nretry: 2000\n\n", told)
+		}, long, 50*time.Millisecond, "status %d", status)
+		require.Equal(t, "text/event-stream\nretry: 2000\n\n", body)
 		status, _ = answer("*/*", "no-cache")
 		require.GreaterOrEqual(t, status, 500)
 		status, _ = answer("text/event-stream", "no-store")
@@ -488,8 +489,8 @@ func TestNobodyThere(t *testing.T) {
 	})
 }
 
-// TestHTTP2 opens more streams than a browser has connections for, over one connection.
-func TestHTTP2(t *testing.T) {
+// Over HTTP/2 one connection carries more streams than a browser opens connections.
+func TestHTTP2CarriesManyStreams(t *testing.T) {
 	const streams = 20
 	each(t, func(t *testing.T, p program) {
 		b := newBackend(t, nil, new(middleware.Drain))
@@ -500,7 +501,7 @@ func TestHTTP2(t *testing.T) {
 		client := &http.Client{Transport: transport}
 		ctx := within(t, long)
 		var events []*sse.Reader
-		for range streams { // one after the other: a client does not dial again while there is a connection
+		for range streams { // one after the other, so that they share the connection
 			response := open(t, ctx, client, publicSecure+"/events")
 			require.Equal(t, 2, response.ProtoMajor)
 			events = append(events, sse.NewReader(response.Body))
@@ -518,8 +519,8 @@ func TestHTTP2(t *testing.T) {
 	})
 }
 
-// TestLongPolling gets through a proxy that holds a response back until it has ended.
-func TestLongPolling(t *testing.T) {
+// Long polling works through a proxy that buffers each response until it has ended.
+func TestLongPollingThroughABufferingProxy(t *testing.T) {
 	each(t, func(t *testing.T, p program) {
 		b := newBackend(t, nil, new(middleware.Drain))
 		proxy := start(t, p, b.address, b.address, p.buffer)
@@ -527,8 +528,8 @@ func TestLongPolling(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), long)
 		defer cancel()
 
-		// A stream beside it gets no message, else the test would prove nothing. (Its
-		// beginning may come: nginx passes on what arrived together with the header.)
+		// A stream through the same proxy gets no message, which proves that the proxy
+		// buffers. It may get its beginning: nginx passes on what arrives with the header.
 		var messages atomic.Int64
 		var streaming sync.WaitGroup
 		streaming.Go(func() {
@@ -538,7 +539,7 @@ func TestLongPolling(t *testing.T) {
 			}
 			response, err := client.Do(r)
 			if err != nil {
-				return // it was held back, header and all
+				return // the header was buffered too
 			}
 			defer func() { _ = response.Body.Close() }()
 			for lines := bufio.NewScanner(response.Body); lines.Scan(); {
@@ -551,7 +552,7 @@ func TestLongPolling(t *testing.T) {
 		defer cancel()
 		require.Eventually(t, func() bool { return b.streams.Load() == 1 }, long, time.Millisecond)
 
-		// The first poll has no position, and is told one at once.
+		// The first poll has no position, and gets one at once.
 		began := time.Now()
 		events := sse.NewReader(open(t, ctx, client, public+"/events?poll=1").Body)
 		_, err := events.Read()
@@ -559,7 +560,7 @@ func TestLongPolling(t *testing.T) {
 		position := events.LastEventID()
 		require.NotEmpty(t, position)
 		for i := range 3 {
-			if i == 1 { // one that was published while nobody asked
+			if i == 1 { // published between two polls
 				b.publish(t, fmt.Sprint(i))
 			}
 			polled := make(chan sse.Event, 1)
@@ -580,7 +581,7 @@ func TestLongPolling(t *testing.T) {
 					polled <- event
 				}
 			}()
-			if i != 1 { // one that a poll waits for
+			if i != 1 { // published while a poll waits
 				require.Eventually(t, func() bool { return b.streams.Load() == 2 }, long, time.Millisecond)
 				b.publish(t, fmt.Sprint(i))
 			}
@@ -589,7 +590,7 @@ func TestLongPolling(t *testing.T) {
 			position = event.ID
 		}
 		assert.Less(t, time.Since(began), long-time.Second)
-		assert.Zero(t, messages.Load(), "the proxy does not hold streams back")
+		assert.Zero(t, messages.Load(), "messages on a stream through the proxy")
 	})
 }
 

@@ -27,35 +27,35 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The public address of what is behind a proxy. Nothing resolves it: clients of a proxy
-// dial that, whatever the URL says.
+// The public address of the proxies. It is never resolved: a client of a proxy dials that
+// proxy, whatever the URL is.
 const (
 	public       = "http://example.com:8080"
 	publicSecure = "https://example.com:8443"
 )
 
-// certificateFile stands in all three configurations.
+// certificateFile is the path in all three configurations.
 const certificateFile = "/etc/ssl/example.com.pem"
 
-// edit replaces all places where a text stands in a configuration. It has to stand there,
-// so that a test does not go on to pass when the documentation changes.
+// edit replaces a text in a configuration, wherever it occurs. The test fails if it does not,
+// so that a change of the documentation is noticed.
 type edit struct{ old, new string }
 
-// program is a proxy, and what the tests change in its configuration.
+// program is a proxy and the edits that tests make to its configuration.
 type program struct {
 	name string
 	file string // in docs/proxies
 	args func(dir, file string) []string
 
-	listen   func(plain, secure int) []edit // instead of the ports 8080 and 8443
-	private  func(dir string) []edit        // keeps it in the test's own folder
-	gzip     []edit                         // compresses all text, streams too
-	idle     []edit                         // cuts what is silent for a second
-	buffer   []edit                         // collects responses, whatever they say
-	checks   []edit                         // looks after servers more often
-	nextTry  bool                           // sends a request that was answered 503 to the other server
-	encoding string                         // of a stream under gzip
-	holds    bool                           // a stream under gzip back
+	listen   func(plain, secure int) []edit // replaces the ports 8080 and 8443
+	private  func(dir string) []edit        // keeps its files in the test's folder
+	gzip     []edit                         // compresses all text, streams included
+	idle     []edit                         // cuts connections that are idle for a second
+	buffer   []edit                         // buffers responses, whatever their headers
+	checks   []edit                         // checks the servers' health more often
+	nextTry  bool                           // it tries the other server after a 503
+	encoding string                         // Content-Encoding of a stream under gzip
+	holds    bool                           // it buffers a stream under gzip
 }
 
 var programs = []program{
@@ -84,10 +84,10 @@ var programs = []program{
 		},
 		gzip: []edit{{"gzip_types text/css", "gzip_types text/event-stream text/css"}},
 		idle: []edit{{"proxy_read_timeout 60s", "proxy_read_timeout 1s"}},
-		// Over HTTP/1.0, as by default: over 1.1 it passes chunks on.
+		// This uses HTTP/1.0, nginx's default. Over 1.1 nginx passes chunks on.
 		buffer:   []edit{{"proxy_http_version 1.1;", "proxy_buffering on; proxy_ignore_headers X-Accel-Buffering;"}},
 		nextTry:  true,
-		encoding: "gzip", // it does not know no-transform
+		encoding: "gzip", // nginx ignores no-transform
 	},
 	{
 		name: "haproxy",
@@ -142,23 +142,23 @@ func each(t *testing.T, test func(t *testing.T, p program)) {
 	}
 }
 
-// installed skips the test if the program is not.
+// installed skips the test if the program is not installed.
 func installed(t *testing.T, p program) program {
 	t.Helper()
 	if _, err := exec.LookPath(p.name); err != nil {
-		t.Skipf("%s is not installed (apt-get install %s): its configuration in docs/proxies stays untested", p.name, p.name)
+		t.Skipf("%s is not installed (apt-get install %s): its configuration in docs/proxies is not tested", p.name, p.name)
 	}
 	return p
 }
 
-// proxy is one that runs.
+// proxy is a running program.
 type proxy struct {
-	plain, secure string // where it listens
+	plain, secure string // addresses it listens on
 	roots         *x509.CertPool
 }
 
-// start runs a program before two servers, with its configuration from docs/proxies, until
-// the test ends.
+// start runs a program in front of two servers until the test ends, with its configuration
+// from docs/proxies.
 func start(t *testing.T, p program, a, b string, edits ...[]edit) *proxy {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "proxies", p.file))
@@ -181,7 +181,7 @@ func start(t *testing.T, p program, a, b string, edits ...[]edit) *proxy {
 	file := filepath.Join(dir, p.file)
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
 
-	var log bytes.Buffer // the command's until it has ended
+	var log bytes.Buffer // owned by the command until it has ended
 	cmd := exec.Command(p.name, p.args(dir, file)...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
@@ -190,19 +190,19 @@ func start(t *testing.T, p program, a, b string, edits ...[]edit) *proxy {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = cmd.Wait() // by a signal, mostly
+		_ = cmd.Wait() // killed by a signal, as a rule
 	}()
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-ended:
 		case <-time.After(5 * time.Second):
-			assert.Fail(t, "it does not end by itself")
+			assert.Fail(t, "it does not end after SIGTERM")
 			_ = cmd.Process.Kill()
 			<-ended
 		}
 		if t.Failed() {
-			t.Logf("%s, with\n%s\nsaid\n%s", p.name, config, log.String())
+			t.Logf("%s with\n%s\nlogged\n%s", p.name, config, log.String())
 		}
 	})
 
@@ -231,14 +231,14 @@ func start(t *testing.T, p program, a, b string, edits ...[]edit) *proxy {
 	return running
 }
 
-// client returns a client that finds the proxy at the public address. It speaks HTTP/1.1,
-// which a WebSocket needs.
+// client returns a client that reaches the proxy at the public address, over HTTP/1.1, which
+// a WebSocket needs.
 func (p *proxy) client(t *testing.T) *http.Client {
 	transport := p.transport(t, new(atomic.Int64))
 	return &http.Client{Transport: transport}
 }
 
-// transport counts connections.
+// transport returns a transport to the proxy that counts its connections in dialed.
 func (p *proxy) transport(t *testing.T, dialed *atomic.Int64) *http.Transport {
 	addresses := map[string]string{"example.com:8080": p.plain, "example.com:8443": p.secure}
 	transport := &http.Transport{
@@ -252,20 +252,20 @@ func (p *proxy) transport(t *testing.T, dialed *atomic.Int64) *http.Transport {
 	return transport
 }
 
-// freePorts finds ports that nobody listens on. Somebody else may take one before the
-// proxy does: then the test fails, which is rare.
+// freePorts finds unused ports. Another process may take one before the proxy does; the test
+// then fails, which is rare.
 func freePorts(t *testing.T, n int) (ports []int) {
 	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
-		defer func() { _ = l.Close() }() // all at the end, so that no port comes twice
+		defer func() { _ = l.Close() }() // closed at the end, so that no port comes twice
 		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
 	}
 	return ports
 }
 
-// certificate makes a self-signed one for the public host, with its key in the same file:
-// haproxy wants it so, and the others do not mind.
+// certificate makes a self-signed certificate for the public host. The key is in the same
+// file, as haproxy needs it; the others accept that.
 func certificate(t *testing.T, dir string) (file string, roots *x509.CertPool) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)

@@ -1,6 +1,6 @@
-// Soak runs a server under churn for as long as it is told to, and prints every ten seconds
-// what it takes and whether anything was lost in silence or came twice: clients come and
-// go, some read slowly, messages are of mixed sizes and on many topics.
+// Soak runs a server while clients come and go. Some of them read slowly; messages are of
+// many sizes, on many topics. Every ten seconds it prints what the process uses, how many
+// messages were lost without a gap, and how many came twice. It fails if any did.
 //
 //	go run ./internal/soak -for 10m
 package main
@@ -45,7 +45,7 @@ const topics = 50
 
 var silent = slog.New(slog.DiscardHandler)
 
-// soak is what is counted.
+// soak is a run: the server and its counts.
 type soak struct {
 	hub     *broadcast.Hub
 	address string
@@ -83,12 +83,12 @@ func run(length time.Duration, clients, rate int) error {
 	_ = server.Close()
 	_ = s.hub.Close()
 	if s.lost.Load() > 0 || s.twice.Load() > 0 || s.failed.Load() > 0 {
-		return errors.New("not everybody got each message once, or a gap")
+		return errors.New("messages were lost or came twice, or a client failed")
 	}
 	return nil
 }
 
-// publish says numbers on each topic, in order, in messages of 16 bytes to 32 KiB, most of
+// publish publishes messages numbered from 1 on each topic, of 16 bytes to 32 KiB, most of
 // them small.
 func (s *soak) publish(ctx context.Context, rate int) {
 	var numbers [topics]int
@@ -113,11 +113,11 @@ func (s *soak) publish(ctx context.Context, rate int) {
 	}
 }
 
-// churn is one client after the other.
+// churn runs one client after the other.
 func (s *soak) churn(ctx context.Context) {
 	for ctx.Err() == nil {
 		life, cancel := context.WithTimeout(ctx, time.Duration(1+rand.IntN(30))*time.Second)
-		c := &client{soak: s, last: make(map[string]int), told: make(map[string]bool), slow: rand.IntN(20) == 0}
+		c := &client{soak: s, last: make(map[string]int), gapped: make(map[string]bool), slow: rand.IntN(20) == 0}
 		for _, t := range rand.Perm(topics)[:1+rand.IntN(5)] {
 			c.topics = append(c.topics, fmt.Sprint("t", t))
 		}
@@ -130,15 +130,17 @@ func (s *soak) churn(ctx context.Context) {
 	}
 }
 
-// client counts along.
+// client checks the numbers of the messages that it gets.
 type client struct {
 	*soak
 	topics []string
-	last   map[string]int  // by topic
-	told   map[string]bool // of a gap since
+	last   map[string]int  // the last number, by topic
+	gapped map[string]bool // topics with a gap after the last number
 	slow   bool
 }
 
+// listen follows the topics over a random transport until ctx ends. It returns the error that
+// ended the client before.
 func (c *client) listen(ctx context.Context) (last error) {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		c.connects.Add(1)
@@ -158,7 +160,7 @@ func (c *client) listen(ctx context.Context) (last error) {
 			if gap, ok := errors.AsType[*broadcast.GapError](err); ok {
 				c.gap(gap.Topics)
 			} else if last = err; err == nil {
-				c.take(m.Topic, m.Data)
+				c.message(m.Topic, m.Data)
 			}
 		}
 		return last
@@ -177,22 +179,24 @@ func (c *client) listen(ctx context.Context) (last error) {
 			_ = json.Unmarshal(event.Data, &gap)
 			c.gap(gap.Topics)
 		default:
-			c.take(event.Type, event.Data)
+			c.message(event.Type, event.Data)
 		}
 	}
 	return last
 }
 
+// gap notes a gap in some topics; nil means all.
 func (c *client) gap(in []string) {
 	c.gaps.Add(1)
 	for _, t := range c.topics {
 		if in == nil || slices.Contains(in, t) {
-			c.told[t] = true
+			c.gapped[t] = true
 		}
 	}
 }
 
-func (c *client) take(topic string, data []byte) {
+// message counts a message, and what is missing before it.
+func (c *client) message(topic string, data []byte) {
 	text, _, _ := strings.Cut(string(data), " ")
 	n, err := strconv.Atoi(text)
 	switch last := c.last[topic]; {
@@ -200,10 +204,10 @@ func (c *client) take(topic string, data []byte) {
 		c.lost.Add(1)
 	case last > 0 && n <= last:
 		c.twice.Add(1)
-	case last > 0 && n > last+1 && !c.told[topic]:
+	case last > 0 && n > last+1 && !c.gapped[topic]:
 		c.lost.Add(int64(n - last - 1))
 	}
-	c.last[topic], c.told[topic] = n, false
+	c.last[topic], c.gapped[topic] = n, false
 	c.delivered.Add(1)
 	if c.slow {
 		time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
@@ -232,7 +236,7 @@ func (s *soak) report(ctx context.Context) {
 	}
 }
 
-// resident returns what the process has in memory, in MB; 0 where that is not told.
+// resident returns the resident memory of the process in MB; 0 where there is no /proc.
 func resident() float64 {
 	statm, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
@@ -242,7 +246,7 @@ func resident() float64 {
 	return float64(pages*os.Getpagesize()) / (1 << 20)
 }
 
-// descriptors returns how many are open; 0 where that is not told.
+// descriptors returns the number of open descriptors; 0 where there is no /proc.
 func descriptors() int {
 	open, _ := os.ReadDir("/proc/self/fd")
 	return len(open)

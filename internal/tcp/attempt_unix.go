@@ -8,16 +8,18 @@ import (
 	"syscall"
 )
 
-// Attempt writes to connections without waiting. One Attempt serves one goroutine.
+// Attempt writes to connections without blocking. It belongs to one goroutine at a
+// time, and may be used for many connections; the zero value is ready.
 type Attempt struct {
-	b     []byte
-	n     int
-	err   error
-	write func(fd uintptr) bool
+	write func(fd uintptr) bool // made once, so that a Write allocates nothing
+
+	b   []byte // what write is to write
+	n   int    // how much of it was written
+	err error
 }
 
-// Raw returns what an Attempt needs of a connection; nil if it cannot be written to
-// without waiting.
+// Raw returns the raw connection that Attempt, Reader and Discard need. It is nil if c
+// cannot be written to without blocking.
 func Raw(c net.Conn) syscall.RawConn {
 	if t, ok := c.(*net.TCPConn); ok {
 		if raw, err := t.SyscallConn(); err == nil {
@@ -27,7 +29,8 @@ func Raw(c net.Conn) syscall.RawConn {
 	return nil
 }
 
-// Write writes as much of b as the connection takes now. The error is final.
+// Write writes as much of b as the connection accepts without blocking, which may be
+// nothing. An error ends the connection.
 func (a *Attempt) Write(raw syscall.RawConn, b []byte) (n int, err error) {
 	if a.write == nil {
 		a.write = func(fd uintptr) bool {
@@ -36,7 +39,8 @@ func (a *Attempt) Write(raw syscall.RawConn, b []byte) (n int, err error) {
 		}
 	}
 	a.b, a.n, a.err = b, 0, nil
-	// Its own error first: after a deadline has passed nothing is written at all.
+	// RawConn.Write's own error comes first: once a deadline has passed it does not call
+	// write at all.
 	err = raw.Write(a.write)
 	a.b = nil
 	switch {

@@ -5,15 +5,17 @@ import (
 	"sync"
 )
 
-// Buffers are what a handler's connections borrow while there is something to write
-// or to read. One of them serves all; the zero value is ready.
+// Buffers are pools from which connections borrow a buffer while there is something to
+// write or to read. All connections of a handler share one Buffers; the zero value is
+// ready.
 type Buffers struct{ joined, incoming sync.Pool }
 
-// maxKept is more than one write has, unless it is of a single message.
-const maxKept = 512 << 10
+// maxPooled is the largest buffer that is put back. A write exceeds it only if a single
+// message does.
+const maxPooled = 512 << 10
 
-// Write writes several buffers in one go: with writev where the system has it, else
-// joined into one buffer, so that under TLS they are few large records.
+// Write writes several buffers at once: with writev where the connection supports it,
+// else joined into one, so that TLS makes few large records of them.
 func (b *Buffers) Write(c net.Conn, buffers net.Buffers) error {
 	if len(buffers) == 1 {
 		_, err := c.Write(buffers[0])
@@ -30,7 +32,7 @@ func (b *Buffers) Write(c net.Conn, buffers net.Buffers) error {
 	})
 }
 
-// Join calls f with all buffers in one, which is good until f returns.
+// Join calls f with all buffers joined into one, which f must not keep.
 func (b *Buffers) Join(buffers net.Buffers, f func([]byte) error) error {
 	pooled, _ := b.joined.Get().(*[]byte)
 	if pooled == nil {
@@ -41,14 +43,14 @@ func (b *Buffers) Join(buffers net.Buffers, f func([]byte) error) error {
 		joined = append(joined, buffer...)
 	}
 	err := f(joined)
-	if cap(joined) <= maxKept {
+	if cap(joined) <= maxPooled {
 		*pooled = joined
 		b.joined.Put(pooled)
 	}
 	return err
 }
 
-// incoming is a buffer for what comes in.
+// incoming is a buffer to read into.
 type incoming [4 << 10]byte
 
 func (b *Buffers) borrow() *incoming {

@@ -11,30 +11,30 @@ import (
 	"github.com/fanfare-go/fanfare/internal/tcp"
 )
 
-// counted is a connection of no special kind, as one under TLS is.
-type counted struct {
+// plainConn is a connection without writev, as one under TLS is. It records its writes.
+type plainConn struct {
 	net.Conn
 	writes []string
 }
 
-func (c *counted) Write(b []byte) (int, error) {
+func (c *plainConn) Write(b []byte) (int, error) {
 	c.writes = append(c.writes, string(b))
 	return len(b), nil
 }
 
-func TestWriterJoins(t *testing.T) {
-	var w tcp.Buffers
-	var c counted
+func TestWriteJoinsBuffersWithoutWritev(t *testing.T) {
+	var buffers tcp.Buffers
+	var c plainConn
 	long := strings.Repeat("x", 1<<20)
-	for _, buffers := range []net.Buffers{{[]byte("one")}, {[]byte("a"), []byte("b"), []byte("c")}, {[]byte(long), []byte("end")}} {
-		want := string(bytes.Join(buffers, nil))
-		require.NoError(t, w.Write(&c, buffers))
-		require.Equal(t, []string{want}, c.writes, "in one write, so that under TLS it is one run of large records")
+	for _, parts := range []net.Buffers{{[]byte("one")}, {[]byte("a"), []byte("b"), []byte("c")}, {[]byte(long), []byte("end")}} {
+		want := string(bytes.Join(parts, nil))
+		require.NoError(t, buffers.Write(&c, parts))
+		require.Equal(t, []string{want}, c.writes, "all in one write")
 		c.writes = nil
 	}
 }
 
-func TestWriterOverTCP(t *testing.T) {
+func TestAttemptNeverBlocks(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
@@ -45,12 +45,12 @@ func TestWriterOverTCP(t *testing.T) {
 	require.NoError(t, err)
 	defer server.Close()
 
-	var w tcp.Buffers
-	require.NoError(t, w.Write(server, net.Buffers{[]byte("a"), []byte("b")}))
+	var buffers tcp.Buffers
+	require.NoError(t, buffers.Write(server, net.Buffers{[]byte("a"), []byte("b")}))
 	var a tcp.Attempt
 	raw := tcp.Raw(server)
 	if raw == nil {
-		t.Skip("no writes without waiting here")
+		t.Skip("this system has no writes that do not block")
 	}
 	n, err := a.Write(raw, []byte("c"))
 	require.NoError(t, err)
@@ -59,7 +59,7 @@ func TestWriterOverTCP(t *testing.T) {
 	_, err = client.Read(got)
 	require.NoError(t, err)
 
-	// A client that does not read: some of it goes, then nothing, and nobody waits.
+	// The client does not read: some is written, then nothing.
 	block := make([]byte, 1<<20)
 	for i := 0; ; i++ {
 		n, err := a.Write(raw, block)

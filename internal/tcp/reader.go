@@ -7,29 +7,30 @@ import (
 	"syscall"
 )
 
-// Reader reads from a connection through a buffer that it has only while there is
-// something in it: an idle connection holds none.
+// Reader reads from a connection through a buffer that it borrows only while the buffer
+// has something unread: an idle connection pins none.
 type Reader struct {
-	Raw     syscall.RawConn // as [Raw] has it; nil: what is read is not buffered here
-	Buffers *Buffers
+	Raw     syscall.RawConn // what [Raw] returns; if nil, reads are not buffered
+	Buffers *Buffers        // where it borrows
 
 	conn   net.Conn
-	fill   func(fd uintptr) bool
-	buffer *incoming
-	unread []byte        // of buffer, or from before
-	errno  syscall.Errno // why nothing was read; 0: at the end
+	fill   func(fd uintptr) bool // attempt, bound once so that a Read allocates nothing
+	buffer *incoming             // borrowed; nil while nothing is unread
+	unread []byte                // the rest of buffer, or of what was given to Reset
+	errno  syscall.Errno         // why the last attempt read nothing; 0 at the end of the stream
 }
 
-// Reset lets the Reader begin with what has been read of a connection already.
+// Reset makes the Reader read from c, first what has been read of it already.
 func (r *Reader) Reset(c net.Conn, buffers *Buffers, already []byte) {
 	*r = Reader{Raw: Raw(c), Buffers: buffers, conn: c, unread: already}
 	r.fill = r.attempt
 }
 
-// Buffered returns how many bytes can be read without asking the connection.
+// Buffered returns how many bytes can be read without reading from the connection.
 func (r *Reader) Buffered() int { return len(r.unread) }
 
-// Least returns how large the buffer of whoever reads in small pieces has to be.
+// Least returns the least useful size of a bufio.Reader over this Reader. It is small if
+// the Reader buffers by itself.
 func (r *Reader) Least() int {
 	if r.Raw != nil {
 		return 16
@@ -37,14 +38,15 @@ func (r *Reader) Least() int {
 	return 256
 }
 
-// Read reads as net.Conn has it.
+// Read implements net.Conn.
 func (r *Reader) Read(p []byte) (int, error) {
 	switch {
 	case len(r.unread) > 0 || len(p) == 0:
 	case r.Raw == nil:
 		return r.conn.Read(p)
 	default:
-		// Its own error first: after a deadline has passed nothing is read at all.
+		// RawConn.Read's own error comes first: once a deadline has passed it does not
+		// call fill at all.
 		err := r.Raw.Read(r.fill)
 		switch {
 		case err != nil:

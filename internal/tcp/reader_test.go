@@ -14,8 +14,8 @@ import (
 	"github.com/fanfare-go/fanfare/internal/tcp"
 )
 
-func TestReader(t *testing.T) {
-	for _, over := range []string{"tcp", "a connection that cannot be attempted"} {
+func TestReaderReadsEverythingInOrder(t *testing.T) {
+	for _, over := range []string{"tcp", "a connection without a raw one"} {
 		t.Run(over, func(t *testing.T) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
@@ -65,7 +65,7 @@ func TestReader(t *testing.T) {
 	}
 }
 
-func TestReaderReset(t *testing.T) {
+func TestReaderReportsAReset(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
@@ -80,5 +80,5 @@ func TestReaderReset(t *testing.T) {
 	require.NoError(t, client.Close())
 	_, err = r.Read(make([]byte, 1))
 	require.Error(t, err)
-	require.NotEqual(t, io.EOF, err, "a reset is no end")
+	require.NotEqual(t, io.EOF, err, "a reset is not an end")
 }

@@ -4,8 +4,8 @@ package tcp
 
 import "syscall"
 
-// attempt reads what has come, if anything has, and reports whether that is so. Only
-// then it keeps the buffer.
+// attempt reads what has arrived. It reports false if nothing has, so that RawConn.Read
+// waits and calls it again. It keeps the buffer only if something was read.
 func (r *Reader) attempt(fd uintptr) bool {
 	buffer := r.Buffers.borrow()
 	n, err := syscall.Read(int(fd), buffer[:])
@@ -24,9 +24,9 @@ func (r *Reader) attempt(fd uintptr) bool {
 	return true
 }
 
-// Discard takes what has come and was not read, without waiting, and not for ever: a
-// connection that has some of it left is reset when it is closed, and the peer may
-// never see what was written last.
+// Discard reads and drops what has arrived, without blocking and at most 16 buffers of
+// it. Call it before Close: the kernel resets a connection that is closed with unread
+// data, and the peer may then never see what was written last.
 func Discard(raw syscall.RawConn, buffers *Buffers) {
 	if raw == nil {
 		return

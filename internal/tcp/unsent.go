@@ -2,12 +2,13 @@ package tcp
 
 import "net"
 
-// SetUnsent lets the kernel take no more than about so many bytes that it has not sent
-// yet; 0 is its default, some megabytes, of which a third has to be gone before a writer
-// that waits may go on. With a bound a client that reads slowly lets a write wait for what
-// it can take in that time, and holds little memory.
+// SetUnsent bounds how many bytes the kernel accepts that it has not sent yet, about.
+// If bytes is 0, the kernel's default applies: some megabytes, of which a third must
+// have been sent before a blocked writer continues. With a small bound a write to a slow
+// client blocks only as long as the client needs for that much, and the connection pins
+// little memory.
 //
-// It does something on Linux, for TCP connections, plain or under TLS.
+// It has an effect on Linux, for TCP connections, plain or under TLS.
 func SetUnsent(c net.Conn, bytes int) {
 	if t, ok := Under(c).(*net.TCPConn); ok {
 		setUnsent(t, bytes)

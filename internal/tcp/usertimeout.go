@@ -1,4 +1,3 @@
-// Package tcp bounds how long a connection may wait for a peer that has vanished.
 package tcp
 
 import (
@@ -6,17 +5,17 @@ import (
 	"time"
 )
 
-// SetUserTimeout lets the kernel end the connection when data has been waiting
-// for an acknowledgement for d (RFC 5482); 0 is the kernel's default, which on
-// Linux is about a quarter of an hour. Deadlines do not see this: a write to a
-// vanished peer succeeds as long as the socket's buffer has room.
+// SetUserTimeout makes the kernel end the connection when sent data has waited for an
+// acknowledgement for d (RFC 5482). If d is 0, the kernel's default applies, about a
+// quarter of an hour on Linux. A write deadline does not replace it: a write to a peer
+// that has vanished succeeds as long as the socket's buffer has room.
 //
-// It does something on Linux, for TCP connections, plain or under TLS.
+// It has an effect on Linux, for TCP connections, plain or under TLS.
 func SetUserTimeout(c net.Conn, d time.Duration) {
 	switch t := Under(c).(type) {
 	case *net.TCPConn:
 		setUserTimeout(t, d)
-	case interface{ SetUserTimeout(time.Duration) error }: // in memory, for tests
+	case interface{ SetUserTimeout(time.Duration) error }: // a connection of package faults
 		_ = t.SetUserTimeout(d)
 	}
 }

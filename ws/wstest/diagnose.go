@@ -15,16 +15,17 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// Diagnose makes a handshake with a router with all its middleware, and reports
-// what in the chain would break a WebSocket in production, and what to do about
-// it: a Hijack that cannot be reached, with the type of the wrapper in the way; a
-// context that a timeout ends, and after how long; a connection that does not
-// carry a message.
+// Diagnose sends a handshake through a router with all its middleware. It reports what
+// in the chain would break a WebSocket in production, and what to do about it:
 //
-// All that it finds is joined (errors.Join); nil means that nothing was found. A
-// probe takes the place of the WebSocket that the request reaches, a ws.Handler's
-// or a ws.Upgrade's. The request has to get there: give it the credentials that the
-// middleware wants.
+//   - a wrapper around the ResponseWriter that hides Hijack, by its type;
+//   - a timeout that ends the request's context, and after how long;
+//   - a connection that does not carry a message.
+//
+// It returns all that it finds, joined by errors.Join, or nil. A probe takes the place of
+// the ws.Handler or the ws.Upgrade that the request reaches: no Broadcaster is used and
+// no hook of the handler is called. The request must get that far, so give it the
+// credentials that the middleware asks for.
 func Diagnose(h http.Handler, r *http.Request) error {
 	p := &probe{done: make(chan struct{})}
 	r = r.WithContext(streamctx.WithProbe(r.Context(), p.serve))
@@ -41,7 +42,7 @@ func Diagnose(h http.Handler, r *http.Request) error {
 	}
 	if !p.reached.Load() {
 		if err == nil {
-			err = errors.New("something else has answered")
+			err = errors.New("another handler has answered")
 		}
 		return fmt.Errorf("wstest: the request did not reach a WebSocket: %w", err)
 	}
@@ -56,13 +57,14 @@ func Diagnose(h http.Handler, r *http.Request) error {
 	return errors.Join(found...)
 }
 
-// probe is what stands in the WebSocket's place.
+// probe takes the place of the WebSocket.
 type probe struct {
 	once    sync.Once
 	reached atomic.Bool
-	done    chan struct{} // closed when it has ended; what follows may be read then
-	found   []error
-	refused bool // and found says why
+	done    chan struct{} // closed when the probe has ended
+
+	found   []error // read after done
+	refused bool    // read after done: the upgrade failed, and found has the reason
 }
 
 func (p *probe) serve(w http.ResponseWriter, r *http.Request) {

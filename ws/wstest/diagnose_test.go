@@ -16,10 +16,10 @@ import (
 	"github.com/fanfare-go/fanfare/ws/wstest"
 )
 
-// opaque wraps a ResponseWriter and says nothing about it.
+// opaque wraps a ResponseWriter without Unwrap.
 type opaque struct{ http.ResponseWriter }
 
-// open wraps a ResponseWriter as one should.
+// open wraps a ResponseWriter with Unwrap.
 type open struct{ http.ResponseWriter }
 
 func (o open) Unwrap() http.ResponseWriter { return o.ResponseWriter }
@@ -30,11 +30,11 @@ func wrapped(wrap func(http.ResponseWriter) http.ResponseWriter) func(http.Handl
 	}
 }
 
-func TestDiagnose(t *testing.T) {
+func TestDiagnoseNamesWhatBreaksAWebSocket(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		chain func(http.Handler) http.Handler
-		want  []string // in the report; none: no report
+		want  []string // parts of the error; nil: no error
 	}{
 		{"nothing", func(next http.Handler) http.Handler { return next }, nil},
 		{"chi Recoverer", chimiddleware.Recoverer, nil},
@@ -49,8 +49,8 @@ func TestDiagnose(t *testing.T) {
 			[]string{"context ends after 30s", "*http.timeoutWriter has no Hijack"}},
 		{"a wrapper without Unwrap", wrapped(func(w http.ResponseWriter) http.ResponseWriter { return opaque{w} }),
 			[]string{"wstest_test.opaque has no Hijack"}},
-		{"somebody who refuses", chimiddleware.BasicAuth("x", nil), []string{"did not reach a WebSocket", "401"}},
-		{"another WebSocket", func(http.Handler) http.Handler {
+		{"a middleware that refuses", chimiddleware.BasicAuth("x", nil), []string{"did not reach a WebSocket", "401"}},
+		{"a handler of another kind", func(http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) })
 		}, []string{"did not reach a WebSocket", "404"}},
 	} {
@@ -67,7 +67,7 @@ func TestDiagnose(t *testing.T) {
 					err := wstest.Diagnose(test.chain(handler), httptest.NewRequest("GET", "/", nil))
 					past := wstest.Diagnose(middleware.Bypass(test.chain(handler)), httptest.NewRequest("GET", "/", nil))
 					if len(test.want) == 0 || test.want[0] != "did not reach a WebSocket" {
-						require.NoError(t, past, "with Bypass nothing is left of it")
+						require.NoError(t, past, "Bypass leads past it")
 					}
 					if test.want == nil {
 						require.NoError(t, err)

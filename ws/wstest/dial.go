@@ -16,17 +16,18 @@ import (
 // patience is how long a handshake may take.
 const patience = time.Minute
 
-// Dial makes a handshake with a handler, which runs in net/http's server in
-// memory, and returns the client's connection. It fails the test if the handler
-// refuses; to test a refusal, call the handler with httptest.NewRecorder. All ends
-// with the test; a handler that does not return then fails it.
+// Dial opens a WebSocket to a handler, which runs in net/http's server in memory, and
+// returns the client's connection. The test fails if the handler refuses; to test a
+// refusal, call the handler with an httptest.ResponseRecorder. The connection and the
+// server are closed when the test ends. The test fails if the handler does not return
+// then.
 //
-// The request is one of httptest.NewRequest or http.NewRequest; what it has in its
-// header is offered, subprotocols too. The handler sees its RemoteAddr and the
-// values in its context.
+// The request comes from httptest.NewRequest or http.NewRequest. Its header is sent,
+// including the subprotocols to offer. The handler sees its RemoteAddr, its TLS state and
+// the values of its context.
 //
-// The connection reads ahead, however much comes, so that a test which sleeps is no
-// slow client and answers pings.
+// The connection reads ahead without a limit ([ws.Conn.ReadAhead]), so that a test that
+// sleeps answers pings and is not a slow client.
 func Dial(t testing.TB, h http.Handler, r *http.Request) *ws.Conn {
 	t.Helper()
 	s := memnet.NewServer(h, r, new(faults.Link))
@@ -52,13 +53,14 @@ func dial(s *memnet.Server, r *http.Request) (*ws.Conn, error) {
 		}
 	}
 	for _, own := range []string{"Connection", "Upgrade", "Sec-WebSocket-Key", "Sec-WebSocket-Version", "Sec-WebSocket-Protocol"} {
-		c.Header.Del(own) // of the handshake, which makes its own
+		c.Header.Del(own) // the handshake sets it
 	}
 	return ws.Dial(ctx, c.URL.String(), &options)
 }
 
-// Pipe returns the two ends of a connection in memory: the server's with the default
-// options, the client's like that of [Dial]. Both read ahead, and end with the test.
+// Pipe returns the two ends of a WebSocket in memory. The server's end has the default
+// options, the client's is like that of [Dial]. Both read ahead without a limit and are
+// closed when the test ends.
 func Pipe(t testing.TB) (client, server *ws.Conn) {
 	t.Helper()
 	upgraded := make(chan *ws.Conn, 1)

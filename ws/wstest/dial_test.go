@@ -3,6 +3,7 @@ package wstest_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -21,7 +22,7 @@ import (
 	"github.com/fanfare-go/fanfare/ws/wstest"
 )
 
-// room is a WebSocket of one topic, on which a client's messages are published.
+// room is a WebSocket handler of one topic, to which its clients' messages are published.
 type room struct {
 	broadcast.Hub
 	ws.Handler
@@ -40,7 +41,7 @@ func newRoom() *room {
 	return r
 }
 
-func (r *room) say(t testing.TB, text string) {
+func (r *room) publish(t testing.TB, text string) {
 	t.Helper()
 	_, err := r.Publish(context.Background(), broadcast.Message{Topic: "room", Data: []byte(text)})
 	require.NoError(t, err)
@@ -55,7 +56,7 @@ func next(t testing.TB, c *ws.Conn) string {
 	return string(data)
 }
 
-func TestDial(t *testing.T) {
+func TestASleepingTestIsNoSlowClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRoom()
 		ann, bob := wstest.Dial(t, r, get()), wstest.Dial(t, r, get())
@@ -64,10 +65,10 @@ func TestDial(t *testing.T) {
 		require.Equal(t, "hello", next(t, bob))
 
 		for i := range 200 {
-			r.say(t, fmt.Sprint(i, strings.Repeat(" ", 10_000)))
+			r.publish(t, fmt.Sprint(i, strings.Repeat(" ", 10_000)))
 		}
 		time.Sleep(time.Hour)
-		require.Equal(t, 2, r.Hub.Stats().Subscriptions, "who sleeps answers pings, and is no slow client")
+		require.Equal(t, 2, r.Hub.Stats().Subscriptions, "both answer pings")
 		for i := range 200 {
 			require.Equal(t, fmt.Sprint(i), strings.TrimSpace(next(t, bob)))
 		}
@@ -79,7 +80,7 @@ func TestDial(t *testing.T) {
 
 type key struct{}
 
-func TestRequest(t *testing.T) {
+func TestTheHandlerSeesTheRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			c, err := ws.Upgrade(w, r, &ws.Options{Subprotocols: []string{"v2", "v1"}})
@@ -102,30 +103,30 @@ func TestRequest(t *testing.T) {
 	})
 }
 
-func TestFaults(t *testing.T) {
+func TestTheServerNoticesFaults(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		fault    func(link *faults.Link)
-		loud     bool // a message that does not fit on the way comes after 15 s
+		loud     bool // after 15 s a message is published that exceeds the link's Buffer
 		min, max time.Duration
 		reason   string
 	}{
 		{"a client that stops reading", (*faults.Link).Stall, true, 20 * time.Second, 25 * time.Second, "WriteTimeout"},
-		{"a client that vanishes", (*faults.Link).Vanish, false, 60 * time.Second, 60 * time.Second, "silent from one ping to the next"},
-		{"a cut", (*faults.Link).Cut, true, 0, 0, "the server hears of it"},
-		{"a cut in the middle of a frame", func(link *faults.Link) { link.CutAfter(100 << 10) }, true, 15 * time.Second, 15 * time.Second, "when it passes"},
+		{"a client that vanishes", (*faults.Link).Vanish, false, 60 * time.Second, 60 * time.Second, "two ping intervals without a pong"},
+		{"a cut", (*faults.Link).Cut, true, 0, 0, "a reset arrives at once"},
+		{"a cut in the middle of a frame", func(link *faults.Link) { link.CutAfter(100 << 10) }, true, 15 * time.Second, 15 * time.Second, "when the message is sent"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRoom()
 				var link faults.Link
 				c := wstest.Dial(t, r, faults.Via(get(), &link))
-				r.say(t, "first")
+				r.publish(t, "first")
 				require.Equal(t, "first", next(t, c))
 				began := time.Now()
 				test.fault(&link)
 				if test.loud {
-					time.AfterFunc(15*time.Second, func() { r.say(t, strings.Repeat("x", 200<<10)) })
+					time.AfterFunc(15*time.Second, func() { r.publish(t, strings.Repeat("x", 200<<10)) })
 				}
 				synctest.Wait()
 				for r.Hub.Stats().Subscriptions > 0 && time.Since(began) < time.Hour {
@@ -137,14 +138,14 @@ func TestFaults(t *testing.T) {
 				time.Sleep(time.Minute)
 				link.Resume()
 				c = wstest.Dial(t, r, faults.Via(get(), &link))
-				r.say(t, "again")
+				r.publish(t, "again")
 				require.Equal(t, "again", next(t, c))
 			})
 		})
 	}
 }
 
-func TestPipe(t *testing.T) {
+func TestPipeConnectsTwoEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := wstest.Pipe(t)
 		require.NoError(t, client.Write(t.Context(), ws.Text, []byte("ping")))
@@ -152,16 +153,16 @@ func TestPipe(t *testing.T) {
 		require.NoError(t, server.Write(t.Context(), ws.Binary, []byte("pong")))
 		require.Equal(t, "pong", next(t, client))
 		time.Sleep(time.Hour)
-		require.NoError(t, server.Write(t.Context(), ws.Text, []byte("still there")))
-		require.Equal(t, "still there", next(t, client))
+		require.NoError(t, server.Write(t.Context(), ws.Text, []byte("after an hour")))
+		require.Equal(t, "after an hour", next(t, client))
 		require.NoError(t, server.Close(4000, "bye"))
 		_, _, err := client.Read(t.Context())
 		require.Equal(t, ws.StatusCode(4000), ws.CloseStatus(err))
 	})
 }
 
-// Both work outside of a bubble as well, and leave nothing behind.
-func TestInRealTime(t *testing.T) {
+// Dial and Pipe also work outside of a bubble, and leave no goroutine running.
+func TestDialAndPipeInRealTime(t *testing.T) {
 	before := runtime.NumGoroutine()
 	t.Run("connections", func(t *testing.T) {
 		client, server := wstest.Pipe(t)
@@ -169,15 +170,63 @@ func TestInRealTime(t *testing.T) {
 		require.Equal(t, "hello", next(t, server))
 		r := newRoom()
 		c := wstest.Dial(t, r, get())
-		r.say(t, "hello")
+		r.publish(t, "hello")
 		require.Equal(t, "hello", next(t, c))
 	})
 	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 }, 5*time.Second, time.Millisecond)
 }
 
-func TestDialRefused(t *testing.T) {
+func TestDialFailsTheTestIfRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		said := failing.Said(t, func(t testing.TB) { wstest.Dial(t, http.NotFoundHandler(), get()) })
 		require.Contains(t, said, "404")
+	})
+}
+
+// A test ends although its client has vanished: the server's end is closed too.
+func TestATestEndsWithAVanishedClient(t *testing.T) {
+	for _, ping := range []time.Duration{0, time.Minute, -1} {
+		t.Run(fmt.Sprint(ping), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hub := new(broadcast.Hub)
+				said := failing.Said(t, func(t testing.TB) {
+					var link faults.Link
+					wstest.Dial(t, &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Logger: slog.New(slog.DiscardHandler), Options: ws.Options{PingInterval: ping}},
+						faults.Via(httptest.NewRequest("GET", "/", nil), &link))
+					link.Vanish()
+				})
+				require.Empty(t, said)
+			})
+		})
+	}
+}
+
+// Dial accepts URLs of every scheme; there is no TLS in memory.
+func TestDialAcceptsEveryScheme(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, u := range []string{"https://example.com/", "wss://example.com/", "ws://example.com/"} {
+			said := failing.Said(t, func(t testing.TB) {
+				wstest.Dial(t, &ws.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"a"}}, httptest.NewRequest("GET", u, nil))
+			})
+			require.Empty(t, said)
+		}
+	})
+}
+
+// Dial sends the request's Host, not that of its URL.
+func TestDialSendsTheRequestsHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var host string
+		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			host = r.Host
+			c, err := ws.Upgrade(w, r, nil)
+			if err == nil {
+				c.Close(1000, "")
+			}
+		})
+		r := httptest.NewRequest("GET", "http://a.example/", nil)
+		r.Host = "b.example"
+		wstest.Dial(t, h, r)
+		require.Equal(t, "b.example", host)
 	})
 }

@@ -1,8 +1,8 @@
-// Package wstest tests WebSocket handlers as their clients see them, in memory:
-// [Dial] runs a handler in net/http's own server, without a port, and connects to
-// it. [Pipe] is a connection's two ends, for code that is given one.
+// Package wstest tests WebSocket handlers in memory, as their clients see them. [Dial]
+// runs a handler in net/http's server, without a port, and connects to it. [Pipe]
+// returns the two ends of a connection, for code that is given one. [Diagnose] finds
+// the middleware of a router that would break a WebSocket.
 //
-// In a testing/synctest bubble time is fake, so that pings, timeouts and expiries
-// can be tested exactly and at once. What goes wrong on the way is in package
-// faults. [Diagnose] finds what in a router's middleware would break a WebSocket.
+// In a testing/synctest bubble time is fake, so that pings, timeouts and expiries can be
+// tested exactly and take no time. Package faults breaks the network in between.
 package wstest

@@ -16,7 +16,7 @@ import (
 	"github.com/fanfare-go/fanfare/ws/wstest"
 )
 
-// example stands for the *testing.T of a test, which an example has not.
+// example takes the place of a test's *testing.T, which an example does not have.
 type example struct {
 	testing.TB
 	cleanups []func()
@@ -43,7 +43,7 @@ func ExampleDial() {
 	// Output: 42 <nil>
 }
 
-// Code that is given a connection needs no handler to be tested.
+// Test code that is given a connection without a handler.
 func ExamplePipe() {
 	t := new(example) // in a test: its *testing.T
 	defer t.end()
@@ -60,7 +60,7 @@ func ExamplePipe() {
 	// <nil> hello
 }
 
-// A router with a middleware that is no place for a WebSocket.
+// The router has a timeout middleware, which would end each WebSocket.
 func ExampleDiagnose() {
 	router := chi.NewRouter()
 	router.Use(middleware.RequestID, middleware.Recoverer)

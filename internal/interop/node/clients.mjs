@@ -1,5 +1,5 @@
-// Clients of npm against a server of this kit. Each gets three messages, is cut, and gets
-// what it missed, each once and in order. Prints a line for each.
+// Runs clients from npm against a server of this kit. Each must get three messages, and after a
+// cut the three that it missed, each once and in order. Prints a line for each client.
 
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,8 +12,8 @@ const base = process.argv[2];
 const post = (path, body) => fetch(base + path, { method: 'POST', body });
 const socketURL = (topic, position) => `${base.replace('http', 'ws')}/ws?topic=${topic}${position ? `&lastEventId=${position}` : ''}`;
 
-// What each client does: open(topic, take) begins, and calls take(id, data); it returns what
-// ends it. It comes back by itself.
+// By name: open(topic, take) starts a client that calls take(id, data) for each message and
+// reconnects after a cut. It returns a function that ends the client.
 const clients = {
   'eventsource': (topic, take) => eventSource(PackageEventSource, topic, take),
   'undici EventSource': (topic, take) => eventSource(UndiciEventSource, topic, take),
@@ -47,7 +47,7 @@ function envelope(text, take) {
   return e.id ?? e.ready ?? e.gap ?? e.position;
 }
 
-// A WebSocket as a page would have it, that is opened again with the last position.
+// A WebSocket as a page would write it, opened again with the last position after it closes.
 async function byHand(make, topic, take) {
   let position, socket, over = false;
   const open = () => new Promise((resolve) => {
