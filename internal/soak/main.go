@@ -216,7 +216,7 @@ func (c *client) message(topic string, data []byte) {
 
 // report prints a line every ten seconds.
 func (s *soak) report(ctx context.Context) {
-	fmt.Println("| after | heap, MB | resident, MB | goroutines | descriptors | subscriptions | connects | published | delivered | gaps told | lost | twice |")
+	fmt.Println("| after | heap, MB | resident, MB | goroutines | descriptors | subscriptions | connects | published | delivered | gaps | lost | twice |")
 	fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|---|")
 	began := time.Now()
 	ticks := time.NewTicker(10 * time.Second)
