@@ -37,7 +37,7 @@ func inChunks(c, of *delivery.Codec) {
 
 // of returns the codec that the client has asked for.
 func (c *codecs) of(query url.Values, chunks bool) *delivery.Codec {
-	switch envelopes := delivery.Asks(query, "envelope"); {
+	switch envelopes := delivery.IsOn(query, "envelope"); {
 	case envelopes && chunks:
 		return &c.envelopeChunks
 	case envelopes:
@@ -109,6 +109,9 @@ func (h *Handler) notice(n fanfare.Notice) ([]byte, error) {
 		e, ok := h.Notice(n)
 		if !ok {
 			return nil, nil
+		}
+		if e.Type == "open" || e.Type == "error" {
+			return nil, fmt.Errorf("sse: the Type %q is fired by browsers themselves", e.Type)
 		}
 		return block(e.Type, n.ID, e.Data)
 	}

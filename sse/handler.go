@@ -45,17 +45,19 @@ type Handler struct {
 	// Encode makes the event of a message. False drops the message for all clients.
 	// Encode must depend on its argument alone: it is called once for each wire form of
 	// a message (with an ID and without, plain and in an envelope), not for each stream,
-	// and once more when an old message is replayed. The handler sets ID and Retry: what
+	// and again each time an old message is replayed. The handler sets ID and Retry: what
 	// Encode sets there is ignored. If nil, the event has the message's Type and Data.
 	Encode func(*broadcast.Message) (Event, bool)
 
 	// Notice makes the event of what the stream says itself, for clients with a protocol
 	// of their own. False leaves the notice out; a gap that is left out ends the stream.
+	// The event fires in a browser, also without data.
 	// The handler sets ID and Retry, as for Encode. Clients that ask for envelopes get
 	// the notices of the envelope. If nil, the package documentation shows the events.
 	Notice func(fanfare.Notice) (Event, bool)
 
-	// ErrorHandler answers each request that gets no stream, whatever the reason: the
+	// ErrorHandler answers each request that gets no stream, unless it has been answered
+	// already, whatever the reason: the
 	// method (405), Accept (406), the Grant, the Broadcaster. The error is a
 	// *fanfare.Refusal where it has a status of its own, and stands for 500 otherwise.
 	// If nil, fanfare.Refuse answers, with the status alone and never with the text of
@@ -80,8 +82,8 @@ type Handler struct {
 	// slog.Default().
 	Logger *slog.Logger
 
-	once           sync.Once // makes what follows, at the first use
-	engine         *delivery.Engine
+	once           sync.Once       // makes what follows, at the first use
+	engine         delivery.Engine // its zero value has counted nothing
 	codecs         codecs
 	buffers        tcp.Buffers
 	warnOfDeadline sync.Once
@@ -94,13 +96,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Stats returns a snapshot of the handler's streams.
-func (h *Handler) Stats() fanfare.StreamStats {
-	h.once.Do(h.setUp)
-	return h.engine.Stats()
-}
+func (h *Handler) Stats() fanfare.StreamStats { return h.engine.Stats() }
 
 func (h *Handler) setUp() {
-	h.engine = delivery.NewEngine(delivery.Config{
+	h.engine.Configure(delivery.Config{
 		Name: "sse", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant, ErrorHandler: h.ErrorHandler, Logger: h.Logger,
 	})
 	h.codecs.setUp(h)

@@ -29,41 +29,44 @@ type transport struct {
 
 // Check wants a GET or a HEAD for an event stream, and a ResponseWriter that can
 // flush.
-func (t *transport) Check(w, server http.ResponseWriter, r *http.Request) (delivery.Mode, error) {
+func (t *transport) Check(w, target http.ResponseWriter, r *http.Request) (delivery.Mode, error) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		return delivery.Mode{}, refused(http.StatusMethodNotAllowed, "the method is "+r.Method)
+		return delivery.Mode{}, refusal(http.StatusMethodNotAllowed, "the method is "+r.Method)
 	}
 	if !acceptable(r) {
-		return delivery.Mode{}, refused(http.StatusNotAcceptable, "Accept excludes text/event-stream")
+		return delivery.Mode{}, refusal(http.StatusNotAcceptable, "Accept excludes text/event-stream")
 	}
-	response, err := newResponse(server, r, &t.buffers, t.options)
+	response, err := newResponse(target, r, &t.buffers, t.options)
 	if err != nil {
 		return delivery.Mode{}, err
 	}
 	t.response = response
-	t.detach = t.Detach && !t.polls() && detachable(server, r)
+	t.detach = t.Detach && !t.polls() && detachable(target, r)
 	return delivery.Mode{Codec: t.codecs.of(t.query, t.detach), Detached: t.detach}, nil
 }
 
-func refused(status int, reason string) error {
+func refusal(status int, reason string) error {
 	return &fanfare.Refusal{Status: status, Err: errors.New(reason)}
 }
 
-func (t *transport) polls() bool { return delivery.Asks(t.query, "poll") }
+func (t *transport) polls() bool { return delivery.IsOn(t.query, "poll") }
 
 // detachable reports whether the connection of a request can be given to a stream. The
 // rest of a body would never be read, and closing the connection would reset it.
-func detachable(server http.ResponseWriter, r *http.Request) bool {
-	_, _, canHijack := wrappers.Find[http.Hijacker](server)
+func detachable(target http.ResponseWriter, r *http.Request) bool {
+	_, _, canHijack := wrappers.Find[http.Hijacker](target)
 	return canHijack && r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor >= 1 && r.ContentLength == 0
 }
 
 // Begin sends the header and writes the stream; a detached one goes on by itself.
-func (t *transport) Begin(server http.ResponseWriter, r *http.Request, o *delivery.Opening) error {
+func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delivery.Opening) error {
 	first := prologue(r, t.options)
+	if len(first) == 0 && t.Notice != nil {
+		first = heartbeat // the hook may leave Ready out: the header is sent with something
+	}
 	if t.detach {
-		conn, head, err := hijack(server, &t.buffers, t.options)
+		conn, head, err := hijack(target, &t.buffers, t.options)
 		if err != nil {
 			return err
 		}
@@ -74,7 +77,7 @@ func (t *transport) Begin(server http.ResponseWriter, r *http.Request, o *delive
 		t.warnOfDeadline.Do(func() {
 			cmp.Or(t.Logger, slog.Default()).Warn("sse: the connection's deadlines cannot be reached: http.Server's timeouts will cut streams, "+
 				"and a client that does not read is not cut; give the wrapper an Unwrap method",
-				"wrapper", fmt.Sprintf("%T", server), "error", err)
+				"wrapper", fmt.Sprintf("%T", target), "error", err)
 		})
 	}
 	switch {
@@ -115,7 +118,7 @@ func acceptable(r *http.Request) bool {
 // prologue is what comes before everything. Its lines are part of the first block.
 func prologue(r *http.Request, o Options) []byte {
 	var b []byte
-	if delivery.Asks(r.URL.Query(), "padding") {
+	if delivery.IsOn(r.URL.Query(), "padding") {
 		b = append(b, ':')
 		b = append(b, strings.Repeat(" ", 2048)...)
 		b = append(b, '\n')

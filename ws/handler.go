@@ -45,8 +45,8 @@ type Handler struct {
 	// Encode makes the WebSocket message of a message: its type (if zero, Text) and its
 	// bytes, which must not change afterwards. False drops the message for all clients.
 	// Encode must depend on its argument alone: it is called once for each wire form of
-	// a message (with an ID and without, deflated and not), not for each stream, and once
-	// more when an old message is replayed. If nil, the WebSocket message is the envelope
+	// a message (with an ID and without, deflated and not), not for each stream, and again
+	// each time an old message is replayed. If nil, the WebSocket message is the envelope
 	// that the package documentation shows. [Raw] is an Encode.
 	Encode func(*broadcast.Message) (MessageType, []byte, bool)
 
@@ -69,7 +69,8 @@ type Handler struct {
 	// closes the connection with 1008.
 	Receive func(*http.Request, *Conn) func(MessageType, []byte) error
 
-	// ErrorHandler answers each request that gets no stream, whatever the reason: no
+	// ErrorHandler answers each request that gets no stream, unless it has been answered
+	// already, whatever the reason: no
 	// handshake (400, 405, 426, 501), its origin (403), the Grant, the Broadcaster. The
 	// error is a *fanfare.Refusal where it has a status of its own, and stands for 500
 	// otherwise. If nil, fanfare.Refuse answers, with the status alone and never with the
@@ -89,8 +90,8 @@ type Handler struct {
 	// slog.Default().
 	Logger *slog.Logger
 
-	once     sync.Once // makes engine and the codecs, at the first use
-	engine   *delivery.Engine
+	once     sync.Once       // makes engine and the codecs, at the first use
+	engine   delivery.Engine // its zero value has counted nothing
 	plain    delivery.Codec
 	deflated delivery.Codec
 	deflater deflater
@@ -113,13 +114,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Stats returns a snapshot of the handler's streams.
-func (h *Handler) Stats() fanfare.StreamStats {
-	h.once.Do(h.setUp)
-	return h.engine.Stats()
-}
+func (h *Handler) Stats() fanfare.StreamStats { return h.engine.Stats() }
 
 func (h *Handler) setUp() {
-	h.engine = delivery.NewEngine(delivery.Config{
+	h.engine.Configure(delivery.Config{
 		Name: "ws", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant, ErrorHandler: h.ErrorHandler, Logger: h.Logger,
 	})
 	h.plain.Message, h.plain.Notice = h.message(appendFrame), h.notice

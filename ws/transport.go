@@ -18,17 +18,17 @@ type transport struct {
 
 // Check wants a handshake of RFC 6455 from an origin that may connect, and a
 // ResponseWriter that can be hijacked.
-func (t *transport) Check(w, server http.ResponseWriter, r *http.Request) (delivery.Mode, error) {
-	if err := check(w, server, r, t.options); err != nil {
-		return delivery.Mode{}, &fanfare.Refusal{Status: statusOf(err), Err: err}
+func (t *transport) Check(w, target http.ResponseWriter, r *http.Request) (delivery.Mode, error) {
+	if err := check(w, target, r, t.options); err != nil {
+		return delivery.Mode{}, &fanfare.Refusal{Status: statusOf(err), Plain: true, Err: err}
 	}
 	return delivery.Mode{Codec: &t.plain, Detached: t.Detach}, nil
 }
 
 // Begin upgrades the connection, starts the stream, and reads what the client sends.
-func (t *transport) Begin(server http.ResponseWriter, r *http.Request, o *delivery.Opening) error {
+func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delivery.Opening) error {
 	logger := cmp.Or(t.Logger, slog.Default())
-	c, err := accept(o.Context(), server, r, &t.buffers, &t.deflater, t.options)
+	c, err := accept(o.Context(), target, r, &t.buffers, &t.deflater, t.options)
 	if err != nil { // the client has been answered
 		logger.Error("ws: the handshake failed", "path", r.URL.Path, "error", err)
 		return nil

@@ -17,7 +17,7 @@ type batch struct {
 	count    int  // messages in frames
 	replayed int  // those of them that go to a stream which has not caught up yet
 	gaps     int  // gaps in frames
-	opens    bool // frames are the first of the stream
+	isFirst  bool // frames are the first of the stream
 }
 
 // add adds a frame, if there is one.
@@ -39,7 +39,7 @@ func (b *batch) addMessage(frame []byte, replayed bool) {
 // reset empties the batch of its frames after they were written or dropped.
 func (b *batch) reset() {
 	clear(b.frames)
-	b.frames, b.size, b.count, b.replayed, b.gaps, b.opens = b.frames[:0], 0, 0, 0, 0, false
+	b.frames, b.size, b.count, b.replayed, b.gaps, b.isFirst = b.frames[:0], 0, 0, 0, 0, false
 }
 
 // drop empties the batch of messages that will not be sent.
@@ -49,7 +49,7 @@ func (b *batch) drop() {
 }
 
 // precede puts bytes before the first frame: into one buffer with it, since a single
-// buffer is written in a simpler way than two.
+// buffer can be written without blocking the worker.
 func (b *batch) precede(bytes []byte) {
 	b.size += len(bytes)
 	if len(b.frames) == 0 {

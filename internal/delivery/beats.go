@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// beats is when a stream has a heartbeat due: after each interval in which nothing
-// was written.
+// beats decides when a heartbeat is due: once nothing was written for an interval.
 type beats struct {
 	interval time.Duration // 0: no heartbeats. Set before the stream starts
 	always   bool          // each heartbeat sends the position, also if it has not moved. Likewise
@@ -33,8 +32,8 @@ func (b *beats) check(now time.Duration) (due bool, wait time.Duration) {
 	return true, b.interval
 }
 
-// take reports whether a heartbeat is due, and not needless because something was
-// written since.
-func (b *beats) take(now func() time.Duration) bool {
-	return b.due.Swap(false) && b.silence(now()) >= b.interval
+// take clears due. It reports false if due was not set, or something has been written
+// since.
+func (b *beats) take(c *clock) bool {
+	return b.due.Swap(false) && b.silence(c.now()) >= b.interval
 }

@@ -33,7 +33,7 @@ func (c *clock) now() time.Duration {
 	return time.Since(*base)
 }
 
-// schedule lets the stream tick after d.
+// schedule sets the stream's next tick, d from now.
 func (c *clock) schedule(s *Stream, d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

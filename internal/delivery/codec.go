@@ -17,16 +17,16 @@ type Codec struct {
 	// Notice returns a notice as it goes over the wire, nil if it is not sent.
 	Notice func(n fanfare.Notice) ([]byte, error)
 
-	forms forms // of messages with their ID
-	noIDs forms // of messages without
+	withID    forms
+	withoutID forms
 }
 
 // form returns a published message as it goes over the wire, which moves the client's
 // position to id.
 func (e *Engine) form(c *Codec, m *broadcast.Message, id broadcast.ID) *form {
-	kept := &c.forms
+	kept := &c.withID
 	if id.IsZero() {
-		kept = &c.noIDs
+		kept = &c.withoutID
 	}
 	return kept.get(m, func() []byte { return e.encode(c, m, id) })
 }

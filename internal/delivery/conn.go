@@ -8,8 +8,9 @@ import (
 // Conn is the connection of one stream. The stream's writer alone calls Write, Beat
 // and End, one at a time.
 type Conn interface {
-	// Write writes frames in one go, on the time of a worker; with a nil Worker, on
-	// that of a goroutine of the stream's own. It has a deadline. Its error is final.
+	// Write writes frames in one go, with a deadline. w is the worker that runs the
+	// writer, nil if the stream has a goroutine of its own; w.Wait is called before
+	// anything that blocks. Any error ends the stream.
 	Write(frames net.Buffers, w *Worker) error
 
 	// Beat writes what keeps the connection alive while there is nothing to send.

@@ -8,8 +8,8 @@
 //	Codec      makes bytes of messages and notices
 //	Conn       writes them
 //
-// A Stream is made of parts with one owner each. Its signal says whether the writer
-// runs; its beats and its ending belong to the clock, which all streams of an engine
-// share; everything else is the writer's. The writer polls, writes everything that it
-// polled, and only then writes a position, so that no position overtakes a message.
+// A Stream's signal says whether its writer runs. The engine's clock decides when a
+// heartbeat or the end is due; any goroutine may ask for the end. Everything else is the
+// writer's. The writer polls, writes everything that it polled, and only then writes a
+// position, so that no position overtakes a message.
 package delivery

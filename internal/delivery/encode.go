@@ -32,8 +32,8 @@ func (s *Stream) encode(b *batch, w *Worker) bool {
 	return true
 }
 
-// setPollSize lets one Poll return about as much as one write takes: the log may have
-// evicted what waits here, which the stream alone then keeps.
+// setPollSize lets one Poll return about as much as one write takes: a message that
+// waits here stays in memory even if the log has evicted it.
 func (s *Stream) setPollSize(polled, size int) {
 	switch {
 	case size > maxWrite:

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Reason is why a stream ended.
+// Reason is why a stream ends, or has ended.
 type Reason struct {
 	Name     string // for the log and the counts: one of a few
 	Code     int    // the WebSocket status code; 0: no close frame, the connection is cut
@@ -32,8 +32,8 @@ var (
 // ending is when and why a stream ends.
 type ending struct {
 	// The clock's.
-	at     time.Duration // on the engine's clock; 0: never
-	atEnds *Reason       // why it ends then
+	at       time.Duration // on the engine's clock; 0: never
+	atReason *Reason       // why it ends then
 
 	// Of any goroutine.
 	why          atomic.Pointer[Reason]             // set once the stream is asked to end: the first reason stands
@@ -45,11 +45,11 @@ type ending struct {
 // endAt makes a time the stream's end, unless it ends before that.
 func (e *ending) endAt(at time.Duration, why *Reason) {
 	if e.at == 0 || at < e.at {
-		e.at, e.atEnds = at, why
+		e.at, e.atReason = at, why
 	}
 }
 
-// closed is the channel of all streams that had ended when it was asked for.
+// closed is what wait returns once the stream has ended.
 var closed = func() *chan struct{} {
 	c := make(chan struct{})
 	close(c)
@@ -65,9 +65,8 @@ func (e *ending) wait() <-chan struct{} {
 	return *e.done.Load()
 }
 
-// finish says that the stream has ended.
-func (e *ending) finish() {
-	e.ended.Store(true)
+// markEnded says that the stream has ended. The writer sets ended before.
+func (e *ending) markEnded() {
 	if c := e.done.Swap(closed); c != nil {
 		close(*c)
 	}

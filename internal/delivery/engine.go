@@ -41,10 +41,11 @@ type Engine struct {
 	warnOfDeadline sync.Once
 }
 
-// NewEngine returns the engine of a handler. What is impossible in its configuration
-// refuses each request, with an error that names the field.
-func NewEngine(c Config) *Engine {
-	return &Engine{Config: c, everybody: &fanfare.Grant{Topics: c.Topics}}
+// Configure is called once, before the first request. A field that is missing refuses
+// each request, with an error that names it. Stats may be called before.
+func (e *Engine) Configure(c Config) {
+	e.Config = c
+	e.everybody = &fanfare.Grant{Topics: c.Topics}
 }
 
 func (e *Engine) log() *slog.Logger { return cmp.Or(e.Logger, slog.Default()) }
@@ -71,7 +72,7 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request, t Transport) 
 		e.log().Info(e.Name+": a stream came too late", "path", r.URL.Path, "reason", err)
 		return
 	}
-	if err := t.Begin(claim.Writer, r, o); err != nil {
+	if err := t.Begin(claim.Writer, r, o); err != nil && !o.begun {
 		e.refuse(w, r, err)
 	}
 }
@@ -111,15 +112,19 @@ func (e *Engine) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	level := slog.LevelInfo
 	switch {
 	case r.Context().Err() != nil && errors.Is(err, context.Canceled):
-		level = slog.LevelDebug // the client has left: it is nobody's fault, and counts for nothing
+		level = slog.LevelDebug // the client has left: not counted
 	case refusal.Status == http.StatusInternalServerError:
 		level = slog.LevelError
 	}
 	if level != slog.LevelDebug {
 		e.counts.refuse(refusal.Status)
 	}
+	reason := err
+	if r, ok := err.(*fanfare.Refusal); ok && r.Err != nil {
+		reason = r.Err // its status has an attribute of its own
+	}
 	e.log().Log(context.WithoutCancel(r.Context()), level, e.Name+": refused a stream",
-		"path", r.URL.Path, "status", refusal.Status, "reason", err)
+		"path", r.URL.Path, "status", refusal.Status, "reason", reason)
 	if e.ErrorHandler != nil {
 		e.ErrorHandler(w, r, err)
 		return
@@ -127,8 +132,8 @@ func (e *Engine) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	fanfare.Refuse(w, r, &refusal)
 }
 
-// refusalOf returns how an error refuses a request. The error is another one where it
-// is a Refusal whose status cannot refuse.
+// refusalOf returns how an error refuses a request. A Refusal whose Status cannot refuse
+// becomes a 500, and the error says so.
 func refusalOf(err error) (fanfare.Refusal, error) {
 	refusal, ok := errors.AsType[*fanfare.Refusal](err)
 	switch {

@@ -198,11 +198,11 @@ func TestMiddlewareEnds(t *testing.T) {
 	}
 }
 
-func TestAsks(t *testing.T) {
+func TestIsOn(t *testing.T) {
 	for value, on := range map[string]bool{"1": true, "true": true, "": false, "0": false, "false": false, "yes": false} {
-		assert.Equal(t, on, delivery.Asks(url.Values{"poll": {value}}, "poll"), value)
+		assert.Equal(t, on, delivery.IsOn(url.Values{"poll": {value}}, "poll"), value)
 	}
-	assert.False(t, delivery.Asks(nil, "poll"))
+	assert.False(t, delivery.IsOn(nil, "poll"))
 }
 
 func TestAfter(t *testing.T) {

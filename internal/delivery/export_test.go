@@ -47,3 +47,10 @@ const (
 	FormBytes = formBytes
 	MaxWrite  = maxWrite
 )
+
+// NewEngine returns an engine with this configuration.
+func NewEngine(c Config) *Engine {
+	e := new(Engine)
+	e.Configure(c)
+	return e
+}

@@ -15,76 +15,8 @@ import (
 // errGapNotSent ends a stream whose wire does not send gaps.
 var errGapNotSent = errors.New("a gap is not sent on this wire")
 
-// firstPoll polls for the first time and prepares what the stream begins with: where
-// it begins or a gap, then what follows. The state that a client begins with if it does
-// not resume (fresh) goes before the position and without IDs: cut in the middle, the
-// client comes back without a position, and gets all of it again.
-func (s *Stream) firstPoll(fresh bool) error {
-	b := s.engine.batches.get()
-	b.opens = true
-	s.opening = b
-	begin := s.sub.Position()
-	n, err := s.sub.Poll(b.messages[:s.pollSize])
-	if gap, ok := errors.AsType[*broadcast.GapError](err); ok {
-		if err := s.sendGap(b, gap); err != nil {
-			b.drop()
-			return err
-		}
-		b.polled = n
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if fresh {
-		if err := s.snapshot(b); err != nil {
-			return err
-		}
-	}
-	first, n, gap, err := s.addLast(b, n, begin)
-	if err != nil {
-		return err
-	}
-	s.send(b, fanfare.Notice{Kind: fanfare.Ready, ID: begin})
-	if gap != nil {
-		if err := s.sendGap(b, gap); err != nil {
-			b.drop()
-			return err
-		}
-	}
-	b.polled = copy(b.messages[:], b.messages[first:n])
-	clear(b.messages[b.polled:n])
-	s.sentNews = s.sentNews || fresh
-	return nil
-}
-
-// addLast adds the messages up to where the stream begins, which are those of
-// Grant.Last, without their IDs. It polls on until they are all there, and returns
-// which polled messages are left, and a gap that came with them.
-func (s *Stream) addLast(b *batch, polled int, begin broadcast.ID) (first, n int, gap *broadcast.GapError, err error) {
-	first, n = 0, polled
-	for first < n && !isAfter(b.messages[first].ID, begin) {
-		if frame := s.frame(b.messages[first], broadcast.ID{}); frame != nil {
-			b.addMessage(frame, false)
-		}
-		if first++; first < n {
-			continue
-		}
-		clear(b.messages[:n])
-		if n, err = s.sub.Poll(b.messages[:s.pollSize]); err != nil && !errors.As(err, &gap) {
-			return 0, n, nil, err
-		}
-		first = 0
-	}
-	return first, n, gap, nil
-}
-
-// isAfter reports whether a message comes after a position. One of another epoch does.
-func isAfter(id, position broadcast.ID) bool {
-	return id.Epoch() != position.Epoch() || id.Seq() > position.Seq()
-}
-
-// send adds a notice, and reports whether it is sent at all.
+// send adds a notice. It reports false if the codec leaves it out; the position counts
+// as sent all the same.
 func (s *Stream) send(b *batch, n fanfare.Notice) bool {
 	frame := s.engine.encodeNotice(s.codec, n)
 	b.add(frame)
@@ -122,6 +54,7 @@ func (s *Stream) snapshot(b *batch) error {
 	ctx, cancel := context.WithCancel(s.Context())
 	defer cancel()
 	s.ending.stopSnapshot.Store(&cancel)
+	defer s.ending.stopSnapshot.Store(nil)
 	if s.ending.why.Load() != nil {
 		cancel() // End came before there was something to stop
 	}

@@ -47,7 +47,7 @@ func After(r *http.Request) broadcast.ID {
 }
 
 // Asks reports whether a query switches on what is named, with 1 or true.
-func Asks(query url.Values, name string) bool {
+func IsOn(query url.Values, name string) bool {
 	value := query.Get(name)
 	return value == "1" || value == "true"
 }
@@ -57,8 +57,8 @@ func (e *Engine) open(r *http.Request, mode Mode) (_ *Opening, err error) {
 	if e.Broadcaster == nil {
 		return nil, fmt.Errorf("%s: Handler.Broadcaster is nil", e.Name)
 	}
-	s := &Stream{engine: e, codec: mode.Codec, request: r.Context(), detached: mode.Detached, writer: writer{pollSize: minPoll}}
-	s.beats.always = Asks(r.URL.Query(), "heartbeat")
+	s := &Stream{engine: e, codec: mode.Codec, request: r.Context(), detached: mode.Detached, pollSize: minPoll}
+	s.beats.always = IsOn(r.URL.Query(), "heartbeat")
 	s.server = e.servers.of(r) // before Grant: a Shutdown from here on ends the stream
 	o := &Opening{stream: s}
 	opened := false
@@ -100,8 +100,78 @@ func (e *Engine) open(r *http.Request, mode Mode) (_ *Opening, err error) {
 	return o, nil
 }
 
-// withoutRequest returns what a stream needs of a grant once it is subscribed. It
-// keeps no text of the request's URL alive, which the topics may be parts of.
+// firstPoll polls for the first time and prepares what the stream begins with: where
+// it begins or a gap, then what follows. A client that does not resume (fresh) gets its
+// state before the position and without IDs: if it is cut among them, it comes back
+// without a position and gets all of it again.
+func (s *Stream) firstPoll(fresh bool) error {
+	b := s.engine.batches.get()
+	b.isFirst = true
+	s.firstBatch = b
+	begin := s.sub.Position()
+	n, err := s.sub.Poll(b.messages[:s.pollSize])
+	if gap, ok := errors.AsType[*broadcast.GapError](err); ok {
+		if err := s.sendGap(b, gap); err != nil {
+			b.drop()
+			return err
+		}
+		b.polled = n
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if fresh {
+		if err := s.snapshot(b); err != nil {
+			return err
+		}
+	}
+	first, n, gap, err := s.addLast(b, n, begin)
+	if err != nil {
+		return err
+	}
+	s.send(b, fanfare.Notice{Kind: fanfare.Ready, ID: begin})
+	if gap != nil {
+		if err := s.sendGap(b, gap); err != nil {
+			b.drop()
+			return err
+		}
+	}
+	b.polled = copy(b.messages[:], b.messages[first:n])
+	clear(b.messages[b.polled:n])
+	s.sentNews = s.sentNews || fresh
+	return nil
+}
+
+// addLast adds the messages up to where the stream begins, which are those of
+// Grant.Last, without their IDs. It polls on until they are all there, and returns
+// which polled messages are left, and a gap that came with them.
+func (s *Stream) addLast(b *batch, polled int, begin broadcast.ID) (first, n int, gap *broadcast.GapError, err error) {
+	first, n = 0, polled
+	for first < n && !isAfter(b.messages[first].ID, begin) {
+		if frame := s.frame(b.messages[first], broadcast.ID{}); frame != nil {
+			b.addMessage(frame, false)
+		}
+		if first++; first < n {
+			continue
+		}
+		clear(b.messages[:n])
+		if n, err = s.sub.Poll(b.messages[:s.pollSize]); err != nil && !errors.As(err, &gap) {
+			return 0, n, nil, err
+		}
+		first = 0
+	}
+	return first, n, gap, nil
+}
+
+// isAfter reports whether a message comes after a position. One of another epoch does.
+func isAfter(id, position broadcast.ID) bool {
+	return id.Epoch() != position.Epoch() || id.Seq() > position.Seq()
+}
+
+// withoutRequest returns what a stream needs of a grant once it is subscribed. It drops
+// or clones the topics: they may be parts of the request's URL, which they would keep in
+// memory.
 func withoutRequest(g *fanfare.Grant) *fanfare.Grant {
 	k := *g
 	k.Topics = nil
@@ -119,8 +189,9 @@ func (o *Opening) Context() context.Context { return o.stream.Context() }
 // Stream returns the stream that this becomes.
 func (o *Opening) Stream() *Stream { return o.stream }
 
-// Use replaces the codec by another of the handler's, where only the handshake tells
-// which. What the first poll found is encoded already.
+// Use replaces the codec, where only the handshake shows which one fits. Notices, and
+// messages without IDs, of the first poll are encoded by then; its other messages are
+// not.
 func (o *Opening) Use(c *Codec) { o.stream.codec = c }
 
 // abandon releases what did not begin.
@@ -143,10 +214,7 @@ func (o *Opening) abandon() {
 // and then calls conn.End.
 func (o *Opening) Start(conn Conn, prologue []byte, interval, maxAge time.Duration) {
 	s := o.stream
-	if maxAge > 0 {
-		s.ending.endAt(s.engine.clock.now()+Lifetime(maxAge), &Restart)
-	}
-	o.begin(conn, prologue, interval)
+	o.begin(conn, prologue, interval, maxAge)
 	if s.detached {
 		s.request = nil
 	} else {
@@ -159,11 +227,7 @@ func (o *Opening) Start(conn Conn, prologue []byte, interval, maxAge time.Durati
 // stream has ended. No goroutine watches the end of the request: it would take as much
 // memory as the stream.
 func (o *Opening) Serve(conn Conn, prologue []byte, interval, maxAge time.Duration) {
-	s := o.stream
-	if maxAge > 0 {
-		s.ending.endAt(s.engine.clock.now()+Lifetime(maxAge), &Restart)
-	}
-	o.serve(conn, prologue, interval)
+	o.serve(conn, prologue, interval, maxAge)
 }
 
 // Poll is Serve for a client that polls: the stream ends with the first thing that is
@@ -172,16 +236,16 @@ func (o *Opening) Poll(conn Conn, prologue []byte) {
 	s := o.stream
 	s.polling = true
 	s.ending.endAt(s.engine.clock.now()+pollFor, &Polled)
-	o.serve(conn, prologue, 0)
+	o.serve(conn, prologue, 0, 0)
 }
 
 // pollFor is how long a client that polls waits: less than proxies do.
 const pollFor = 25 * time.Second
 
-func (o *Opening) serve(conn Conn, prologue []byte, interval time.Duration) {
+func (o *Opening) serve(conn Conn, prologue []byte, interval, maxAge time.Duration) {
 	s := o.stream
 	s.wake = make(chan struct{}, 1)
-	o.begin(conn, prologue, interval)
+	o.begin(conn, prologue, interval, maxAge)
 	for !s.run(nil) {
 		select {
 		case <-s.wake:
@@ -190,19 +254,22 @@ func (o *Opening) serve(conn Conn, prologue []byte, interval time.Duration) {
 	}
 }
 
-// begin makes the opening a stream, which everything may end from here on.
-func (o *Opening) begin(conn Conn, prologue []byte, interval time.Duration) {
+// begin makes the opening a stream. From here on any goroutine may end it.
+func (o *Opening) begin(conn Conn, prologue []byte, interval, maxAge time.Duration) {
 	o.begun = true
 	s := o.stream
 	now := s.engine.clock.now()
 	s.conn, s.beats.interval = conn, interval
 	s.beats.wrote.Store(int64(now))
 	s.shard = s.engine.counts.begin(s.catchingUp)
+	if maxAge > 0 {
+		s.ending.endAt(now+Lifetime(maxAge), &Restart)
+	}
 	if !s.grant.Expires.IsZero() {
 		s.ending.endAt(max(1, now+time.Until(s.grant.Expires)), &Expired)
 	}
 	if prologue != nil {
-		s.opening.precede(prologue)
+		s.firstBatch.precede(prologue)
 	}
 	if d := s.tick(); d > 0 {
 		s.engine.clock.schedule(s, d)
@@ -214,7 +281,7 @@ func (o *Opening) begin(conn Conn, prologue []byte, interval time.Duration) {
 		s.End(GapNotSent)
 	}
 	if streamctx.Held(s.request) {
-		s.detach = streamctx.Attach(s.request, s.endAs)
+		s.releaseHolds = streamctx.Attach(s.request, s.endAs)
 	}
 	if ctx, ok := s.ctx.(*detachedContext); ok {
 		ctx.dropValues()

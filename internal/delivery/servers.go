@@ -40,7 +40,12 @@ func (s *servers) of(r *http.Request) *server {
 	added := &server{streams: make(map[*Stream]struct{})}
 	s.all[key] = added
 	httpServer.RegisterOnShutdown(added.shutDown)
-	runtime.AddCleanup(httpServer, s.remove, key)
+	self := weak.Make(s) // a cleanup is a root: it must not keep the engine, whose Grant may know the server
+	runtime.AddCleanup(httpServer, func(key weak.Pointer[http.Server]) {
+		if s := self.Value(); s != nil {
+			s.remove(key)
+		}
+	}, key)
 	return added
 }
 

@@ -11,26 +11,26 @@ import (
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
-// Stream carries one subscription to one client. A worker of the engine runs its
-// writer, or the goroutine that serves its request; only while there is something to
-// write.
+// Stream carries one subscription to one client. Its writer runs on a worker of the
+// engine, or on the goroutine that serves its request, and only while there is something
+// to write.
 type Stream struct {
 	// Set before the stream begins.
-	engine   *Engine
-	codec    *Codec
-	sub      broadcast.Subscription
-	conn     Conn
-	server   *server       // nil outside of an http.Server
-	wake     chan struct{} // wakes the goroutine that serves the request; nil: a worker writes
-	detach   func()        // from what middleware holds for the stream; nil if nothing is held
-	unwatch  func() bool   // stops the watch over the request's end; nil without one
-	detached bool          // the stream outlives its request
-	polling  bool          // the stream ends with the first thing that is new to the client
-	shard    byte          // of the engine's counts
+	engine       *Engine
+	codec        *Codec
+	sub          broadcast.Subscription
+	conn         Conn
+	server       *server       // nil outside of an http.Server
+	wake         chan struct{} // wakes the goroutine that serves the request; nil: a worker writes
+	releaseHolds func()        // releases what middleware holds for the stream; nil if nothing is held
+	unwatch      func() bool   // stops the watch over the request's end; nil without one
+	detached     bool          // the stream outlives its request
+	polling      bool          // the stream ends with the first thing that is new to the client
+	shard        byte          // of the engine's counts
 
 	// request is the context of the request; nil once a detached stream has begun. ctx
-	// is the stream's own and ends with it; nil where nothing has asked for it, as
-	// without a Grant.
+	// is the stream's own and ends with it. It is nil if nothing has asked for it;
+	// without a Grant nothing does.
 	request context.Context
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -42,7 +42,14 @@ type Stream struct {
 
 	wanted atomic.Pointer[[]string] // the topics that the client has asked for, until the writer applies them
 
-	writer
+	// Owned by the writer. The opening is its first owner.
+	grant        *fanfare.Grant
+	firstBatch   *batch       // what the first poll found, until the first turn
+	sentPosition broadcast.ID // the position that the client has
+	pollSize     int          // how many messages the next Poll may return
+	catchingUp   bool         // it has resumed, and not reached the newest message yet
+	sentNews     bool         // it was sent something that it did not know
+	turnBegan    atomic.Int64 // when the writer's turn began, on the engine's clock; 0: it has none. Read by Stats
 }
 
 // Context returns the stream's context, which ends when the stream has ended. It is
@@ -70,7 +77,7 @@ func (s *Stream) End(why Reason) {
 	if stop := s.ending.stopSnapshot.Load(); stop != nil {
 		(*stop)()
 	}
-	err := guard.Call("the end of a stream", func() error {
+	err := guard.Call("asking a stream to end", func() error {
 		if sub, ok := s.sub.(broadcast.Finisher); ok && why.Complete {
 			sub.Finish()
 		}
@@ -134,7 +141,7 @@ func (s *Stream) tick() time.Duration {
 	}
 	now := s.engine.clock.now()
 	if s.ending.at > 0 && now >= s.ending.at {
-		s.End(*s.ending.atEnds)
+		s.End(*s.ending.atReason)
 		s.ending.at = 0
 	}
 	next := s.conn.Tick()
@@ -155,16 +162,4 @@ func sooner(a, b time.Duration) time.Duration {
 		return max(a, b)
 	}
 	return min(a, b)
-}
-
-// writer is what the goroutine that writes a stream owns.
-type writer struct {
-	grant        *fanfare.Grant
-	opening      *batch       // what the first poll found, until the first turn
-	sentPosition broadcast.ID // the position that the client has
-	pollSize     int          // how many messages the next Poll may return
-	catchingUp   bool         // it has resumed, and not reached the newest message yet
-	sentNews     bool         // it was sent something that it did not know
-
-	turnBegan atomic.Int64 // when the writer's turn began, on the engine's clock; 0: it has none. Read by Stats
 }

@@ -5,15 +5,15 @@ import "net/http"
 // Transport is what a handler does with one request where SSE and WebSocket differ.
 type Transport interface {
 	// Check says how the request is served, or returns the error that refuses it: a
-	// *fanfare.Refusal with its status, any other with 500. It sends nothing. The
-	// header of a refusal goes into w's; server is the ResponseWriter that the stream
-	// will write to.
-	Check(w, server http.ResponseWriter, r *http.Request) (Mode, error)
+	// *fanfare.Refusal with its status, any other with 500. It writes
+	// nothing, but may set headers of a refusal on w. target is the ResponseWriter that
+	// the stream will write to.
+	Check(w, target http.ResponseWriter, r *http.Request) (Mode, error)
 
 	// Begin answers the request and starts the stream, with the methods of o. Where it
 	// has sent nothing it may return an error, which refuses the request. It may return
 	// without starting the stream.
-	Begin(server http.ResponseWriter, r *http.Request, o *Opening) error
+	Begin(target http.ResponseWriter, r *http.Request, o *Opening) error
 }
 
 // Mode is how a request is served.

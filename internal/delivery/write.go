@@ -9,8 +9,8 @@ import (
 
 // Write writes buffers to a connection in one go, on the time of a worker. raw is
 // tcp.Raw of the connection. A stream that keeps up writes one buffer, which the socket
-// accepts without blocking; the worker then moves on to the next stream. More than one
-// write may have goes out in several, each with a timeout of its own.
+// accepts without blocking; the worker then moves on to the next stream. More than
+// maxWrite bytes go out in several writes, each with a timeout of its own.
 func Write(c net.Conn, raw syscall.RawConn, pool *tcp.Buffers, d *Deadline, buffers net.Buffers, w *Worker) error {
 	d.Renew()
 	if w != nil && raw != nil && len(buffers) == 1 {
@@ -40,7 +40,7 @@ func Write(c net.Conn, raw syscall.RawConn, pool *tcp.Buffers, d *Deadline, buff
 	return nil
 }
 
-// InParts writes b in parts of at most one write each, each with a timeout of its own:
+// InParts writes b in parts of at most maxWrite bytes, each with a timeout of its own:
 // a large message is no reason to cut a slow client.
 func InParts(b []byte, d *Deadline, write func([]byte) error) error {
 	for {

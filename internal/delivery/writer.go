@@ -24,7 +24,7 @@ func (s *Stream) run(w *Worker) (ended bool) {
 		}
 		if ended || err != nil {
 			w.Wait()
-			s.finish()
+			s.tearDown()
 			return true
 		}
 		s.turnBegan.Store(0)
@@ -38,25 +38,26 @@ func (s *Stream) run(w *Worker) (ended bool) {
 type next int
 
 const (
-	again next = iota // there may be more to send: poll once more
-	rest              // everything is sent: the turn ends, until the next notification
-	leave             // the stream ends, and the client has everything that it was to get
-	gone              // the stream ends, and nothing more may be written
+	pollAgain next = iota // there may be more to send
+	goIdle                // everything is sent: the turn ends, until the next notification
+	leave                 // the stream ends, and the client has everything that it was to get
+	gone                  // the stream ends, and nothing more may be written
 )
 
 // turn is one turn of the writer. It reports whether the stream has ended.
 func (s *Stream) turn(w *Worker) (ended bool) {
-	b := s.opening
-	if s.opening = nil; b == nil {
+	b := s.firstBatch
+	s.firstBatch = nil
+	if b == nil {
 		b = s.engine.batches.get()
 	}
 	defer s.engine.batches.put(b)
-	if b.opens && !s.sendOpening(b, w) {
+	if b.isFirst && !s.sendOpening(b, w) {
 		return true
 	}
 	for {
 		switch s.step(b, w) {
-		case rest:
+		case goIdle:
 			return false
 		case leave:
 			if position := s.sub.Position(); position != s.sentPosition {
@@ -93,14 +94,11 @@ func (s *Stream) step(b *batch, w *Worker) next {
 	// Before the poll: what was in the log when the end was asked for is still sent.
 	why := s.endReason()
 	if why != nil && !why.Complete {
-		if b.opens { // without the head of its response the client would see no HTTP at all
-			s.write(b, w)
-		}
-		return gone
+		return s.giveUp(b, w)
 	}
 	if err := s.changeTopics(b, w); err != nil {
 		s.fail(Fault, err)
-		return gone
+		return s.giveUp(b, w)
 	}
 	size := s.pollSize
 	n, err := s.sub.Poll(b.messages[:size])
@@ -110,7 +108,7 @@ func (s *Stream) step(b *batch, w *Worker) next {
 		w.Wait() // for a Snapshot
 		if err := s.sendGap(b, gap); err != nil {
 			s.fail(Fault, err)
-			return gone
+			return s.giveUp(b, w)
 		}
 	}
 	if !s.encode(b, w) {
@@ -129,19 +127,28 @@ func (s *Stream) step(b *batch, w *Worker) next {
 	case err != nil && !isGap:
 		s.fail(Fault, err)
 		return gone
-	case why != nil && (nothing || !s.finishes()):
+	case why != nil && (nothing || !s.pollReportsEnd()):
 		return leave
 	case !s.beat(b, w): // here too where messages came: a Filter may drop all of them
 		return gone
 	case nothing:
-		return rest
+		return goIdle
 	}
-	return again
+	return pollAgain
 }
 
-// finishes reports whether Poll says when everything is sent that was in the log when
-// the end was asked for. Otherwise one Poll after that has to do.
-func (s *Stream) finishes() bool {
+// giveUp ends a stream at once. An opening that waits for what follows it is still
+// written: it has the head of the response, without which the client would see no HTTP.
+func (s *Stream) giveUp(b *batch, w *Worker) next {
+	if b.isFirst {
+		s.write(b, w)
+	}
+	return gone
+}
+
+// pollReportsEnd reports whether Poll itself reports the end that was asked for. Without
+// a Finisher, one Poll after that has to be enough.
+func (s *Stream) pollReportsEnd() bool {
 	_, ok := s.sub.(broadcast.Finisher)
 	return ok
 }
@@ -150,7 +157,7 @@ func (s *Stream) finishes() bool {
 // dropped by a Filter: so a heartbeat may send the position. It reports false once
 // nothing more may be written.
 func (s *Stream) beat(b *batch, w *Worker) bool {
-	if !s.beats.take(s.engine.clock.now) {
+	if !s.beats.take(&s.engine.clock) {
 		return true
 	}
 	if position := s.sub.Position(); position != s.sentPosition || s.beats.always {
@@ -215,7 +222,7 @@ func (s *Stream) fail(why Reason, err error) {
 
 // finish is the writer's last act. It leaves the signal as it is, not idle, so that
 // nothing starts another writer.
-func (s *Stream) finish() {
+func (s *Stream) tearDown() {
 	if s.unwatch != nil {
 		s.unwatch()
 	}
@@ -223,7 +230,7 @@ func (s *Stream) finish() {
 		s.server.remove(s)
 	}
 	why := s.ending.why.Load()
-	err := guard.Call("the end of a stream", func() error {
+	err := guard.Call("ending a stream", func() error {
 		if s.cancel != nil {
 			defer s.cancel()
 		}
@@ -242,8 +249,8 @@ func (s *Stream) finish() {
 	s.engine.counts.end(why.Name)
 	s.ending.ended.Store(true)
 	s.engine.clock.forget(s)
-	if s.detach != nil {
-		s.detach()
+	if s.releaseHolds != nil {
+		s.releaseHolds()
 	}
-	s.ending.finish()
+	s.ending.markEnded()
 }

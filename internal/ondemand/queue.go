@@ -22,7 +22,7 @@ type Worker interface{ Work() }
 func (q *Queue[T]) Put(item T, limit int, w Worker) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.first > 0 && len(q.items) == cap(q.items) { // move down instead of growing
+	if len(q.items) == cap(q.items) && q.first > len(q.items)/2 { // move down instead of growing, at most half
 		n := copy(q.items, q.items[q.first:])
 		clear(q.items[n:])
 		q.items, q.first = q.items[:n], 0
