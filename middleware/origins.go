@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
@@ -132,7 +133,7 @@ func (o *Origins) Handler(next http.Handler) http.Handler {
 		header := w.Header()
 		header.Add("Vary", "Origin")
 		if err != nil {
-			refuse(w, r, o.Logger, http.StatusForbidden, 0, true, err)
+			refuse(w, r, o.Logger, &fanfare.Refusal{Status: http.StatusForbidden, Err: err})
 			return
 		}
 		if foreign != "" {
@@ -150,4 +151,10 @@ func (o *Origins) Handler(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r.WithContext(streamctx.WithOriginPassed(r.Context())))
 	})
+}
+
+// isPreflight reports whether a browser asks if a page may make a request (WHATWG
+// Fetch section 3.3.2).
+func isPreflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
 }
