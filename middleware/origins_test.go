@@ -16,6 +16,8 @@ import (
 	"github.com/fanfare-go/fanfare/ws/wstest"
 )
 
+// Pages of the request's own host and of the origins in Allow pass, and requests that come
+// from no browser.
 func TestOriginsCheck(t *testing.T) {
 	allow := []string{"https://friend.example", "https://*.example.org", "http://localhost:3000", "https://xn--bcher-kva.example", "https://ports.example:8443"}
 	for _, test := range []struct {
@@ -82,15 +84,41 @@ func TestOriginsCheck(t *testing.T) {
 	}
 }
 
-func TestOriginsImpossible(t *testing.T) {
+// Text that contains an allowed origin or the host, or looks like one, is refused. Headers
+// of a proxy, which a client can set, do not count.
+func TestOriginsRefuseWhatLooksAlike(t *testing.T) {
+	o := &middleware.Origins{Allow: []string{"https://friend.example", "https://*.example.org"}, Logger: silent}
+	for _, origin := range []string{
+		"https://friend.example@evil.example", "https://evil.example#friend.example", "https://evil.example?.example.org", "https://evil.example/.example.org",
+		"https://evil.example\\.example.org", "https://evil.example%2f.example.org", "https://evil.example%00.example.org", "https://friend.example.", "https://a.example.org.",
+		"https://evil.example:443.example.org", "https://evil.example:80@a.example.org", "https://[::1%25.example.org]", "https://[::1].example.org", "https:friend.example", "//friend.example", "friend.example",
+		"https://friend.example:444", "https://friend.example:0443", "http://a.example.org", "wss://friend.example", "https://friend.example https://evil.example",
+		"https://evil-example.org", "https://ex\u0430mple.org", "https://a\u3002example.org", "https://example.org", "blob:https://friend.example", "file://", "https://", "https://:443", "NULL",
+		"https://\tfriend.example", "https://friend.exampl\u0065\u0301", "https://b.com", "http://b.com:81", "https://[::1]",
+	} {
+		r := get("/")
+		r.Host = "b.com:8080"
+		r.Header = http.Header{"Origin": {origin}, "X-Forwarded-Host": {"b.com"}, "Forwarded": {"host=b.com"}, "X-Forwarded-Proto": {"https"}}
+		assert.Error(t, o.Check(r), origin)
+	}
+	for host, origin := range map[string]string{"[::1]:8080": "http://[::1]:8080", "[::1]": "http://[::1]:80", "B.com": "https://b.COM"} {
+		r := get("/")
+		r.Host = host
+		r.Header.Set("Origin", origin)
+		assert.NoError(t, o.Check(r), origin)
+	}
+}
+
+// An entry of Allow that is not an origin is an error for every request.
+func TestOriginsOfAnInvalidAllow(t *testing.T) {
 	for _, pattern := range []string{"", "*", "example.com", "https://", "https://*", "https://a.*.example", "https://*example.com", "https://bücher.example", "https://example.com/path", "https://a b"} {
 		o := &middleware.Origins{Allow: []string{"https://fine.example", pattern}, Logger: silent}
 		require.ErrorContains(t, o.Check(get("/")), "Origins.Allow[1]", pattern)
 	}
 }
 
-// TestOriginsCORS has an allowed page on another host, with an EventSource that sends
-// cookies, and one with fetch that sets headers.
+// A page that Allow lists gets the headers of CORS, so that it may send cookies and, after
+// a preflight request, headers. Others get none.
 func TestOriginsCORS(t *testing.T) {
 	o := &middleware.Origins{Allow: []string{"https://friend.example"}, Logger: silent}
 	called := 0
@@ -127,7 +155,19 @@ func TestOriginsCORS(t *testing.T) {
 	require.Empty(t, w.Header().Get("Access-Control-Allow-Origin"), "nobody has asked")
 }
 
-// TestOriginsOnBothTransports has a foreign page, an allowed one and no page at all.
+// A page of the same host over another scheme gets them as well if Allow lists it: to a
+// browser that is another origin.
+func TestOriginsCORSOfAnotherScheme(t *testing.T) {
+	o := &middleware.Origins{Allow: []string{"http://example.com"}, Logger: silent}
+	r := httptest.NewRequest("GET", "https://example.com/", nil)
+	r.Header.Set("Origin", "http://example.com")
+	w := httptest.NewRecorder()
+	o.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, r)
+	require.Equal(t, 200, w.Code)
+	require.Equal(t, "http://example.com", w.Header().Get("Access-Control-Allow-Origin"))
+}
+
+// Both transports accept the same pages.
 func TestOriginsOnBothTransports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub broadcast.Hub

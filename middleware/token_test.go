@@ -18,6 +18,7 @@ import (
 	"github.com/fanfare-go/fanfare/ws/wstest"
 )
 
+// A token is moved to the Authorization header, and is not left in its place or in the log.
 func TestToken(t *testing.T) {
 	const sse, socket = "sse", "websocket"
 	long := strings.Repeat("x", 16<<10)
@@ -105,8 +106,58 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// TestTokenIsNotEchoed has a client offer a real subprotocol and a token.
-func TestTokenIsNotEchoed(t *testing.T) {
+// A token is removed wherever the request has a copy of it, and from each kind of request
+// that carries one.
+func TestTokenIsRemovedEverywhere(t *testing.T) {
+	token := &middleware.Token{Query: "token", Logger: silent}
+	below := func(r *http.Request, outer func(http.Handler) http.Handler) (got *http.Request) {
+		outer(token.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r }))).ServeHTTP(httptest.NewRecorder(), r)
+		return got
+	}
+	id := func(h http.Handler) http.Handler { return h }
+	stream := func(method, target string) *http.Request {
+		r := httptest.NewRequest(method, target, nil)
+		r.Header.Set("Accept", "text/event-stream")
+		return r
+	}
+	t.Run("r.Form", func(t *testing.T) {
+		r := stream("GET", "/a?token=secret")
+		require.NoError(t, r.ParseForm())
+		assert.Empty(t, below(r, id).FormValue("token"))
+	})
+	t.Run("a list in Upgrade", func(t *testing.T) {
+		r := httptest.NewRequest("GET", "/a?token=secret", nil)
+		r.Header.Set("Upgrade", "h2c, websocket") // which ws.Upgrade accepts
+		got := below(r, id)
+		assert.NotContains(t, got.RequestURI, "secret")
+		assert.Equal(t, "Bearer secret", got.Header.Get("Authorization"))
+	})
+	t.Run("Accept of other case, in the second line", func(t *testing.T) {
+		for _, accept := range [][]string{{"Text/Event-Stream"}, {"text/html", "text/event-stream"}} {
+			r := httptest.NewRequest("GET", "/a?token=secret", nil)
+			r.Header["Accept"] = accept // which sse.Handler accepts
+			got := below(r, id)
+			assert.NotContains(t, got.RequestURI, "secret")
+		}
+	})
+	t.Run("a preflight", func(t *testing.T) {
+		r := httptest.NewRequest("OPTIONS", "/a?token=secret", nil)
+		r.Header.Set("Origin", "https://friend.example")
+		r.Header.Set("Access-Control-Request-Method", "GET")
+		r.Header.Set("Access-Control-Request-Headers", "last-event-id")
+		got := below(r, id)
+		assert.NotContains(t, got.RequestURI, "secret")
+	})
+	t.Run("StripPrefix", func(t *testing.T) {
+		got := below(stream("GET", "/api/a?token=secret&b=c"), func(h http.Handler) http.Handler { return http.StripPrefix("/api", h) })
+		assert.Equal(t, "/api/a?b=c", got.RequestURI, "what the client asked for, without the token")
+		got = below(stream("GET", "/api/a?b=c"), func(h http.Handler) http.Handler { return http.StripPrefix("/api", h) })
+		assert.Equal(t, "/api/a?b=c", got.RequestURI, "there is no token at all")
+	})
+}
+
+// A server that knows the subprotocol with the token does not select it.
+func TestTokenIsNotSelected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		token := &middleware.Token{Subprotocol: "bearer."}
 		authorized := make(chan string, 1)
