@@ -37,7 +37,7 @@ func TestBypassWriter(t *testing.T) {
 			}
 		})
 		s := ssetest.Connect(t, middleware.Bypass(chains["http.TimeoutHandler"](tokens)), get("/"))
-		require.Equal(t, "small", s.Header().Get("X-Model"), "what its own handler has set")
+		require.Equal(t, "small", s.Header().Get("X-Model"), "its handler has set that")
 		n := 0
 		for range s.All() {
 			n++
@@ -131,15 +131,15 @@ func TestCloseAfterTheRequest(t *testing.T) {
 		<-r.Context().Done()
 		close(timedOut)
 		<-s.Context().Done()
-		select { // it saves what it has
+		select { // it does something else before it closes
 		case <-returned:
 		case <-time.After(200 * time.Millisecond):
 		}
 	})
-	direct := middleware.Bypass(http.TimeoutHandler(h, 100*time.Millisecond, "too late"))
+	bypass := middleware.Bypass(http.TimeoutHandler(h, 100*time.Millisecond, "too late"))
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer close(returned)
-		direct.ServeHTTP(w, r)
+		bypass.ServeHTTP(w, r)
 	}))
 	server.EnableHTTP2 = true
 	server.StartTLS()

@@ -68,7 +68,7 @@ func TestBypassOutlivesTimeouts(t *testing.T) {
 					if round == 1 {
 						require.NoError(t, hub.Close())
 						_, err = events.Read()
-						require.Equal(t, io.EOF, err, "the end of a response, and nothing before it")
+						require.Equal(t, io.EOF, err, "the response ends, and nothing comes before that")
 						_, err = io.WriteString(conn, "GET /plain HTTP/1.1\r\nHost: x\r\n\r\n")
 						require.NoError(t, err)
 						response, err = http.ReadResponse(r, nil)
@@ -79,7 +79,7 @@ func TestBypassOutlivesTimeouts(t *testing.T) {
 						require.Equal(t, "yes", response.Header.Get("X-Plain"))
 						continue
 					}
-					// The client leaves, which the stream hears of.
+					// The client leaves, and its stream ends.
 					conn.Close()
 					synctest.Wait()
 					require.Zero(t, hub.Stats().Subscriptions)
@@ -196,7 +196,6 @@ func TestHeaderOfALateAnswer(t *testing.T) {
 			time.Sleep(30 * time.Second)
 			return &fanfare.Grant{Topics: []string{"news"}}, nil
 		}}
-		// As chi's Compress and http.Error do, a header is set with the late answer.
 		late := func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				next.ServeHTTP(lateHeaders{w}, r)
@@ -311,25 +310,26 @@ func TestBypassTwice(t *testing.T) {
 // The connection of a stream that has ended serves the next request, after pauses that
 // are longer than any deadline of the stream.
 func TestBypassKeepsTheConnection(t *testing.T) {
-	for name, h := range map[string]http.Handler{
-		"writer": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			s, err := sse.NewWriter(w, r, nil)
-			if err != nil {
-				return
-			}
-			defer s.Close()
-			time.Sleep(50 * time.Second)
-			s.Send(sse.Event{Data: []byte("x")})
-		}),
-		"handler": &sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"news"}, Options: sse.Options{MaxAge: time.Minute}, Logger: silent},
+	for name, makeHandler := range map[string]func() http.Handler{
+		"writer": func() http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				s, err := sse.NewWriter(w, r, nil)
+				if err != nil {
+					return
+				}
+				defer s.Close()
+				time.Sleep(50 * time.Second)
+				s.Send(sse.Event{Data: []byte("x")})
+			})
+		},
+		"handler": func() http.Handler {
+			return &sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"news"}, Options: sse.Options{MaxAge: time.Minute}, Logger: silent}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				if name == "handler" {
-					h = &sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"news"}, Options: sse.Options{MaxAge: time.Minute}, Logger: silent}
-				}
 				l := memnet.Listen()
-				server := &http.Server{Handler: middleware.Bypass(http.TimeoutHandler(h, 30*time.Second, "late"))}
+				server := &http.Server{Handler: middleware.Bypass(http.TimeoutHandler(makeHandler(), 30*time.Second, "late"))}
 				go server.Serve(l)
 				defer server.Close()
 				conn, err := l.DialContext(t.Context(), "", "")
@@ -337,13 +337,12 @@ func TestBypassKeepsTheConnection(t *testing.T) {
 				defer conn.Close()
 				r := bufio.NewReader(conn)
 				for range 3 {
-					_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
-					if name == "handler" {
-						_ = err
-					}
+					method := map[string]string{"writer": "POST", "handler": "GET"}[name]
+					_, err = io.WriteString(conn, method+" / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
 					require.NoError(t, err)
 					response, err := http.ReadResponse(r, nil)
 					require.NoError(t, err)
+					require.Equal(t, 200, response.StatusCode)
 					b, err := io.ReadAll(response.Body)
 					require.NoError(t, err)
 					require.NotContains(t, string(b), "late")

@@ -36,7 +36,7 @@ func TestShutdownTwice(t *testing.T) {
 		defer cancel()
 		require.ErrorIs(t, drain.Shutdown(impatient), context.DeadlineExceeded)
 		require.Equal(t, time.Second, time.Since(began))
-		require.Equal(t, 1, hub.Stats().Subscriptions, "it has cut nobody")
+		require.Equal(t, 1, hub.Stats().Subscriptions, "it has cut nothing")
 		require.NoError(t, drain.Shutdown(t.Context()))
 		require.Equal(t, 10*time.Second, time.Since(began))
 		require.NoError(t, <-first)
@@ -62,16 +62,9 @@ func TestShutdownReturnsTheErrorOfCtx(t *testing.T) {
 func TestShutdownWithNothingToDrain(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	got := map[string]int{}
-	for range 200 {
-		err := (&middleware.Drain{}).Shutdown(ctx)
-		if err == nil {
-			got["nil"]++
-		} else {
-			got[err.Error()]++
-		}
+	for range 200 { // both are ready at once: a select would choose at random
+		require.NoError(t, (&middleware.Drain{}).Shutdown(ctx))
 	}
-	require.Len(t, got, 1, "%v", got)
 }
 
 // Shutdown returns once all streams have ended, even if Spread is not over.

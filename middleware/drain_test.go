@@ -28,7 +28,7 @@ import (
 	"github.com/fanfare-go/fanfare/ws/wstest"
 )
 
-// ready asks as a load balancer does.
+// ready returns the status that a load balancer gets.
 func ready(d *middleware.Drain) int {
 	w := httptest.NewRecorder()
 	d.Ready(w, get("/ready"))
@@ -74,7 +74,7 @@ func TestDrain(t *testing.T) {
 		require.Equal(t, 503, ssetest.Connect(t, events, get("/")).Status())
 		r := get("/")
 		r.Header = http.Header{"Accept": {"text/event-stream"}, "Cache-Control": {"no-cache"}}
-		require.Equal(t, 200, ssetest.Connect(t, events, r).Status(), "an EventSource comes back")
+		require.Equal(t, 200, ssetest.Connect(t, events, r).Status(), "an EventSource is to come back")
 
 		require.NoError(t, <-shut)
 		require.Equal(t, 25*time.Second, time.Since(began))
@@ -88,11 +88,11 @@ func TestDrain(t *testing.T) {
 		slices.Sort(at)
 		require.Len(t, at, 100)
 		for i, second := range at {
-			require.InDelta(t, 5+20*float64(i+1)/101, second, 0.3, "one after the other")
+			require.InDelta(t, 5+20*float64(i+1)/101, second, 0.3, "at equal intervals")
 		}
 		require.Zero(t, hub.Stats().Subscriptions)
 		require.Contains(t, log.String(), "shutting down")
-		require.NoError(t, drain.Shutdown(t.Context()), "a second one has nothing left to do")
+		require.NoError(t, drain.Shutdown(t.Context()), "nothing is left to do")
 	})
 }
 
@@ -103,7 +103,7 @@ func TestDrainSendsPendingMessages(t *testing.T) {
 		drain := &middleware.Drain{Spread: -1}
 		var link faults.Link
 		s := ssetest.Connect(t, drain.Handler(news(&hub)), faults.Via(get("/"), &link))
-		link.Stall() // for a moment
+		link.Stall()
 		for i := range 100 {
 			publish(t, &hub, fmt.Sprint(i, strings.Repeat(" ", 2000)))
 		}
@@ -127,8 +127,8 @@ func TestDrainOfClientsThatNeverRead(t *testing.T) {
 		within time.Duration
 		err    error
 	}{
-		{"with time enough", time.Minute, 20 * time.Second, nil},
-		{"without", 5 * time.Second, 5 * time.Second, context.DeadlineExceeded},
+		{"before its deadline", time.Minute, 20 * time.Second, nil},
+		{"at its deadline", 5 * time.Second, 5 * time.Second, context.DeadlineExceeded},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -204,7 +204,7 @@ func TestDrainClosesRefusedConnections(t *testing.T) {
 		require.NoError(t, err)
 		b, _ := io.ReadAll(response.Body)
 		require.Contains(t, string(b), "retry:")
-		require.True(t, response.Close, "a balancer of connections cannot send it elsewhere otherwise")
+		require.True(t, response.Close, "a balancer of connections chooses a server for a new one only")
 	})
 }
 
@@ -237,7 +237,7 @@ func TestDrainOfAStreamThatOutlivesATimeout(t *testing.T) {
 		case err := <-ended:
 			require.Equal(t, ws.StatusServiceRestart, ws.CloseStatus(err))
 		default:
-			t.Error("Shutdown has returned, and the stream is still open")
+			t.Error("Shutdown has returned while the stream is open")
 		}
 		c.Close(ws.StatusNormalClosure, "")
 		synctest.Wait()
@@ -253,7 +253,7 @@ func TestDrainCutsAWriterThatBeginsLater(t *testing.T) {
 		var took time.Duration
 		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			defer close(done)
-			time.Sleep(10 * time.Second) // longer than the drain's ctx
+			time.Sleep(10 * time.Second) // longer than Shutdown's ctx
 			began = time.Now()
 			s, err := sse.NewWriter(w, r, &sse.Options{WriteTimeout: time.Hour})
 			if err == nil {
@@ -262,7 +262,7 @@ func TestDrainCutsAWriterThatBeginsLater(t *testing.T) {
 			}
 			took = time.Since(began)
 		})
-		// A client that does not read.
+		// The client does not read.
 		go func() {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()

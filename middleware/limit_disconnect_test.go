@@ -66,7 +66,7 @@ func TestDisconnect(t *testing.T) {
 			require.Equal(t, ws.CloseError{Code: 4001, Reason: "your rights were revoked"}, *closed)
 		}
 		s.Reconnect()
-		require.Equal(t, 403, s.Status(), "it comes back, and is granted anew")
+		require.Equal(t, 403, s.Status(), "it comes back, and Grant refuses it")
 		publish(t, &hub, "to the others")
 		require.Equal(t, "to the others", string(other.Next().Data))
 		synctest.Wait()

@@ -25,7 +25,7 @@ import (
 	"github.com/fanfare-go/fanfare/ws/wstest"
 )
 
-// from is a request from an address.
+// from returns a request from an address.
 func from(addr string) *http.Request {
 	r := get("/")
 	r.RemoteAddr = addr
@@ -41,15 +41,16 @@ func TestLimit(t *testing.T) {
 		addrs     []string
 		want      []int
 	}{
-		{"none", "the zero Limit has none", &middleware.Limit{}, []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3"}, []int{200, 200, 200}},
-		{"Total", "whoever it is", &middleware.Limit{Total: 2}, []string{"192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"}, []int{200, 200, 503}},
-		{"PerKey", "another address has places of its own", &middleware.Limit{PerKey: 1}, []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.2:1"}, []int{200, 429, 200}},
-		{"IPv6", "a client has a whole network of them", &middleware.Limit{PerKey: 1}, []string{"[2001:db8::1]:1", "[2001:db8::2]:1", "[2001:db8:0:1::1]:1"}, []int{200, 429, 200}},
+		{"zero", "there is no limit", &middleware.Limit{}, []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3"}, []int{200, 200, 200}},
+		{"Total", "it counts all clients", &middleware.Limit{Total: 2}, []string{"192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"}, []int{200, 200, 503}},
+		{"PerKey", "each address is counted for itself", &middleware.Limit{PerKey: 1}, []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.2:1"}, []int{200, 429, 200}},
+		{"IPv6", "a client is given a whole network of addresses", &middleware.Limit{PerKey: 1}, []string{"[2001:db8::1]:1", "[2001:db8::2]:1", "[2001:db8:0:1::1]:1"}, []int{200, 429, 200}},
 		{"IPv4 in IPv6", "it is the same address", &middleware.Limit{PerKey: 1}, []string{"192.0.2.1:1", "[::ffff:192.0.2.1]:2"}, []int{200, 429}},
 		{"both", "Total comes first", &middleware.Limit{Total: 1, PerKey: 1}, []string{"192.0.2.1:1", "192.0.2.1:2"}, []int{200, 503}},
-		{"no key", "they count for Total alone", &middleware.Limit{Total: 2, PerKey: 1, Key: func(*http.Request) string { return "" }},
+		{"no key", "they count for Total only", &middleware.Limit{Total: 2, PerKey: 1, Key: func(*http.Request) string { return "" }},
 			[]string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3"}, []int{200, 200, 503}},
-		{"impossible", "it is said at the first use", &middleware.Limit{Total: -1}, []string{"192.0.2.1:1"}, []int{500}},
+		{"a negative Total", "it is an error at the first use", &middleware.Limit{Total: -1}, []string{"192.0.2.1:1"}, []int{500}},
+		{"a negative PerKey", "it is an error at the first use", &middleware.Limit{PerKey: -1}, []string{"192.0.2.1:1"}, []int{500}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -62,7 +63,7 @@ func TestLimit(t *testing.T) {
 					assert.Equal(t, test.want[i], s.Status(), test.why)
 					streams = append(streams, s)
 				}
-				// Places come back when streams end.
+				// What has ended does not count any more.
 				for _, s := range streams {
 					s.Close()
 				}
@@ -103,7 +104,7 @@ func TestLimitRefuses(t *testing.T) {
 				require.NotEmpty(t, w.Header().Get("Retry-After"))
 				require.Equal(t, test.status == 200, strings.HasPrefix(w.Body.String(), "retry: "), w.Body.String())
 				require.Equal(t, 1, strings.Count(log.String(), "\n"), "logged once")
-				require.Contains(t, log.String(), "status=429", "as what it stands for")
+				require.Contains(t, log.String(), "status=429", "not the 200 of an EventSource")
 				require.Contains(t, log.String(), "Limit.PerKey")
 				require.NotContains(t, log.String(), "secret")
 			})
@@ -127,6 +128,23 @@ func TestLimitDoesNotLogTheKey(t *testing.T) {
 	h.ServeHTTP(httptest.NewRecorder(), r)
 	require.Contains(t, log.String(), "refused")
 	require.NotContains(t, log.String(), "secret")
+}
+
+// A negative limit is refused with an error that names the field, also to an EventSource.
+func TestLimitNamesTheNegativeField(t *testing.T) {
+	for name, limit := range map[string]*middleware.Limit{
+		"Limit.Total is -1":  {Total: -1, PerKey: 2},
+		"Limit.PerKey is -2": {Total: 1, PerKey: -2},
+	} {
+		var log strings.Builder
+		limit.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		r := get("/")
+		r.Header = http.Header{"Accept": {"text/event-stream"}, "Cache-Control": {"no-cache"}}
+		w := httptest.NewRecorder()
+		limit.Handler(http.NotFoundHandler()).ServeHTTP(w, r)
+		assert.Equal(t, 500, w.Code)
+		assert.Contains(t, log.String(), name)
+	}
 }
 
 // While clients come and go there are never more than the limit, and in the end nothing
@@ -161,7 +179,7 @@ func TestLimitWhileOthersLeave(t *testing.T) {
 	clients.Wait()
 	require.LessOrEqual(t, most.Load(), int64(5))
 	require.Zero(t, now.Load())
-	require.Zero(t, limit.Disconnect("192.0.2.0", 0, ""), "nobody is left")
+	require.Zero(t, limit.Disconnect("192.0.2.0", 0, ""), "nothing is counted")
 }
 
 // The stream of a client that vanishes is counted until it is cut.
@@ -186,7 +204,7 @@ func TestLimitAfterATimeout(t *testing.T) {
 		h := middleware.Bypass(limit.Handler(chains["http.TimeoutHandler"](news(&hub))))
 		s := ssetest.Connect(t, h, get("/"))
 		time.Sleep(time.Hour)
-		require.Equal(t, 503, ssetest.Connect(t, h, get("/")).Status(), "its place is still taken")
+		require.Equal(t, 503, ssetest.Connect(t, h, get("/")).Status(), "the stream still counts")
 		s.Close()
 		synctest.Wait()
 		require.Equal(t, 200, ssetest.Connect(t, h, get("/")).Status())
@@ -200,19 +218,18 @@ func TestLimitOfAStreamThatOutlivesATimeout(t *testing.T) {
 		limit := &middleware.Limit{Total: 1, Logger: silent}
 		h := &ws.Handler{Broadcaster: &hub, Topics: []string{"news"}, Logger: silent,
 			Receive: func(*http.Request, *ws.Conn) func(ws.MessageType, []byte) error {
-				time.Sleep(40 * time.Second) // looks something up
+				time.Sleep(40 * time.Second) // longer than the timeout
 				return func(ws.MessageType, []byte) error { return nil }
 			}}
 		chain := middleware.Bypass(limit.Handler(http.TimeoutHandler(h, 30*time.Second, "too late")))
 		c := wstest.Dial(t, chain, get("/"))
 		time.Sleep(time.Minute)
-		// The stream is open, and holds the one place.
-		require.Equal(t, 503, ssetest.Connect(t, limit.Handler(news(&hub)), get("/")).Status(), "the place is taken")
+		require.Equal(t, 503, ssetest.Connect(t, limit.Handler(news(&hub)), get("/")).Status(), "the stream counts")
 		require.NoError(t, c.Close(ws.StatusNormalClosure, ""))
 		synctest.Wait()
 		a := ssetest.Connect(t, limit.Handler(news(&hub)), get("/"))
 		require.Equal(t, 200, a.Status())
-		require.Equal(t, 503, ssetest.Connect(t, limit.Handler(news(&hub)), get("/")).Status(), "Total is 1")
+		require.Equal(t, 503, ssetest.Connect(t, limit.Handler(news(&hub)), get("/")).Status(), "a counts, and only once")
 	})
 }
 

@@ -33,7 +33,7 @@ func news(hub *broadcast.Hub) *sse.Handler {
 	return &sse.Handler{Broadcaster: hub, Topics: []string{"news"}, Logger: silent}
 }
 
-// chains are what Bypass leads past.
+// chains are middleware that would end or hold back a stream without Bypass.
 var chains = map[string]func(http.Handler) http.Handler{
 	"http.TimeoutHandler": func(next http.Handler) http.Handler { return http.TimeoutHandler(next, 30*time.Second, "too late") },
 	"chi Timeout":         chi.Timeout(30 * time.Second),
