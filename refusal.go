@@ -75,6 +75,7 @@ func Refuse(w http.ResponseWriter, r *http.Request, refusal *Refusal) {
 	switch {
 	case !refusal.Plain && status.MayPass(code) && isEventSource(r):
 		retry := minRetry + rand.N(max(refusal.RetryAfter, maxRetry)-minRetry+1)
+		retry = retry.Truncate(time.Millisecond) // the unit of the retry field, with which Retry-After has to agree
 		if refusal.RetryAfter <= 0 {
 			setRetryAfter(header, retry)
 		}
