@@ -13,8 +13,8 @@ import (
 )
 
 // Origins refuses pages of other origins. A browser sends its user's cookies with an
-// EventSource and with the handshake of a WebSocket, whichever page opens it, and asks
-// nobody whether the page may. http.CrossOriginProtection does not refuse them, since
+// EventSource and with the handshake of a WebSocket, whichever page opens it, and sends
+// no preflight request first. http.CrossOriginProtection does not refuse them, since
 // they are GET requests.
 //
 // The zero Origins lets pages of the request's own host pass, and requests that come
@@ -55,7 +55,7 @@ func (o *Origins) check(r *http.Request) (listed bool, err error) {
 	}
 	page, err := origin.Of(r)
 	if err != nil {
-		return false, fmt.Errorf("middleware: %w; Origins.Allow lists origins with a host only", err)
+		return false, fmt.Errorf("middleware: %w; Origins.Allow can only list a scheme and a host", err)
 	}
 	// First: a listed page of the same host over another scheme needs CORS headers.
 	for _, pattern := range o.Allow {

@@ -28,7 +28,7 @@ type Claim struct {
 }
 
 // ClaimOf returns a claim on the request. It copies the header now, because a
-// timeout's late answer may change that at any time. The caller calls Leave.
+// timeout's late answer may change it at any time. The caller calls Leave.
 func ClaimOf(w http.ResponseWriter, r *http.Request) *Claim {
 	c := &Claim{Writer: w, Context: r.Context(), bypass: bypassOf(r.Context()), w: w, stop: func() {}}
 	var ok bool
@@ -48,11 +48,10 @@ func ClaimOf(w http.ResponseWriter, r *http.Request) *Claim {
 	return c
 }
 
-// Take makes the writer the stream's. Below a Bypass nobody else reaches the writer
-// from now on, and the header of the response is what the wrappers and the stream's
-// own handler have set. It fails if the request has been answered, has a stream or
-// has ended. Without a Bypass that cannot be known, except for a Hold that has been
-// released.
+// Take makes the writer the stream's. Below a Bypass only the stream can use the writer
+// from now on, and the response has the header that the wrappers and the stream's own
+// handler have set. It fails if the request has been answered, has a stream or has
+// ended. Without a Bypass it fails only if a Hold of the request has been released.
 func (c *Claim) Take() error {
 	if c.late {
 		return errEnded

@@ -183,7 +183,7 @@ func TestAttachWhileEnding(t *testing.T) {
 // Without middleware there is nothing to attach to.
 func TestAttachWithoutHold(t *testing.T) {
 	require.False(t, streamctx.Held(t.Context()))
-	streamctx.Attach(t.Context(), func(streamctx.End) { t.Error("nobody asks it to end") })()
+	streamctx.Attach(t.Context(), func(streamctx.End) { t.Error("there is no middleware to end it") })()
 	_, ctx, _ := hold(t.Context())
 	require.True(t, streamctx.Held(ctx))
 }
