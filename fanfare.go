@@ -1,13 +1,13 @@
-// Package fanfare is what the kit's two transports share: what a client is granted
-// or refused, what a stream says itself, and what its handler counts. This page is
-// also the tour of the kit.
+// Package fanfare has the types that both transports of the kit share: the grant or
+// refusal of a client, the notices of a stream, and the counters of a handler. This page
+// is also a tour of the kit.
 //
-// fanfare adds server push to a program on net/http. A message is published once to
-// a broadcast.Broadcaster and reaches every stream on its topic, over Server-Sent
-// Events (package sse) or WebSocket (package ws), with one ID for both. A client that
-// loses its connection comes back on either transport with the last ID that it saw,
-// also to another server, and gets exactly what it missed, or a gap notice where
-// something is lost. A stream that stays silent has missed nothing.
+// fanfare adds server push to a program on net/http. A message is published once to a
+// broadcast.Broadcaster, and reaches every stream with its topic over Server-Sent Events
+// (package sse) or WebSocket (package ws), with the same ID on both. A client that loses
+// its connection comes back with the last ID that it received, on either transport and
+// to any server. It gets exactly the messages that it missed, or a gap notice if some
+// are lost. A stream that stays silent has missed nothing.
 //
 // # Hello
 //
@@ -23,38 +23,40 @@
 //		log.Fatal((&http.Server{Addr: "localhost:8080", ConnContext: sse.ConnContext}).ListenAndServe())
 //	}
 //
-// A browser needs no library for it: new EventSource("/events") reconnects and resumes
-// by itself.
+// A browser needs no library: new EventSource("/events") reconnects and resumes by
+// itself.
 //
 // # The three packages
 //
-//   - broadcast knows nothing of HTTP. Its Hub keeps the newest messages of each topic,
-//     in memory or on a Journal that several servers share.
-//   - sse is the event stream: a Handler that streams topics, a Writer for events of
-//     your own, a Client and a Reader.
-//   - ws is the WebSocket: a Handler that streams the same topics, Upgrade and Dial for
-//     connections of your own, a Client.
+//   - broadcast does not depend on net/http. Its Hub keeps the newest messages of each
+//     topic in memory, or in a Journal that several servers share.
+//   - sse implements event streams: a Handler that streams topics, a Writer for your own
+//     events, a Client and a Reader.
+//   - ws implements WebSockets: a Handler that streams the same topics, Upgrade and Dial
+//     for your own connections, and a Client.
 //
-// Handlers are http.Handlers. They go where the program's other routes are, behind its
-// authentication: their Grant hook sees the request and returns a [Grant], which names
-// the client's topics, or a [Refusal].
+// A handler is an http.Handler. Mount it like any other route, inside of the program's
+// authentication. Its Grant hook gets the request, and returns a [Grant] with the
+// client's topics or a [Refusal].
 //
 // # Around them
 //
-//   - middleware: Bypass leads streams past other middleware that would hold them back
-//     or cut them; Origins, Limit and Token decide who may connect; Drain ends a server's
-//     streams one after the other.
-//   - sse/ssetest, ws/wstest and faults run handlers in memory and in fake time, for tests
-//     of your own. Their Diagnose functions name the middleware that would break a stream.
-//   - browser serves fanfare.js, an EventSource look-alike over both transports.
-//   - broadcast/natsjournal, broadcast/redisjournal and broadcast/prometheusstats are
-//     modules of their own: Journals on NATS JetStream and Redis, figures for Prometheus.
+//   - middleware: Bypass leads streams past other middleware that would buffer or end
+//     them; Origins and Limit decide which clients may connect; Token reads a browser's
+//     bearer token; Drain ends a server's streams in good order.
+//   - sse/ssetest and ws/wstest run handlers in memory and in fake time, for your own
+//     tests, and faults breaks their connections. The Diagnose functions find middleware
+//     that would break a stream.
+//   - browser serves fanfare.js, which has the interface of an EventSource and uses both
+//     transports.
+//   - broadcast/natsjournal and broadcast/redisjournal are Journals on NATS JetStream and
+//     Redis, and broadcast/prometheusstats exports counters to Prometheus. Each is a
+//     module of its own.
 //
 // # Where to read on
 //
-// The package docs of broadcast (what is guaranteed), sse and ws (what goes over the
-// wire) come first. The folder docs of the repository has a page for each question that
-// comes up on the way to production: authentication, proxies, middleware, shutting
-// down, slow clients, several servers, testing. The folder examples has programs to
-// copy from.
+// Read the package docs of broadcast first, for the guarantees, then those of sse and
+// ws, for the wire formats. The repository's folder docs has a page for each subject on
+// the way to production: authentication, proxies, middleware, shutting down, slow
+// clients, several servers, testing. The folder examples has complete programs.
 package fanfare

@@ -7,40 +7,40 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// Grant is what one client gets from one stream. A handler's Grant hook returns a
-// new one each time a client connects, also when it resumes. A client that may
-// subscribe to a topic may read everything that is kept of it.
+// Grant is what a client may receive on one stream. A handler's Grant hook returns a
+// new one each time a client connects, also when it resumes. A client with a topic can
+// read all kept messages of that topic.
 //
-// The functions of a Grant are called for that stream alone, one at a time.
+// The functions of a Grant are called for that stream only, one at a time.
 type Grant struct {
 	// Topics are the exact names of the client's topics, 1 to 1,000.
 	Topics []string
 
-	// Filter reports whether the client gets a message. If nil, it gets all of
-	// them. A panic in Filter drops the message for this client.
+	// Filter reports whether the client gets a message. If nil, it gets all
+	// messages. If Filter panics, the client does not get the message.
 	Filter func(*broadcast.Message) bool
 
 	// Last is how many of the newest kept messages of each topic are sent first to
-	// a client that does not resume. If zero, none; it must not be negative.
+	// a client that does not resume. If zero, none are sent. It must not be negative.
 	Last int
 
-	// Snapshot returns the state that a client needs before it can make sense of
-	// the messages that follow. It is called once the client is subscribed, unless
-	// it resumes, and again after a gap. The messages it returns need a Topic and no
-	// ID. They are sent before the position, so that a client whose connection is
-	// cut among them gets them again. Its context ends when it returns, and as soon
-	// as the stream is asked to end. If nil, there is none.
+	// Snapshot returns the state that a client needs to make sense of the messages
+	// that follow. It is called after the client has been subscribed, unless the
+	// client resumes, and again after a gap. The messages that it returns need a Topic
+	// and no ID. They are sent before the position: a client whose connection breaks
+	// among them gets a new snapshot when it comes back. The context ends when the
+	// stream is asked to end, and when Snapshot returns. If nil, there is no snapshot.
 	Snapshot func(context.Context) ([]broadcast.Message, error)
 
 	// Change is called when a client asks for other topics on its open WebSocket;
 	// topics is the whole new set. The Grant that it returns replaces Topics, Filter
 	// and Snapshot for the rest of the stream, and Change itself if it has one.
 	// Snapshot is then called for the state of the new topics. An error refuses the
-	// change, and the client keeps what it has: it is sent the status of a *Refusal,
-	// 500 for any other error. If nil, the topics of a stream do not change.
+	// change: the client keeps its topics, and is sent the Status of a *Refusal, or
+	// 500 for any other error. If nil, the client cannot change its topics.
 	Change func(topics []string) (*Grant, error)
 
-	// Expires is when the stream ends, for example with the token that opened it.
-	// If zero, never.
+	// Expires is when the stream ends, for example when the client's token expires.
+	// If zero, the stream does not expire.
 	Expires time.Time
 }

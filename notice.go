@@ -2,23 +2,23 @@ package fanfare
 
 import "github.com/fanfare-go/fanfare/broadcast"
 
-// Notice is what a stream says itself, beside the messages of its topics. A
-// handler's Notice hook turns it into what goes over the wire.
+// Notice is an event of the stream itself, sent between the messages of its topics. A
+// handler's Notice hook encodes it.
 type Notice struct {
-	// Kind says what the notice means. More kinds may come: a hook leaves out those
+	// Kind is what the notice means. Kinds may be added: a hook does not send those
 	// that it does not know.
 	Kind NoticeKind
 
-	// ID is the client's position once it has the notice. An event stream sends it
-	// as the id of the event.
+	// ID is the client's position after the notice. An event stream sends it as the
+	// id of the event.
 	ID broadcast.ID
 
-	// Topics are the topics that lost messages, for a Gap (nil: all of the client's);
-	// or the topics that the client has, for Topics.
+	// Topics are, for Gap, the topics that have lost messages, or nil for all topics of
+	// the client; for Topics, the topics that the client now has.
 	Topics []string
 
-	// Status says, for Topics, why the client did not get the topics that it asked
-	// for. If zero, it did.
+	// Status is, for Topics, the HTTP status that says why the client did not get the
+	// topics that it asked for. If zero, it got them.
 	Status int
 }
 
@@ -28,7 +28,7 @@ type NoticeKind string
 // The kinds of a [Notice].
 const (
 	Ready    NoticeKind = "ready"    // the stream begins after ID
-	Gap      NoticeKind = "gap"      // messages were lost; the stream goes on after ID
-	Position NoticeKind = "position" // everything up to ID has been sent
-	Topics   NoticeKind = "topics"   // from ID on the client has these Topics
+	Gap      NoticeKind = "gap"      // messages were lost, and the stream continues after ID
+	Position NoticeKind = "position" // all messages up to ID have been sent
+	Topics   NoticeKind = "topics"   // after ID the client gets the messages of Topics
 )

@@ -6,34 +6,24 @@ import (
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
-// Bypass lets the streams below it reach the ResponseWriter and the context that it has
-// itself, whatever stands in between: wrappers without Unwrap, http.TimeoutHandler,
-// timeouts and compression. It goes outside of all of that, and inside of a logger whose
-// wrapper has Unwrap: one that is inside of Bypass logs a stream without its status and
-// bytes, or with those of a timeout.
+// Bypass lets the streams of next write to the ResponseWriter that Bypass itself was
+// called with, whatever stands in between: wrappers without Unwrap,
+// http.TimeoutHandler and other timeouts, compression. Mount it outside of all these.
+// A logger goes outside of Bypass if its wrapper has Unwrap. Inside it logs a stream
+// without its status and bytes, or with those of a timeout.
 //
-// A stream that begins takes the header that has been set so far, by those in between
-// and by its own handler, and the connection. From then on it is alone: whatever
-// comes through the wrappers, such as the late answer of a timeout, is dropped. So the
-// stream bypasses what they would do to it: compression, a logger's status and number
-// of bytes, headers that are set when a wrapper's WriteHeader is called (some session
-// cookies). It has the values of the request's context, but not its end: of what ends
-// a stream there remain the client, the server, a drain, a Disconnect, and the Expires
-// of its Grant.
+// When a stream begins, its response gets the header that the wrappers and the stream's
+// own handler have set so far. From then on only the stream writes, and what comes
+// through the wrappers is dropped, such as the late answer of a timeout. A stream is
+// therefore not compressed, not measured by a logger in between, and without the
+// headers that a wrapper sets in its WriteHeader (some session cookies). It has the
+// values of the request's context, but a timeout in between does not end it. It ends
+// when the client leaves, with the server, by a Drain or a Disconnect, and when its
+// Grant expires.
 //
-// Requests that do not become streams pass as if Bypass were not there. Bypass returns
-// when both the handlers below and the stream have ended: an sse.Writer and a Conn of
-// ws.Upgrade have to be closed, for that their handler has returned does not show here.
-func Bypass(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if streamctx.Bypassed(r.Context()) {
-			next.ServeHTTP(w, r) // mounted twice: the first one leads further
-			return
-		}
-		d, r := streamctx.NewBypass(w, r)
-		aborted := true
-		defer func() { d.Close(aborted) }()
-		next.ServeHTTP(d.Writer(), r)
-		aborted = false
-	})
-}
+// Requests that do not become streams pass as if Bypass were not there.
+//
+// Bypass returns when next has returned and its streams have ended. It cannot see
+// whether a handler has forgotten an sse.Writer or a Conn of ws.Upgrade: close them
+// before the handler returns.
+func Bypass(next http.Handler) http.Handler { return streamctx.Bypass(next) }

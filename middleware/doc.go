@@ -1,20 +1,24 @@
-// Package middleware is what stands between streams and the world: the way past
-// other people's wrappers, who may connect and how often, and an orderly end.
+// Package middleware decides which streams a server accepts, leads them past other
+// middleware, and ends them in good order.
 //
-// Each is a func(http.Handler) http.Handler, or a struct with a Handler method that
-// is one, for chi, for the standard mux, for anything that takes such. They go in
-// this order, the outermost first:
+// Each middleware is a func(http.Handler) http.Handler, or a struct whose Handler
+// method is one. They work with chi, with http.ServeMux and with any router that takes
+// such functions. The order is, the outermost first:
 //
-//	Token      a bearer token becomes an Authorization header, before anything logs the URL
+//	Token      moves a bearer token from the URL to the Authorization header, before anything logs the URL
 //	(logger)   one with Unwrap; one without goes inside of Bypass, and sees nothing of streams
-//	Bypass     streams below reach the ResponseWriter and the context that it has itself
+//	Bypass     lets streams write past the wrappers below
 //	(timeouts, compression)
-//	Origins    foreign pages are kept out
-//	Drain      a server that shuts down moves its clients to others
-//	Limit      nobody takes more than their share
+//	Origins    refuses pages of other origins
+//	Drain      moves the clients to other servers before this one shuts down
+//	Limit      bounds how many streams there are, in all and for each client
 //	(authentication)
 //	(sse.Handler, ws.Handler)
 //
-// Drain and Limit count whatever passes them: mount them around streams, not around
-// everything.
+// Drain and Limit count every request that passes them: mount them around streams, not
+// around everything.
+//
+// Fields are set before the first use. A field of zero means the default. A negative
+// duration turns off what it is for; a negative limit is an error, for which every
+// request is refused with 500, and the log names the field.
 package middleware

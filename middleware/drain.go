@@ -9,42 +9,46 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
-// Drain ends the streams of a server that shuts down in good order: load balancers
-// notice first, new streams are sent elsewhere, and open ones end one after the other,
-// so that their clients do not all come to the next server at once. Each gets what it
-// is owed before it ends, and resumes where it was. Owed is what its server's Hub has;
-// with a Journal, what another server has just published comes after the resuming.
+// Drain ends the streams of a server in good order before it shuts down. Load balancers
+// notice first, then new streams are refused, and the open ones end one after the
+// other, so that their clients do not all reach the next server at once. A stream ends
+// after the messages that its server's Hub has for it, and its client resumes there.
 //
-// http.Server.Shutdown alone ends the streams of sse.Handler and ws.Handler too, but
-// all at once; it waits without end for an sse.Writer, and does not know of a
-// ws.Upgrade. Call it after [Drain.Shutdown].
+// Without a Drain, http.Server.Shutdown ends the streams of sse.Handler and ws.Handler
+// too, but all at once. It waits forever for an sse.Writer, and does not know the
+// connections of ws.Upgrade. Call it after [Drain.Shutdown].
 //
-// The zero Drain works. Its fields are set before its first use; it must not be copied
-// after that.
+// The zero Drain works. The fields are set before the first use; a Drain must not be
+// copied after that.
 type Drain struct {
-	// Delay is how long Shutdown still accepts streams while Ready says no, so that
-	// load balancers notice first. If zero, not at all.
+	// Delay is how long Shutdown goes on accepting streams while Ready answers 503, so
+	// that load balancers notice first. If zero or negative, it does not.
 	Delay time.Duration
 
-	// Spread is over how long the open streams are ended. If ctx of Shutdown leaves
-	// less, over three quarters of that. If zero, 10 s; if negative, all at once.
+	// Spread is the time over which the open streams end. If the deadline of Shutdown's
+	// ctx is closer, they end over three quarters of the time left. If zero, 10 s; if
+	// negative, they end all at once.
 	Spread time.Duration
 
-	// Plain refuses everybody with 503, an EventSource too: see Limit.Plain.
+	// Plain refuses an EventSource with 503 itself. See Limit.Plain.
 	Plain bool
 
 	// Logger gets refusals (Info). If nil, slog.Default().
 	Logger *slog.Logger
 
-	mu       sync.Mutex // guards what follows
-	holds    map[*streamctx.Hold]struct{}
-	done     chan struct{} // made when Shutdown begins, closed when it has ended
-	err      error         // of Shutdown
+	// Guarded by mu.
+	mu       sync.Mutex
+	holds    map[*streamctx.Hold]struct{} // the requests that have passed Handler
+	done     chan struct{}                // made when Shutdown is first called, closed when that call has ended
 	refusing bool
-	empty    chan struct{} // closed when nothing is held any more; nil before refusing
+
+	// Owned by the first Shutdown. Others read err once done is closed.
+	err   error
+	empty chan struct{} // made when refusing begins; closed, under mu, when holds is empty
 }
 
 const defaultSpread = 10 * time.Second
@@ -56,15 +60,20 @@ func (d *Drain) spread() time.Duration {
 	return max(0, d.Spread)
 }
 
-// Handler keeps count of what passes it, and refuses it once Shutdown has begun and
-// Delay is over. It goes around streams, inside of Origins and outside of Limit.
+// Handler counts the requests that pass it, and refuses them with 503 once Shutdown has
+// been called and Delay has passed. It goes around streams, inside of Origins and
+// outside of Limit.
 func (d *Drain) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var hold *streamctx.Hold
-		hold, ctx := streamctx.NewHold(r.Context(), func() { d.leave(hold) })
+		hold, ctx := streamctx.NewHold(r.Context(), d.leave)
 		if !d.enter(hold) {
-			w.Header().Set("Connection", "close") // the next one is to reach another server
-			refuse(w, r, d.Logger, http.StatusServiceUnavailable, max(d.spread(), time.Second), d.Plain, errors.New("the server is shutting down"))
+			w.Header().Set("Connection", "close") // so that the client's next request can reach another server
+			refuse(w, r, d.Logger, &fanfare.Refusal{
+				Status:     http.StatusServiceUnavailable,
+				RetryAfter: max(d.spread(), time.Second),
+				Plain:      d.Plain,
+				Err:        errors.New("the server is shutting down"),
+			})
 			return
 		}
 		defer hold.Release()
@@ -94,14 +103,14 @@ func (d *Drain) leave(hold *streamctx.Hold) {
 	}
 }
 
-// Ready answers a load balancer's question whether this server takes streams: with
-// 200, and with 503 as soon as Shutdown has begun.
+// Ready is the handler of a load balancer's health check. It answers 200, and 503 as
+// soon as Shutdown has been called.
 func (d *Drain) Ready(w http.ResponseWriter, r *http.Request) {
 	d.mu.Lock()
-	began := d.done != nil
+	draining := d.done != nil
 	d.mu.Unlock()
 	status := http.StatusOK
-	if began {
+	if draining {
 		status = http.StatusServiceUnavailable
 	}
 	w.Header().Set("Cache-Control", "no-store")
@@ -110,10 +119,11 @@ func (d *Drain) Ready(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte(http.StatusText(status) + "\n"))
 }
 
-// Shutdown lets Delay pass, then refuses new streams, ends the open ones over Spread,
-// and waits until all have ended, and all other requests that passed Handler. When ctx
-// ends first it cuts the rest, and returns the error of ctx. A second Shutdown waits for
-// the first one, or for its own ctx.
+// Shutdown waits for Delay, refuses new streams, ends the open ones over Spread, and
+// returns when they and all other requests that passed Handler have ended. If ctx ends
+// first, Shutdown cuts the connections of the remaining streams, and returns the error
+// of ctx without waiting any longer. Another call waits for the first one, or for its
+// own ctx.
 func (d *Drain) Shutdown(ctx context.Context) error {
 	d.mu.Lock()
 	if done := d.done; done != nil {
@@ -132,29 +142,57 @@ func (d *Drain) Shutdown(ctx context.Context) error {
 }
 
 func (d *Drain) shutdown(ctx context.Context) error {
-	wait(ctx, nil, d.Delay)
-	holds := d.refuse()
-	rand.Shuffle(len(holds), func(i, j int) { holds[i], holds[j] = holds[j], holds[i] })
-	spread := d.spread()
-	if deadline, ok := ctx.Deadline(); ok {
-		spread = min(spread, max(0, time.Until(deadline))*3/4)
-	}
-	began := time.Now()
-	for i, hold := range holds {
-		due := time.Duration(float64(spread) * (float64(i+1) / float64(len(holds))))
-		wait(ctx, d.empty, due-time.Since(began)) // they leave by themselves, too
-		hold.End(streamctx.End{})
-	}
+	sleep(ctx, nil, d.Delay)
+	d.refuse()
+	d.endStreams(ctx)
 	if await(ctx, d.empty) {
 		return nil
 	}
-	for _, hold := range d.refuse() {
+	for _, hold := range d.open() {
 		hold.End(streamctx.End{Cut: true})
 	}
 	return ctx.Err()
 }
 
-// await reports whether done is closed, for which it waits until ctx ends.
+// refuse makes Handler refuse requests from now on.
+func (d *Drain) refuse() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.refusing = true
+	d.empty = make(chan struct{})
+	if len(d.holds) == 0 {
+		close(d.empty)
+	}
+}
+
+// endStreams asks the open streams to end, in random order and at equal intervals.
+func (d *Drain) endStreams(ctx context.Context) {
+	holds := d.open()
+	rand.Shuffle(len(holds), func(i, j int) { holds[i], holds[j] = holds[j], holds[i] })
+	spread := d.spread()
+	if deadline, ok := ctx.Deadline(); ok {
+		spread = min(spread, max(0, time.Until(deadline))*3/4)
+	}
+	start := time.Now()
+	for i, hold := range holds {
+		due := time.Duration(float64(spread) * (float64(i+1) / float64(len(holds)))) // an integer product could overflow
+		sleep(ctx, d.empty, due-time.Since(start))
+		hold.End(streamctx.End{})
+	}
+}
+
+// open returns the requests that have not ended.
+func (d *Drain) open() []*streamctx.Hold {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	holds := make([]*streamctx.Hold, 0, len(d.holds))
+	for hold := range d.holds {
+		holds = append(holds, hold)
+	}
+	return holds
+}
+
+// await waits until done is closed or ctx ends, and reports whether done is closed.
 func await(ctx context.Context, done <-chan struct{}) bool {
 	select {
 	case <-done:
@@ -162,32 +200,15 @@ func await(ctx context.Context, done <-chan struct{}) bool {
 	case <-ctx.Done():
 	}
 	select {
-	case <-done: // as well
+	case <-done: // both
 		return true
 	default:
 		return false
 	}
 }
 
-// refuse begins to refuse, and returns what is still held.
-func (d *Drain) refuse() (holds []*streamctx.Hold) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.refusing {
-		d.refusing = true
-		d.empty = make(chan struct{})
-		if len(d.holds) == 0 {
-			close(d.empty)
-		}
-	}
-	for hold := range d.holds {
-		holds = append(holds, hold)
-	}
-	return holds
-}
-
-// wait waits until the time is over, or there is no reason to any more.
-func wait(ctx context.Context, needless <-chan struct{}, duration time.Duration) {
+// sleep waits for the duration, or until empty is closed or ctx ends.
+func sleep(ctx context.Context, empty <-chan struct{}, duration time.Duration) {
 	if duration <= 0 {
 		return
 	}
@@ -195,7 +216,7 @@ func wait(ctx context.Context, needless <-chan struct{}, duration time.Duration)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-needless:
+	case <-empty:
 	case <-ctx.Done():
 	}
 }

@@ -1,12 +1,13 @@
 package middleware_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -27,13 +28,15 @@ import (
 	"github.com/fanfare-go/fanfare/ws/wstest"
 )
 
-// ready asks as a load balancer does.
+// ready returns the status that a load balancer gets.
 func ready(d *middleware.Drain) int {
 	w := httptest.NewRecorder()
 	d.Ready(w, get("/ready"))
 	return w.Code
 }
 
+// Shutdown makes Ready say no at once, refuses new streams after Delay, and ends the open
+// ones at equal intervals over Spread.
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub broadcast.Hub
@@ -71,7 +74,7 @@ func TestDrain(t *testing.T) {
 		require.Equal(t, 503, ssetest.Connect(t, events, get("/")).Status())
 		r := get("/")
 		r.Header = http.Header{"Accept": {"text/event-stream"}, "Cache-Control": {"no-cache"}}
-		require.Equal(t, 200, ssetest.Connect(t, events, r).Status(), "an EventSource comes back")
+		require.Equal(t, 200, ssetest.Connect(t, events, r).Status(), "an EventSource is to come back")
 
 		require.NoError(t, <-shut)
 		require.Equal(t, 25*time.Second, time.Since(began))
@@ -85,24 +88,24 @@ func TestDrain(t *testing.T) {
 		slices.Sort(at)
 		require.Len(t, at, 100)
 		for i, second := range at {
-			require.InDelta(t, 5+20*float64(i+1)/101, second, 0.3, "one after the other")
+			require.InDelta(t, 5+20*float64(i+1)/101, second, 0.3, "at equal intervals")
 		}
 		require.Zero(t, hub.Stats().Subscriptions)
 		require.Contains(t, log.String(), "shutting down")
-		require.NoError(t, drain.Shutdown(t.Context()), "a second one has nothing left to do")
+		require.NoError(t, drain.Shutdown(t.Context()), "nothing is left to do")
 	})
 }
 
-// TestDrainOwes has each client get what was published before its end.
-func TestDrainOwes(t *testing.T) {
+// A client gets all that was published before its stream is asked to end.
+func TestDrainSendsPendingMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub broadcast.Hub
 		drain := &middleware.Drain{Spread: -1}
 		var link faults.Link
 		s := ssetest.Connect(t, drain.Handler(news(&hub)), faults.Via(get("/"), &link))
-		link.Stall() // for a moment
+		link.Stall()
 		for i := range 100 {
-			say(t, &hub, fmt.Sprint(i, strings.Repeat(" ", 2000)))
+			publish(t, &hub, fmt.Sprint(i, strings.Repeat(" ", 2000)))
 		}
 		time.AfterFunc(time.Second, link.Resume)
 		require.NoError(t, drain.Shutdown(t.Context()))
@@ -116,7 +119,7 @@ func TestDrainOwes(t *testing.T) {
 	})
 }
 
-// TestDrainOfClientsThatNeverRead cuts them: by WriteTimeout, or when its time is over.
+// A client that never reads is cut after WriteTimeout, or when the ctx of Shutdown ends.
 func TestDrainOfClientsThatNeverRead(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -124,8 +127,8 @@ func TestDrainOfClientsThatNeverRead(t *testing.T) {
 		within time.Duration
 		err    error
 	}{
-		{"with time enough", time.Minute, 20 * time.Second, nil},
-		{"without", 5 * time.Second, 5 * time.Second, context.DeadlineExceeded},
+		{"before its deadline", time.Minute, 20 * time.Second, nil},
+		{"at its deadline", 5 * time.Second, 5 * time.Second, context.DeadlineExceeded},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -143,7 +146,7 @@ func TestDrainOfClientsThatNeverRead(t *testing.T) {
 						link.Stall()
 					}
 				}
-				say(t, &hub, strings.Repeat("x", 200<<10))
+				publish(t, &hub, strings.Repeat("x", 200<<10))
 				synctest.Wait()
 				began := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), test.ctx)
@@ -157,128 +160,125 @@ func TestDrainOfClientsThatNeverRead(t *testing.T) {
 	}
 }
 
-// TestDrainTwice has a second Shutdown while the first is on its way.
-func TestDrainTwice(t *testing.T) {
+// The intervals are equal for any Spread, also where its product with the number of
+// streams is more than a Duration.
+func TestDrainHugeSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub broadcast.Hub
-		drain := &middleware.Drain{Spread: 10 * time.Second}
-		ssetest.Connect(t, drain.Handler(news(&hub)), get("/"))
-		began := time.Now()
-		first := make(chan error, 1)
-		go func() { first <- drain.Shutdown(context.Background()) }()
-		synctest.Wait()
-		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		require.ErrorIs(t, drain.Shutdown(impatient), context.DeadlineExceeded)
-		require.Equal(t, time.Second, time.Since(began))
-		require.Equal(t, 1, hub.Stats().Subscriptions, "it has cut nobody")
-		require.NoError(t, drain.Shutdown(t.Context()))
-		require.Equal(t, 10*time.Second, time.Since(began))
-		require.NoError(t, <-first)
-	})
-}
-
-// TestDrainPanics has a handler panic: nobody waits for it.
-func TestDrainPanics(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		drain := &middleware.Drain{}
-		h := drain.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("below a Drain") }))
-		require.Panics(t, func() { h.ServeHTTP(httptest.NewRecorder(), get("/")) })
-		require.NoError(t, drain.Shutdown(t.Context()))
-	})
-}
-
-// TestDrainWaitsForOthers has a request that is no stream.
-func TestDrainWaitsForOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		drain := &middleware.Drain{}
-		h := drain.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { time.Sleep(time.Minute) }))
-		began := time.Now()
-		go h.ServeHTTP(httptest.NewRecorder(), get("/"))
-		synctest.Wait()
-		require.NoError(t, drain.Shutdown(t.Context()))
-		require.Equal(t, time.Minute, time.Since(began))
-	})
-}
-
-// TestDrainThenServerShutdown has a thousand streams of all kinds end within the
-// window, after which the server has nothing left to wait for.
-func TestDrainThenServerShutdown(t *testing.T) {
-	const streams, window = 1000, 10 * time.Second
-	synctest.Test(t, func(t *testing.T) {
-		synctest.Wait()
-		before := runtime.NumGoroutine()
-		var hub broadcast.Hub
-		drain := &middleware.Drain{Spread: window, Logger: silent}
-		mux := http.NewServeMux()
-		mux.Handle("/sse", news(&hub))
-		mux.Handle("/ws", &ws.Handler{Broadcaster: &hub, Topics: []string{"news"}, Logger: silent})
-		mux.HandleFunc("/writer", func(w http.ResponseWriter, r *http.Request) {
-			s, err := sse.NewWriter(w, r, nil)
-			if assert.NoError(t, err) {
-				defer s.Close()
-				<-s.Context().Done()
-			}
-		})
-		mux.HandleFunc("/upgrade", func(w http.ResponseWriter, r *http.Request) {
-			if c, err := ws.Upgrade(w, r, nil); assert.NoError(t, err) {
-				c.CloseRead()
-				<-c.Context().Done()
-			}
-		})
-		server := memnet.NewServer(drain.Handler(mux), get("/"), new(faults.Link))
-		memnet.Serve(t, server)
-		client := server.Client()
-		for i := range streams {
-			switch path := []string{"/sse", "/ws", "/writer", "/upgrade"}[i%4]; path {
-			case "/ws", "/upgrade":
-				c, err := ws.Dial(t.Context(), "http://example.com"+path, &ws.DialOptions{HTTPClient: client})
-				require.NoError(t, err)
-				c.ReadAhead(-1)
-			default:
-				response, err := client.Do(memnet.ClientRequest(t.Context(), get(path)))
-				require.NoError(t, err)
-				go func() {
-					defer response.Body.Close()
-					for range sse.NewReader(response.Body).All() {
-					}
-				}()
-			}
+		h := news(&hub)
+		h.Options.Heartbeat = -1
+		drain := &middleware.Drain{Spread: 100 * 365 * 24 * time.Hour, Logger: silent}
+		for range 4 {
+			ssetest.Connect(t, drain.Handler(h), get("/")).Status()
 		}
-		synctest.Wait()
-		require.Equal(t, streams/2, hub.Stats().Subscriptions)
-
-		began := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		require.NoError(t, drain.Shutdown(ctx))
-		require.NoError(t, server.Shutdown(ctx))
-		require.LessOrEqual(t, time.Since(began), window+time.Second)
-		require.Zero(t, hub.Stats().Subscriptions)
-		client.CloseIdleConnections()
-		synctest.Wait()
-		require.LessOrEqual(t, runtime.NumGoroutine(), before+1, "all goroutines have ended")
+		go drain.Shutdown(t.Context())
+		left := []int{}
+		for range 4 {
+			left = append(left, hub.Stats().Subscriptions)
+			time.Sleep(25*365*24*time.Hour + time.Minute)
+		}
+		require.Equal(t, []int{4, 3, 2, 1}, left)
+		time.Sleep(time.Hour)
 	})
 }
 
-// TestPlainShutdown has no Drain: http.Server's own ends the streams of the handlers.
-func TestPlainShutdown(t *testing.T) {
+// A refused client does not keep its connection, on which it would be refused again.
+func TestDrainClosesRefusedConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub broadcast.Hub
-		server := memnet.NewServer(news(&hub), get("/"), new(faults.Link))
-		memnet.Serve(t, server)
-		for range 100 {
-			response, err := server.Client().Do(memnet.ClientRequest(t.Context(), get("/")))
-			require.NoError(t, err)
-			go func() {
-				defer response.Body.Close()
-				for range sse.NewReader(response.Body).All() {
+		drain := &middleware.Drain{Spread: time.Minute, Logger: silent}
+		l := memnet.Listen()
+		server := &http.Server{Handler: drain.Handler(news(&hub))}
+		go server.Serve(l)
+		defer server.Close()
+		stay := ssetest.Connect(t, drain.Handler(news(&hub)), get("/"))
+		stay.Status()
+		go drain.Shutdown(t.Context())
+		synctest.Wait()
+		conn, err := l.DialContext(t.Context(), "", "")
+		require.NoError(t, err)
+		defer conn.Close()
+		_, err = io.WriteString(conn, "GET /news HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n\r\n")
+		require.NoError(t, err)
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		b, _ := io.ReadAll(response.Body)
+		require.Contains(t, string(b), "retry:")
+		require.True(t, response.Close, "a balancer of connections chooses a server for a new one only")
+	})
+}
+
+// A stream whose handler was timed out while it began is ended and waited for like any
+// other.
+func TestDrainOfAStreamThatOutlivesATimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hub broadcast.Hub
+		drain := &middleware.Drain{Logger: silent}
+		h := &ws.Handler{Broadcaster: &hub, Topics: []string{"news"}, Logger: silent,
+			Receive: func(*http.Request, *ws.Conn) func(ws.MessageType, []byte) error {
+				time.Sleep(40 * time.Second)
+				return func(ws.MessageType, []byte) error { return nil }
+			}}
+		chain := middleware.Bypass(drain.Handler(http.TimeoutHandler(h, 30*time.Second, "too late")))
+		c := wstest.Dial(t, chain, get("/"))
+		time.Sleep(time.Minute)
+		ended := make(chan error, 1)
+		go func() {
+			for {
+				if _, _, err := c.Read(context.Background()); err != nil {
+					ended <- err
+					return
 				}
-			}()
+			}
+		}()
+		require.NoError(t, drain.Shutdown(t.Context()))
+		synctest.Wait()
+		select {
+		case err := <-ended:
+			require.Equal(t, ws.StatusServiceRestart, ws.CloseStatus(err))
+		default:
+			t.Error("Shutdown has returned while the stream is open")
 		}
+		c.Close(ws.StatusNormalClosure, "")
+		synctest.Wait()
+	})
+}
+
+// A Writer that begins after Shutdown has cut its request is cut, too.
+func TestDrainCutsAWriterThatBeginsLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		drain := &middleware.Drain{Logger: silent, Spread: -1}
+		done := make(chan struct{})
 		began := time.Now()
-		require.NoError(t, server.Shutdown(t.Context()))
-		require.Less(t, time.Since(began), time.Second)
-		server.Client().CloseIdleConnections()
+		var took time.Duration
+		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer close(done)
+			time.Sleep(10 * time.Second) // longer than Shutdown's ctx
+			began = time.Now()
+			s, err := sse.NewWriter(w, r, &sse.Options{WriteTimeout: time.Hour})
+			if err == nil {
+				s.Send(sse.Event{Data: []byte("x")})
+				s.Close()
+			}
+			took = time.Since(began)
+		})
+		// The client does not read.
+		go func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			time.Sleep(time.Second)
+			drain.Shutdown(ctx)
+		}()
+		l := memnet.Listen()
+		srv := &http.Server{Handler: drain.Handler(h), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+		go srv.Serve(l)
+		defer srv.Close()
+		conn, err := l.DialContext(t.Context(), "", "")
+		require.NoError(t, err)
+		defer conn.Close()
+		_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		require.NoError(t, err)
+		<-done
+		require.Less(t, took, time.Minute, "it was cut")
 	})
 }

@@ -27,7 +27,7 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// The whole chain, in its order, in a router that times everything else out.
+// All of the middleware in its order, in a router with a timeout for other requests.
 func Example() {
 	var hub broadcast.Hub
 	token := &middleware.Token{Query: "access_token", Subprotocol: "bearer."}
@@ -36,8 +36,8 @@ func Example() {
 	limit := &middleware.Limit{Total: 50_000, PerKey: 20}
 
 	router := chi.NewRouter()
-	router.Use(middleware.Bypass) // past the timeout below
-	router.Use(token.Handler)     // before the logger
+	router.Use(token.Handler)     // before a logger
+	router.Use(middleware.Bypass) // past the timeout
 	router.Use(chimiddleware.RequestID, chimiddleware.Recoverer, chimiddleware.Timeout(30*time.Second))
 	router.Get("/ready", drain.Ready)
 	router.Group(func(streams chi.Router) {
@@ -50,7 +50,7 @@ func Example() {
 	// Output: <nil>
 }
 
-// Without Bypass, a timeout ends each stream.
+// A timeout ends each stream, unless a Bypass is mounted outside of it.
 func ExampleBypass() {
 	news := &sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"news"}}
 	handler := http.TimeoutHandler(news, 30*time.Second, "too late")
@@ -74,8 +74,8 @@ func ExampleOrigins() {
 	// https://evil-example.com false
 }
 
-// Behind a proxy all connections come from the proxy. Chi's ClientIP middleware knows
-// the client's address, once it has been told which proxies to believe.
+// Behind a proxy all connections come from the proxy. Chi's ClientIP middleware finds
+// the client's address, given the addresses of the proxies.
 func ExampleLimit() {
 	limit := &middleware.Limit{
 		PerKey: 20,
@@ -105,7 +105,7 @@ func ExampleLimit_Disconnect() {
 	// Output: 0
 }
 
-// What main does on SIGTERM: first the streams move, then the rest of the server ends.
+// On SIGTERM main first moves the streams to other servers, then ends the rest.
 func ExampleDrain() {
 	var hub broadcast.Hub
 	drain := &middleware.Drain{Delay: 5 * time.Second, Spread: 20 * time.Second}
@@ -118,24 +118,24 @@ func ExampleDrain() {
 	defer stop()
 	go server.ListenAndServe()
 
-	stop() // for the sake of the example; else: <-ctx.Done()
+	stop() // stands for the signal in this example
 	<-ctx.Done()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	drain.Delay = 0 // nobody balances the load of an example
+	drain.Delay = 0 // there is no load balancer in this example
 	if err := drain.Shutdown(ctx); err != nil {
 		log.Print("some streams were cut: ", err)
 	}
 	if err := server.Shutdown(ctx); err != nil {
 		log.Print("some requests were cut: ", err)
 	}
-	fmt.Println("all have moved")
-	// Output: all have moved
+	fmt.Println("all streams have ended")
+	// Output: all streams have ended
 }
 
 var secret = []byte("only the server knows")
 
-// sign makes a token for a user, which is good until it expires.
+// sign returns a token for a user that is valid until it expires.
 func sign(user string, expires time.Time) string {
 	claim := user + "." + strconv.FormatInt(expires.Unix(), 10)
 	mac := hmac.New(sha256.New, secret)
@@ -143,7 +143,7 @@ func sign(user string, expires time.Time) string {
 	return claim + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// verify returns whose token the request has, and until when it is good.
+// verify returns the user of the request's token, and when the token expires.
 func verify(r *http.Request) (user string, expires time.Time, err error) {
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	parts := strings.Split(token, ".")
@@ -157,10 +157,10 @@ func verify(r *http.Request) (user string, expires time.Time, err error) {
 	return parts[0], expires, nil
 }
 
-// A stream ends when its token does. The client comes back, and is granted anew: with
-// the old token it is refused, with a new one it goes on where it was.
+// A stream ends when its token expires. Its client comes back: with the old token it is
+// refused, and with a new one it resumes.
 func ExampleToken() {
-	t := new(example) // in a test: its *testing.T
+	t := new(example) // in a test this is its *testing.T
 	defer t.end()
 
 	var hub broadcast.Hub

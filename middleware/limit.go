@@ -10,66 +10,78 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/internal/status"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
-// Limit bounds how many streams there are at once. Whatever passes it takes a place,
-// which it holds until its handler has returned and its stream has ended: mount it
-// around streams, not around everything. Its fields are set before its first use; it
-// must not be copied after that.
+// Limit bounds how many streams there are at the same time. It counts each request that
+// passes it until its handler has returned and its stream has ended: mount it around
+// streams, not around everything.
+//
+// The zero Limit refuses nothing. The fields are set before the first use; a Limit must
+// not be copied after that.
 type Limit struct {
-	// Total is how many streams there may be on this server. One more is refused with
-	// 503. If zero, there is no limit.
+	// Total is how many streams this server accepts. One more is refused with 503. If
+	// zero, there is no limit; it must not be negative.
 	Total int
 
-	// PerKey is how many each key may have. One more is refused with 429. If zero,
-	// there is no limit.
+	// PerKey is how many streams each key may have. One more is refused with 429. If
+	// zero, there is no limit; it must not be negative.
 	PerKey int
 
-	// Key says whose place a request takes: a user's, a room's, an address'. If it
-	// returns "", the request counts for Total alone. If nil, it is the address that
-	// the connection comes from, of IPv6 the first 64 bits. Behind a proxy that is the
-	// proxy's: give a Key that knows the client's.
+	// Key returns the key that a request counts for: its user, its room, its address.
+	// If it returns "", the request counts for Total only. If nil, the key is the
+	// address that the connection comes from, and of an IPv6 address the first 64
+	// bits. Behind a proxy that is the proxy's address: set a Key that knows the
+	// client's.
 	Key func(*http.Request) string
 
-	// Plain refuses everybody with the status itself. Without it an EventSource, which
-	// gives up for good on any status but 200, is answered with 200, a time to
-	// reconnect after, and the end. Behind a proxy that tries the next server on 503
-	// set Plain: it makes the EventSource's next try land elsewhere.
+	// Plain refuses an EventSource with the status itself. By default it is answered
+	// with 200, a time to reconnect after, and the end of the stream, since it gives
+	// up for good on any other status. Set Plain if a proxy in front tries the next
+	// server on 503: an EventSource that it refuses is then accepted there.
 	Plain bool
 
 	// Logger gets refusals (Info). If nil, slog.Default().
 	Logger *slog.Logger
 
+	// Guarded by mu.
 	mu    sync.Mutex
 	total int
-	keys  map[string]map[*streamctx.Hold]struct{}
+	keys  map[string]map[*streamctx.Hold]struct{} // the requests of each key but ""
 }
 
-// retryAfter is when a client may find a place that somebody has left.
-const retryAfter = 10 * time.Second
+// limitRetryAfter is when a refused client may come back: others may have left by then.
+const limitRetryAfter = 10 * time.Second
 
-// Handler lets next have the requests for which there is a place. It goes inside of
-// Origins and Drain and outside of authentication, unless Key needs what that finds
-// out.
+// Handler refuses the requests that exceed the limits. It goes inside of Origins and
+// Drain, and outside of authentication unless Key needs its result.
 func (l *Limit) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if l.Total < 0 || l.PerKey < 0 {
-			refuse(w, r, l.Logger, http.StatusInternalServerError, 0, true,
-				fmt.Errorf("middleware: Limit.Total is %d and Limit.PerKey is %d: they must not be negative", l.Total, l.PerKey))
+		if err := l.valid(); err != nil {
+			refuse(w, r, l.Logger, &fanfare.Refusal{Status: http.StatusInternalServerError, Plain: true, Err: err})
 			return
 		}
 		key := l.key(r)
-		var hold *streamctx.Hold
-		hold, ctx := streamctx.NewHold(r.Context(), func() { l.leave(key, hold) })
-		if status, err := l.enter(key, hold); err != nil {
-			refuse(w, r, l.Logger, status, retryAfter, l.Plain, err)
+		hold, ctx := streamctx.NewHold(r.Context(), func(hold *streamctx.Hold) { l.leave(key, hold) })
+		if refusal := l.enter(key, hold); refusal != nil {
+			refuse(w, r, l.Logger, refusal)
 			return
 		}
 		defer hold.Release()
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
+}
+
+func (l *Limit) valid() error {
+	switch {
+	case l.Total < 0:
+		return fmt.Errorf("middleware: Limit.Total is %d, and must not be negative", l.Total)
+	case l.PerKey < 0:
+		return fmt.Errorf("middleware: Limit.PerKey is %d, and must not be negative", l.PerKey)
+	}
+	return nil
 }
 
 func (l *Limit) key(r *http.Request) string {
@@ -87,50 +99,57 @@ func (l *Limit) key(r *http.Request) string {
 	if addr = addr.Unmap().WithZone(""); addr.Is4() {
 		return addr.String()
 	}
-	prefix, _ := addr.Prefix(64) // what a client is given: it may have any address in it
+	prefix, _ := addr.Prefix(64) // a client is given a whole network, and may use any address in it
 	return prefix.String()
 }
 
-func (l *Limit) enter(key string, hold *streamctx.Hold) (status int, err error) {
+// enter counts a request, or returns why it is refused.
+func (l *Limit) enter(key string, hold *streamctx.Hold) *fanfare.Refusal {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.Total > 0 && l.total >= l.Total:
-		return http.StatusServiceUnavailable, errors.New("as many streams as Limit.Total allows")
+		return l.refusal(http.StatusServiceUnavailable, errors.New("the server has as many streams as Limit.Total allows"))
 	case l.PerKey > 0 && key != "" && len(l.keys[key]) >= l.PerKey:
-		err = errors.New("as many streams of its key as Limit.PerKey allows")
-		if l.Key == nil { // else it may be what nobody is to read, such as a token
-			err = fmt.Errorf("as many streams of %s as Limit.PerKey allows", key)
+		whose := "the client's key"
+		if l.Key == nil { // a Key of the user's may return a secret, such as a token
+			whose = key
 		}
-		return http.StatusTooManyRequests, err
+		return l.refusal(http.StatusTooManyRequests, fmt.Errorf("%s has as many streams as Limit.PerKey allows", whose))
 	}
 	l.total++
-	if key != "" {
-		if l.keys == nil {
-			l.keys = make(map[string]map[*streamctx.Hold]struct{})
-		}
-		if l.keys[key] == nil {
-			l.keys[key] = make(map[*streamctx.Hold]struct{})
-		}
-		l.keys[key][hold] = struct{}{}
+	if key == "" {
+		return nil
 	}
-	return 0, nil
+	if l.keys == nil {
+		l.keys = make(map[string]map[*streamctx.Hold]struct{})
+	}
+	if l.keys[key] == nil {
+		l.keys[key] = make(map[*streamctx.Hold]struct{})
+	}
+	l.keys[key][hold] = struct{}{}
+	return nil
+}
+
+func (l *Limit) refusal(status int, err error) *fanfare.Refusal {
+	return &fanfare.Refusal{Status: status, RetryAfter: limitRetryAfter, Plain: l.Plain, Err: err}
 }
 
 func (l *Limit) leave(key string, hold *streamctx.Hold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.total--
-	if delete(l.keys[key], hold); len(l.keys[key]) == 0 {
+	delete(l.keys[key], hold)
+	if len(l.keys[key]) == 0 {
 		delete(l.keys, key)
 	}
 }
 
 // Disconnect ends all streams of a key on this server, such as those of a user whose
-// rights were revoked, and returns how many places they had. A WebSocket is closed
-// with the code and the reason; a code of zero is 3003 (forbidden), and so is one that
-// cannot be sent. An event stream just ends, and its client comes back: it is up to
-// Grant to refuse it then. A request that has not become a stream yet ends as it does.
+// rights were revoked, and returns how many requests it counted for the key. A
+// WebSocket is closed with code and reason; if code is zero or cannot be sent, with
+// 3003 (forbidden). An event stream just ends, and its client comes back: Grant has to
+// refuse it then. A request that becomes a stream later ends as soon as it has.
 func (l *Limit) Disconnect(key string, code int, reason string) int {
 	if !status.Sendable(code) {
 		code = 3003

@@ -1,7 +1,7 @@
 package middleware_test
 
 import (
-	"context"
+	"bytes"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -16,7 +16,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/faults"
 	"github.com/fanfare-go/fanfare/middleware"
@@ -26,13 +25,15 @@ import (
 	"github.com/fanfare-go/fanfare/ws/wstest"
 )
 
-// from is a request from an address.
+// from returns a request from an address.
 func from(addr string) *http.Request {
 	r := get("/")
 	r.RemoteAddr = addr
 	return r
 }
 
+// Each stream within the limits is accepted, each further one is refused, and what an
+// ended stream counted for is free again.
 func TestLimit(t *testing.T) {
 	for _, test := range []struct {
 		name, why string
@@ -40,15 +41,16 @@ func TestLimit(t *testing.T) {
 		addrs     []string
 		want      []int
 	}{
-		{"none", "the zero Limit has none", &middleware.Limit{}, []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3"}, []int{200, 200, 200}},
-		{"Total", "whoever it is", &middleware.Limit{Total: 2}, []string{"192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"}, []int{200, 200, 503}},
-		{"PerKey", "another address has places of its own", &middleware.Limit{PerKey: 1}, []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.2:1"}, []int{200, 429, 200}},
-		{"IPv6", "a client has a whole network of them", &middleware.Limit{PerKey: 1}, []string{"[2001:db8::1]:1", "[2001:db8::2]:1", "[2001:db8:0:1::1]:1"}, []int{200, 429, 200}},
+		{"zero", "there is no limit", &middleware.Limit{}, []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3"}, []int{200, 200, 200}},
+		{"Total", "it counts all clients", &middleware.Limit{Total: 2}, []string{"192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"}, []int{200, 200, 503}},
+		{"PerKey", "each address is counted for itself", &middleware.Limit{PerKey: 1}, []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.2:1"}, []int{200, 429, 200}},
+		{"IPv6", "a client is given a whole network of addresses", &middleware.Limit{PerKey: 1}, []string{"[2001:db8::1]:1", "[2001:db8::2]:1", "[2001:db8:0:1::1]:1"}, []int{200, 429, 200}},
 		{"IPv4 in IPv6", "it is the same address", &middleware.Limit{PerKey: 1}, []string{"192.0.2.1:1", "[::ffff:192.0.2.1]:2"}, []int{200, 429}},
 		{"both", "Total comes first", &middleware.Limit{Total: 1, PerKey: 1}, []string{"192.0.2.1:1", "192.0.2.1:2"}, []int{200, 503}},
-		{"no key", "they count for Total alone", &middleware.Limit{Total: 2, PerKey: 1, Key: func(*http.Request) string { return "" }},
+		{"no key", "they count for Total only", &middleware.Limit{Total: 2, PerKey: 1, Key: func(*http.Request) string { return "" }},
 			[]string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3"}, []int{200, 200, 503}},
-		{"impossible", "it is said at the first use", &middleware.Limit{Total: -1}, []string{"192.0.2.1:1"}, []int{500}},
+		{"a negative Total", "it is an error at the first use", &middleware.Limit{Total: -1}, []string{"192.0.2.1:1"}, []int{500}},
+		{"a negative PerKey", "it is an error at the first use", &middleware.Limit{PerKey: -1}, []string{"192.0.2.1:1"}, []int{500}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -61,7 +63,7 @@ func TestLimit(t *testing.T) {
 					assert.Equal(t, test.want[i], s.Status(), test.why)
 					streams = append(streams, s)
 				}
-				// Places come back when streams end.
+				// What has ended does not count any more.
 				for _, s := range streams {
 					s.Close()
 				}
@@ -74,7 +76,8 @@ func TestLimit(t *testing.T) {
 	}
 }
 
-// TestLimitRefuses has clients of all kinds be told in their own way.
+// A refused EventSource gets a stream that ends, any other client the status; the log
+// gets the status and no query.
 func TestLimitRefuses(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -101,7 +104,7 @@ func TestLimitRefuses(t *testing.T) {
 				require.NotEmpty(t, w.Header().Get("Retry-After"))
 				require.Equal(t, test.status == 200, strings.HasPrefix(w.Body.String(), "retry: "), w.Body.String())
 				require.Equal(t, 1, strings.Count(log.String(), "\n"), "logged once")
-				require.Contains(t, log.String(), "status=429", "as what it stands for")
+				require.Contains(t, log.String(), "status=429", "not the 200 of an EventSource")
 				require.Contains(t, log.String(), "Limit.PerKey")
 				require.NotContains(t, log.String(), "secret")
 			})
@@ -109,8 +112,43 @@ func TestLimitRefuses(t *testing.T) {
 	}
 }
 
-// TestLimitWhileOthersLeave has clients come and go at once: there are never more than
-// the limit, and in the end all places are free.
+// What Key returns may be a secret, and is not logged.
+func TestLimitDoesNotLogTheKey(t *testing.T) {
+	var log bytes.Buffer
+	limit := &middleware.Limit{PerKey: 1, Key: func(r *http.Request) string { return r.Header.Get("Authorization") }, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	r := get("/")
+	r.Header.Set("Authorization", "Bearer secret")
+	var inner http.Handler
+	h := limit.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if inner != nil {
+			inner.ServeHTTP(httptest.NewRecorder(), r)
+		}
+	}))
+	inner = limit.Handler(http.NotFoundHandler())
+	h.ServeHTTP(httptest.NewRecorder(), r)
+	require.Contains(t, log.String(), "refused")
+	require.NotContains(t, log.String(), "secret")
+}
+
+// A negative limit is refused with an error that names the field, also to an EventSource.
+func TestLimitNamesTheNegativeField(t *testing.T) {
+	for name, limit := range map[string]*middleware.Limit{
+		"Limit.Total is -1":  {Total: -1, PerKey: 2},
+		"Limit.PerKey is -2": {Total: 1, PerKey: -2},
+	} {
+		var log strings.Builder
+		limit.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		r := get("/")
+		r.Header = http.Header{"Accept": {"text/event-stream"}, "Cache-Control": {"no-cache"}}
+		w := httptest.NewRecorder()
+		limit.Handler(http.NotFoundHandler()).ServeHTTP(w, r)
+		assert.Equal(t, 500, w.Code)
+		assert.Contains(t, log.String(), name)
+	}
+}
+
+// While clients come and go there are never more than the limit, and in the end nothing
+// is counted.
 func TestLimitWhileOthersLeave(t *testing.T) {
 	limit := &middleware.Limit{Total: 5, PerKey: 3, Logger: silent}
 	var now, most, refused atomic.Int64
@@ -141,84 +179,10 @@ func TestLimitWhileOthersLeave(t *testing.T) {
 	clients.Wait()
 	require.LessOrEqual(t, most.Load(), int64(5))
 	require.Zero(t, now.Load())
-	require.Zero(t, limit.Disconnect("192.0.2.0", 0, ""), "nobody is left")
+	require.Zero(t, limit.Disconnect("192.0.2.0", 0, ""), "nothing is counted")
 }
 
-func TestDisconnect(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var hub broadcast.Hub
-		limit := &middleware.Limit{Key: func(r *http.Request) string { return r.FormValue("user") }, Logger: silent}
-		revoked := false
-		grant := func(*http.Request) (*fanfare.Grant, error) {
-			if revoked {
-				return nil, &fanfare.Refusal{Status: 403}
-			}
-			return &fanfare.Grant{Topics: []string{"news"}}, nil
-		}
-		events := limit.Handler(&sse.Handler{Broadcaster: &hub, Grant: grant, Logger: silent})
-		socket := limit.Handler(&ws.Handler{Broadcaster: &hub, Grant: grant, Logger: silent, Encode: ws.Raw})
-		upgrade := limit.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if c, err := ws.Upgrade(w, r, nil); err == nil {
-				c.CloseRead()
-				<-c.Context().Done()
-			}
-		}))
-		ended := make(chan error, 1)
-		tokens := limit.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			s, err := sse.NewWriter(w, r, nil)
-			if assert.NoError(t, err) {
-				defer s.Close()
-				<-s.Context().Done()
-				ended <- context.Cause(s.Context())
-			}
-		}))
-		s, other := ssetest.Connect(t, events, get("/?user=ann")), ssetest.Connect(t, events, get("/?user=bob"))
-		writer := ssetest.Connect(t, tokens, get("/?user=ann"))
-		c, u := wstest.Dial(t, socket, get("/?user=ann")), wstest.Dial(t, upgrade, get("/?user=ann"))
-		synctest.Wait()
-
-		revoked = true
-		require.Equal(t, 4, limit.Disconnect("ann", 4001, "your rights were revoked"))
-		require.Equal(t, 0, limit.Disconnect("nobody", 0, ""))
-		require.NoError(t, s.End())
-		require.NoError(t, writer.End())
-		require.ErrorContains(t, <-ended, "the server has ended the stream")
-		for _, c := range []*ws.Conn{c, u} {
-			_, _, err := c.Read(t.Context())
-			var closed *ws.CloseError
-			require.ErrorAs(t, err, &closed)
-			require.Equal(t, ws.CloseError{Code: 4001, Reason: "your rights were revoked"}, *closed)
-		}
-		s.Reconnect()
-		require.Equal(t, 403, s.Status(), "it comes back, and is granted anew")
-		say(t, &hub, "to the others")
-		require.Equal(t, "to the others", string(other.Next().Data))
-		synctest.Wait()
-		require.Equal(t, 1, limit.Disconnect("bob", 0, ""))
-	})
-}
-
-// TestDisconnectMeanwhile has a stream that is still being granted.
-func TestDisconnectMeanwhile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var hub broadcast.Hub
-		limit := &middleware.Limit{Key: func(*http.Request) string { return "ann" }, Logger: silent}
-		h := limit.Handler(&ws.Handler{Broadcaster: &hub, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) {
-			time.Sleep(time.Second)
-			return &fanfare.Grant{Topics: []string{"news"}}, nil
-		}})
-		time.AfterFunc(500*time.Millisecond, func() { assert.Equal(t, 1, limit.Disconnect("ann", 0, "")) })
-		c := wstest.Dial(t, h, get("/"))
-		for {
-			if _, _, err := c.Read(t.Context()); err != nil {
-				require.Equal(t, ws.StatusForbidden, ws.CloseStatus(err))
-				return
-			}
-		}
-	})
-}
-
-// TestLimitOfAClientThatVanishes has its place come back, too.
+// The stream of a client that vanishes is counted until it is cut.
 func TestLimitOfAClientThatVanishes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub broadcast.Hub
@@ -232,22 +196,44 @@ func TestLimitOfAClientThatVanishes(t *testing.T) {
 	})
 }
 
-// TestLimitOutlivesTheHandler has a timeout return while the stream goes on.
-func TestLimitOutlivesTheHandler(t *testing.T) {
+// A stream is counted as long as it runs, also if a timeout has returned.
+func TestLimitAfterATimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub broadcast.Hub
 		limit := &middleware.Limit{Total: 1, Logger: silent}
 		h := middleware.Bypass(limit.Handler(chains["http.TimeoutHandler"](news(&hub))))
 		s := ssetest.Connect(t, h, get("/"))
 		time.Sleep(time.Hour)
-		require.Equal(t, 503, ssetest.Connect(t, h, get("/")).Status(), "its place is still taken")
+		require.Equal(t, 503, ssetest.Connect(t, h, get("/")).Status(), "the stream still counts")
 		s.Close()
 		synctest.Wait()
 		require.Equal(t, 200, ssetest.Connect(t, h, get("/")).Status())
 	})
 }
 
-// TestLimitOfAForgottenWriter has a handler return without Close.
+// A stream whose handler was timed out while it began is counted once.
+func TestLimitOfAStreamThatOutlivesATimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hub broadcast.Hub
+		limit := &middleware.Limit{Total: 1, Logger: silent}
+		h := &ws.Handler{Broadcaster: &hub, Topics: []string{"news"}, Logger: silent,
+			Receive: func(*http.Request, *ws.Conn) func(ws.MessageType, []byte) error {
+				time.Sleep(40 * time.Second) // longer than the timeout
+				return func(ws.MessageType, []byte) error { return nil }
+			}}
+		chain := middleware.Bypass(limit.Handler(http.TimeoutHandler(h, 30*time.Second, "too late")))
+		c := wstest.Dial(t, chain, get("/"))
+		time.Sleep(time.Minute)
+		require.Equal(t, 503, ssetest.Connect(t, limit.Handler(news(&hub)), get("/")).Status(), "the stream counts")
+		require.NoError(t, c.Close(ws.StatusNormalClosure, ""))
+		synctest.Wait()
+		a := ssetest.Connect(t, limit.Handler(news(&hub)), get("/"))
+		require.Equal(t, 200, a.Status())
+		require.Equal(t, 503, ssetest.Connect(t, limit.Handler(news(&hub)), get("/")).Status(), "a counts, and only once")
+	})
+}
+
+// A Writer that its handler has not closed is counted until the handler returns.
 func TestLimitOfAForgottenWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := (&middleware.Limit{Total: 1, Logger: silent}).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -7,71 +7,70 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/fanfare-go/fanfare"
 )
 
-// Token moves a bearer token from where a browser can put it to the Authorization
-// header, where authentication looks for it: an EventSource and a WebSocket have no
-// way to set headers. What it finds it takes out of the request, so that no logger
-// below sees it and no server echoes it.
+// Token moves a bearer token to the Authorization header, where authentication looks for
+// it, from the places where a browser can put one: an EventSource and a WebSocket cannot
+// set headers. It removes the token from its place, so that no logger below sees it and
+// no server sends it back.
 //
-// It touches only requests for streams: those whose Accept names text/event-stream,
-// WebSocket handshakes, and the URLs of CORS preflight requests. An Authorization
-// header that the request has stays. It is set before its first use; the zero Token
-// does nothing.
+// It changes only requests for streams: those whose Accept header lists
+// text/event-stream, the handshakes of WebSockets, and the URLs of CORS preflight
+// requests. An Authorization header that the request has already is kept. The zero Token
+// does nothing. The fields are set before the first use.
 type Token struct {
-	// Query is the name of a query parameter. A URL ends up in the logs of proxies and
-	// in browsers' histories: give such tokens a short life. If empty, none is looked
-	// for.
+	// Query is the name of a query parameter with the token. Proxies log URLs, and
+	// browsers keep them in their history: give such tokens a short life. If empty, no
+	// parameter is read.
 	Query string
 
-	// Subprotocol is what begins a WebSocket subprotocol that carries the token, such
-	// as "bearer.": the client offers it beside a real one, which the server then
-	// picks.
+	// Subprotocol is the prefix of a WebSocket subprotocol that carries the token, such
+	// as "bearer.". The client offers it together with a real subprotocol, which the
+	// server selects:
 	//
 	//	new WebSocket(url, ["chat.v1", "bearer." + token])
 	//
-	// If it begins with "base64url.", the token is what its rest decodes to, without
-	// padding. If it does not end with a dot, the token is the subprotocol that
-	// follows it. If empty, none is looked for.
+	// If it begins with "base64url.", the token is in base64url without padding. If it
+	// does not end with a dot, it is a whole subprotocol, and the token is the next one
+	// that the client offers. If empty, no subprotocol is read.
 	Subprotocol string
 
 	// Logger gets refusals (Info), without the token. If nil, slog.Default().
 	Logger *slog.Logger
 }
 
-// maxToken is more than servers take in a header.
+// maxToken is more than servers accept in a header.
 const maxToken = 8 << 10
 
-// Handler hands next a request with the token in its header. It refuses a token that
-// is none with 400: two of them, one that is too long, one with other characters than
-// RFC 6750 allows. It goes outside of loggers, inside of Bypass.
+// Handler passes the request on with the token in its Authorization header. It refuses
+// with 400 a request with two tokens, with a token of more than 8 KiB, and with one that
+// RFC 6750 section 2.1 does not allow. It goes outside of Bypass and of loggers.
 func (t *Token) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		names := func(header, value string) bool {
-			return strings.Contains(strings.ToLower(strings.Join(r.Header.Values(header), ",")), value)
-		}
-		isWebSocket := names("Upgrade", "websocket")
-		isPreflight := r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
-		if !isWebSocket && !isPreflight && !names("Accept", "text/event-stream") {
+		isWebSocket, isPreflight := lists(r.Header, "Upgrade", "websocket"), isPreflight(r)
+		if !isWebSocket && !isPreflight && !lists(r.Header, "Accept", "text/event-stream") {
 			next.ServeHTTP(w, r)
 			return
 		}
 		clone := r.Clone(r.Context())
-		tokens := t.takeQuery(clone)
-		if isPreflight { // it has the URL of the request to come, and no authority
+		tokens := t.cutQuery(clone)
+		if isPreflight { // its URL is that of the request that follows, and it needs no authorization
 			next.ServeHTTP(w, clone)
 			return
 		}
+		var err error
 		if isWebSocket {
-			more, err := t.takeSubprotocol(clone.Header)
-			if err != nil {
-				refuse(w, clone, t.Logger, http.StatusBadRequest, 0, true, err)
-				return
-			}
-			tokens = append(tokens, more...)
+			var offered []string
+			offered, err = t.cutSubprotocol(clone.Header)
+			tokens = append(tokens, offered...)
 		}
-		if err := validTokens(tokens); err != nil {
-			refuse(w, clone, t.Logger, http.StatusBadRequest, 0, true, err)
+		if err == nil {
+			err = validTokens(tokens)
+		}
+		if err != nil {
+			refuse(w, clone, t.Logger, &fanfare.Refusal{Status: http.StatusBadRequest, Err: err})
 			return
 		}
 		if len(tokens) == 1 && clone.Header.Get("Authorization") == "" {
@@ -81,8 +80,15 @@ func (t *Token) Handler(next http.Handler) http.Handler {
 	})
 }
 
-// takeQuery removes the parameter from the URL, and leaves the rest of it as it was.
-func (t *Token) takeQuery(r *http.Request) (tokens []string) {
+// lists reports whether a header contains a value, in any case and any of its lines. It
+// may find too much, never too little.
+func lists(header http.Header, name, value string) bool {
+	return strings.Contains(strings.ToLower(strings.Join(header.Values(name), ",")), value)
+}
+
+// cutQuery removes the parameter from the URL, and returns its values but empty ones.
+// The rest of the URL is kept byte for byte.
+func (t *Token) cutQuery(r *http.Request) (tokens []string) {
 	if t.Query == "" || !strings.Contains(r.URL.RawQuery, "=") {
 		return nil
 	}
@@ -96,7 +102,7 @@ func (t *Token) takeQuery(r *http.Request) (tokens []string) {
 		}
 		found = true
 		if value, err := url.QueryUnescape(value); err != nil {
-			tokens = append(tokens, "%") // which is no token
+			tokens = append(tokens, "%") // validTokens refuses it
 		} else if value != "" {
 			tokens = append(tokens, value)
 		}
@@ -104,7 +110,7 @@ func (t *Token) takeQuery(r *http.Request) (tokens []string) {
 	if !found {
 		return nil
 	}
-	delete(r.Form, t.Query) // if somebody has parsed it already
+	delete(r.Form, t.Query) // in case the form has been parsed already
 	r.URL.RawQuery = strings.Join(rest, "&")
 	r.RequestURI, _, _ = strings.Cut(r.RequestURI, "?")
 	if r.URL.RawQuery != "" {
@@ -113,27 +119,28 @@ func (t *Token) takeQuery(r *http.Request) (tokens []string) {
 	return tokens
 }
 
-// takeSubprotocol removes what carries a token from those that are offered.
-func (t *Token) takeSubprotocol(header http.Header) (tokens []string, err error) {
+// cutSubprotocol removes the subprotocols that carry a token from those that the client
+// offers, and returns the tokens but empty ones.
+func (t *Token) cutSubprotocol(header http.Header) (tokens []string, err error) {
 	const name = "Sec-Websocket-Protocol"
 	if t.Subprotocol == "" || header.Get(name) == "" {
 		return nil, nil
 	}
 	var rest []string
-	offered := strings.Split(strings.Join(header.Values(name), ","), ",")
-	for i := 0; i < len(offered); i++ {
-		offer := strings.TrimSpace(offered[i])
+	offers := strings.Split(strings.Join(header.Values(name), ","), ",")
+	for i := 0; i < len(offers); i++ {
+		offer := strings.TrimSpace(offers[i])
 		token, found := strings.CutPrefix(offer, t.Subprotocol)
 		switch {
 		case !strings.HasSuffix(t.Subprotocol, "."):
-			if found = offer == t.Subprotocol; found && i+1 < len(offered) {
+			if found = offer == t.Subprotocol; found && i+1 < len(offers) {
 				i++
-				token = strings.TrimSpace(offered[i])
+				token = strings.TrimSpace(offers[i])
 			}
 		case found && strings.HasPrefix(t.Subprotocol, "base64url."):
 			decoded, err := base64.RawURLEncoding.DecodeString(token)
 			if err != nil {
-				return nil, errors.New("middleware: the token in the subprotocol is not in base64url")
+				return nil, errors.New("middleware: the token in the subprotocol is not base64url without padding")
 			}
 			token = string(decoded)
 		}
@@ -144,31 +151,34 @@ func (t *Token) takeSubprotocol(header http.Header) (tokens []string, err error)
 			tokens = append(tokens, token)
 		}
 	}
-	if header.Del(name); len(rest) > 0 {
+	header.Del(name)
+	if len(rest) > 0 {
 		header.Set(name, strings.Join(rest, ", "))
 	}
 	return tokens, nil
 }
 
+// validTokens returns an error unless there is at most one token, of the form of
+// RFC 6750 section 2.1 (b64token).
 func validTokens(tokens []string) error {
 	switch {
 	case len(tokens) == 0:
 		return nil
 	case len(tokens) > 1:
-		return errors.New("middleware: several tokens")
+		return errors.New("middleware: the request has several tokens")
 	case len(tokens[0]) > maxToken:
-		return errors.New("middleware: a token of more than 8 KiB")
+		return errors.New("middleware: the token is longer than 8 KiB")
 	}
-	body := strings.TrimRight(tokens[0], "=") // b64token, RFC 6750 section 2.1
+	body := strings.TrimRight(tokens[0], "=")
+	if body == "" {
+		return errors.New("middleware: the token consists of padding only")
+	}
 	for _, c := range body {
 		switch {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.ContainsRune("-._~+/", c):
 		default:
-			return errors.New("middleware: a token with other characters than one may have")
+			return errors.New("middleware: the token contains a character that RFC 6750 does not allow")
 		}
-	}
-	if body == "" {
-		return errors.New("middleware: a token without a character")
 	}
 	return nil
 }

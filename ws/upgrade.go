@@ -9,13 +9,13 @@ import (
 	"net"
 	"net/http"
 	"net/textproto"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/coder/websocket"
 
+	"github.com/fanfare-go/fanfare/internal/origin"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 	"github.com/fanfare-go/fanfare/internal/tcp"
 	"github.com/fanfare-go/fanfare/internal/wrappers"
@@ -164,29 +164,17 @@ func offered(header http.Header, ours []string) (both []string) {
 	return both
 }
 
-// checkOrigin keeps foreign pages out (RFC 6455 section 10.2): a browser sends
-// its user's cookies whoever opens the connection.
+// checkOrigin refuses pages of other origins (RFC 6455 section 10.2): a browser sends
+// its user's cookies whichever page opens the connection.
 func checkOrigin(r *http.Request, o Options) error {
 	if o.CheckOrigin != nil {
 		return o.CheckOrigin(r)
 	}
 	if streamctx.OriginPassed(r.Context()) {
-		return nil // a middleware has looked at it
+		return nil
 	}
-	if len(r.Header.Values("Origin")) > 1 {
-		return errors.New("several Origin headers")
-	}
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		for _, site := range r.Header.Values("Sec-Fetch-Site") {
-			if site == "cross-site" || site == "same-site" {
-				return fmt.Errorf("a page of a foreign site (Sec-Fetch-Site: %s); allow it with Options.CheckOrigin", site)
-			}
-		}
-		return nil // no browser
-	}
-	if u, err := url.Parse(origin); err != nil || u.Host == "" || !strings.EqualFold(u.Host, r.Host) {
-		return fmt.Errorf("a page of the origin %.100q, while the host is %.100q; allow it with Options.CheckOrigin", origin, r.Host)
+	if err := origin.Check(r); err != nil {
+		return fmt.Errorf("%w; allow it with Options.CheckOrigin or middleware.Origins", err)
 	}
 	return nil
 }

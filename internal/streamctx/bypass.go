@@ -7,105 +7,151 @@ import (
 	"sync"
 )
 
-// Bypass is the way from a stream to the server's own ResponseWriter and context,
-// past all that stands in between. What stands in between has a gate to write
-// through, which the stream closes when it takes the writer.
-type Bypass struct {
-	w      http.ResponseWriter
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-
-	io      sync.Mutex // held over what is written through the gate; taken before mu
-	mu      sync.Mutex // guards state, and what the server's header is
-	header  http.Header
-	state   bypassState
-	streams sync.WaitGroup
+// Bypass returns a handler that leads the streams of next past whatever wraps next:
+// [ClaimOf] gives them the ResponseWriter and the context that this handler was
+// called with. It returns when next has returned and the streams have ended.
+func Bypass(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if bypassOf(r.Context()) != nil {
+			next.ServeHTTP(w, r) // mounted twice: the outer one reaches further
+			return
+		}
+		b := newBypass(r.Context(), w)
+		panicked := true
+		defer func() {
+			if panicked {
+				b.cancel(errEnded) // a stream that still runs must not keep the panic waiting
+			}
+			b.close()
+		}()
+		next.ServeHTTP(&bypassWriter{b}, r.WithContext(context.WithValue(r.Context(), bypassKey{}, b)))
+		panicked = false
+	})
 }
 
-type bypassState int
+// bypass is one request that passed [Bypass]. The handlers below it write through a
+// bypassWriter, which drops what they write once a stream has claimed the writer.
+type bypass struct {
+	// Set by newBypass.
+	w      http.ResponseWriter // the server's
+	ctx    context.Context     // the server's, and ended by cancel
+	cancel context.CancelCauseFunc
 
-const (
-	untouched bypassState = iota
-	answered              // through the gate
-	taken                 // by a stream
-	over                  // the request is
-)
+	// io serialises what the handlers write. It is locked before mu.
+	io sync.Mutex
+
+	// calls counts the calls of w that the handlers have begun, and streams the
+	// streams that have claimed w. Both are only added to under mu, in a state that
+	// permits it, so that to wait for them after a change of state is to wait for all.
+	calls   sync.WaitGroup
+	streams sync.WaitGroup
+
+	// Guarded by mu. No method of w is called while it is locked.
+	mu     sync.Mutex
+	state  bypassState
+	header http.Header // of the response, as the handlers see it
+}
+
+var errEnded = errors.New("the request has ended")
 
 type bypassKey struct{}
 
-// NewBypass returns the way to w, and the request to hand on with the way in its
-// context.
-func NewBypass(w http.ResponseWriter, r *http.Request) (*Bypass, *http.Request) {
-	d := &Bypass{w: w, header: w.Header().Clone()}
-	if d.header == nil {
-		d.header = make(http.Header)
-	}
-	d.ctx, d.cancel = context.WithCancelCause(r.Context())
-	return d, r.WithContext(context.WithValue(r.Context(), bypassKey{}, d))
+// bypassOf returns the bypass of a request; nil if it has none.
+func bypassOf(ctx context.Context) *bypass {
+	b, _ := ctx.Value(bypassKey{}).(*bypass)
+	return b
 }
 
-var errOver = errors.New("the request is over")
-
-// Close is called when the handlers below have returned. It waits for a stream that
-// has taken the writer; abort ends it.
-func (d *Bypass) Close(abort bool) {
-	d.io.Lock()
-	d.mu.Lock()
-	if d.state != taken {
-		d.copyHeader(d.header) // for an answer without a byte, and for trailers
-		d.state = over
+func newBypass(ctx context.Context, w http.ResponseWriter) *bypass {
+	b := &bypass{w: w, header: w.Header().Clone()}
+	if b.header == nil {
+		b.header = make(http.Header)
 	}
-	d.mu.Unlock()
-	d.io.Unlock()
-	if abort {
-		d.cancel(errOver)
-	}
-	d.streams.Wait()
-	d.cancel(errOver)
+	b.ctx, b.cancel = context.WithCancelCause(ctx)
+	return b
 }
 
-// Bypassed reports whether a request has a way past all that follows already.
-func Bypassed(ctx context.Context) bool {
-	d, _ := ctx.Value(bypassKey{}).(*Bypass)
-	return d != nil
-}
-
-// snapshot is the header so far. A stream makes it as early as it can: the late answer
-// of a timeout sets headers, too, and nothing keeps it from doing so while they are read.
-func (d *Bypass) snapshot() http.Header {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.state != untouched {
-		return nil
+// close is called when the handlers have returned. It waits for their calls that are
+// in progress in other goroutines, and for the streams.
+func (b *bypass) close() {
+	b.mu.Lock()
+	unclaimed := b.state.writable()
+	b.state = closed
+	b.mu.Unlock()
+	b.calls.Wait()
+	if unclaimed {
+		b.copyHeader(b.header) // for an answer without a byte, and for trailers
 	}
-	return d.header.Clone()
+	b.streams.Wait()
+	b.cancel(errEnded)
 }
 
-// take gives the writer to a stream, with the header that was set by those in between
-// and by the stream's own handler.
-func (d *Bypass) take(before, own http.Header) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch d.state {
+// begin begins a call of w that leaves the request unanswered. It reports whether the
+// handlers may make it; they then call calls.Done.
+func (b *bypass) begin() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.state.writable() {
+		return false
+	}
+	b.calls.Add(1)
+	return true
+}
+
+// beginAnswer is begin for a call that answers the request. It also reports whether
+// this is the first such call.
+func (b *bypass) beginAnswer() (first, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.state.writable() {
+		return false, false
+	}
+	first = b.state == unanswered
+	b.state = answered
+	b.calls.Add(1)
+	return first, true
+}
+
+// takeBack is called when the first answer has turned out to be impossible.
+func (b *bypass) takeBack() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.state == answered {
+		b.state = unanswered
+	}
+}
+
+// claim makes w a stream's. The caller waits for calls before it uses w, and calls
+// streams.Done when the stream has ended.
+func (b *bypass) claim() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch b.state {
 	case answered:
 		return errors.New("the request has been answered already")
-	case taken:
+	case claimed:
 		return errors.New("the request has a stream already")
-	case over:
-		return errOver
+	case closed:
+		return errEnded
 	}
-	d.state = taken
-	d.streams.Add(1)
-	d.copyHeader(before)
-	for name, values := range own {
-		d.w.Header()[name] = values
-	}
+	b.state = claimed
+	b.streams.Add(1)
 	return nil
 }
 
-// copyHeader makes the server's header what it is here.
-func (d *Bypass) copyHeader(header http.Header) {
-	server := d.w.Header()
+// snapshot returns a copy of the header so far; nil if no stream can claim w.
+func (b *bypass) snapshot() http.Header {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.state != unanswered {
+		return nil
+	}
+	return b.header.Clone()
+}
+
+// copyHeader makes the server's header the same as this one.
+func (b *bypass) copyHeader(header http.Header) {
+	server := b.w.Header()
 	clear(server)
 	for name, values := range header {
 		server[name] = values

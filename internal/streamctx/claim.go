@@ -5,72 +5,83 @@ import (
 	"net/http"
 )
 
-// Claim is what a stream stands on: the ResponseWriter it writes to, and the
-// context that ends it. They are the request's own, or a Bypass's where one is
-// mounted.
+// Claim is a stream's access to a request. Its methods are called by one goroutine
+// at a time.
 type Claim struct {
-	// Writer is what the stream writes to, once it has taken it.
+	// Writer is what the stream writes to once Take has succeeded: the server's own
+	// ResponseWriter if a Bypass is mounted, else the request's.
 	Writer http.ResponseWriter
 
-	// Context has the values of the request's context, and ends when the stream has
-	// to.
+	// Context has the values of the request's context. Below a Bypass it ends with
+	// the server's context, and not with a timeout in between.
 	Context context.Context
 
-	direct *Bypass
-	own    http.ResponseWriter
-	before http.Header // what those in between have set when the request came here
-	taken  bool
-	stop   func()
-	leave  func() // the holds, which wait from here on
-	held   bool   // or are over
+	// Set by ClaimOf.
+	bypass *bypass             // nil if none is mounted
+	w      http.ResponseWriter // the request's
+	before http.Header         // set by the wrappers before the request came here
+	stop   func()              // ends Context
+	unhold func()              // lets the holds go on without this claim
+	late   bool                // one of them has been released already
+
+	taken bool // a stream of the bypass that has not left yet
 }
 
-// ClaimOf returns what a stream of this request stands on. The caller calls Leave.
+// ClaimOf returns a claim on the request. It copies the header now, because a
+// timeout's late answer may change it at any time. The caller calls Leave.
 func ClaimOf(w http.ResponseWriter, r *http.Request) *Claim {
-	d, _ := r.Context().Value(bypassKey{}).(*Bypass)
-	leave, held := join(r.Context())
-	if d == nil {
-		return &Claim{Writer: w, Context: r.Context(), own: w, stop: func() {}, leave: leave, held: held}
+	c := &Claim{Writer: w, Context: r.Context(), bypass: bypassOf(r.Context()), w: w, stop: func() {}}
+	var ok bool
+	c.unhold, ok = join(r.Context())
+	c.late = !ok
+	if c.bypass == nil {
+		return c
 	}
+	server := c.bypass.ctx
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
-	stop := context.AfterFunc(d.ctx, func() { cancel(context.Cause(d.ctx)) })
-	return &Claim{Writer: d.w, Context: ctx, direct: d, own: w, before: d.snapshot(), leave: leave, held: held, stop: func() {
+	stop := context.AfterFunc(server, func() { cancel(context.Cause(server)) })
+	c.stop = func() {
 		stop()
 		cancel(context.Canceled)
-	}}
-}
-
-// Apart returns a context without what this package keeps in one: for a request that
-// goes on over another connection.
-func Apart(ctx context.Context) context.Context {
-	ctx = context.WithValue(ctx, bypassKey{}, (*Bypass)(nil))
-	ctx = context.WithValue(ctx, holdKey{}, (*Hold)(nil))
-	return context.WithValue(ctx, originKey{}, false)
-}
-
-// Take makes the writer the stream's. From now on nobody else reaches it.
-func (g *Claim) Take() error {
-	if !g.held {
-		return errOver
 	}
-	if g.direct == nil {
+	c.Writer, c.Context, c.before = c.bypass.w, ctx, c.bypass.snapshot()
+	return c
+}
+
+// Take makes the writer the stream's. Below a Bypass only the stream can use the writer
+// from now on, and the response has the header that the wrappers and the stream's own
+// handler have set. It fails if the request has been answered, has a stream or has
+// ended. Without a Bypass it fails only if a Hold of the request has been released.
+func (c *Claim) Take() error {
+	if c.late {
+		return errEnded
+	}
+	if c.bypass == nil {
 		return nil
 	}
-	err := g.direct.take(g.before, g.own.Header())
-	g.taken = err == nil
-	return err
+	if err := c.bypass.claim(); err != nil {
+		return err
+	}
+	c.taken = true
+	c.bypass.calls.Wait() // a handler may be setting a deadline, or sending an informational response
+	c.bypass.copyHeader(c.before)
+	server := c.Writer.Header()
+	for name, values := range c.w.Header() {
+		server[name] = values
+	}
+	return nil
 }
 
-// Bypass reports whether the stream stands on a Bypass.
-func (g *Claim) Bypass() bool { return g.direct != nil }
+// Bypass reports whether the stream uses a [Bypass].
+func (c *Claim) Bypass() bool { return c.bypass != nil }
 
-// Leave is called when the stream has ended, or has not come about, once or more, one
-// call at a time. Nothing is written after it.
-func (g *Claim) Leave() {
-	g.stop()
-	if g.taken {
-		g.taken = false
-		g.direct.streams.Done()
+// Leave is called when the stream has ended or has not begun. Nothing is written
+// after it. More calls have no effect.
+func (c *Claim) Leave() {
+	c.stop()
+	if c.taken {
+		c.taken = false
+		c.bypass.streams.Done()
 	}
-	g.leave()
+	c.unhold()
 }

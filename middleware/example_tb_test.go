@@ -2,7 +2,7 @@ package middleware_test
 
 import "testing"
 
-// example stands for the *testing.T of a test, which an example has not.
+// example is a testing.TB for an example, which has no *testing.T.
 type example struct {
 	testing.TB
 	cleanups []func()
