@@ -190,7 +190,11 @@ func asciiLower(s string) string {
 	}, s)
 }
 
-var authority = regexp.MustCompile(`^[^/?#]*//(?:[^/?#]*@)?([^/?#]*)`)
+// authority is the scheme and the host of a URL.
+var authority = regexp.MustCompile(`^([^/?#]*)//(?:[^/?#]*@)?([^/?#]*)`)
+
+// defaultPorts are those that an origin and a Host may leave out.
+var defaultPorts = map[string]string{"http:": ":80", "https:": ":443"}
 
 // isForeign reports whether a request comes from a page of another host.
 func isForeign(r *http.Request) bool {
@@ -199,8 +203,12 @@ func isForeign(r *http.Request) bool {
 		return slices.Contains(sites, "cross-site") || slices.Contains(sites, "same-site")
 	}
 	for _, origin := range r.Header["Origin"] {
-		host := authority.FindStringSubmatch(origin)
-		if host == nil || asciiLower(host[1]) != asciiLower(r.Host) {
+		page := authority.FindStringSubmatch(origin)
+		if page == nil {
+			return true
+		}
+		port := defaultPorts[asciiLower(page[1])]
+		if strings.TrimSuffix(asciiLower(page[2]), port) != strings.TrimSuffix(asciiLower(r.Host), port) {
 			return true
 		}
 	}
