@@ -18,8 +18,8 @@ import (
 
 const publishers = 512
 
-// BenchmarkPublish compares what 512 goroutines publish through a Hub, each of which waits
-// for the engine, with what the engine takes from one client in pipelines of 512.
+// BenchmarkPublish measures Hub.Publish, which waits for the engine, from one goroutine and from
+// 512. It compares them with one client that sends pipelines of 512.
 func BenchmarkPublish(b *testing.B) {
 	program, err := exec.LookPath("redis-server")
 	if err != nil {

@@ -9,82 +9,45 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// Bounds asks Redis for the oldest entry that is kept and the newest there ever was.
-func (j *Journal) Bounds(ctx context.Context) (oldest, newest broadcast.ID, err error) {
-	if err := j.check(ctx); err != nil {
-		return broadcast.ID{}, broadcast.ID{}, err
-	}
-	v, err := j.look(ctx, j.Client, broadcast.ID{}, 0)
-	if err != nil {
-		return broadcast.ID{}, broadcast.ID{}, err
-	}
-	return broadcast.MakeID(v.floor.Epoch(), v.floor.Seq()+1), v.newest, nil
-}
-
-// view is what a stream looked like at one moment.
-type view struct {
-	floor   broadcast.ID // just before the oldest entry that is kept; newest, if none is
-	newest  broadcast.ID
+// streamState is what Redis reports of the stream at one moment.
+type streamState struct {
+	floor   broadcast.ID // just before the oldest entry that is kept; newest if none is
+	newest  broadcast.ID // of the newest entry that there ever was
 	entries []broadcast.Message
 }
 
-// look returns a view with up to count entries behind after.
-func (j *Journal) look(ctx context.Context, client redis.UniversalClient, after broadcast.ID, count int) (v view, err error) {
-	reply, err := j.run(ctx, client, lookScript, append(j.opening(), entryID(after), count))
+// readStream returns the state of the stream with up to count entries after an ID. It
+// creates the stream if there is none.
+func (j *Journal) readStream(ctx context.Context, client redis.UniversalClient, after broadcast.ID, count int) (streamState, error) {
+	reply, err := j.run(ctx, client, readScript, formatID(after), count)
 	if err != nil {
-		return view{}, err
+		return streamState{}, err
 	}
-	epoch, err := j.opened(reply)
-	if err != nil {
-		return view{}, err
+	var s streamState
+	oldest, newest := reply.values[0], reply.values[1]
+	if s.newest, err = j.parseID(reply.epoch, newest); err != nil {
+		return streamState{}, err
 	}
-	if v.newest, err = j.id(epoch, reply[3]); err != nil {
-		return view{}, err
-	}
-	v.floor = v.newest
-	if reply[2] != "" {
-		oldest, err := j.id(epoch, reply[2])
+	s.floor = s.newest
+	if oldest != "" {
+		id, err := j.parseID(reply.epoch, oldest)
 		if err != nil {
-			return view{}, err
+			return streamState{}, err
 		}
-		v.floor = before(oldest)
+		s.floor = previous(id)
 	}
-	entries, _ := reply[4].([]any) // nil where count is 0
+	entries, _ := reply.values[2].([]any) // nil if count is 0
 	for _, e := range entries {
 		entry, _ := e.([]any)
 		if len(entry) != 2 {
-			return view{}, j.explain(fmt.Errorf("an entry reads %q", e))
+			return streamState{}, j.wrap(fmt.Errorf("an entry in the reply is %q", e))
 		}
-		id, err := j.id(epoch, entry[0])
+		id, err := j.parseID(reply.epoch, entry[0])
 		if err != nil {
-			return view{}, err
+			return streamState{}, err
 		}
 		fields, _ := entry[1].([]any)
-		v.entries = append(v.entries, message(id, fields))
+		s.entries = append(s.entries, decode(id, fields))
 	}
-	return v, nil
-}
-
-// message returns the message in an entry; of an entry that is none, the ID.
-func message(id broadcast.ID, fields []any) broadcast.Message {
-	m := broadcast.Message{ID: id}
-	for i := 0; i+1 < len(fields); i += 2 {
-		value, _ := fields[i+1].(string)
-		switch fields[i] {
-		case "topic":
-			m.Topic = value
-		case "type":
-			m.Type = value
-		case "from":
-			m.From = value
-		case "data":
-			m.Data = []byte(value)
-		case "binary":
-			m.Binary = value == "1"
-		}
-	}
-	if m.Topic == "" {
-		return broadcast.Message{ID: id}
-	}
-	return m
+	return s, nil
 }
