@@ -17,8 +17,8 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast/redisjournal"
 )
 
-// BenchmarkPublish compares what it costs to publish to a log that several servers share:
-// each call returns once Redis has the message, in a history of 100,000.
+// BenchmarkPublish compares the cost of publishing to a log that several servers share. Each
+// call returns once Redis has the message. The history has 100,000 messages.
 func BenchmarkPublish(b *testing.B) {
 	program, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -119,10 +119,11 @@ func hubPublish(hub *broadcast.Hub) func([]byte) error {
 	}
 }
 
-func until(b *testing.B, so func() bool) {
-	for began := time.Now(); !so(); {
+// until waits until a condition holds.
+func until(b *testing.B, condition func() bool) {
+	for began := time.Now(); !condition(); {
 		if time.Since(began) > 10*time.Second {
-			b.Fatal("it does not start")
+			b.Fatal("a server does not start")
 		}
 	}
 }
