@@ -26,9 +26,9 @@ type Config struct {
 	Restart func(*testing.T, broadcast.Broadcaster) broadcast.Broadcaster
 }
 
-// TestBroadcaster checks that a Broadcaster keeps the rules of [broadcast.Broadcaster]. There
-// is one case for each rule, with the name of the rule, and each case opens a Broadcaster of
-// its own. A case that fails logs its rule.
+// TestBroadcaster checks that a Broadcaster keeps the rules that the documentation of this
+// package lists. There is one case for each rule, with the name of the rule, and each case
+// opens a Broadcaster of its own. A case that fails logs its rule.
 func TestBroadcaster(t *testing.T, c Config) {
 	require.NotNil(t, c.Open, "Config.Open")
 	require.GreaterOrEqual(t, c.Keep, 8, "Config.Keep")

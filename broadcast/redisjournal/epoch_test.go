@@ -127,62 +127,24 @@ func TestNoIDTwiceDuringCrashes(t *testing.T) {
 	defer all.Wait()
 	defer cancel()
 
-	var given sync.Map // the text of the message with each ID
-	note := func(id broadcast.ID, text string) {
-		if before, twice := given.LoadOrStore(id, text); twice {
-			assert.Equal(t, before, text, "%v was given twice", id)
-		}
-	}
-	var appended atomic.Int64
-	for a := range 3 {
+	given := &givenIDs{t: t}
+	for appender := range 3 {
 		j := s.journal()
-		all.Go(func() {
-			for i := 0; ctx.Err() == nil; i++ {
-				text := fmt.Sprint(a, " ", i)
-				ids, err := j.Append(ctx, broadcast.Message{Topic: "t", Data: []byte(text)})
-				if err == nil {
-					note(ids[0], text)
-					appended.Add(1)
-				}
-			}
-		})
+		all.Go(func() { given.appendTo(ctx, j, appender) })
 	}
 	var positions [2]atomic.Pointer[broadcast.ID]
 	for i := range positions {
 		j := s.journal()
-		all.Go(func() {
-			var last broadcast.ID
-			for ctx.Err() == nil {
-				for m, err := range j.Tail(ctx, last) {
-					switch {
-					case err == nil:
-						if !last.IsZero() {
-							assert.Equal(t, broadcast.MakeID(last.Epoch(), last.Seq()+1), m.ID)
-						}
-						if m.Topic != "" {
-							note(m.ID, string(m.Data))
-						}
-					case !errors.Is(err, broadcast.ErrGap):
-						continue
-					}
-					last = m.ID
-					positions[i].Store(&m.ID)
-				}
-			}
-		})
-	}
-	more := func(n int64) {
-		until := appended.Load() + n
-		require.Eventually(t, func() bool { return appended.Load() >= until }, patience, time.Millisecond)
+		all.Go(func() { given.follow(ctx, j, &positions[i]) })
 	}
 	for range 6 {
-		more(50)
+		given.waitForMore(50)
 		s.do("SAVE")
-		more(50)
+		given.waitForMore(50)
 		s.crash()
 		s.run()
 	}
-	more(50)
+	given.waitForMore(50)
 	_, newest, err := s.journal().Bounds(t.Context())
 	require.NoError(t, err)
 	for i := range positions {
@@ -191,6 +153,61 @@ func TestNoIDTwiceDuringCrashes(t *testing.T) {
 			return position.Epoch() == newest.Epoch() && position.Seq() >= newest.Seq()
 		}, patience, time.Millisecond)
 	}
+}
+
+// givenIDs checks that each ID is given to one text only.
+type givenIDs struct {
+	t        *testing.T
+	texts    sync.Map // by ID
+	appended atomic.Int64
+}
+
+func (g *givenIDs) record(id broadcast.ID, text string) {
+	if before, twice := g.texts.LoadOrStore(id, text); twice {
+		assert.Equal(g.t, before, text, "%v was given twice", id)
+	}
+}
+
+// appendTo appends messages until ctx ends.
+func (g *givenIDs) appendTo(ctx context.Context, j broadcast.Journal, appender int) {
+	for i := 0; ctx.Err() == nil; i++ {
+		text := fmt.Sprint(appender, " ", i)
+		ids, err := j.Append(ctx, broadcast.Message{Topic: "t", Data: []byte(text)})
+		if err == nil {
+			g.record(ids[0], text)
+			g.appended.Add(1)
+		}
+	}
+}
+
+// follow reads a journal until ctx ends, and opens a Tail that has ended again. It stores
+// the ID of what was yielded last.
+func (g *givenIDs) follow(ctx context.Context, j broadcast.Journal, position *atomic.Pointer[broadcast.ID]) {
+	var last broadcast.ID
+	for ctx.Err() == nil {
+		for m, err := range j.Tail(ctx, last) {
+			switch {
+			case err == nil:
+				if !last.IsZero() {
+					assert.Equal(g.t, broadcast.MakeID(last.Epoch(), last.Seq()+1), m.ID)
+				}
+				if m.Topic != "" {
+					g.record(m.ID, string(m.Data))
+				}
+			case !errors.Is(err, broadcast.ErrGap):
+				continue
+			}
+			last = m.ID
+			position.Store(&m.ID)
+		}
+	}
+}
+
+// waitForMore waits until n more messages have been appended.
+func (g *givenIDs) waitForMore(n int64) {
+	g.t.Helper()
+	until := g.appended.Load() + n
+	require.Eventually(g.t, func() bool { return g.appended.Load() >= until }, patience, time.Millisecond)
 }
 
 // A stream that was deleted under a tail has a new epoch, also if it is longer by then than it
