@@ -205,9 +205,8 @@ func wait(ctx context.Context, future jetstream.PubAckFuture) (*jetstream.PubAck
 	}
 }
 
-// accept turns acknowledgements into IDs. An acknowledged sequence that existed before
-// the entries were sent shows that the engine has lost its first owner: the new entries
-// belong to another epoch.
+// accept turns acknowledgements into IDs. If a sequence existed before the entries were
+// sent, the engine has lost the entry that had it, and the new ones belong to another epoch.
 func (a *appending) accept(ctx context.Context, before knowledge, acks []*jetstream.PubAck) error {
 	epoch := before.epoch
 	for _, ack := range acks {

@@ -41,7 +41,7 @@ type consumer struct {
 	consumerSeq uint64 // how many entries have come, as the engine counts them
 }
 
-// delivery is what the engine sent: an entry, or the news that it has none.
+// delivery is what the engine sent: an entry, or the sequence up to which it has none.
 type delivery struct {
 	seq      uint64    // of the entry, or of the last entry that the engine has passed
 	storedAt time.Time // when the engine stored the entry
@@ -60,8 +60,8 @@ const (
 	heartbeat  = time.Second
 	maxSilence = 3 * heartbeat
 
-	// inactiveThreshold is after which time without a pull the engine deletes a
-	// consumer: its node has died, or has been busy for that long.
+	// inactiveThreshold is how long a consumer may go without a pull before the engine
+	// deletes it. Its node has died then, or has been busy all that time.
 	inactiveThreshold = time.Minute
 )
 

@@ -56,10 +56,10 @@ type Journal struct {
 	Memory bool
 
 	// Durable declares that JetStream loses nothing that it has acknowledged, as with
-	// three replicas on disks that are written at once (sync_interval: always). An
-	// answer that knows less than this node has seen then comes from a server that lags
-	// behind, and is an error. If false, such an answer means that entries were lost:
-	// the Journal begins a new epoch, which every client gets as a gap.
+	// three replicas on disks that are written at once (sync_interval: always). If an
+	// answer knows less than this node has seen, its server must lag behind, and the call
+	// returns an error. If false, such an answer means that entries were lost: the Journal
+	// asks again for a moment, then begins a new epoch, which every client gets as a gap.
 	Durable bool
 
 	// Logger logs the loss of entries, and at debug level each consumer that a Tail
