@@ -55,8 +55,8 @@ func (j *Journal) hasLost(ctx context.Context, before knowledge, s streamState) 
 	case before.epoch != s.epoch:
 		return false, nil
 	case s.newest < before.newest && j.Durable:
-		return false, fmt.Errorf("natsjournal: stream %q ends at %d on a server that lags behind: this node has seen %d",
-			j.stream(), s.newest, before.newest)
+		return false, fmt.Errorf("natsjournal: stream %q ends at %d on a server that lags behind: this node has seen %d, "+
+			"so try again, or unset Journal.Durable if entries were lost", j.stream(), s.newest, before.newest)
 	case s.newest < before.newest:
 		return true, nil
 	case j.Durable, before.tailedAt.IsZero(), before.tailed < s.oldest:
@@ -91,7 +91,7 @@ func (j *Journal) beginEpoch(ctx context.Context, js jetstream.JetStream, s stre
 func (j *Journal) leaveEpoch(ctx context.Context, before knowledge) (streamState, error) {
 	if j.Durable {
 		return streamState{}, fmt.Errorf("natsjournal: stream %q gave a sequence twice: it has lost entries up to %d, "+
-			"although Journal.Durable says that it loses nothing", j.stream(), before.newest)
+			"although Journal.Durable says that it loses nothing: unset Journal.Durable to begin a new epoch", j.stream(), before.newest)
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
