@@ -8,27 +8,27 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// Config is what [TestBroadcaster] tests.
+// Config says how [TestBroadcaster] gets the Broadcasters that it tests. Open and Keep are
+// required.
 type Config struct {
-	// Open returns a new Broadcaster for one case, to which nobody else
-	// publishes and which knows already where its log stands. What it opens it
-	// closes with t.Cleanup. A Broadcaster may have a method Close() error, which
-	// ends it; then this is tested, too.
+	// Open returns a new Broadcaster for one case. Nobody else publishes to it, and it
+	// knows the position of its log. Open closes what it has opened with t.Cleanup. If the
+	// Broadcaster has a method Close() error that ends it, the suite tests that too.
 	Open func(*testing.T) broadcast.Broadcaster
 
-	// Keep is how many messages the Broadcaster keeps for each topic, at least
-	// 8. The suite publishes a few times as many, so small is fast.
+	// Keep is how many messages the Broadcaster keeps of each topic, at least 8. The suite
+	// publishes a few times as many: a small number is fast.
 	Keep int
 
-	// Restart ends a Broadcaster that Open returned and returns the one that a
-	// restarted server would have: with what was kept, or with nothing. If nil,
-	// the cases about this are skipped.
+	// Restart ends a Broadcaster that Open returned, and returns the one that a restarted
+	// server would have, with or without the messages that were kept. If nil, the cases
+	// about restarts are skipped.
 	Restart func(*testing.T, broadcast.Broadcaster) broadcast.Broadcaster
 }
 
-// TestBroadcaster checks that what c opens keeps the rules of
-// [broadcast.Broadcaster]. The cases have the names of the rules and run in their
-// order, each with a Broadcaster of its own.
+// TestBroadcaster checks that a Broadcaster keeps the rules that the documentation of this
+// package lists. There is one case for each rule, with the name of the rule, and each case
+// opens a Broadcaster of its own. A case that fails logs its rule.
 func TestBroadcaster(t *testing.T, c Config) {
 	require.NotNil(t, c.Open, "Config.Open")
 	require.GreaterOrEqual(t, c.Keep, 8, "Config.Keep")
@@ -44,8 +44,8 @@ func TestBroadcaster(t *testing.T, c Config) {
 	}
 }
 
-// broadcasterCase checks one rule. The names and rules are also the list in the
-// documentation of broadcast.Broadcaster.
+// broadcasterCase checks one rule. A test compares the names and rules with the documented
+// list.
 type broadcasterCase struct {
 	name, rule string
 	run        func(*testing.T, Config)

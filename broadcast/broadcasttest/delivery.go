@@ -10,7 +10,7 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// kinds are messages that differ in what an engine may not keep.
+// kinds are messages with contents that an engine might change.
 var kinds = []struct {
 	name string
 	msg  broadcast.Message
@@ -20,21 +20,22 @@ var kinds = []struct {
 	{"no data", broadcast.Message{Topic: "a", Type: "tick"}},
 	{"lines", broadcast.Message{Topic: "a", Data: []byte("one\ntwo\r\nthree\r\n\n")}},
 	{"NUL in text", broadcast.Message{Topic: "a", Data: []byte("a\x00b")}},
-	{"beyond ASCII", broadcast.Message{Topic: "a", Type: "größe", From: "Zoë", Data: []byte("日本語 🎺")}},
+	{"not ASCII", broadcast.Message{Topic: "a", Type: "größe", From: "Zoë", Data: []byte("日本語 🎺")}},
 	{"bytes", broadcast.Message{Topic: "a", Binary: true, Data: []byte{0, 0xff, '\r', '\n', 0x80}}},
 	{"no bytes", broadcast.Message{Topic: "a", Binary: true}},
 	{"bytes that are text", broadcast.Message{Topic: "a", Binary: true, Data: []byte("hello")}},
 	{"a longest type", broadcast.Message{Topic: "a", Type: strings.Repeat("t", 255)}},
-	{"an ID of the publisher's", broadcast.Message{Topic: "a", ID: broadcast.MakeID(7, 7), Data: []byte("mine")}},
+	{"an ID set by the publisher", broadcast.Message{Topic: "a", ID: broadcast.MakeID(7, 7), Data: []byte("mine")}},
 }
 
-// validTopics are all different, and none stands for another.
+// validTopics are different topics. Many would be patterns in one engine or another.
 var validTopics = []string{
 	"a", "A", "a.b", "a.*", "a.>", "*", ">", "#", "+", "a/b", "a/+", "a/#", "[a]", "a?", "a b", " ", "\t", "a:b", "$a", "%", "%41",
 	"{a}", "{b}", `"a"`, `a\b`, "größe", "日本語 🎺", strings.Repeat("x", 254), strings.Repeat("x", 255),
 }
 
-// requireSame compares a message with what was published under an ID.
+// requireSame checks that a message has the ID that Publish returned and the fields that were
+// published.
 func requireSame(t *testing.T, want broadcast.Message, id broadcast.ID, got broadcast.Message) {
 	t.Helper()
 	require.Equal(t, id, got.ID, "ID")
@@ -56,7 +57,7 @@ func testPublish(t *testing.T, c Config) {
 		requireSame(t, kind.msg, id, *ms[0])
 	}
 	s.empty()
-	require.Zero(t, s.gaps, "gaps told")
+	require.Zero(t, s.gaps, "the number of gaps")
 }
 
 func testOrder(t *testing.T, c Config) {
@@ -71,7 +72,7 @@ func testOrder(t *testing.T, c Config) {
 		require.Greater(t, id.Seq(), last.Seq(), "the sequence of what was published later")
 		want, last = append(want, text), id
 		if i == 5 {
-			// Some of it alone, so that the topics are not all at the same place.
+			// Poll the first messages separately, so that the topics differ in what is left.
 			require.Equal(t, want, texts(s.until(id)))
 			want = nil
 		}
@@ -89,7 +90,7 @@ func testBetweenTopics(t *testing.T, c Config) {
 	for len(got) < n {
 		ms := s.count(min(3, n-len(got)))
 		got = append(got, texts(ms)...)
-		flow.give(len(ms))
+		flow.release(len(ms))
 	}
 	require.Equal(t, many("", 0, n), got)
 	require.Len(t, <-done, n)
@@ -111,16 +112,16 @@ func testSeveralPublishers(t *testing.T, c Config) {
 	for len(got) < each*len(publishers) {
 		ms, err := s.next()
 		require.NoError(t, err)
-		require.Equal(t, texts(ms), texts(other.count(len(ms))), "the same for both")
+		require.Equal(t, texts(ms), texts(other.count(len(ms))), "what the other subscription gets")
 		for _, m := range ms {
 			got = append(got, m.ID)
 			name, _, _ := strings.Cut(string(m.Data), " ")
 			byPublisher[name] = append(byPublisher[name], string(m.Data))
 		}
-		flow.give(len(ms))
+		flow.release(len(ms))
 	}
 	for name, texts := range byPublisher {
-		require.Equal(t, many(name, 0, each), texts, "what one publisher published one after the other")
+		require.Equal(t, many(name, 0, each), texts, "the order of one publisher's messages")
 	}
 	for _, ids := range publishers {
 		for _, id := range <-ids {
@@ -129,7 +130,7 @@ func testSeveralPublishers(t *testing.T, c Config) {
 	}
 	s.empty()
 	other.empty()
-	require.Zero(t, other.gaps, "gaps told")
+	require.Zero(t, other.gaps, "the number of gaps")
 }
 
 func testOneLog(t *testing.T, c Config) {
@@ -140,7 +141,7 @@ func testOneLog(t *testing.T, c Config) {
 		s.exactly(id, []string{fmt.Sprint(i)})
 		ms, err := other.poll(1)
 		require.NoError(t, err)
-		require.Equal(t, []string{fmt.Sprint(i)}, texts(ms), "what another has returned")
+		require.Equal(t, []string{fmt.Sprint(i)}, texts(ms), "what another subscription has returned")
 	}
 }
 
@@ -240,7 +241,7 @@ func testEmptyPoll(t *testing.T, c Config) {
 			ms, err := s.poll(4)
 			require.NoError(t, err)
 			if len(ms) == 0 {
-				break // all of it has arrived, so this must be the end
+				break // everything has arrived, so this must be the end
 			}
 			got = append(got, texts(ms)...)
 		}

@@ -17,11 +17,11 @@ func testClose(t *testing.T, c Config) {
 	unpolled := listen(t, b, "a")
 	arrive(t, b, "a", publish(t, b, "a", "unpolled"))
 	for name, s := range map[string]*stream{
-		"fresh":   subscribe(t, b, broadcast.SubscribeOptions{Topics: []string{"a"}}),
-		"drained": listen(t, b, "a", "b"),
-		"behind":  unpolled,
-		"lost":    resume(t, b, broadcast.MakeID(1, 0), "a"),
-		"last":    subscribe(t, b, broadcast.SubscribeOptions{Topics: []string{"a"}, Last: 5}),
+		"fresh":    subscribe(t, b, broadcast.SubscribeOptions{Topics: []string{"a"}}),
+		"drained":  listen(t, b, "a", "b"),
+		"unpolled": unpolled,
+		"lost":     resume(t, b, broadcast.MakeID(1, 0), "a"),
+		"last":     subscribe(t, b, broadcast.SubscribeOptions{Topics: []string{"a"}, Last: 5}),
 	} {
 		s.close()
 		s.close()
@@ -52,7 +52,7 @@ func testClose(t *testing.T, c Config) {
 		within(t, "Close, twice at once", closers.Wait)
 		require.ErrorIs(t, <-polled, broadcast.ErrClosed, "a Poll at the same time as Close")
 	}
-	// It takes nothing from others.
+	// Other subscriptions get what is published later.
 	s := listen(t, b, "a")
 	s.exactly(publish(t, b, "a", "then"), []string{"then"})
 }
@@ -63,31 +63,31 @@ func testEndOfBroadcaster(t *testing.T, c Config) {
 	if !ok {
 		t.Skip("the Broadcaster has no Close")
 	}
-	behind, drained := listen(t, b, "a", "b"), listen(t, b, "b")
+	unpolled, drained := listen(t, b, "a", "b"), listen(t, b, "b")
 	ids := publishMany(t, b, "a", 3)
 	arrive(t, b, "a", ids[2])
 	drained.empty()
-	drained.forget()
+	drained.forgetNotify()
 	for range 2 {
 		require.NoError(t, closer.Close())
 	}
-	waitFor(t, drained.news, "a call of Notify")
+	waitFor(t, drained.notified, "a call of Notify")
 	drained.ended()
-	require.Equal(t, many("a", 0, 3), texts(behind.until(ids[2])), "what was kept")
-	behind.ended()
-	require.Equal(t, ids[2], behind.sub.Position())
+	require.Equal(t, many("a", 0, 3), texts(unpolled.until(ids[2])), "what was kept")
+	unpolled.ended()
+	require.Equal(t, ids[2], unpolled.sub.Position())
 	_, err := b.Publish(background(t), broadcast.Message{Topic: "a"})
 	assert.ErrorIs(t, err, broadcast.ErrNotPublished, "Publish after Close")
 	assert.ErrorIs(t, err, broadcast.ErrClosed, "Publish after Close")
 	_, err = b.Subscribe(background(t), broadcast.SubscribeOptions{Topics: []string{"a"}})
 	assert.ErrorIs(t, err, broadcast.ErrClosed, "Subscribe after Close")
-	behind.close()
-	behind.ended()
+	unpolled.close()
+	unpolled.ended()
 }
 
 func testEndOfSubscription(t *testing.T, c Config) {
 	b := c.Open(t)
-	behind, drained, other := listen(t, b, "a", "b"), listen(t, b, "b"), listen(t, b, "a", "b")
+	unpolled, drained, other := listen(t, b, "a", "b"), listen(t, b, "b"), listen(t, b, "a", "b")
 	finish := func(s *stream) {
 		finisher, ok := s.sub.(broadcast.Finisher)
 		if !ok {
@@ -98,15 +98,15 @@ func testEndOfSubscription(t *testing.T, c Config) {
 	ids := publishMany(t, b, "a", 3)
 	other.until(ids[2])
 	drained.empty()
-	drained.forget()
-	finish(behind)
+	drained.forgetNotify()
+	finish(unpolled)
 	finish(drained)
-	waitFor(t, drained.news, "a call of Notify")
+	waitFor(t, drained.notified, "a call of Notify")
 	publish(t, b, "a", "then")
 	last := publish(t, b, "b", "then")
-	other.exactly(last, []string{"then", "then"}, "the others go on")
+	other.exactly(last, []string{"then", "then"}, "another subscription continues")
 	drained.ended()
-	require.Equal(t, many("a", 0, 3), texts(behind.until(ids[2])), "what was in the log")
-	behind.ended()
-	resume(t, b, behind.sub.Position(), "a", "b").exactly(last, []string{"then", "then"})
+	require.Equal(t, many("a", 0, 3), texts(unpolled.until(ids[2])), "what was in the log")
+	unpolled.ended()
+	resume(t, b, unpolled.sub.Position(), "a", "b").exactly(last, []string{"then", "then"})
 }

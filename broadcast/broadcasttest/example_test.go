@@ -10,8 +10,8 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast/broadcasttest"
 )
 
-// Two servers share a journal. A client moves from one to the other with its ID,
-// and is told of a gap when the engine has been made anew.
+// Two servers share a journal. A client moves from one to the other with its last ID, and gets
+// a gap when the engine has been emptied.
 func ExampleJournal() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -40,7 +40,7 @@ func ExampleJournal() {
 	// messages were lost
 }
 
-// An order is placed, which the kitchen is to hear of.
+// A test checks what a function publishes, and what it does if that fails.
 func ExampleRecorder() {
 	var recorder broadcasttest.Recorder
 	place := func(b broadcast.Broadcaster, dish string) error {
@@ -62,13 +62,13 @@ func ExampleRecorder() {
 	// 1
 }
 
-// A test of a Broadcaster of one's own.
+// A test of your own Broadcaster.
 func ExampleTestBroadcaster() {
 	_ = func(t *testing.T) { // func TestMine(t *testing.T)
 		broadcasttest.TestBroadcaster(t, broadcasttest.Config{
 			Keep: 16,
 			Open: func(t *testing.T) broadcast.Broadcaster {
-				hub := &broadcast.Hub{Keep: 16} // in its place: what is to be tested
+				hub := &broadcast.Hub{Keep: 16} // in its place: your own
 				t.Cleanup(func() { hub.Close() })
 				return hub
 			},
@@ -76,11 +76,11 @@ func ExampleTestBroadcaster() {
 	}
 }
 
-// A test of a Journal of one's own.
+// A test of your own Journal.
 func ExampleTestJournal() {
 	_ = func(t *testing.T) { // func TestMine(t *testing.T)
 		broadcasttest.TestJournal(t, func(t *testing.T) broadcast.Journal {
-			return new(broadcasttest.Journal) // in its place: what is to be tested
+			return new(broadcasttest.Journal) // in its place: your own
 		})
 	}
 }

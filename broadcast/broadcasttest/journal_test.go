@@ -27,12 +27,12 @@ func add(t *testing.T, j *broadcasttest.Journal, texts ...string) []broadcast.ID
 	return ids
 }
 
-// tail collects what a running Tail yields, in a bubble.
+// tail collects what a running Tail yields. It is used in a bubble.
 type tail struct {
 	t    *testing.T
 	came []string
 	last broadcast.ID
-	end  error // what it yielded last
+	end  error // the error that ended it
 }
 
 func follow(t *testing.T, j *broadcasttest.Journal, after broadcast.ID) *tail {
@@ -57,7 +57,7 @@ func follow(t *testing.T, j *broadcasttest.Journal, after broadcast.ID) *tail {
 	return f
 }
 
-// yields checks what came since the last time.
+// yields checks what the Tail has yielded since the last check.
 func (f *tail) yields(want ...string) {
 	f.t.Helper()
 	synctest.Wait()
@@ -72,6 +72,7 @@ func bounds(t *testing.T, j *broadcasttest.Journal) (oldest, newest broadcast.ID
 	return oldest, newest
 }
 
+// An empty Journal has an epoch of its own.
 func TestJournalEmpty(t *testing.T) {
 	var j broadcasttest.Journal
 	oldest, newest := bounds(t, &j)
@@ -84,6 +85,7 @@ func TestJournalEmpty(t *testing.T) {
 	require.NotEqual(t, newest.Epoch(), elsewhere.Epoch())
 }
 
+// Trim is a gap for Tails that have not yielded the entries, at once and not with the next entry.
 func TestJournalTrim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var j broadcasttest.Journal
@@ -106,7 +108,7 @@ func TestJournalTrim(t *testing.T) {
 		require.Equal(t, newest.Seq()+1, oldest.Seq())
 		gone := follow(t, &j, ids[2])
 		gone.yields("gap")
-		require.Equal(t, ids[3], gone.last, "the gap is told at once, with the last that was lost")
+		require.Equal(t, ids[3], gone.last, "the gap has the ID of the last lost entry")
 		follow(t, &j, ids[3]).yields()
 		add(t, &j, "4")
 		for _, f := range []*tail{live, old, gone} {
@@ -115,6 +117,7 @@ func TestJournalTrim(t *testing.T) {
 	})
 }
 
+// Fail acts on one node, whose running Tails it ends.
 func TestJournalFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		away := errors.New("away")
@@ -133,7 +136,7 @@ func TestJournalFail(t *testing.T) {
 		_, _, err = j.Bounds(t.Context())
 		require.ErrorIs(t, err, away)
 		follow(t, &j, ids[0]).yields("end")
-		add(t, node, "1") // it is this node that is cut off
+		add(t, node, "1") // the other node still works
 		others.yields("1")
 
 		j.Fail(nil)
@@ -146,6 +149,7 @@ func TestJournalFail(t *testing.T) {
 	})
 }
 
+// Hold acts on the Tails of one node; Release lets them yield what they have missed.
 func TestJournalHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var j broadcasttest.Journal
@@ -181,6 +185,7 @@ func TestJournalHold(t *testing.T) {
 	})
 }
 
+// LoseTail moves what is left to a new epoch, which Tails yield as a gap.
 func TestJournalLoseTail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var j broadcasttest.Journal
@@ -211,6 +216,7 @@ func TestJournalLoseTail(t *testing.T) {
 	})
 }
 
+// Recreate is a gap for the Tails of all nodes.
 func TestJournalRecreate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var j broadcasttest.Journal
@@ -233,6 +239,7 @@ func TestJournalRecreate(t *testing.T) {
 	})
 }
 
+// Restart ends the Tails of all nodes and changes nothing else.
 func TestJournalRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var j broadcasttest.Journal
@@ -250,10 +257,11 @@ func TestJournalRestart(t *testing.T) {
 	})
 }
 
+// An entry without a topic is yielded as its ID alone, any other as it is.
 func TestJournalForeignEntries(t *testing.T) {
 	var j broadcasttest.Journal
 	ids, err := j.Append(t.Context(),
-		broadcast.Message{Type: "foreign", Data: []byte("not ours")},
+		broadcast.Message{Type: "foreign", Data: []byte("not a message")},
 		broadcast.Message{Topic: "a\nb", Type: "gap"},
 	)
 	require.NoError(t, err)
@@ -267,7 +275,8 @@ func TestJournalForeignEntries(t *testing.T) {
 	require.Equal(t, broadcast.Message{ID: ids[1], Topic: "a\nb", Type: "gap"}, m)
 }
 
-func TestJournalKeepsItsOwnCopy(t *testing.T) {
+// A change of Data after Append, or of yielded Data, does not change the entry.
+func TestJournalCopiesData(t *testing.T) {
 	var j broadcasttest.Journal
 	data := []byte("data")
 	_, err := j.Append(t.Context(), broadcast.Message{Topic: "t", Data: data})
@@ -283,13 +292,15 @@ func TestJournalKeepsItsOwnCopy(t *testing.T) {
 	}
 }
 
+// A negative count panics and leaves the Journal usable.
 func TestJournalNegativeCounts(t *testing.T) {
 	var j broadcasttest.Journal
 	require.Panics(t, func() { j.Trim(-1) })
 	require.Panics(t, func() { j.LoseTail(-1) })
-	add(t, &j, "it goes on")
+	add(t, &j, "still usable")
 }
 
+// Delay acts on one node.
 func TestJournalDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var j broadcasttest.Journal
@@ -307,14 +318,14 @@ func TestJournalDelay(t *testing.T) {
 		began := time.Now()
 		_, err = near.Publish(ctx, broadcast.Message{Topic: "a"})
 		require.NoError(t, err)
-		took := func(hub *broadcast.Hub) time.Duration {
+		latency := func(hub *broadcast.Hub) time.Duration {
 			for _, err := range broadcast.Messages(ctx, hub, broadcast.SubscribeOptions{Topics: []string{"a"}, After: begin}) {
 				require.NoError(t, err)
 				break
 			}
 			return time.Since(began)
 		}
-		require.Zero(t, took(near))
-		require.Equal(t, 3*time.Second, took(far))
+		require.Zero(t, latency(near))
+		require.Equal(t, 3*time.Second, latency(far))
 	})
 }

@@ -26,12 +26,12 @@ func testLast(t *testing.T, c Config) {
 			want := published[max(0, len(published)-min(last, c.Keep)):]
 			got := texts(s.until(publish(t, b, silent, "marker")))
 			if i%2 == 1 && len(got) > len(want) {
-				// It may still be on its way here, and must not fall between the last
-				// messages that have arrived and those that follow.
+				// The newest message may not have arrived yet. It must then follow the Last
+				// messages that have.
 				want = published[max(0, len(published)+1-len(got)):]
 			}
 			require.Equal(t, append(want[:len(want):len(want)], "marker"), got, "Last: %d of %d", last, len(published))
-			require.Zero(t, s.gaps, "gaps told")
+			require.Zero(t, s.gaps, "the number of gaps")
 			s.empty()
 			s.close()
 		}

@@ -13,12 +13,11 @@ import (
 
 func testSlowSubscriber(t *testing.T, c Config) {
 	b := c.Open(t)
-	// One that never polls, one that never polls again, and one whose Notify is
-	// never answered.
+	// One that never polls, and one that polls only once.
 	subscribe(t, b, broadcast.SubscribeOptions{Topics: []string{"a", "b"}})
 	listen(t, b, "a")
 	s := listen(t, b, "a")
-	ids := publishMany(t, b, "a", 3*c.Keep) // each within the suite's patience
+	ids := publishMany(t, b, "a", 3*c.Keep) // each Publish returns within the suite's patience
 	all := s.until(ids[len(ids)-1])
 	require.NotEmpty(t, all)
 	s.exactly(publish(t, b, "a", "then"), []string{"then"})
@@ -40,8 +39,8 @@ func testOverrun(t *testing.T, c Config) {
 		got := texts(append(ms, s.until(ids[n-1])...))
 		require.Equal(t, many("a", beyond, n), got, "all that is kept")
 		s.empty()
-		require.Equal(t, 1, s.gaps, "gaps told")
-		// Where it goes on is a place to resume from.
+		require.Equal(t, 1, s.gaps, "the number of gaps")
+		// GapError.ID is a position to resume from.
 		resume(t, b, gap.ID, "a").exactly(ids[n-1], got)
 		s.close()
 	}
@@ -60,7 +59,7 @@ func testOverrunOfOneTopic(t *testing.T, c Config) {
 	want := append([]string{"b before"}, many("a", 2, n)...)
 	require.Equal(t, append(want, "b after"), texts(append(ms, s.until(last)...)))
 	s.exactly(publish(t, b, "c", "then"), []string{"then"})
-	require.Equal(t, 1, s.gaps, "gaps told")
+	require.Equal(t, 1, s.gaps, "the number of gaps")
 }
 
 func testOverrunAgain(t *testing.T, c Config) {
@@ -73,8 +72,8 @@ func testOverrunAgain(t *testing.T, c Config) {
 		ids := publishMany(t, b, "a", n)
 		last = ids[n-1]
 		arrive(t, b, "a", last)
-		// Where the subscription went on after the loss before is gone again. It
-		// may have held on to a few messages that it had looked at.
+		// What followed the previous loss is evicted by now. The subscription may still
+		// return a few messages that it had read ahead.
 		for s.gaps == round {
 			ms, err := s.poll(2)
 			require.NotEmpty(t, ms, "with error %v", err)
@@ -83,11 +82,11 @@ func testOverrunAgain(t *testing.T, c Config) {
 			}
 		}
 		ms, err := s.poll(2)
-		require.NoError(t, err, "the same loss again")
+		require.NoError(t, err, "the same loss must not be reported again")
 		require.NotEmpty(t, ms)
 	}
 	s.until(last)
-	require.Equal(t, rounds, s.gaps, "gaps told")
+	require.Equal(t, rounds, s.gaps, "the number of gaps")
 	s.exactly(publish(t, b, "a", "then"), []string{"then"})
 }
 
@@ -95,7 +94,7 @@ func testOverrunInMotion(t *testing.T, c Config) {
 	b := c.Open(t)
 	s := listen(t, b, "a")
 	n := max(500, 10*c.Keep)
-	flow := newFlow(t, n) // it never waits
+	flow := newFlow(t, n) // publishers never wait
 	done := flow.inBackground(t, b, []string{"a"}, many("a", 0, n))
 	newest := -1
 	for newest < n-1 {
@@ -115,7 +114,7 @@ func testOverrunInMotion(t *testing.T, c Config) {
 			}
 			newest = this
 		}
-		require.NotEmpty(t, ms, "with error %v: something is always kept", err)
+		require.NotEmpty(t, ms, "with error %v, although something is always kept", err)
 	}
 	require.Len(t, <-done, n)
 	s.empty()
@@ -129,31 +128,31 @@ func testGapOnce(t *testing.T, c Config) {
 	ids := publishMany(t, b, "a", n)
 	arrive(t, b, "a", ids[n-1])
 	s.gap()
-	told := s.sub.Position()
+	afterwards := s.sub.Position()
 	s.until(ids[n-1])
 	s.empty()
 	for i := range 10 {
 		text := fmt.Sprint("then ", i)
 		s.exactly(publish(t, b, []string{"a", "b"}[i%2], text), []string{text})
 	}
-	require.Equal(t, 1, s.gaps, "gaps told")
+	require.Equal(t, 1, s.gaps, "the number of gaps")
 	last := publish(t, b, "b", "last")
 	for range 2 {
 		again := resume(t, b, before, "a", "b")
 		got := again.until(last)
-		if again.gaps == 0 { // it gets it all, then
+		if again.gaps == 0 { // then it must get everything
 			require.Len(t, got, n+11)
 		}
-		require.LessOrEqual(t, again.gaps, 1, "gaps told")
+		require.LessOrEqual(t, again.gaps, 1, "the number of gaps")
 	}
-	require.GreaterOrEqual(t, told.Seq(), before.Seq())
+	require.GreaterOrEqual(t, afterwards.Seq(), before.Seq())
 	s.exactly(last, []string{"last"})
 }
 
-// afterGap checks a subscription behind an ID that the log does not have: a gap
-// first, then these of the messages that there were (the newest has the ID last),
-// then what is published; it returns the ID of that.
-func afterGap(t *testing.T, b broadcast.Broadcaster, after broadcast.ID, topics []string, last broadcast.ID, want []string) broadcast.ID {
+// testGapThen checks a subscription after an ID that the log does not have. It must get a gap,
+// then the wanted messages (the newest has the ID last), then a message that testGapThen
+// publishes. testGapThen returns the ID of that message.
+func testGapThen(t *testing.T, b broadcast.Broadcaster, after broadcast.ID, topics []string, last broadcast.ID, want []string) broadcast.ID {
 	t.Helper()
 	s := resume(t, b, after, topics...)
 	ms, gap := s.gap()
@@ -168,7 +167,7 @@ func afterGap(t *testing.T, b broadcast.Broadcaster, after broadcast.ID, topics 
 	require.GreaterOrEqual(t, here.Seq(), gap.ID.Seq(), "GapError.ID and Position")
 	id := publish(t, b, topics[0], "then")
 	s.exactly(id, []string{"then"})
-	require.Equal(t, 1, s.gaps, "gaps told")
+	require.Equal(t, 1, s.gaps, "the number of gaps")
 	resume(t, b, here, topics...).exactly(id, []string{"then"})
 	return id
 }
@@ -179,19 +178,19 @@ func testOtherEpoch(t *testing.T, c Config) {
 	arrive(t, b, "a", ids[2])
 	epoch, other := ids[2].Epoch(), ids[2].Epoch()^1<<40
 	require.NotEqual(t, epoch, other)
-	afterGap(t, b, broadcast.MakeID(other, ids[1].Seq()), []string{"quiet"}, broadcast.ID{}, []string{})
-	afterGap(t, b, broadcast.MakeID(other, 0), []string{"silent", "quieter"}, broadcast.ID{}, []string{})
-	id := afterGap(t, b, broadcast.MakeID(other, ids[1].Seq()), []string{"a"}, ids[2], many("a", 0, 3))
-	afterGap(t, b, broadcast.MakeID(other, 1<<63), []string{"b", "a"}, id, append(many("a", 0, 3), "then"))
+	testGapThen(t, b, broadcast.MakeID(other, ids[1].Seq()), []string{"quiet"}, broadcast.ID{}, []string{})
+	testGapThen(t, b, broadcast.MakeID(other, 0), []string{"silent", "quieter"}, broadcast.ID{}, []string{})
+	id := testGapThen(t, b, broadcast.MakeID(other, ids[1].Seq()), []string{"a"}, ids[2], many("a", 0, 3))
+	testGapThen(t, b, broadcast.MakeID(other, 1<<63), []string{"b", "a"}, id, append(many("a", 0, 3), "then"))
 }
 
 func testUnknownPosition(t *testing.T, c Config) {
 	b := c.Open(t)
 	ids := publishMany(t, b, "a", 3)
 	arrive(t, b, "a", ids[2])
-	afterGap(t, b, broadcast.MakeID(1, 0), []string{"quiet"}, broadcast.ID{}, []string{})
-	afterGap(t, b, broadcast.MakeID(1, 0), []string{"b", "a"}, ids[2], many("a", 0, 3))
-	afterGap(t, b, broadcast.MakeID(1, 1<<63), []string{"a"}, ids[2], many("a", 0, 3))
+	testGapThen(t, b, broadcast.MakeID(1, 0), []string{"quiet"}, broadcast.ID{}, []string{})
+	testGapThen(t, b, broadcast.MakeID(1, 0), []string{"b", "a"}, ids[2], many("a", 0, 3))
+	testGapThen(t, b, broadcast.MakeID(1, 1<<63), []string{"a"}, ids[2], many("a", 0, 3))
 }
 
 func testFuture(t *testing.T, c Config) {
@@ -200,7 +199,7 @@ func testFuture(t *testing.T, c Config) {
 	arrive(t, b, "a", ids[2])
 	for _, ahead := range []uint64{1000, 1 << 62} {
 		future := broadcast.MakeID(ids[2].Epoch(), ids[2].Seq()+ahead)
-		afterGap(t, b, future, []string{"quiet"}, broadcast.ID{}, []string{})
-		afterGap(t, b, future, []string{"a", "b"}, broadcast.ID{}, []string{})
+		testGapThen(t, b, future, []string{"quiet"}, broadcast.ID{}, []string{})
+		testGapThen(t, b, future, []string{"a", "b"}, broadcast.ID{}, []string{})
 	}
 }

@@ -32,7 +32,7 @@ func testNotifyUnarmed(t *testing.T, c Config) {
 	ms, err := resumed.poll(1)
 	require.NoError(t, err)
 	if len(ms) == 0 {
-		return // it does not know yet where it goes on, so this was an empty Poll
+		return // the Broadcaster has not located the position yet: this was an empty Poll
 	}
 	arrive(t, b, "a", publish(t, b, "a", "3"))
 	check("before an empty Poll")
@@ -43,20 +43,20 @@ func testNotify(t *testing.T, c Config) {
 	for _, topics := range [][]string{{"a"}, {"a", "b", "c"}} {
 		s := listen(t, b, topics...)
 		for i := range 30 {
-			s.forget()
+			s.forgetNotify()
 			for range 1 + i%3 {
-				s.empty() // several of them change nothing
+				s.empty() // further empty Polls change nothing
 			}
 			text := fmt.Sprint(i)
 			id := publish(t, b, topics[i%len(topics)], text)
-			waitFor(t, s.news, "a call of Notify")
+			waitFor(t, s.notified, "a call of Notify")
 			require.Equal(t, []string{text}, texts(s.until(id)))
 		}
-		// Where a loss is told there is a call, too.
-		s.forget()
+		// A gap calls Notify too.
+		s.forgetNotify()
 		s.empty()
 		ids := publishMany(t, b, "a", c.Keep+5)
-		waitFor(t, s.news, "a call of Notify")
+		waitFor(t, s.notified, "a call of Notify")
 		s.until(ids[len(ids)-1])
 		s.close()
 	}
@@ -66,7 +66,7 @@ func testNoLostWakeUp(t *testing.T, c Config) {
 	b := c.Open(t)
 	for _, topics := range [][]string{{"a"}, {"a", "b", "c"}} {
 		s := listen(t, b, topics...)
-		p := newPursuit(t, b, topics)
+		p := startPacedPublisher(t, b, topics)
 		for i := 0; ; i++ {
 			ms, err := s.next()
 			require.NoError(t, err)
@@ -82,16 +82,16 @@ func testNoLostWakeUp(t *testing.T, c Config) {
 	}
 }
 
-// pursuit publishes each message a moment after the one before was read, and so
-// at about the time of the empty Poll that follows; each time another moment.
-type pursuit struct {
-	read      atomic.Int64
-	quit      atomic.Bool
+// pacedPublisher publishes each message a moment after the previous one was read, which is
+// about the time of the empty Poll that follows. The moment varies.
+type pacedPublisher struct {
+	read      atomic.Int64 // how many messages were read
+	quit      atomic.Bool  // at the end of the case
 	publisher sync.WaitGroup
 }
 
-func newPursuit(t *testing.T, b broadcast.Broadcaster, topics []string) *pursuit {
-	p := &pursuit{}
+func startPacedPublisher(t *testing.T, b broadcast.Broadcaster, topics []string) *pacedPublisher {
+	p := &pacedPublisher{}
 	t.Cleanup(func() {
 		p.quit.Store(true)
 		p.publisher.Wait()
@@ -122,43 +122,46 @@ func newPursuit(t *testing.T, b broadcast.Broadcaster, topics []string) *pursuit
 	return p
 }
 
-// meeting lets the case do something while Notify runs. A Notify must not wait as
-// this one does; here it shows in what state the publisher calls it.
-type meeting struct {
-	t            *testing.T
-	begun, ended chan struct{}
-	begin, leave sync.Once
-	publishers   sync.WaitGroup
+// notifyBlocker keeps Notify from returning, so that a case can act while Notify runs. A real
+// Notify must not block; here it shows which locks its caller has.
+type notifyBlocker struct {
+	t          *testing.T
+	entered    chan struct{} // closed when Notify is called
+	released   chan struct{} // closed when Notify may return
+	enter      sync.Once
+	leave      sync.Once
+	publishers sync.WaitGroup
 }
 
-func newMeeting(t *testing.T) *meeting {
-	m := &meeting{t: t, begun: make(chan struct{}), ended: make(chan struct{})}
+func newNotifyBlocker(t *testing.T) *notifyBlocker {
+	n := &notifyBlocker{t: t, entered: make(chan struct{}), released: make(chan struct{})}
 	t.Cleanup(func() {
-		m.end()
-		m.publishers.Wait()
+		n.release()
+		n.publishers.Wait()
 	})
-	return m
+	return n
 }
 
-// attend is to be called by Notify.
-func (m *meeting) attend() {
-	m.begin.Do(func() { close(m.begun) })
+// notify is what the case's Notify calls.
+func (n *notifyBlocker) notify() {
+	n.enter.Do(func() { close(n.entered) })
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
-	case <-m.ended:
+	case <-n.released:
 	case <-timer.C:
-		assert.Fail(m.t, "too slow", "waited %v for what is done while Notify runs", patience)
+		assert.Fail(n.t, "too slow", "Notify was blocked for %v", patience)
 	}
 }
 
-func (m *meeting) end() { m.leave.Do(func() { close(m.ended) }) }
+// release lets Notify return.
+func (n *notifyBlocker) release() { n.leave.Do(func() { close(n.released) }) }
 
-// publish publishes in the background; the ID comes when it has returned.
-func (m *meeting) publish(b broadcast.Broadcaster, topic, data string) <-chan broadcast.ID {
+// publish publishes in the background. It returns a channel that gets the ID.
+func (n *notifyBlocker) publish(b broadcast.Broadcaster, topic, data string) <-chan broadcast.ID {
 	published := make(chan broadcast.ID, 1)
-	m.publishers.Go(func() {
-		id, _ := tryPublish(m.t, b, topic, data)
+	n.publishers.Go(func() {
+		id, _ := tryPublish(n.t, b, topic, data)
 		published <- id
 	})
 	return published
@@ -167,11 +170,11 @@ func (m *meeting) publish(b broadcast.Broadcaster, topic, data string) <-chan br
 func testNotifyHoldsNoLock(t *testing.T, c Config) {
 	b := c.Open(t)
 	for _, topics := range [][]string{{"a"}, {"a", "b"}} {
-		m := newMeeting(t)
-		s := subscribe(t, b, broadcast.SubscribeOptions{Topics: topics, Notify: m.attend})
+		n := newNotifyBlocker(t)
+		s := subscribe(t, b, broadcast.SubscribeOptions{Topics: topics, Notify: n.notify})
 		s.empty()
-		published := m.publish(b, "a", "x")
-		waitFor(t, m.begun, "a call of Notify")
+		published := n.publish(b, "a", "x")
+		waitFor(t, n.entered, "a call of Notify")
 		within(t, "Poll, Position and Close during Notify", func() {
 			buf := make([]*broadcast.Message, 8)
 			for range 3 {
@@ -180,7 +183,7 @@ func testNotifyHoldsNoLock(t *testing.T, c Config) {
 			}
 			s.sub.Close()
 		})
-		m.end()
+		n.release()
 		require.False(t, (<-published).IsZero(), "the ID of the published message")
 	}
 }

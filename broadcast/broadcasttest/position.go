@@ -57,7 +57,7 @@ func testPositionInBatch(t *testing.T, c Config) {
 		got += len(ms)
 		require.Equal(t, all[:got][got-len(ms):], texts(ms))
 		if got == 3 {
-			// The batch is being written while more is published.
+			// More is published while a handler would write the batch.
 			publishOne("a")
 			arrive(t, b, "a", ids[len(ids)-1])
 			arrive(t, b, "elsewhere", publish(t, b, "elsewhere", "x"))
@@ -71,25 +71,30 @@ func testPositionInBatch(t *testing.T, c Config) {
 	}
 }
 
-// testPositionUnwoken polls while another subscription is being notified, when the
-// message may be in the log and its own Notify still to come, and then all the
-// time. That Position is not past what comes later is checked with each Poll.
+// Each Poll of a stream checks that no message lies before its position.
 func testPositionUnwoken(t *testing.T, c Config) {
 	b := c.Open(t)
+	testPollDuringNotify(t, b)
+	testPollWithoutNotify(t, b, c.Keep)
+}
+
+// testPollDuringNotify polls while another subscription is being notified: the message may
+// then be in the log although this subscription has not been notified yet.
+func testPollDuringNotify(t *testing.T, b broadcast.Broadcaster) {
 	for round := range 10 {
-		first := newMeeting(t)
-		watcher := subscribe(t, b, broadcast.SubscribeOptions{Topics: []string{"a"}, Notify: first.attend})
+		blocker := newNotifyBlocker(t)
+		watcher := subscribe(t, b, broadcast.SubscribeOptions{Topics: []string{"a"}, Notify: blocker.notify})
 		watcher.empty()
 		polled := []*stream{listen(t, b, "a"), listen(t, b, "a", "b"), listen(t, b, "silent")}
-		published := first.publish(b, "a", fmt.Sprint(round))
-		waitFor(t, first.begun, "a call of Notify")
+		published := blocker.publish(b, "a", fmt.Sprint(round))
+		waitFor(t, blocker.entered, "a call of Notify")
 		for range 2 {
 			for _, s := range polled {
 				_, err := s.poll(4)
 				require.NoError(t, err)
 			}
 		}
-		first.end()
+		blocker.release()
 		id := <-published
 		require.False(t, t.Failed(), "while Notify runs")
 		for _, s := range polled[:2] {
@@ -99,10 +104,13 @@ func testPositionUnwoken(t *testing.T, c Config) {
 		}
 		watcher.close()
 	}
+}
 
+// testPollWithoutNotify polls all the time while messages are published.
+func testPollWithoutNotify(t *testing.T, b broadcast.Broadcaster, keep int) {
 	streams := []*stream{listen(t, b, "a"), listen(t, b, "b"), listen(t, b, "a", "b"), listen(t, b, "silent")}
 	const n = 300
-	flow := newFlow(t, c.Keep/2)
+	flow := newFlow(t, keep/2)
 	publishers := []<-chan []broadcast.ID{
 		flow.inBackground(t, b, []string{"a", "b"}, many("p", 0, n)),
 		flow.inBackground(t, b, []string{"b", "b", "a"}, many("q", 0, n)),
@@ -118,9 +126,9 @@ func testPositionUnwoken(t *testing.T, c Config) {
 				deadline = time.Now().Add(patience)
 			}
 		}
-		require.True(t, time.Now().Before(deadline), "too slow: %v messages came", counts)
-		// What one of them has not polled yet is not far behind: all are polled in turn.
-		flow.give(counts[2] - read)
+		require.True(t, time.Now().Before(deadline), "too slow: got %v messages", counts)
+		// All streams are polled in turn, so the others have read about as much.
+		flow.release(counts[2] - read)
 		runtime.Gosched()
 	}
 	for _, done := range publishers {
@@ -136,7 +144,7 @@ func testPositionAndAfter(t *testing.T, c Config) {
 	fresh := subscribe(t, b, broadcast.SubscribeOptions{Topics: []string{"silent"}})
 	require.False(t, fresh.sub.Position().IsZero(), "Position is the zero ID")
 	for range 50 {
-		// A subscription may know of it sooner than the messages arrive here.
+		// The message may not have arrived where the subscription is.
 		id := publish(t, b, "a", "x")
 		for _, topic := range []string{"a", "silent"} {
 			s := resume(t, b, id, topic)

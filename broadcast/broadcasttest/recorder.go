@@ -9,33 +9,34 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// Recorder is a [broadcast.Broadcaster] that notes what is published, for tests of
-// those who publish. What they publish also reaches those who subscribe. The zero
-// Recorder works. It must not be copied after its first use.
+// Recorder is a [broadcast.Broadcaster] that records what is published, for tests of code
+// that publishes. Subscribers get the messages too. The zero Recorder is ready to use. A
+// Recorder must not be copied after its first use; its methods may be called by several
+// goroutines.
 type Recorder struct {
-	// Broadcaster is where messages go on to. If nil, to a Hub of the Recorder's
-	// own. It is set before the first use.
+	// Broadcaster gets the messages and serves the subscribers. Set it before the first
+	// use. If nil, the Recorder has a Hub of its own.
 	Broadcaster broadcast.Broadcaster
 
-	hub broadcast.Hub
+	hub broadcast.Hub // used if Broadcaster is nil
 
-	mu       sync.Mutex // held for moments only: who waits does so on cond
-	cond     sync.Cond
-	busy     bool // a Publish is under way
+	mu       sync.Mutex // guards the fields below; not held while a message is published
+	cond     sync.Cond  // signalled when busy becomes false
+	busy     bool       // a Publish is under way
 	messages []broadcast.Message
 	failure  error
 }
 
-func (r *Recorder) next() broadcast.Broadcaster {
+func (r *Recorder) broadcaster() broadcast.Broadcaster {
 	if r.Broadcaster == nil {
 		return &r.hub
 	}
 	return r.Broadcaster
 }
 
-// Publish publishes m and notes it, with its ID, unless that fails.
+// Publish publishes m, and records it with its ID if that succeeds.
 func (r *Recorder) Publish(ctx context.Context, m broadcast.Message) (broadcast.ID, error) {
-	// One after the other, so that the notes are in the order of the IDs.
+	// One message at a time, so that messages is in the order of the IDs.
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cond.L = &r.mu
@@ -45,7 +46,7 @@ func (r *Recorder) Publish(ctx context.Context, m broadcast.Message) (broadcast.
 	if r.failure != nil {
 		return broadcast.ID{}, fmt.Errorf("%w: %w", broadcast.ErrNotPublished, r.failure)
 	}
-	id, err := r.pass(ctx, m)
+	id, err := r.forward(ctx, m)
 	if err == nil {
 		m.ID = id
 		r.messages = append(r.messages, m)
@@ -53,8 +54,8 @@ func (r *Recorder) Publish(ctx context.Context, m broadcast.Message) (broadcast.
 	return id, err
 }
 
-// pass publishes while the lock is not held, as that may take its time.
-func (r *Recorder) pass(ctx context.Context, m broadcast.Message) (broadcast.ID, error) {
+// forward publishes m. The caller has locked mu, which forward unlocks meanwhile.
+func (r *Recorder) forward(ctx context.Context, m broadcast.Message) (broadcast.ID, error) {
 	r.busy = true
 	r.mu.Unlock()
 	defer func() {
@@ -62,23 +63,23 @@ func (r *Recorder) pass(ctx context.Context, m broadcast.Message) (broadcast.ID,
 		r.busy = false
 		r.cond.Broadcast()
 	}()
-	return r.next().Publish(ctx, m)
+	return r.broadcaster().Publish(ctx, m)
 }
 
-// Subscribe subscribes to what goes through the Recorder.
+// Subscribe subscribes at the Broadcaster that gets the messages.
 func (r *Recorder) Subscribe(ctx context.Context, opts broadcast.SubscribeOptions) (broadcast.Subscription, error) {
-	return r.next().Subscribe(ctx, opts)
+	return r.broadcaster().Subscribe(ctx, opts)
 }
 
-// Messages returns what was published so far, in order.
+// Messages returns what has been published so far, in the order of the IDs.
 func (r *Recorder) Messages() []broadcast.Message {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.messages)
 }
 
-// Fail lets Publish return an error that wraps err and [broadcast.ErrNotPublished],
-// until Fail(nil).
+// Fail makes Publish return an error that wraps err and [broadcast.ErrNotPublished], until
+// Fail(nil) is called.
 func (r *Recorder) Fail(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast/broadcasttest"
 )
 
-// A Recorder is a Broadcaster like its own.
+// A Recorder keeps the rules of a Broadcaster.
 func TestRecorderConforms(t *testing.T) {
 	broadcasttest.TestBroadcaster(t, broadcasttest.Config{Keep: 8, Open: func(t *testing.T) broadcast.Broadcaster {
 		hub := &broadcast.Hub{Keep: 8}
@@ -24,6 +24,7 @@ func TestRecorderConforms(t *testing.T) {
 	}})
 }
 
+// A Recorder records what was published, in the order of the IDs, and nothing that failed.
 func TestRecorder(t *testing.T) {
 	var r broadcasttest.Recorder
 	var publishing sync.WaitGroup
@@ -36,9 +37,9 @@ func TestRecorder(t *testing.T) {
 		})
 	}
 	publishing.Wait()
-	noted := r.Messages()
-	require.Len(t, noted, 400)
-	for i, m := range noted {
+	recorded := r.Messages()
+	require.Len(t, recorded, 400)
+	for i, m := range recorded {
 		require.EqualValues(t, i+1, m.ID.Seq(), "in the order of the IDs")
 		require.Equal(t, "me", m.From)
 	}
@@ -50,7 +51,7 @@ func TestRecorder(t *testing.T) {
 	_, err = r.Publish(context.Background(), broadcast.Message{Topic: "a"})
 	require.ErrorIs(t, err, away)
 	require.ErrorIs(t, err, broadcast.ErrNotPublished)
-	require.Len(t, r.Messages(), 400, "only what was published is noted")
+	require.Len(t, r.Messages(), 400, "only what was published is recorded")
 	r.Fail(nil)
 	_, err = r.Publish(context.Background(), broadcast.Message{Topic: "a"})
 	require.NoError(t, err)
@@ -67,8 +68,8 @@ func (s *slow) Publish(ctx context.Context, m broadcast.Message) (broadcast.ID, 
 	return s.Hub.Publish(ctx, m)
 }
 
-// In a bubble nobody may wait for a lock meanwhile.
-func TestRecorderBeforeASlowBroadcaster(t *testing.T) {
+// A Recorder does not keep its lock while its Broadcaster publishes.
+func TestRecorderWithASlowBroadcaster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &broadcasttest.Recorder{Broadcaster: new(slow)}
 		go r.Publish(context.Background(), broadcast.Message{Topic: "a"})

@@ -14,26 +14,26 @@ func testRestart(t *testing.T, c Config) {
 	}
 	before := c.Open(t)
 	s := listen(t, before, "a", "b")
-	places := []broadcast.ID{s.sub.Position()}
+	positions := []broadcast.ID{s.sub.Position()}
 	var all []string
 	for i, text := range many("before", 0, 6) {
 		all = append(all, text)
-		places = append(places, publish(t, before, []string{"a", "b"}[i%2], text))
+		positions = append(positions, publish(t, before, []string{"a", "b"}[i%2], text))
 	}
-	s.until(places[6])
+	s.until(positions[6])
 	s.close()
 	b := c.Restart(t, before)
 	all = append(all, "after")
 	after := publish(t, b, "b", "after")
-	for i, place := range places {
-		s := resume(t, b, place, "a", "b")
+	for i, position := range positions {
+		s := resume(t, b, position, "a", "b")
 		got := texts(s.until(after))
 		if s.gaps == 0 {
-			require.Equal(t, all[i:], got, "without a gap, behind message %d", i)
+			require.Equal(t, all[i:], got, "without a gap, after message %d", i)
 			continue
 		}
-		require.Equal(t, 1, s.gaps, "gaps told")
-		require.Equal(t, all[len(all)-len(got):], got, "with a gap, behind message %d", i)
+		require.Equal(t, 1, s.gaps, "the number of gaps")
+		require.Equal(t, all[len(all)-len(got):], got, "with a gap, after message %d", i)
 		s.close()
 	}
 	s = listen(t, b, "a")

@@ -35,19 +35,19 @@ func testResume(t *testing.T, c Config) {
 	for i, id := range ids {
 		s := resume(t, b, id, topics...)
 		if i < len(all) {
-			s.exactly(last, all[i:], "behind message %d", i)
+			s.exactly(last, all[i:], "after message %d", i)
 		} else {
 			s.empty()
 		}
 	}
-	// What is live then follows the same way.
+	// Live messages follow the kept ones.
 	var streams []*stream
 	for _, id := range ids {
 		streams = append(streams, resume(t, b, id, topics...))
 	}
 	live := publish(t, b, "b", "live")
 	for i, s := range streams {
-		s.exactly(live, append(all[i:len(all):len(all)], "live"), "behind message %d", i)
+		s.exactly(live, append(all[i:len(all):len(all)], "live"), "after message %d", i)
 	}
 }
 
@@ -72,7 +72,7 @@ func testResumeOtherTopics(t *testing.T, c Config) {
 				want = append(want, fmt.Sprint(i))
 			}
 		}
-		resume(t, b, ids[seen], "c", "b").exactly(marker, append(want, "marker"), "behind message %d", seen)
+		resume(t, b, ids[seen], "c", "b").exactly(marker, append(want, "marker"), "after message %d", seen)
 	}
 }
 
@@ -84,14 +84,13 @@ func testResumeBeginning(t *testing.T, c Config) {
 	unpolled.close()
 	id := publish(t, b, "a", "missed")
 	s := resume(t, b, beginning, "a")
-	require.Equal(t, beginning, s.sub.Position(), "where the resumed subscription begins")
+	require.Equal(t, beginning, s.sub.Position(), "the first Position of the resumed subscription")
 	s.exactly(id, []string{"missed"})
 }
 
-// testCut plays a stream and its client: the stream tells its position first,
-// then writes a batch of messages after the other, each message with its ID, and
-// where nothing is left its position again. The client keeps what it was told
-// last.
+// testCut acts as a stream and its client. The stream sends its position, then batches of
+// messages, each message with its ID, and when nothing is left its position again. The client
+// resumes at the last position or ID that it got.
 func testCut(t *testing.T, c Config) {
 	b := c.Open(t)
 	topics := []string{"a", "b"}
@@ -102,45 +101,45 @@ func testCut(t *testing.T, c Config) {
 			want = append(want, fmt.Sprint(n))
 			topic := topics[n%5%2]
 			last = publish(t, b, topic, want[n])
-			arrive(t, b, topic, last) // so that the client is never far behind
+			arrive(t, b, topic, last) // so that the client never lags far behind
 			n++
 		}
 		return last
 	}
-	told := listen(t, b, topics...).sub.Position()
+	sentPosition := listen(t, b, topics...).sub.Position()
 	for session := range 60 {
 		if session < 40 {
 			publishSome(session % 3)
 		} else if session == 40 {
 			publishSome(1) // so that the last sessions have something to wait for
 		}
-		s := resume(t, b, told, topics...)
-		writes := session % 6 // then it is cut
+		s := resume(t, b, sentPosition, topics...)
+		writes := session % 6 // then the connection breaks
 		if writes > 0 {
-			told = s.sub.Position()
+			sentPosition = s.sub.Position()
 		}
 		for write := 1; write < writes; {
 			ms, err := s.poll(1 + session%3)
 			require.NoError(t, err)
 			for _, m := range ms {
 				if write++; write > writes {
-					break // polled, but not written any more
+					break // polled, but not sent any more
 				}
-				told = m.ID
+				sentPosition = m.ID
 				got = append(got, string(m.Data))
 			}
 			if len(ms) == 0 {
-				told = s.sub.Position()
+				sentPosition = s.sub.Position()
 				break
 			}
 		}
 		s.close()
 	}
 	last := publishSome(1)
-	s := resume(t, b, told, topics...)
+	s := resume(t, b, sentPosition, topics...)
 	got = append(got, texts(s.until(last))...)
 	require.Equal(t, want, got)
-	require.Zero(t, s.gaps, "gaps told")
+	require.Zero(t, s.gaps, "the number of gaps")
 }
 
 func testResumeTooOld(t *testing.T, c Config) {
@@ -156,17 +155,17 @@ func testResumeTooOld(t *testing.T, c Config) {
 		case i == n:
 			s.empty()
 		case i >= n-c.Keep:
-			s.exactly(last, many("a", i, n), "behind message %d", i)
+			s.exactly(last, many("a", i, n), "after message %d", i)
 		default:
 			ms, err := s.next()
 			got := texts(append(ms, s.until(last)...))
 			if err == nil {
-				require.Equal(t, many("a", i, n), got, "without a gap, behind message %d", i)
+				require.Equal(t, many("a", i, n), got, "without a gap, after message %d", i)
 			} else {
-				require.Equal(t, many("a", n-c.Keep, n), got, "with a gap, behind message %d", i)
+				require.Equal(t, many("a", n-c.Keep, n), got, "with a gap, after message %d", i)
 			}
 			s.empty()
-			require.LessOrEqual(t, s.gaps, 1, "gaps told")
+			require.LessOrEqual(t, s.gaps, 1, "the number of gaps")
 		}
 		s.close()
 	}

@@ -1,105 +1,40 @@
 package broadcasttest
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// patience is how long the suites wait for what must come.
-const patience = 10 * time.Second
-
-// background is a context for a call that must return in time.
-func background(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// publish publishes one message of text.
-func publish(t *testing.T, b broadcast.Broadcaster, topic, data string) broadcast.ID {
-	t.Helper()
-	id, err := b.Publish(background(t), broadcast.Message{Topic: topic, Data: []byte(data)})
-	require.NoError(t, err, "Publish")
-	require.Greater(t, id.Epoch(), uint64(1), "the epoch of a published message")
-	return id
-}
-
-// tryPublish is publish for goroutines other than the test's.
-func tryPublish(t *testing.T, b broadcast.Broadcaster, topic, data string) (broadcast.ID, bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	id, err := b.Publish(ctx, broadcast.Message{Topic: topic, Data: []byte(data)})
-	return id, assert.NoError(t, err, "Publish")
-}
-
-// publishMany publishes the messages "<topic> 0" to "<topic> n-1".
-func publishMany(t *testing.T, b broadcast.Broadcaster, topic string, n int) []broadcast.ID {
-	t.Helper()
-	ids := make([]broadcast.ID, n)
-	for i := range ids {
-		ids[i] = publish(t, b, topic, fmt.Sprint(topic, " ", i))
-	}
-	return ids
-}
-
-// many are the texts of publishMany, from one to before another.
-func many(topic string, from, to int) []string {
-	texts := []string{}
-	for i := from; i < to; i++ {
-		texts = append(texts, fmt.Sprint(topic, " ", i))
-	}
-	return texts
-}
-
-func texts(ms []*broadcast.Message) []string {
-	texts := make([]string, len(ms))
-	for i, m := range ms {
-		texts[i] = string(m.Data)
-	}
-	return texts
-}
-
-// arrive waits until subscriptions find the message with an ID.
-func arrive(t *testing.T, b broadcast.Broadcaster, topic string, id broadcast.ID) {
-	t.Helper()
-	before := broadcast.MakeID(id.Epoch(), id.Seq()-1)
-	s := subscribe(t, b, broadcast.SubscribeOptions{Topics: []string{topic}, After: before})
-	s.until(id)
-	s.close()
-}
-
-// stream is a subscription of one case. Whatever it polls is checked for what
-// holds of every Poll.
+// stream is a subscription of one case. It checks the rules that hold for every Poll.
 type stream struct {
 	t     *testing.T
 	sub   broadcast.Subscription
 	begin broadcast.ID // its first Position
-	news  chan struct{}
-	calls atomic.Int64 // of Notify
-	last  broadcast.ID // of the newest message returned
-	gaps  int          // told so far
+
+	// Set by Notify.
+	notified chan struct{} // has an element if Notify was called
+	calls    atomic.Int64  // how often it was called
+
+	// Set by poll.
+	last broadcast.ID // of the newest message returned
+	gaps int          // how many there were
 }
 
-// subscribe opens a subscription, closed at the end of the case. Its Notify
-// calls that of opts, if there is one.
+// subscribe opens a subscription that is closed at the end of the case. Its Notify also calls
+// that of opts.
 func subscribe(t *testing.T, b broadcast.Broadcaster, opts broadcast.SubscribeOptions) *stream {
 	t.Helper()
-	s := &stream{t: t, news: make(chan struct{}, 1)}
+	s := &stream{t: t, notified: make(chan struct{}, 1)}
 	notify := opts.Notify
 	opts.Notify = func() {
 		s.calls.Add(1)
 		select {
-		case s.news <- struct{}{}:
+		case s.notified <- struct{}{}:
 		default:
 		}
 		if notify != nil {
@@ -116,7 +51,7 @@ func subscribe(t *testing.T, b broadcast.Broadcaster, opts broadcast.SubscribeOp
 	return s
 }
 
-// listen subscribes from now on, and polls once so that Notify is armed.
+// listen subscribes from now on and polls once, which arms Notify.
 func listen(t *testing.T, b broadcast.Broadcaster, topics ...string) *stream {
 	t.Helper()
 	s := subscribe(t, b, broadcast.SubscribeOptions{Topics: topics})
@@ -124,7 +59,7 @@ func listen(t *testing.T, b broadcast.Broadcaster, topics ...string) *stream {
 	return s
 }
 
-// resume subscribes behind an ID.
+// resume subscribes after an ID.
 func resume(t *testing.T, b broadcast.Broadcaster, after broadcast.ID, topics ...string) *stream {
 	t.Helper()
 	return subscribe(t, b, broadcast.SubscribeOptions{Topics: topics, After: after})
@@ -132,7 +67,7 @@ func resume(t *testing.T, b broadcast.Broadcaster, after broadcast.ID, topics ..
 
 func (s *stream) close() { s.sub.Close() }
 
-// poll calls Poll once.
+// poll calls Poll once, and checks what it returns.
 func (s *stream) poll(size int) ([]*broadcast.Message, error) {
 	s.t.Helper()
 	before := s.sub.Position()
@@ -145,12 +80,12 @@ func (s *stream) poll(size int) ([]*broadcast.Message, error) {
 	for _, m := range ms {
 		require.NotNil(s.t, m, "a message")
 		if m.ID.Epoch() == s.last.Epoch() {
-			require.Greater(s.t, m.ID.Seq(), s.last.Seq(), "the sequence of a message (%q) behind that of the one before it", m.Data)
+			require.Greater(s.t, m.ID.Seq(), s.last.Seq(), "the sequence of message %q and that of the message before it", m.Data)
 		}
 		s.last = m.ID
 		require.Equal(s.t, position.Epoch(), m.ID.Epoch(), "the epoch of a message")
 		if err == nil && m.ID.Epoch() == before.Epoch() && m.ID.Seq() > s.begin.Seq() {
-			// Up to where it began there are the Last messages only.
+			// Messages up to begin are those that SubscribeOptions.Last asked for.
 			require.Greater(s.t, m.ID.Seq(), before.Seq(), "the sequence of a message, and that of Position before the Poll")
 		}
 		require.GreaterOrEqual(s.t, position.Seq(), m.ID.Seq(), "Position's sequence and that of a message returned")
@@ -171,7 +106,7 @@ func (s *stream) poll(size int) ([]*broadcast.Message, error) {
 	return ms, err
 }
 
-// next polls until there is something, and sleeps until Notify in between.
+// next polls until there is something, and waits for Notify in between.
 func (s *stream) next() ([]*broadcast.Message, error) {
 	s.t.Helper()
 	for {
@@ -179,14 +114,14 @@ func (s *stream) next() ([]*broadcast.Message, error) {
 		if len(ms) > 0 || err != nil {
 			return ms, err
 		}
-		waitFor(s.t, s.news, "a call of Notify")
+		waitFor(s.t, s.notified, "a call of Notify")
 	}
 }
 
-// forget forgets the calls of Notify so far.
-func (s *stream) forget() {
+// forgetNotify forgets that Notify was called.
+func (s *stream) forgetNotify() {
 	select {
-	case <-s.news:
+	case <-s.notified:
 	default:
 	}
 }
@@ -213,7 +148,7 @@ func (s *stream) count(n int) []*broadcast.Message {
 	for len(all) < n {
 		ms, err := s.poll(n - len(all))
 		if len(ms) == 0 && err == nil {
-			waitFor(s.t, s.news, "a call of Notify")
+			waitFor(s.t, s.notified, "a call of Notify")
 			continue
 		}
 		require.NoError(s.t, err)
@@ -222,13 +157,13 @@ func (s *stream) count(n int) []*broadcast.Message {
 	return all
 }
 
-// exactly checks that what comes up to the message with an ID are these, without
-// a gap, and that nothing comes behind it.
+// exactly checks that the messages up to the one with an ID are the wanted ones, without a
+// gap, and that nothing follows.
 func (s *stream) exactly(id broadcast.ID, want []string, msgAndArgs ...any) {
 	s.t.Helper()
 	gaps := s.gaps
 	require.Equal(s.t, want, texts(s.until(id)), msgAndArgs...)
-	require.Equal(s.t, gaps, s.gaps, "gaps told")
+	require.Equal(s.t, gaps, s.gaps, "the number of gaps")
 	s.empty()
 }
 
@@ -240,8 +175,7 @@ func (s *stream) empty() {
 	require.Empty(s.t, texts(ms), "Poll of a drained subscription")
 }
 
-// gap checks that the first thing to come is a gap, and returns what comes
-// with it.
+// gap checks that a gap comes first, and returns it with its messages.
 func (s *stream) gap() ([]*broadcast.Message, *broadcast.GapError) {
 	s.t.Helper()
 	ms, err := s.next()
@@ -257,81 +191,4 @@ func (s *stream) ended() {
 		_, err := s.poll(64)
 		require.ErrorIs(s.t, err, broadcast.ErrClosed, "Poll after the end")
 	}
-}
-
-// within runs f beside the case and checks that it returns in time.
-func within(t *testing.T, what string, f func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	waitFor(t, done, what)
-}
-
-func waitFor(t *testing.T, done <-chan struct{}, what string) {
-	t.Helper()
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case <-done:
-	case <-timer.C:
-		require.Fail(t, "too slow", "waited %v for %s", patience, what)
-	}
-}
-
-// flow lets a publisher be ahead of a reader by a bounded number of messages, so
-// that the reader cannot be overrun.
-type flow struct {
-	places     chan struct{}
-	quit       chan struct{} // closed at the end of the case
-	publishers sync.WaitGroup
-}
-
-func newFlow(t *testing.T, ahead int) *flow {
-	f := &flow{places: make(chan struct{}, ahead), quit: make(chan struct{})}
-	t.Cleanup(func() {
-		close(f.quit)
-		f.publishers.Wait()
-	})
-	return f
-}
-
-// take waits for a place, and reports whether there is one.
-func (f *flow) take() bool {
-	select {
-	case f.places <- struct{}{}:
-		return true
-	case <-f.quit:
-		return false
-	}
-}
-
-// give frees the places of what was read.
-func (f *flow) give(n int) {
-	for range n {
-		<-f.places
-	}
-}
-
-// inBackground publishes texts to topics in turn, as far as the flow allows. The
-// IDs come when all are published.
-func (f *flow) inBackground(t *testing.T, b broadcast.Broadcaster, topics []string, texts []string) <-chan []broadcast.ID {
-	done := make(chan []broadcast.ID, 1)
-	f.publishers.Go(func() {
-		var ids []broadcast.ID
-		defer func() { done <- ids }()
-		for i, text := range texts {
-			if !f.take() {
-				return
-			}
-			id, ok := tryPublish(t, b, topics[i%len(topics)], text)
-			if !ok {
-				return
-			}
-			ids = append(ids, id)
-		}
-	})
-	return done
 }

@@ -13,8 +13,7 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// add appends messages of these texts to topic "t", each with an Append of its
-// own.
+// add appends a message on topic "t" for each text, one Append after the other.
 func add(t *testing.T, j broadcast.Journal, texts ...string) []broadcast.ID {
 	t.Helper()
 	var all []broadcast.ID
@@ -24,7 +23,7 @@ func add(t *testing.T, j broadcast.Journal, texts ...string) []broadcast.ID {
 	return all
 }
 
-// addAll appends messages of these texts with one Append.
+// addAll appends a message on topic "t" for each text with one Append.
 func addAll(t *testing.T, j broadcast.Journal, texts ...string) []broadcast.ID {
 	t.Helper()
 	ms := make([]broadcast.Message, len(texts))
@@ -37,8 +36,8 @@ func addAll(t *testing.T, j broadcast.Journal, texts ...string) []broadcast.ID {
 	return ids
 }
 
-// tryAppend appends messages from goroutines other than the test's, and returns
-// nil if that fails.
+// tryAppend appends messages from goroutines other than the test's, which must not call
+// FailNow. It returns nil if that fails.
 func tryAppend(t *testing.T, j broadcast.Journal, ms ...broadcast.Message) []broadcast.ID {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -49,14 +48,14 @@ func tryAppend(t *testing.T, j broadcast.Journal, ms ...broadcast.Message) []bro
 	return ids
 }
 
-// tailing is a running Tail, whose every entry is checked to follow the one
-// before it.
+// tailing is a running Tail. It checks that each entry follows the one before it.
 type tailing struct {
 	t      *testing.T
 	cancel context.CancelFunc
-	resume func() (broadcast.Message, error, bool)
-	last   broadcast.ID
-	gaps   int
+	resume func() (broadcast.Message, error, bool) // of iter.Pull2
+
+	last broadcast.ID // the last one yielded
+	gaps int          // how many there were
 }
 
 func follow(t *testing.T, j broadcast.Journal, after broadcast.ID) *tailing {
@@ -67,23 +66,23 @@ func follow(t *testing.T, j broadcast.Journal, after broadcast.ID) *tailing {
 	return &tailing{t: t, cancel: cancel, resume: resume, last: after}
 }
 
-// pull returns what the Tail yields next. Its ctx ends if that takes too long.
+// pull returns what the Tail yields next. It cancels the ctx if that takes longer than patience.
 func (f *tailing) pull() (broadcast.Message, error, bool) {
 	timer := time.AfterFunc(patience, f.cancel)
 	defer timer.Stop()
 	return f.resume()
 }
 
-// next returns the next message, entries that are none left out.
+// next returns the next message. It skips gaps and entries that are not messages.
 func (f *tailing) next() broadcast.Message {
 	f.t.Helper()
 	for {
 		m, err, ok := f.pull()
-		require.True(f.t, ok, "the Tail ended behind %v", f.last)
+		require.True(f.t, ok, "the Tail ended after %v", f.last)
 		if errors.Is(err, broadcast.ErrGap) {
 			f.gaps++
 		} else {
-			require.NoError(f.t, err, "the Tail behind %v", f.last)
+			require.NoError(f.t, err, "the Tail after %v", f.last)
 			if !f.last.IsZero() {
 				require.Equal(f.t, broadcast.MakeID(f.last.Epoch(), f.last.Seq()+1), m.ID, "an entry and the one before it")
 			}
@@ -104,5 +103,5 @@ func (f *tailing) exactly(ids []broadcast.ID, texts []string) {
 		require.Equal(f.t, text, string(m.Data))
 		require.Equal(f.t, ids[i], m.ID, "the ID of %q", text)
 	}
-	require.Equal(f.t, gaps, f.gaps, "gaps yielded")
+	require.Equal(f.t, gaps, f.gaps, "the number of gaps")
 }

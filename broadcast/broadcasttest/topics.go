@@ -8,8 +8,8 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// setTopics gives a subscription other topics. The case is skipped where that cannot
-// be done.
+// setTopics gives a subscription other topics. It skips the case if the subscription is not a
+// broadcast.TopicSetter.
 func (s *stream) setTopics(topics ...string) {
 	s.t.Helper()
 	sub, ok := s.sub.(broadcast.TopicSetter)
@@ -27,18 +27,18 @@ func testSetTopics(t *testing.T, c Config) {
 	publish(t, b, "a", "a 1")
 	publish(t, b, "c", "before the position")
 	s.exactly(publish(t, b, "b", "b 1"), []string{"a 1", "b 1"})
-	publish(t, b, "c", "behind the position")
-	publish(t, b, "a", "of what is left out")
+	publish(t, b, "c", "after the position")
+	publish(t, b, "a", "on a removed topic")
 	id := publish(t, b, "b", "b 2")
 	arrive(t, b, "b", id)
 
 	s.setTopics("c", "b", "c")
-	s.exactly(id, []string{"behind the position", "b 2"})
-	publish(t, b, "a", "of what is left out")
+	s.exactly(id, []string{"after the position", "b 2"})
+	publish(t, b, "a", "on a removed topic")
 	s.exactly(publish(t, b, "c", "live"), []string{"live"})
 	s.empty()
 
-	// In the middle of what is there: what stays goes on where it was.
+	// Between two messages: a topic that stays continues where it was.
 	for _, text := range []string{"b 3", "b 4", "b 5"} {
 		id = publish(t, b, "b", text)
 	}
@@ -47,29 +47,29 @@ func testSetTopics(t *testing.T, c Config) {
 	s.setTopics("b", "a")
 	s.exactly(id, []string{"b 4", "b 5"})
 
-	// Back again: what was published meanwhile is not behind the position.
+	// Back to an earlier topic: what was published meanwhile is not after the position.
 	s.setTopics("c")
 	s.exactly(publish(t, b, "c", "again"), []string{"again"})
 
-	bad := s.sub.(broadcast.TopicSetter)
-	require.Error(t, bad.SetTopics(nil), "no topic")
-	require.Error(t, bad.SetTopics([]string{"a\nb"}), "an invalid topic")
-	s.exactly(publish(t, b, "c", "still"), []string{"still"}, "after topics that were refused")
+	setter := s.sub.(broadcast.TopicSetter)
+	require.Error(t, setter.SetTopics(nil), "no topic")
+	require.Error(t, setter.SetTopics([]string{"a\nb"}), "an invalid topic")
+	s.exactly(publish(t, b, "c", "still"), []string{"still"}, "after refused topics")
 	s.close()
-	require.ErrorIs(t, bad.SetTopics([]string{"a"}), broadcast.ErrClosed)
+	require.ErrorIs(t, setter.SetTopics([]string{"a"}), broadcast.ErrClosed)
 }
 
 func testSetTopicsNotify(t *testing.T, c Config) {
 	b := c.Open(t)
 	s := listen(t, b, "a")
-	id := publish(t, b, "b", "not for it yet")
+	id := publish(t, b, "b", "on a topic that is not set yet")
 	arrive(t, b, "b", id)
 	for range 50 {
 		s.setTopics("b", "a")
-		s.until(publish(t, b, "b", "woken by what is new"))
+		s.until(publish(t, b, "b", "on the new topic"))
 		s.empty()
 		s.setTopics("a")
-		s.until(publish(t, b, "a", "woken by what stayed"))
+		s.until(publish(t, b, "a", "on the topic that stayed"))
 		s.empty()
 	}
 }
@@ -83,11 +83,11 @@ func testSetTopicsGap(t *testing.T, c Config) {
 	arrive(t, b, "b", ids[len(ids)-1])
 	s.setTopics("a", "b")
 	ms, gap := s.gap()
-	require.Equal(t, []string{"b"}, gap.Topics, "the topic that lost something behind the position")
+	require.Equal(t, []string{"b"}, gap.Topics, "the topic that lost messages after the position")
 	require.Equal(t, ms[0].ID.Seq()-1, gap.ID.Seq())
 	s.until(ids[len(ids)-1])
 	s.empty()
 	s.setTopics("b")
-	s.exactly(publish(t, b, "b", "no gap twice"), []string{"no gap twice"})
+	s.exactly(publish(t, b, "b", "without another gap"), []string{"without another gap"})
 	keeper.close()
 }

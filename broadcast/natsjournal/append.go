@@ -10,15 +10,16 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/backoff"
 )
 
-// Append sends all messages at once and waits for what the engine says. What got
-// no answer because the connection was cut is sent again, for ten seconds at most:
-// the engine recognises what it has already. Where some were added and others were
-// not, the error is one after which messages may arrive.
+// Append sends all messages at once and waits for their acknowledgements. Messages that
+// got no answer because the connection was lost are sent again for up to ten seconds;
+// JetStream recognises those that it already has. If only some messages were added, the
+// error does not wrap [broadcast.ErrNotPublished].
 //
-// A message with its headers must fit into the server's max_payload, 1 MiB unless
-// it is configured.
+// A message with its headers must fit into the server's max_payload, which is 1 MiB by
+// default.
 func (j *Journal) Append(ctx context.Context, ms ...broadcast.Message) ([]broadcast.ID, error) {
 	a := &appending{journal: j}
 	if err := a.run(ctx, ms); err != nil {
@@ -33,112 +34,164 @@ func (j *Journal) Append(ctx context.Context, ms ...broadcast.Message) ([]broadc
 // appending is one call of Append.
 type appending struct {
 	journal   *Journal
-	ids       []broadcast.ID // of the entries from the first one on that were acknowledged
-	uncertain bool           // others may have been added, or may yet be
+	ids       []broadcast.ID // of the leading entries that were acknowledged
+	uncertain bool           // further entries may have been added, or may still be
 }
 
 func (a *appending) run(ctx context.Context, ms []broadcast.Message) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("natsjournal: %w", err)
-	}
-	if _, err := a.journal.engine(); err != nil {
+	if err := a.journal.check(ctx); err != nil {
 		return err
 	}
 	entries, err := a.journal.encode(ms)
 	if err != nil {
 		return err
 	}
-	var refused string // the subject that nobody listened on
+	deadSubject := "" // no stream listens on it
 	for began := time.Now(); len(a.ids) < len(entries); {
-		at, err := a.journal.ready(ctx, refused)
+		known, err := a.destination(ctx, deadSubject)
 		switch {
-		case err != nil && a.uncertain && ctx.Err() == nil && time.Since(began) < patience:
-			pause(ctx)
+		case err != nil && a.uncertain && ctx.Err() == nil && time.Since(began) < maxOutage:
+			_ = backoff.Sleep(ctx, retryPause) // an ended ctx fails the next request
 			continue
 		case err != nil:
 			return err
-		case at.subject == refused:
+		case known.subject == deadSubject:
 			return fmt.Errorf("natsjournal: appending: %w", jetstream.ErrNoStreamResponse)
 		}
-		r := a.send(ctx, at, entries[len(a.ids):])
-		if err := a.accept(ctx, at, r.acks); err != nil {
+		s := a.send(ctx, known.subject, entries[len(a.ids):])
+		if err := a.accept(ctx, known, s.acks); err != nil {
 			return err
 		}
 		switch {
-		case r.err == nil:
+		case s.outcome == acknowledged:
 		case ctx.Err() != nil:
 			return fmt.Errorf("natsjournal: appending: %w", ctx.Err())
-		case r.overtaken:
-			return r.err // sent again it would come behind what followed it
-		case r.unheard && refused == "":
-			refused = at.subject
-		case !r.unanswered || time.Since(began) > patience:
-			return r.err
+		case s.outcome == undelivered && deadSubject == "":
+			deadSubject = known.subject
+		case s.outcome == unanswered && time.Since(began) <= maxOutage: // send again
+		default:
+			return s.err
 		}
 	}
 	return nil
 }
 
-// ready returns where to send to. It asks the engine at first, while there is no
-// connection, and about a subject on which nobody listens: the stream may have
-// another one by now.
-func (j *Journal) ready(ctx context.Context, refused string) (known, error) {
-	at := j.have()
-	if at.epoch == 0 || at.subject == refused || !j.Conn.IsConnected() {
-		if _, err := j.look(ctx); err != nil {
-			return known{}, err
+// destination returns the subject to send to, and what else is known of its stream. It
+// asks the engine the first time, while there is no connection, and after deadSubject
+// turned out to have no stream: the stream may have another subject by now.
+func (a *appending) destination(ctx context.Context, deadSubject string) (knowledge, error) {
+	j := a.journal
+	known := j.known()
+	if known.epoch == 0 || known.subject == deadSubject || !j.Conn.IsConnected() {
+		if _, err := j.readStream(ctx); err != nil {
+			return knowledge{}, err
 		}
-		at = j.have()
+		known = j.known()
 	}
-	return at, nil
+	return known, nil
 }
 
-// round is what became of entries that were sent together.
-type round struct {
-	acks       []*jetstream.PubAck // of those from the first one on that were acknowledged
-	err        error               // why the next one was not
-	overtaken  bool                // one behind it was
-	unanswered bool                // it and all behind it got no answer
-	unheard    bool                // it and all behind it reached no stream
+// sending is what became of entries that were sent together.
+type sending struct {
+	acks    []*jetstream.PubAck // of the leading entries, up to the first failure
+	outcome outcome             // of the first entry that failed and of those after it
+	err     error               // why the first one failed
 }
 
-func (a *appending) send(ctx context.Context, at known, entries []*nats.Msg) round {
-	var futures []jetstream.PubAckFuture
-	var unsent error
+// outcome is what became of one or several entries.
+type outcome int
+
+const (
+	// acknowledged: the engine has them.
+	acknowledged outcome = iota
+
+	// unanswered: the engine said nothing, so it may have them. They can be sent again,
+	// because the engine recognises what it already has.
+	unanswered
+
+	// undelivered: no stream listens on their subject, so none was added. They can be
+	// sent to another subject.
+	undelivered
+
+	// overtaken: an entry after them was acknowledged. They are not sent again, because
+	// they would then come after it.
+	overtaken
+
+	// refused: the engine refused them, or they failed in different ways. They are not
+	// sent again.
+	refused
+)
+
+// outcomeOf returns the outcome of one entry.
+func outcomeOf(err error) outcome {
+	var refusal *jetstream.APIError
+	switch {
+	case err == nil:
+		return acknowledged
+	case errors.Is(err, jetstream.ErrNoStreamResponse):
+		return undelivered
+	case errors.As(err, &refusal):
+		return refused
+	}
+	return unanswered
+}
+
+// and returns the common outcome of entries with the outcome o and of another that was
+// sent after them.
+func (o outcome) and(next outcome) outcome {
+	switch {
+	case o == acknowledged, o == next:
+		return next
+	case o == overtaken, next == acknowledged:
+		return overtaken
+	}
+	return refused
+}
+
+// send publishes entries in their order and waits for the answers.
+func (a *appending) send(ctx context.Context, subject string, entries []*nats.Msg) sending {
+	futures, unsent := a.publish(subject, entries)
+	var s sending
+	for _, future := range futures {
+		ack, err := wait(ctx, future)
+		if err == nil && s.err == nil {
+			s.acks = append(s.acks, ack)
+			continue
+		}
+		if s.err == nil {
+			s.err = fmt.Errorf("natsjournal: appending: %w", err)
+		}
+		o := outcomeOf(err)
+		s.outcome = s.outcome.and(o)
+		// Either this one may have been added, or it was, after one that failed.
+		a.uncertain = a.uncertain || o == unanswered || o == acknowledged
+	}
+	if unsent != nil {
+		s.outcome = s.outcome.and(refused)
+		if s.err == nil {
+			s.err = fmt.Errorf("natsjournal: appending: %w", unsent)
+		}
+	}
+	return s
+}
+
+// publish hands entries to the connection. If it returns an error, the entry at which
+// it stopped and those after it were not sent.
+func (a *appending) publish(subject string, entries []*nats.Msg) (futures []jetstream.PubAckFuture, err error) {
+	js, err := a.journal.jetStream()
+	if err != nil {
+		return nil, err
+	}
 	for _, entry := range entries {
-		entry.Subject = at.subject
-		// Not tried again one by one: they would lose their order.
-		future, err := a.journal.js.PublishMsgAsync(entry, jetstream.WithRetryAttempts(0))
+		entry.Subject = subject
+		// nats.go must not retry them one by one: they would lose their order.
+		future, err := js.PublishMsgAsync(entry, jetstream.WithRetryAttempts(0))
 		if err != nil {
-			unsent = fmt.Errorf("natsjournal: appending: %w", err)
-			break
+			return futures, err
 		}
 		futures = append(futures, future)
 	}
-	r := round{unanswered: true, unheard: true}
-	for _, future := range futures {
-		ack, err := wait(ctx, future)
-		switch {
-		case err == nil && r.err == nil:
-			r.acks = append(r.acks, ack)
-			continue
-		case err == nil:
-			r.overtaken, a.uncertain = true, true
-			continue
-		case r.err == nil:
-			r.err = fmt.Errorf("natsjournal: appending: %w", err)
-		}
-		unanswered, unheard := !refusal(err), errors.Is(err, jetstream.ErrNoStreamResponse)
-		a.uncertain = a.uncertain || unanswered
-		r.unanswered, r.unheard = r.unanswered && unanswered, r.unheard && unheard
-	}
-	if unsent != nil {
-		r.unanswered, r.unheard = false, false
-		if r.err == nil {
-			r.err = unsent
-		}
-	}
-	return r
+	return futures, nil
 }
 
 func wait(ctx context.Context, future jetstream.PubAckFuture) (*jetstream.PubAck, error) {
@@ -152,31 +205,24 @@ func wait(ctx context.Context, future jetstream.PubAckFuture) (*jetstream.PubAck
 	}
 }
 
-// refusal reports whether the engine, or the lack of one, has said no.
-func refusal(err error) bool {
-	var refused *jetstream.APIError
-	return errors.As(err, &refused) || errors.Is(err, jetstream.ErrNoStreamResponse)
-}
-
-// accept makes IDs of acknowledgements. A sequence that had been there before the
-// entries were sent shows that the engine lost it: what it gives now is in
-// another epoch.
-func (a *appending) accept(ctx context.Context, at known, acks []*jetstream.PubAck) error {
-	epoch := at.epoch
+// accept turns acknowledgements into IDs. If a sequence existed before the entries were
+// sent, the engine has lost the entry that had it, and the new ones belong to another epoch.
+func (a *appending) accept(ctx context.Context, before knowledge, acks []*jetstream.PubAck) error {
+	epoch := before.epoch
 	for _, ack := range acks {
-		if ack.Sequence > at.newest || ack.Duplicate {
+		if ack.Sequence > before.newest || ack.Duplicate {
 			continue
 		}
 		a.uncertain = true
-		v, err := a.journal.renew(ctx, at)
+		s, err := a.journal.leaveEpoch(ctx, before)
 		if err != nil {
 			return err
 		}
-		epoch = v.epoch
+		epoch = s.epoch
 		break
 	}
 	for _, ack := range acks {
-		a.journal.seen(epoch, ack.Sequence, time.Time{})
+		a.journal.learnEntry(epoch, ack.Sequence, time.Time{})
 		a.ids = append(a.ids, broadcast.MakeID(epoch, ack.Sequence))
 	}
 	return nil

@@ -16,7 +16,9 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-func TestAppendsThroughARestart(t *testing.T) {
+// A message is yielded under the ID that Append returned, or Append said that it was not
+// published, also while the engine restarts.
+func TestAppendDuringARestart(t *testing.T) {
 	e := startEngine(t)
 	j := e.journal()
 	f := follow(t, j, broadcast.ID{})
@@ -48,7 +50,8 @@ func TestAppendsThroughARestart(t *testing.T) {
 	f.yields(add(t, j, "last"), "last")
 }
 
-func TestEngineAway(t *testing.T) {
+// Without a connection every call ends with its ctx, and Append adds nothing.
+func TestAppendWithoutAConnection(t *testing.T) {
 	e := startEngine(t)
 	j := e.journal()
 	add(t, j, "before")
@@ -69,8 +72,8 @@ func TestEngineAway(t *testing.T) {
 	f.yields(add(t, j, "after"), "after")
 }
 
-// The stream exists, but the answer never comes: the message may be there.
-func TestAnswerThatIsLost(t *testing.T) {
+// A message that was delivered and never answered may have been added.
+func TestAppendWithoutAnAnswer(t *testing.T) {
 	e := startEngine(t)
 	j := e.journal()
 	add(t, j, "before")
@@ -78,10 +81,10 @@ func TestAnswerThatIsLost(t *testing.T) {
 	s := stream(t, js)
 	subject := s.CachedInfo().Config.Subjects[0]
 	require.NoError(t, js.DeleteStream(t.Context(), "fanfare"))
-	deaf := e.connect()
-	_, err := deaf.SubscribeSync(subject)
+	silent := e.connect() // receives messages in place of the stream
+	_, err := silent.SubscribeSync(subject)
 	require.NoError(t, err)
-	require.NoError(t, deaf.Flush())
+	require.NoError(t, silent.Flush())
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	_, err = j.Append(ctx, message("unknown"))
@@ -89,9 +92,9 @@ func TestAnswerThatIsLost(t *testing.T) {
 	require.NotErrorIs(t, err, broadcast.ErrNotPublished)
 }
 
-// The engine has the message, but its answer is lost with the connection: what is
-// sent again is recognised.
-func TestRepetitionIsRecognised(t *testing.T) {
+// Messages whose acknowledgement was lost with the connection are sent again and added
+// once.
+func TestAppendSendsAgainAfterALostAnswer(t *testing.T) {
 	j := startEngine(t).journal()
 	add(t, j, "before")
 	js := admin(t, j.Conn)
@@ -122,7 +125,9 @@ func TestRepetitionIsRecognised(t *testing.T) {
 	f.yields(append(p.ids, last...), "a", "b", "last")
 }
 
-func TestRefusals(t *testing.T) {
+// Append returns ErrNotPublished if the engine refuses all messages, and the engine's
+// reason.
+func TestAppendRefused(t *testing.T) {
 	t.Run("full", func(t *testing.T) {
 		j := startEngine(t).journal()
 		add(t, j, numbers(0, 3)...)
@@ -142,10 +147,10 @@ func TestRefusals(t *testing.T) {
 		j := startEngine(t).journal()
 		_, err := j.Append(within(t), message("small"), message(strings.Repeat("x", 1<<20)))
 		require.ErrorIs(t, err, broadcast.ErrNotPublished)
-		require.ErrorContains(t, err, "the server takes at most 1048576: raise its max_payload")
+		require.ErrorContains(t, err, "the server accepts at most 1048576: raise its max_payload")
 		_, newest, err := j.Bounds(within(t))
 		require.NoError(t, err)
-		require.Zero(t, newest.Seq(), "the small one was not added either")
+		require.Zero(t, newest.Seq(), "the small message was not added either")
 		ids, err := j.Append(within(t), message(strings.Repeat("x", 1<<20-1000)))
 		require.NoError(t, err)
 		m, err := follow(t, j, broadcast.ID{}).next()

@@ -10,8 +10,7 @@ import (
 	"github.com/fanfare-go/fanfare/internal/clustertest"
 )
 
-// TestClients has clients on several servers while the engine is restarted twice, which
-// loses nothing.
+// Clients of several servers miss nothing while the engine is restarted twice.
 func TestClients(t *testing.T) {
 	e := startEngine(t)
 	restart := func(*testing.T) { e.restart() }
@@ -24,8 +23,8 @@ func TestClients(t *testing.T) {
 	})
 }
 
-// TestClientsOfOneThatLosesAll has them while the stream is deleted.
-func TestClientsOfOneThatLosesAll(t *testing.T) {
+// Clients of several servers get a gap when the stream is deleted.
+func TestClientsOfALossyEngine(t *testing.T) {
 	e := startEngine(t)
 	js := admin(t, e.connect())
 	clustertest.Test(t, clustertest.Config{
@@ -38,8 +37,9 @@ func TestClientsOfOneThatLosesAll(t *testing.T) {
 	})
 }
 
-// TestClientsOfCluster kills the leader of the stream in a cluster of three, twice.
-func TestClientsOfCluster(t *testing.T) {
+// Clients of several servers miss nothing while the leader of the stream, in a cluster of
+// three, is restarted twice.
+func TestClientsOfACluster(t *testing.T) {
 	engines := startCluster(t)
 	var urls []string
 	for _, e := range engines {

@@ -13,88 +13,105 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// consumer reads the stream in order through an ephemeral consumer of its own. It
-// asks for a number of entries at a time, so that no more wait here than there is
-// room for, and checks what nats.go's own ordered consumer does not tell. It
-// never recovers: whatever is wrong ends it, and a new one is made once the epoch
-// has been verified.
+// consumer reads the stream in order through an ephemeral JetStream consumer. It pulls a
+// bounded number of entries at a time, so that no more entries wait than there is room
+// for. It also detects losses that nats.go's ordered consumer passes over. A consumer
+// does not recover: after any error it is closed, and the tail creates another one once
+// it has verified the epoch.
+//
+// A consumer belongs to one goroutine.
 type consumer struct {
+	// Set when it is created.
 	conn        *nats.Conn
 	stream      jetstream.Stream
 	name        string
-	requests    string // the subject that entries are asked for on
+	pullSubject string // pulls are requested on it
+	inbox       string // the beginning of the subjects on which pulls are answered
 	sub         *nats.Subscription
-	messages    chan *nats.Msg
-	reconnected chan nats.Status
-	silence     *time.Timer
-	inbox       string
-	request     string // where the request that is under way is answered: what came for one before it is old
-	asked       uint64 // how many there were
-	wanted      int    // how many entries the request may still bring
-	brought     bool   // whether it brought any
-	delivered   uint64 // how many entries there were: the consumer's own sequence
+	messages    chan *nats.Msg   // from sub
+	reconnected chan nats.Status // the connection was lost and is back
+	silence     *time.Timer      // fires if the engine sends nothing for maxSilence
+
+	// The pull in flight.
+	pulls     uint64 // how many there have been
+	reply     string // subject of its answers; an answer to an earlier pull is ignored
+	remaining int    // how many entries it may still deliver; 0: a new pull is needed
+	delivered bool   // whether it has delivered any
+
+	consumerSeq uint64 // how many entries have come, as the engine counts them
 }
 
-// delivery is what the engine sent.
+// delivery is what the engine sent: an entry, or the sequence up to which it has none.
 type delivery struct {
-	seq   uint64    // of the entry, or of the last one that the engine has passed over
-	at    time.Time // when it stored the entry
-	entry *nats.Msg // nil: there is nothing up to seq any more, and nothing new
+	seq      uint64    // of the entry, or of the last entry that the engine has passed
+	storedAt time.Time // when the engine stored the entry
+	entry    *nats.Msg // nil: nothing is kept up to seq, and there is nothing new
 }
 
 const (
-	batch      = 1024
-	batchBytes = 16 << 20 // of the entries that wait, or at least two of the largest
+	// A pull asks for at most pullEntries and pullBytes, or two of the largest entries.
+	pullEntries = 1024
+	pullBytes   = 16 << 20
 
-	expires   = 30 * time.Second
-	heartbeat = time.Second
-	silence   = 3 * heartbeat
+	// pullExpiry is how long the engine waits for entries to fill a pull.
+	pullExpiry = 30 * time.Second
 
-	// abandoned is when the engine deletes a consumer that nobody asks: one whose
-	// node died, or has been busy for so long.
-	abandoned = time.Minute
+	// heartbeat is how often the engine shows during a pull that it is alive.
+	heartbeat  = time.Second
+	maxSilence = 3 * heartbeat
+
+	// inactiveThreshold is how long a consumer may go without a pull before the engine
+	// deletes it. Its node has died then, or has been busy all that time.
+	inactiveThreshold = time.Minute
 )
 
 var (
-	errReconnected = errors.New("natsjournal: the connection was made anew")
+	errReconnected = errors.New("natsjournal: the connection was lost and is back")
 	errSilent      = errors.New("natsjournal: the consumer is silent")
-	errDisordered  = errors.New("natsjournal: entries were lost on the way")
+	errMissed      = errors.New("natsjournal: deliveries were lost")
 )
 
-// consume begins to read behind a sequence.
-func (j *Journal) consume(ctx context.Context, v view, after uint64) (*consumer, error) {
+// consume creates a consumer that reads after a sequence.
+func (j *Journal) consume(ctx context.Context, s streamState, after uint64) (*consumer, error) {
 	c := &consumer{
 		conn:     j.Conn,
-		stream:   v.stream,
+		stream:   s.stream,
 		name:     "fanfare_" + rand.Text(),
 		inbox:    j.Conn.NewInbox() + ".",
-		messages: make(chan *nats.Msg, batch+int(expires/heartbeat)+8), // and the heartbeats meanwhile
-		silence:  time.NewTimer(silence),
+		messages: make(chan *nats.Msg, pullEntries+int(pullExpiry/heartbeat)+8), // with the heartbeats of a pull
+		silence:  time.NewTimer(maxSilence),
 	}
-	c.requests = fmt.Sprintf("%sCONSUMER.MSG.NEXT.%s.%s", jetstream.DefaultAPIPrefix, j.stream(), c.name)
+	c.pullSubject = fmt.Sprintf("%sCONSUMER.MSG.NEXT.%s.%s", jetstream.DefaultAPIPrefix, j.stream(), c.name)
 	c.reconnected = j.Conn.StatusChanged(nats.CONNECTED)
-	var err error
-	if c.sub, err = j.Conn.ChanSubscribe(c.inbox+"*", c.messages); err == nil {
-		ctx, cancel := context.WithTimeout(ctx, answer)
-		defer cancel()
-		_, err = v.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
-			Name:              c.name,
-			DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-			OptStartSeq:       after + 1,
-			AckPolicy:         jetstream.AckNonePolicy,
-			InactiveThreshold: abandoned,
-			MemoryStorage:     true, // a restarted server must not go on with it
-			Replicas:          1,
-		})
-	}
-	if err != nil {
+	if err := c.open(ctx, after); err != nil {
 		c.close(ctx)
-		return nil, fmt.Errorf("natsjournal: making a consumer of stream %q: %w", j.stream(), err)
+		return nil, fmt.Errorf("natsjournal: creating a consumer of stream %q: %w", j.stream(), err)
 	}
 	return c, nil
 }
 
-// close leaves nothing behind, here and, if it answers, in the engine.
+// open subscribes to the answers and creates the consumer in the engine.
+func (c *consumer) open(ctx context.Context, after uint64) (err error) {
+	c.sub, err = c.conn.ChanSubscribe(c.inbox+"*", c.messages)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	_, err = c.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+		Name:              c.name,
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       after + 1,
+		AckPolicy:         jetstream.AckNonePolicy,
+		InactiveThreshold: inactiveThreshold,
+		MemoryStorage:     true, // so that it does not survive a restart of the server
+		Replicas:          1,
+	})
+	return err
+}
+
+// close releases what the consumer has here and, if there is a connection, deletes it
+// in the engine. Without a connection it expires there.
 func (c *consumer) close(ctx context.Context) {
 	c.silence.Stop()
 	c.conn.RemoveStatusListener(c.reconnected)
@@ -102,45 +119,32 @@ func (c *consumer) close(ctx context.Context) {
 		c.sub.Unsubscribe()
 	}
 	if !c.conn.IsConnected() {
-		return // it has been abandoned
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), heartbeat)
 	defer cancel()
-	c.stream.DeleteConsumer(ctx, c.name) // it may be gone already
+	c.stream.DeleteConsumer(ctx, c.name) // it may not exist any more
 }
 
-// next returns what the engine sends next, at the latest the second heartbeat
-// after its last words.
+// next returns the next delivery. While the engine has nothing to deliver, next returns
+// with a heartbeat, at least every maxSilence.
 func (c *consumer) next(ctx context.Context) (delivery, error) {
 	for {
-		if c.wanted == 0 {
-			if err := c.ask(); err != nil {
+		if c.remaining == 0 {
+			if err := c.pull(); err != nil {
 				return delivery{}, err
 			}
 		}
-		c.silence.Reset(silence)
-		var m *nats.Msg
-		select {
-		case m = <-c.messages:
-		case <-c.reconnected:
-			return delivery{}, errReconnected
-		case <-c.silence.C:
-			return delivery{}, errSilent
-		case <-ctx.Done():
-			return delivery{}, ctx.Err()
-		}
-		select {
-		case <-c.reconnected: // the message may be from the new connection
-			return delivery{}, errReconnected
-		default:
+		m, err := c.receive(ctx)
+		if err != nil {
+			return delivery{}, err
 		}
 		var d delivery
-		var err error
 		switch {
 		case m.Reply != "":
-			d, err = c.entry(m)
-		case m.Subject == c.request:
-			d, err = c.status(m)
+			d, err = c.parseEntry(m)
+		case m.Subject == c.reply:
+			d, err = c.parseStatus(m)
 		}
 		if err != nil || d.seq != 0 {
 			return d, err
@@ -148,62 +152,94 @@ func (c *consumer) next(ctx context.Context) (delivery, error) {
 	}
 }
 
-// ask asks for entries. Only one request is under way at a time: what is left of
-// it is known then.
-func (c *consumer) ask() error {
+// pull requests entries. Only one pull is in flight at a time, so that it is known how
+// many entries may still come.
+func (c *consumer) pull() error {
 	request, err := json.Marshal(map[string]int64{
-		"batch":          batch,
-		"max_bytes":      max(batchBytes, 2*c.conn.MaxPayload()),
-		"expires":        int64(expires),
+		"batch":          pullEntries,
+		"max_bytes":      max(pullBytes, 2*c.conn.MaxPayload()),
+		"expires":        int64(pullExpiry),
 		"idle_heartbeat": int64(heartbeat),
 	})
 	if err != nil {
-		return fmt.Errorf("natsjournal: asking for entries: %w", err)
+		return fmt.Errorf("natsjournal: pulling entries: %w", err)
 	}
-	c.asked++
-	c.request = c.inbox + strconv.FormatUint(c.asked, 10)
-	if err := c.conn.PublishRequest(c.requests, c.request, request); err != nil {
-		return fmt.Errorf("natsjournal: asking for entries: %w", err)
+	c.pulls++
+	c.reply = c.inbox + strconv.FormatUint(c.pulls, 10)
+	if err := c.conn.PublishRequest(c.pullSubject, c.reply, request); err != nil {
+		return fmt.Errorf("natsjournal: pulling entries: %w", err)
 	}
-	c.wanted, c.brought = batch, false
+	c.remaining, c.delivered = pullEntries, false
 	return nil
 }
 
-func (c *consumer) entry(m *nats.Msg) (delivery, error) {
-	meta, err := m.Metadata()
-	if err != nil {
-		return delivery{}, fmt.Errorf("natsjournal: an entry: %w", err)
+// receive returns the next message on the inbox. A message that may have come over a
+// new connection is not returned: before that the tail verifies the epoch.
+func (c *consumer) receive(ctx context.Context) (*nats.Msg, error) {
+	c.silence.Reset(maxSilence)
+	var m *nats.Msg
+	select {
+	case m = <-c.messages:
+	case <-c.reconnected:
+		return nil, errReconnected
+	case <-c.silence.C:
+		return nil, errSilent
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	if meta.Sequence.Consumer != c.delivered+1 {
-		return delivery{}, errDisordered
+	select {
+	case <-c.reconnected:
+		return nil, errReconnected
+	default:
+		return m, nil
 	}
-	c.delivered++
-	c.wanted--
-	c.brought = true
-	return delivery{seq: meta.Sequence.Stream, at: meta.Timestamp, entry: m}, nil
 }
 
-// status understands what the engine says about the request. A heartbeat is a
+func (c *consumer) parseEntry(m *nats.Msg) (delivery, error) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return delivery{}, fmt.Errorf("natsjournal: reading an entry's metadata: %w", err)
+	}
+	if meta.Sequence.Consumer != c.consumerSeq+1 {
+		return delivery{}, errMissed
+	}
+	c.consumerSeq++
+	c.remaining--
+	c.delivered = true
+	return delivery{seq: meta.Sequence.Stream, storedAt: meta.Timestamp, entry: m}, nil
+}
+
+// Values of the header Status in answers that are not entries.
+const (
+	statusHeartbeat = "100"
+	statusExpired   = "408"
+)
+
+// parseStatus handles what the engine reports about the pull in flight. A heartbeat is a
 // delivery without an entry.
-func (c *consumer) status(m *nats.Msg) (delivery, error) {
+func (c *consumer) parseStatus(m *nats.Msg) (delivery, error) {
 	switch status := m.Header.Get("Status"); {
-	case status == "100":
-		delivered, err := strconv.ParseUint(m.Header.Get("Nats-Last-Consumer"), 10, 64)
-		if err != nil {
-			return delivery{}, nil
-		}
-		if delivered != c.delivered {
-			return delivery{}, errDisordered
-		}
-		passed, err := strconv.ParseUint(m.Header.Get("Nats-Last-Stream"), 10, 64)
-		if err != nil {
-			return delivery{}, nil
-		}
-		return delivery{seq: passed}, nil
-	case status == "408", c.brought: // it expired, or brought what it could: the next one tells
-		c.wanted = 0
+	case status == statusHeartbeat:
+		return c.parseHeartbeat(m)
+	case status == statusExpired, c.delivered: // the pull has ended; the next one shows whether anything is wrong
+		c.remaining = 0
 		return delivery{}, nil
 	default:
 		return delivery{}, fmt.Errorf("natsjournal: the consumer ended: %s %s", status, m.Header.Get("Description"))
 	}
+}
+
+func (c *consumer) parseHeartbeat(m *nats.Msg) (delivery, error) {
+	sent, err := strconv.ParseUint(m.Header.Get("Nats-Last-Consumer"), 10, 64)
+	if err != nil {
+		return delivery{}, nil
+	}
+	if sent != c.consumerSeq {
+		return delivery{}, errMissed
+	}
+	passed, err := strconv.ParseUint(m.Header.Get("Nats-Last-Stream"), 10, 64)
+	if err != nil {
+		return delivery{}, nil
+	}
+	return delivery{seq: passed}, nil
 }

@@ -19,11 +19,11 @@ const (
 	binaryHeader = "Fanfare-Binary"
 )
 
-// encode returns the messages as NATS takes them, still without a subject. Each
-// has an ID by which the engine recognises it if it is sent again.
+// encode turns messages into entries without a subject. Each entry has an ID by which
+// the engine recognises it if it is sent again.
 func (j *Journal) encode(ms []broadcast.Message) ([]*nats.Msg, error) {
 	nonce := rand.Text()
-	most := j.Conn.MaxPayload()
+	maxPayload := j.Conn.MaxPayload()
 	entries := make([]*nats.Msg, len(ms))
 	for i, m := range ms {
 		header := nats.Header{
@@ -40,16 +40,16 @@ func (j *Journal) encode(ms []broadcast.Message) ([]*nats.Msg, error) {
 			header[binaryHeader] = []string{"1"}
 		}
 		entries[i] = &nats.Msg{Header: header, Data: m.Data}
-		if size := int64(entries[i].Size()); most > 0 && size > most {
-			return nil, fmt.Errorf("natsjournal: the message on topic %q takes %d bytes with its headers, "+
-				"the server takes at most %d: raise its max_payload, or publish where the data is instead of the data", m.Topic, size, most)
+		if size := int64(entries[i].Size()); maxPayload > 0 && size > maxPayload {
+			return nil, fmt.Errorf("natsjournal: the message on topic %q has %d bytes with its headers, but the server accepts at most %d: "+
+				"raise its max_payload, or publish a reference to the data", m.Topic, size, maxPayload)
 		}
 	}
 	return entries, nil
 }
 
-// decode returns the message in an entry, but for its ID. An entry that is none is
-// the zero Message.
+// decode returns the message in an entry, without its ID. If the entry is not a message,
+// decode returns the zero Message.
 func decode(entry *nats.Msg) broadcast.Message {
 	topic, err := url.PathUnescape(entry.Header.Get(topicHeader))
 	if err != nil || topic == "" {

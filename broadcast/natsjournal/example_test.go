@@ -13,9 +13,9 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast/natsjournal"
 )
 
-// Two servers share a log: what is published on one reaches the clients of both.
+// Two servers share a log: a message that is published on one reaches the clients of both.
 func Example() {
-	url, stop := startNATS() // yours runs already
+	url, stop := startNATS() // in production the server is already running
 	defer stop()
 
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -35,10 +35,10 @@ func Example() {
 	if _, err := here.Publish(ctx, broadcast.Message{Topic: "news", Data: []byte("hello")}); err != nil {
 		panic(err)
 	}
-	// A client of the other server that has never been here gets what is kept.
+	// A client of the other server resumes at an unknown position and gets all that is kept.
 	for m, err := range broadcast.Messages(ctx, there, broadcast.SubscribeOptions{Topics: []string{"news"}, After: broadcast.MakeID(1, 0)}) {
 		if err != nil {
-			continue // it is told that there may have been more
+			continue // a gap: there may have been more
 		}
 		fmt.Println(string(m.Data))
 		break

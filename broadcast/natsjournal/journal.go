@@ -15,146 +15,105 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// Journal is a [broadcast.Journal] in a stream of JetStream. Its fields are set
-// before its first use; Conn is needed. All nodes that share a stream have the
-// same settings: those that differ get [ErrUnusable]. A Journal must not be
-// copied after its first use.
+// Journal is a [broadcast.Journal] on a stream of JetStream. Set its fields before the
+// first use and do not change them afterwards; Conn is required. All nodes that share
+// a stream need the same settings: a node whose settings differ gets [ErrUnusable]. A
+// Journal must not be copied after its first use.
 //
-// It starts no goroutine of its own and needs no Close. While it is used, nats.go
-// has one subscription and one goroutine for its acknowledgements, until Conn is
-// closed.
+// A Journal starts no goroutine and needs no Close. From its first use until Conn is
+// closed, nats.go keeps one subscription and one goroutine for acknowledgements.
 type Journal struct {
-	// Conn is the connection to NATS, which stays the caller's to close. It should
-	// reconnect for ever ([nats.MaxReconnects] of -1): what has given up is closed
-	// for good.
+	// Conn is the connection to NATS. The caller closes it. It should reconnect
+	// without limit ([nats.MaxReconnects] of -1): a connection that has given up stays
+	// closed.
 	Conn *nats.Conn
 
 	// Stream is the name of the stream. If empty, "fanfare".
 	Stream string
 
-	// Subject is what the stream's only subject begins with. If empty, the
-	// stream's name.
+	// Subject is the first part of the stream's only subject. If empty, the name of
+	// the stream.
 	Subject string
 
-	// MaxAge is how long a message is kept, at least a minute. If zero, 24 hours;
-	// if negative, as long as the other limits allow.
+	// MaxAge is how long a message is kept, at least a minute. If zero, 24 hours; if
+	// negative, age is not limited.
 	MaxAge time.Duration
 
 	// MaxMessages is how many messages are kept. If zero, 1,000,000; if negative,
-	// as many as the other limits allow.
+	// their number is not limited.
 	MaxMessages int64
 
-	// MaxBytes is how much the stream may hold. The engine sets it aside when the
-	// stream is made. If zero, 1 GiB; if negative, as much as there is.
+	// MaxBytes is the maximum size of the stream in bytes. JetStream reserves it when
+	// the stream is created. If zero, 1 GiB; if negative, size is not limited.
 	MaxBytes int64
 
-	// Replicas is on how many servers of a cluster the stream is. If zero, 1.
+	// Replicas is on how many servers of a cluster the stream is stored. If zero, 1.
+	// It must not be negative.
 	Replicas int
 
-	// Memory keeps the stream in the servers' memory. If false, it is on disk.
+	// Memory stores the stream in the memory of the servers. If false, it is stored on
+	// disk.
 	Memory bool
 
-	// Durable says that the engine loses nothing that it has acknowledged: three
-	// replicas, on disks that are written at once (sync_interval: always). An
-	// answer that knows less than this node has seen then comes from a server that
-	// is behind, and is an error. If false, it means that the engine lost
-	// something: the journal goes over to another epoch, which every client is
-	// told as a gap.
+	// Durable declares that JetStream loses nothing that it has acknowledged, as with
+	// three replicas on disks that are written at once (sync_interval: always). If an
+	// answer knows less than this node has seen, its server must lag behind, and the call
+	// returns an error. If false, such an answer means that entries were lost: the Journal
+	// asks again for a moment, then begins a new epoch, which every client gets as a gap.
 	Durable bool
 
-	// Logger gets what goes wrong. If nil, slog.Default().
+	// Logger logs the loss of entries, and at debug level each consumer that a Tail
+	// replaces. If nil, slog.Default().
 	Logger *slog.Logger
 
-	mu    sync.Mutex // guards what follows; never held over I/O
-	js    jetstream.JetStream
-	known known
+	// mu guards the fields below. It is never held during I/O.
+	mu        sync.Mutex
+	js        jetstream.JetStream // created at the first use
+	knowledge knowledge
 }
 
-// known is what this node has seen of the stream.
-type known struct {
-	epoch   uint64 // 0: nothing yet
-	subject string
-	newest  uint64    // the newest sequence that the engine has acknowledged, delivered or told
-	tailed  uint64    // the newest entry that a Tail was given,
-	at      time.Time // and when the engine had stored that one
-}
-
-// ErrUnusable says that only a person can put it right: a field is impossible, or
-// the stream has other settings.
+// ErrUnusable is wrapped by errors that only an operator can resolve: a field of the
+// Journal has an impossible value, or the stream has other settings.
 var ErrUnusable = errors.New("natsjournal: unusable")
 
 const (
-	// patience is how long the engine may be away before a call, or a Tail that
-	// has lost its consumer, gives up.
-	patience = 10 * time.Second
+	// maxOutage is how long the engine may be unreachable before a call, or a Tail
+	// without a consumer, gives up.
+	maxOutage = 10 * time.Second
 
-	// answer is how long one question to the engine may take.
-	answer = 3 * time.Second
+	// requestTimeout bounds one request to the engine.
+	requestTimeout = 3 * time.Second
 
-	// again is the pause before it is asked again.
-	again = 50 * time.Millisecond
+	// retryPause is the pause before a request is repeated.
+	retryPause = 50 * time.Millisecond
 )
 
-func (j *Journal) logger() *slog.Logger {
-	if j.Logger == nil {
-		return slog.Default()
-	}
-	return j.Logger
-}
-
-// engine returns the way to JetStream, or says which field makes it impossible.
-func (j *Journal) engine() (jetstream.JetStream, error) {
-	switch {
-	case j.Conn == nil:
-		return nil, fmt.Errorf("%w: Journal.Conn is nil", ErrUnusable)
-	case j.MaxAge > 0 && j.MaxAge < time.Minute:
-		return nil, fmt.Errorf("%w: Journal.MaxAge is %v: it must be at least a minute", ErrUnusable, j.MaxAge)
-	case j.Replicas < 0:
-		return nil, fmt.Errorf("%w: Journal.Replicas is %d: it must not be negative", ErrUnusable, j.Replicas)
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.js == nil {
-		// Callers bound what is on its way, and Append the wait for it. An
-		// acknowledgement that was lost must not be waited for as long as that.
-		js, err := jetstream.New(j.Conn,
-			jetstream.WithPublishAsyncMaxPending(math.MaxInt32),
-			jetstream.WithPublishAsyncTimeout(answer))
-		if err != nil {
-			return nil, fmt.Errorf("natsjournal: %w", err)
-		}
-		j.js = js
-	}
-	return j.js, nil
-}
-
-// Bounds asks the stream's leader. What others added that have not been
-// acknowledged yet may be counted already.
+// Bounds asks the leader of the stream. The result may include entries that other nodes
+// have sent and whose acknowledgement is still under way.
 func (j *Journal) Bounds(ctx context.Context) (oldest, newest broadcast.ID, err error) {
-	v, err := j.look(ctx)
+	s, err := j.readStream(ctx)
 	if err != nil {
 		return broadcast.ID{}, broadcast.ID{}, err
 	}
-	return broadcast.MakeID(v.epoch, v.oldest), broadcast.MakeID(v.epoch, v.newest), nil
+	return broadcast.MakeID(s.epoch, s.oldest), broadcast.MakeID(s.epoch, s.newest), nil
 }
 
-// seen notes an entry of an epoch that the engine has told of, with the time when
-// it was stored if that is known.
-func (j *Journal) seen(epoch, seq uint64, at time.Time) {
+// jetStream returns the client for JetStream.
+func (j *Journal) jetStream() (jetstream.JetStream, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if epoch != j.known.epoch {
-		return
+	if j.js != nil {
+		return j.js, nil
 	}
-	j.known.newest = max(j.known.newest, seq)
-	if !at.IsZero() && seq >= j.known.tailed {
-		j.known.tailed, j.known.at = seq, at
+	// The callers of Append bound how many entries are in flight, so nats.go needs no
+	// limit. Append may wait longer than requestTimeout, but not for an acknowledgement
+	// that was lost.
+	js, err := jetstream.New(j.Conn,
+		jetstream.WithPublishAsyncMaxPending(math.MaxInt32),
+		jetstream.WithPublishAsyncTimeout(requestTimeout))
+	if err != nil {
+		return nil, fmt.Errorf("natsjournal: %w", err)
 	}
-}
-
-// have returns what this node has seen.
-func (j *Journal) have() known {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.known
+	j.js = js
+	return js, nil
 }

@@ -1,10 +1,6 @@
 package natsjournal_test
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"iter"
 	"log/slog"
 	"net"
 	"os"
@@ -16,7 +12,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/broadcast/natsjournal"
 )
 
@@ -25,7 +20,7 @@ const (
 	moment = 10 * time.Millisecond
 )
 
-// engine is a NATS server of this process that can be restarted.
+// engine is a NATS server in this process that can be restarted.
 type engine struct {
 	*server.Server
 	t       *testing.T
@@ -47,14 +42,14 @@ func startEngine(t *testing.T, change ...func(*server.Options)) *engine {
 		c(&e.options)
 	}
 	e.start()
-	e.options.Port = e.Addr().(*net.TCPAddr).Port // where clients find it again
+	e.options.Port = e.Addr().(*net.TCPAddr).Port // so that clients find it again after a restart
 	t.Cleanup(e.stop)
 	return e
 }
 
 func (e *engine) start() {
 	e.t.Helper()
-	options := e.options // a server changes its own
+	options := e.options // NewServer changes its argument
 	s, err := server.NewServer(&options)
 	require.NoError(e.t, err)
 	s.Start()
@@ -73,7 +68,7 @@ func (e *engine) restart() {
 	e.start()
 }
 
-// backup copies what a stopped engine has on disk.
+// backup copies the disk of a stopped engine.
 func (e *engine) backup() string {
 	e.t.Helper()
 	dir := e.t.TempDir()
@@ -81,15 +76,15 @@ func (e *engine) backup() string {
 	return dir
 }
 
-// restore lets a stopped engine start with what a backup has.
+// restore replaces the disk of a stopped engine with a backup.
 func (e *engine) restore(backup string) {
 	e.t.Helper()
 	require.NoError(e.t, os.RemoveAll(e.options.StoreDir))
 	require.NoError(e.t, os.CopyFS(e.options.StoreDir, os.DirFS(backup)))
 }
 
-// elsewhere starts a stopped engine where its clients do not find it, and stops it
-// again.
+// elsewhere runs a stopped engine on another port, where its clients do not find it, for
+// as long as do runs.
 func (e *engine) elsewhere(do func(jetstream.JetStream)) {
 	e.t.Helper()
 	port := e.options.Port
@@ -113,7 +108,7 @@ func connect(t *testing.T, urls string) *nats.Conn {
 	return conn
 }
 
-// journal returns a node's journal, with a connection of its own.
+// journal returns the journal of a new node, with a connection of its own.
 func (e *engine) journal() *natsjournal.Journal {
 	e.t.Helper()
 	return journal(e.connect())
@@ -123,7 +118,8 @@ func journal(conn *nats.Conn) *natsjournal.Journal {
 	return &natsjournal.Journal{Conn: conn, MaxBytes: 64 << 20, Logger: slog.New(slog.DiscardHandler)}
 }
 
-// admin looks at the stream, and does to it what an operator does.
+// admin returns a client with which a test inspects and changes the stream, as an operator
+// would.
 func admin(t *testing.T, conn *nats.Conn) jetstream.JetStream {
 	t.Helper()
 	js, err := jetstream.New(conn)
@@ -136,84 +132,4 @@ func stream(t *testing.T, js jetstream.JetStream) jetstream.Stream {
 	s, err := js.Stream(t.Context(), "fanfare")
 	require.NoError(t, err)
 	return s
-}
-
-// add appends messages of these texts, each by itself.
-func add(t *testing.T, j broadcast.Journal, texts ...string) []broadcast.ID {
-	t.Helper()
-	var ids []broadcast.ID
-	for _, text := range texts {
-		id, err := j.Append(within(t), message(text))
-		require.NoError(t, err)
-		ids = append(ids, id...)
-	}
-	return ids
-}
-
-func message(text string) broadcast.Message {
-	return broadcast.Message{Topic: "t", Data: []byte(text)}
-}
-
-func numbers(from, to int) []string {
-	var texts []string
-	for i := from; i < to; i++ {
-		texts = append(texts, fmt.Sprint(i))
-	}
-	return texts
-}
-
-func within(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*soon)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// tailing is a running Tail. Its ctx ends if it yields nothing for too long.
-type tailing struct {
-	t      *testing.T
-	cancel context.CancelFunc
-	pull   func() (broadcast.Message, error, bool)
-	stop   func()
-}
-
-func follow(t *testing.T, j broadcast.Journal, after broadcast.ID) *tailing {
-	ctx, cancel := context.WithCancel(context.Background())
-	pull, stop := iter.Pull2(j.Tail(ctx, after))
-	t.Cleanup(stop)
-	t.Cleanup(cancel)
-	return &tailing{t, cancel, pull, stop}
-}
-
-func (f *tailing) next() (broadcast.Message, error) {
-	f.t.Helper()
-	timer := time.AfterFunc(soon, f.cancel)
-	defer timer.Stop()
-	m, err, ok := f.pull()
-	require.True(f.t, ok, "the Tail ended")
-	return m, err
-}
-
-// yields checks that these messages come next, one behind the other.
-func (f *tailing) yields(ids []broadcast.ID, texts ...string) {
-	f.t.Helper()
-	for i, text := range texts {
-		m, err := f.next()
-		require.NoError(f.t, err, "before %q", text)
-		require.Equal(f.t, text, string(m.Data))
-		if ids != nil {
-			require.Equal(f.t, ids[i], m.ID)
-		}
-	}
-}
-
-// gap checks that a loss is yielded next, and returns where.
-func (f *tailing) gap() broadcast.ID {
-	f.t.Helper()
-	m, err := f.next()
-	require.ErrorIs(f.t, err, broadcast.ErrGap, "instead of %q", m.Data)
-	var gap *broadcast.GapError
-	require.True(f.t, errors.As(err, &gap))
-	require.Equal(f.t, m.ID, gap.ID)
-	require.Empty(f.t, m.Topic)
-	return m.ID
 }

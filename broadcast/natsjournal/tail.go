@@ -1,26 +1,28 @@
 package natsjournal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
+	"log/slog"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/backoff"
 )
 
-// Tail reads through one ephemeral consumer at a time. It goes on by itself when
-// that is lost, and ends with an error once the engine has been away for ten
-// seconds.
+// Tail reads through one ephemeral consumer at a time. It replaces a consumer that is
+// lost, and ends with an error once the engine has been unreachable for ten seconds.
 //
-// Behind an ID of another epoch it yields a gap just before the oldest entry that
-// is kept, then all that is kept. Behind an ID that the stream has not reached it
-// yields a gap at the newest, and goes on from there.
+// After an ID of another epoch it yields a gap just before the oldest entry that is
+// kept, then all that is kept. After an ID that the stream has not reached it yields a
+// gap at the newest entry and continues from there.
 func (j *Journal) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadcast.Message, error] {
 	return func(yield func(broadcast.Message, error) bool) {
-		t := &tail{journal: j, at: after, yield: yield, alive: time.Now()}
+		t := &tail{journal: j, last: after, yield: yield, lastContact: time.Now()}
 		for {
 			err := t.follow(ctx)
 			switch {
@@ -29,62 +31,55 @@ func (j *Journal) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadc
 			case ctx.Err() != nil:
 				yield(broadcast.Message{}, ctx.Err())
 				return
-			case errors.Is(err, ErrUnusable), errors.Is(err, nats.ErrConnectionClosed), time.Since(t.alive) > patience:
+			case errors.Is(err, ErrUnusable), errors.Is(err, nats.ErrConnectionClosed), time.Since(t.lastContact) > maxOutage:
 				yield(broadcast.Message{}, err)
 				return
 			}
-			j.logger().Debug("natsjournal: a tail lost its consumer, it makes another one", "at", t.at, "reason", err)
-			pause(ctx)
+			cmp.Or(j.Logger, slog.Default()).Debug("natsjournal: a tail replaces its consumer", "after", t.last, "reason", err)
+			_ = backoff.Sleep(ctx, retryPause) // an ended ctx ends the next consumer
 		}
 	}
 }
 
-// tail is where a running Tail is.
+// tail is a running Tail.
 type tail struct {
 	journal *Journal
-	at      broadcast.ID // the last one that was yielded
 	yield   func(broadcast.Message, error) bool
-	alive   time.Time // when the engine was last there
+
+	last        broadcast.ID // the last one yielded
+	lastContact time.Time    // when a consumer last worked
 }
 
 var (
-	errStopped = errors.New("natsjournal: the consumer of the tail stopped") // stays in here
-	errMoved   = errors.New("natsjournal: the stream has another epoch")
+	// errStopped says that the caller has stopped the iteration. Tail does not yield it.
+	errStopped = errors.New("natsjournal: the iteration was stopped")
+
+	errNewEpoch = errors.New("natsjournal: the stream has a new epoch")
 )
 
-// verify is how often a tail that has nothing to read asks whether the stream is
-// still the same.
-const verify = 5 * time.Second
+// verifyInterval is how often an idle tail checks that the epoch has not changed.
+const verifyInterval = 5 * time.Second
 
-func pause(ctx context.Context) {
-	timer := time.NewTimer(again)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
-
-// follow yields what one consumer brings, until that is lost.
+// follow yields what one consumer delivers, until the consumer is lost.
 func (t *tail) follow(ctx context.Context) error {
-	v, err := t.journal.look(ctx)
+	s, err := t.journal.readStream(ctx)
 	if err != nil {
 		return err
 	}
-	at, gap := place(t.at, v)
-	c, err := t.journal.consume(ctx, v, at.Seq())
+	start, gap := startOf(t.last, s)
+	c, err := t.journal.consume(ctx, s, start.Seq())
 	if err != nil {
 		return err
 	}
 	defer c.close(ctx)
-	// A consumer goes with its stream: as this one was made before, it reads the
-	// stream that is looked at now.
-	if err := t.verify(ctx, v); err != nil {
+	// A consumer is deleted together with its stream. This one exists, so if the epoch
+	// is still the same, it reads the stream of that epoch.
+	if err := t.verify(ctx, s); err != nil {
 		return err
 	}
-	defer func() { t.alive = time.Now() }()
-	t.at = at
-	if gap && !t.lose(at.Seq()) {
+	defer func() { t.lastContact = time.Now() }()
+	t.last = start
+	if gap && !t.yieldGap(start.Seq()) {
 		return errStopped
 	}
 	for verified := time.Now(); ; {
@@ -92,64 +87,63 @@ func (t *tail) follow(ctx context.Context) error {
 		switch {
 		case err != nil:
 			return err
-		case d.entry != nil && d.seq > v.newest && d.entry.Subject != v.subject:
-			return errMoved
-		case d.entry == nil && time.Since(verified) > verify:
-			if err := t.verify(ctx, v); err != nil {
+		case d.entry != nil && d.seq > s.newest && d.entry.Subject != s.subject:
+			return errNewEpoch
+		case d.entry == nil && time.Since(verified) > verifyInterval:
+			if err := t.verify(ctx, s); err != nil {
 				return err
 			}
 			verified = time.Now()
 		}
-		if !t.take(d) {
+		if !t.yieldDelivery(d) {
 			return errStopped
 		}
 	}
 }
 
-// place returns the ID behind which a tail goes on, and whether that is a gap.
-func place(after broadcast.ID, v view) (at broadcast.ID, gap bool) {
-	floor := broadcast.MakeID(v.epoch, v.oldest-1)
+// startOf returns the ID after which a tail continues, and whether that is a gap.
+func startOf(after broadcast.ID, s streamState) (start broadcast.ID, gap bool) {
+	floor := broadcast.MakeID(s.epoch, s.oldest-1)
 	switch {
 	case after.IsZero():
 		return floor, false
-	case after.Epoch() != v.epoch, after.Seq() < floor.Seq():
+	case after.Epoch() != s.epoch, after.Seq() < floor.Seq():
 		return floor, true
-	case after.Seq() > v.newest:
-		return broadcast.MakeID(v.epoch, v.newest), true
+	case after.Seq() > s.newest:
+		return broadcast.MakeID(s.epoch, s.newest), true
 	}
 	return after, false
 }
 
-// verify asks whether the stream still has the epoch that it had.
-func (t *tail) verify(ctx context.Context, v view) error {
-	now, err := t.journal.look(ctx)
-	if err == nil && now.epoch != v.epoch {
-		err = errMoved
+// verify returns an error if the stream is no longer in the epoch of s.
+func (t *tail) verify(ctx context.Context, s streamState) error {
+	now, err := t.journal.readStream(ctx)
+	if err == nil && now.epoch != s.epoch {
+		err = errNewEpoch
 	}
 	return err
 }
 
-// take yields what the engine sent, what is missing before it first. It reports
-// whether to go on.
-func (t *tail) take(d delivery) bool {
-	if d.entry == nil {
-		return d.seq <= t.at.Seq() || t.lose(d.seq)
-	}
-	if d.seq <= t.at.Seq() {
-		return true // again
-	}
-	if d.seq > t.at.Seq()+1 && !t.lose(d.seq-1) {
+// yieldDelivery yields what the engine sent, after a gap if entries before it are
+// missing. It reports whether the caller wants more.
+func (t *tail) yieldDelivery(d delivery) bool {
+	switch {
+	case d.seq <= t.last.Seq():
+		return true // already yielded
+	case d.entry == nil:
+		return t.yieldGap(d.seq)
+	case d.seq > t.last.Seq()+1 && !t.yieldGap(d.seq-1):
 		return false
 	}
-	t.at = broadcast.MakeID(t.at.Epoch(), d.seq)
-	t.journal.seen(t.at.Epoch(), d.seq, d.at)
+	t.last = broadcast.MakeID(t.last.Epoch(), d.seq)
+	t.journal.learnEntry(t.last.Epoch(), d.seq, d.storedAt)
 	m := decode(d.entry)
-	m.ID = t.at
+	m.ID = t.last
 	return t.yield(m, nil)
 }
 
-// lose yields that everything up to a sequence is lost.
-func (t *tail) lose(seq uint64) bool {
-	t.at = broadcast.MakeID(t.at.Epoch(), seq)
-	return t.yield(broadcast.Message{ID: t.at}, &broadcast.GapError{ID: t.at})
+// yieldGap yields the loss of everything up to a sequence.
+func (t *tail) yieldGap(seq uint64) bool {
+	t.last = broadcast.MakeID(t.last.Epoch(), seq)
+	return t.yield(broadcast.Message{ID: t.last}, &broadcast.GapError{ID: t.last})
 }

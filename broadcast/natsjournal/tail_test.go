@@ -9,14 +9,51 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-func TestPurgeUnderATail(t *testing.T) {
+// A tail continues after the given ID; where that is not possible, it yields a gap first.
+func TestTailStart(t *testing.T) {
+	tests := []struct {
+		name  string
+		after func(epoch uint64) broadcast.ID
+		gap   uint64 // the sequence of the gap; 0: no gap
+		first int    // the first message that follows; 10: none
+	}{
+		{"zero: all that is kept", func(uint64) broadcast.ID { return broadcast.ID{} }, 0, 4},
+		{"just before the oldest", func(e uint64) broadcast.ID { return broadcast.MakeID(e, 4) }, 0, 4},
+		{"trimmed", func(e uint64) broadcast.ID { return broadcast.MakeID(e, 3) }, 4, 4},
+		{"in the middle", func(e uint64) broadcast.ID { return broadcast.MakeID(e, 7) }, 0, 7},
+		{"the newest", func(e uint64) broadcast.ID { return broadcast.MakeID(e, 10) }, 0, 10},
+		{"ahead of the newest", func(e uint64) broadcast.ID { return broadcast.MakeID(e, 100) }, 10, 10},
+		{"another epoch", func(e uint64) broadcast.ID { return broadcast.MakeID(e+1, 7) }, 4, 4},
+		{"another epoch, ahead", func(e uint64) broadcast.ID { return broadcast.MakeID(e+1, 700) }, 4, 4},
+	}
+	e := startEngine(t)
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			j := fresh(t, e)
+			ids := add(t, j, numbers(0, 10)...)
+			s, err := admin(t, j.Conn).Stream(t.Context(), j.Stream)
+			require.NoError(t, err)
+			require.NoError(t, s.Purge(t.Context(), jetstream.WithPurgeSequence(5)))
+			epoch := ids[0].Epoch()
+			f := follow(t, j, test.after(epoch))
+			if test.gap != 0 {
+				require.Equal(t, broadcast.MakeID(epoch, test.gap), f.gap())
+			}
+			f.yields(ids[test.first:], numbers(test.first, 10)...)
+			f.yields(add(t, j, "next"), "next")
+		})
+	}
+}
+
+// A purge of entries that a tail has yielded is not a gap for it; the sequence continues.
+func TestTailDuringAPurge(t *testing.T) {
 	e := startEngine(t)
 	j := e.journal()
 	ids := add(t, j, numbers(0, 10)...)
 	f := follow(t, j, ids[3])
 	f.yields(ids[4:], numbers(4, 10)...)
 	require.NoError(t, stream(t, admin(t, j.Conn)).Purge(t.Context()))
-	f.yields(add(t, j, "next"), "next") // it had all of them: no loss
+	f.yields(add(t, j, "next"), "next") // it had yielded all of them
 
 	oldest, newest, err := j.Bounds(within(t))
 	require.NoError(t, err)
@@ -27,21 +64,21 @@ func TestPurgeUnderATail(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, uint64(12), oldest.Seq(), "nothing is kept")
 	require.Equal(t, uint64(11), newest.Seq())
-	require.Equal(t, newest, follow(t, j, ids[3]).gap(), "told at once: nothing follows")
+	require.Equal(t, newest, follow(t, j, ids[3]).gap(), "the gap is yielded although nothing follows it")
 }
 
-// The Tail is busy while the stream loses what it has not been sent yet: more than
-// one request's worth.
-func TestTrimmedUnderABusyTail(t *testing.T) {
+// Entries that are deleted before a tail has pulled them are yielded as a gap. There are
+// more of them than one pull delivers.
+func TestTailDuringADeletion(t *testing.T) {
 	tests := []struct {
 		name string
 		trim func(*testing.T, jetstream.Stream)
-		gaps []uint64 // behind which the Tail goes on
+		gaps []uint64 // sequences
 	}{
 		{"to the newest", func(t *testing.T, s jetstream.Stream) {
 			require.NoError(t, s.Purge(t.Context(), jetstream.WithPurgeKeep(10)))
 		}, []uint64{2990}},
-		{"all: nothing follows that could tell", func(t *testing.T, s jetstream.Stream) {
+		{"all, so that nothing follows the gap", func(t *testing.T, s jetstream.Stream) {
 			require.NoError(t, s.Purge(t.Context()))
 		}, []uint64{3000}},
 		{"in the middle", func(t *testing.T, s jetstream.Stream) {
@@ -54,7 +91,7 @@ func TestTrimmedUnderABusyTail(t *testing.T) {
 			j := startEngine(t).journal()
 			ids := addMany(t, j, 3000)
 			f := follow(t, j, broadcast.ID{})
-			f.yields(ids[:1], "0") // a request has been answered, the next is not sent before that is read
+			f.yields(ids[:1], "0") // the first pull has been answered; the next is sent once its entries are read
 			test.trim(t, stream(t, admin(t, j.Conn)))
 			var gaps []uint64
 			last := ids[0]
@@ -90,37 +127,48 @@ func addMany(t *testing.T, j broadcast.Journal, n int) []broadcast.ID {
 	return ids
 }
 
-func TestPlacesOfATail(t *testing.T) {
-	tests := []struct {
-		name  string
-		after func(epoch uint64) broadcast.ID
-		gap   uint64 // 0: none
-		first int    // what comes then; 10: nothing
-	}{
-		{"zero: all that is kept", func(uint64) broadcast.ID { return broadcast.ID{} }, 0, 4},
-		{"just before the oldest", func(e uint64) broadcast.ID { return broadcast.MakeID(e, 4) }, 0, 4},
-		{"trimmed", func(e uint64) broadcast.ID { return broadcast.MakeID(e, 3) }, 4, 4},
-		{"in the middle", func(e uint64) broadcast.ID { return broadcast.MakeID(e, 7) }, 0, 7},
-		{"the newest", func(e uint64) broadcast.ID { return broadcast.MakeID(e, 10) }, 0, 10},
-		{"ahead of the newest", func(e uint64) broadcast.ID { return broadcast.MakeID(e, 100) }, 10, 10},
-		{"another epoch", func(e uint64) broadcast.ID { return broadcast.MakeID(e+1, 7) }, 4, 4},
-		{"another epoch, ahead", func(e uint64) broadcast.ID { return broadcast.MakeID(e+1, 700) }, 4, 4},
-	}
+// A restart of an engine that stores the stream on disk is not a gap.
+func TestTailDuringARestart(t *testing.T) {
 	e := startEngine(t)
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			j := fresh(t, e)
-			ids := add(t, j, numbers(0, 10)...)
-			s, err := admin(t, j.Conn).Stream(t.Context(), j.Stream)
-			require.NoError(t, err)
-			require.NoError(t, s.Purge(t.Context(), jetstream.WithPurgeSequence(5)))
-			epoch := ids[0].Epoch()
-			f := follow(t, j, test.after(epoch))
-			if test.gap != 0 {
-				require.Equal(t, broadcast.MakeID(epoch, test.gap), f.gap())
-			}
-			f.yields(ids[test.first:], numbers(test.first, 10)...)
-			f.yields(add(t, j, "next"), "next")
-		})
+	j, other := e.journal(), e.journal()
+	f := follow(t, j, broadcast.ID{})
+	f.yields(add(t, other, "before"), "before")
+	e.restart()
+	f.yields(add(t, other, "after", "more"), "after", "more")
+}
+
+// A tail that ends, for whatever reason, deletes its consumer and its subscription.
+func TestTailReleasesItsConsumer(t *testing.T) {
+	e := startEngine(t)
+	j := e.journal()
+	first := add(t, j, "0", "1", "2")[0] // this also opens the subscription for acknowledgements
+	s := stream(t, admin(t, j.Conn))
+	consumers := func() int {
+		info, err := s.Info(t.Context())
+		require.NoError(t, err)
+		return info.State.Consumers
 	}
+	inEngine, inClient := e.NumSubscriptions(), j.Conn.NumSubscriptions()
+	clean := func() bool {
+		return consumers() == 0 && e.NumSubscriptions() == inEngine && j.Conn.NumSubscriptions() == inClient
+	}
+
+	broken := follow(t, j, first)
+	broken.yields(nil, "1")
+	require.Equal(t, 1, consumers(), "one for each tail")
+	broken.stop()
+	require.Eventually(t, clean, soon, moment, "after break")
+
+	cancelled := follow(t, j, first)
+	cancelled.yields(nil, "1", "2")
+	cancelled.cancel()
+	_, _, ok := cancelled.pull()
+	require.True(t, ok)
+	require.Eventually(t, clean, soon, moment, "after the end of ctx")
+
+	hub := &broadcast.Hub{Journal: j}
+	run(t, hub)
+	require.Eventually(t, func() bool { return consumers() == 1 }, soon, moment)
+	hub.Close()
+	require.Eventually(t, clean, soon, moment, "after Hub.Close")
 }

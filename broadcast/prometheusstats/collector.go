@@ -9,40 +9,40 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// Hub is what a Collector asks of a Hub: a [broadcast.Hub] is one.
+// Hub is implemented by [broadcast.Hub].
 type Hub interface{ Stats() broadcast.HubStats }
 
-// Handler is what a Collector asks of a handler: sse.Handler and ws.Handler are ones.
+// Handler is implemented by sse.Handler and ws.Handler.
 type Handler interface{ Stats() fanfare.StreamStats }
 
-// Collector is a prometheus.Collector. It asks for a snapshot whenever it is collected,
-// and costs nothing between. Its fields are not changed once it is registered.
+// Collector is a [prometheus.Collector]. It calls Stats of each Hub and handler whenever it
+// is collected, and does nothing in between. Do not change its fields once it is registered.
 type Collector struct {
-	// Hubs, by the value of the label "hub".
+	// Hubs are the Hubs to collect from, by the value of the label "hub".
 	Hubs map[string]Hub
 
-	// Handlers, by the value of the label "handler".
+	// Handlers are the handlers to collect from, by the value of the label "handler".
 	Handlers map[string]Handler
 }
 
 var (
-	topics        = hub("topics", "Topics remembered.")
+	topics        = hub("topics", "Topics that the Hub knows.")
 	keptMessages  = hub("kept_messages", "Messages kept for resuming.")
-	keptBytes     = hub("kept_bytes", "Size of the messages kept for resuming.")
+	keptBytes     = hub("kept_bytes", "Size of the messages kept for resuming, in bytes.")
 	subscriptions = hub("subscriptions", "Open subscriptions.")
-	following     = hub("following", "1 if the journal is followed.")
-	published     = hub("published_total", "Messages in the log, other nodes' too.")
-	hubGaps       = hub("gaps_total", "Gaps told.")
+	following     = hub("following", "1 if the Hub follows its journal, else 0; always 0 without a journal.")
+	published     = hub("published_total", "Messages in the log, including those of other nodes.")
+	hubGaps       = hub("gaps_total", "Gaps that subscriptions got.")
 
 	open        = streams("open", "Open streams.")
-	behind      = streams("behind", "Open streams that have something to write.")
-	lag         = streams("lag_seconds", "For how long the slowest stream has been writing.")
-	opened      = streams("opened_total", "Streams that began, by whether they came with a position.", "resumed")
-	messages    = streams("messages_total", "Messages written, by whether they were caught up with.", "replayed")
-	bytes       = streams("bytes_total", "Bytes written.")
-	streamsGaps = streams("gaps_total", "Gaps told.")
-	ended       = streams("ended_total", "Streams that ended.", "reason")
-	refused     = streams("refused_total", "Requests refused, by the status that the refusal stands for.", "status")
+	behind      = streams("behind", "Open streams that have something to write, and so lag behind.")
+	lag         = streams("lag_seconds", "Longest time that an open stream with something to write has made no progress, in seconds.")
+	opened      = streams("opened_total", "Streams that began, by whether they resumed from a position.", "resumed")
+	messages    = streams("messages_total", "Messages written to clients, by whether the stream had resumed and not caught up yet.", "replayed")
+	bytes       = streams("bytes_total", "Bytes written to clients.")
+	streamsGaps = streams("gaps_total", "Gaps sent to clients.")
+	ended       = streams("ended_total", "Streams that ended, by reason.", "reason")
+	refused     = streams("refused_total", "Requests that were refused, by the status of the refusal.", "status")
 )
 
 func hub(name, help string) *prometheus.Desc {
@@ -53,7 +53,7 @@ func streams(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("fanfare_streams_"+name, help, append([]string{"handler"}, labels...), nil)
 }
 
-// Describe is part of prometheus.Collector.
+// Describe implements [prometheus.Collector].
 func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		topics, keptMessages, keptBytes, subscriptions, following, published, hubGaps,
@@ -63,7 +63,7 @@ func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect is part of prometheus.Collector.
+// Collect implements [prometheus.Collector].
 func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		metrics <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
@@ -77,8 +77,8 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 		gauge(keptMessages, float64(s.Messages), name)
 		gauge(keptBytes, float64(s.Bytes), name)
 		gauge(subscriptions, float64(s.Subscriptions), name)
-		gauge(following, one(s.Following), name)
-		if !s.Position.IsZero() { // else it would jump from nothing to all of the log
+		gauge(following, fromBool(s.Following), name)
+		if !s.Position.IsZero() { // unknown until the journal has answered: a 0 would look like a reset
 			counter(published, s.Position.Seq(), name)
 		}
 		counter(hubGaps, s.Gaps, name)
@@ -103,7 +103,7 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 }
 
-func one(b bool) float64 {
+func fromBool(b bool) float64 {
 	if b {
 		return 1
 	}

@@ -21,7 +21,7 @@ import (
 	"github.com/fanfare-go/fanfare/sse"
 )
 
-// A registry that has a Hub and the handlers on it.
+// A registry with a Hub and a handler.
 func ExampleCollector() {
 	var hub broadcast.Hub
 	events := &sse.Handler{Broadcaster: &hub, Topics: []string{"news"}}
@@ -59,7 +59,7 @@ type streamStats fanfare.StreamStats
 
 func (s streamStats) Stats() fanfare.StreamStats { return fanfare.StreamStats(s) }
 
-// TestCollector has each figure where it belongs.
+// Each field of the statistics is one metric, or several that differ in a label.
 func TestCollector(t *testing.T) {
 	c := &prometheusstats.Collector{
 		Hubs: map[string]prometheusstats.Hub{"main": hubStats{
@@ -109,9 +109,9 @@ func TestCollector(t *testing.T) {
 	}, got)
 }
 
-// TestCollectorOfHubThatKnowsNothing has a Hub that has not heard from its journal yet: a
-// sequence of 0 would be a jump to all of the log with the next scrape.
-func TestCollectorOfHubThatKnowsNothing(t *testing.T) {
+// A Hub that does not know its position yet has no fanfare_hub_published_total: a 0 would be a
+// jump to the whole log at the next scrape.
+func TestCollectorWithoutAPosition(t *testing.T) {
 	c := &prometheusstats.Collector{Hubs: map[string]prometheusstats.Hub{"main": hubStats{}}}
 	require.Zero(t, testutil.CollectAndCount(c, "fanfare_hub_published_total"))
 	require.Equal(t, 1, testutil.CollectAndCount(c, "fanfare_hub_topics"))

@@ -31,12 +31,12 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// TestDashboard has a real Prometheus collect from a service, and asks it what the
-// dashboard asks: there is an answer to everything.
+// Each query of the dashboard has a result in a Prometheus that scrapes a service with the
+// Collector, and the labels that its legend names.
 func TestDashboard(t *testing.T) {
 	path, err := exec.LookPath("prometheus")
 	if err != nil {
-		t.Skip("prometheus is not installed: the dashboard's queries are not tried here")
+		t.Skip("prometheus is not installed")
 	}
 	service := serve(t)
 	p := start(t, path, service.Listener.Addr().String())
@@ -55,20 +55,20 @@ func TestDashboard(t *testing.T) {
 		require.NotEmpty(t, panel.Targets, panel.Title)
 		for _, target := range panel.Targets {
 			query := strings.NewReplacer("$__rate_interval", "30s", "$job", ".*").Replace(target.Expr)
-			var answer []sample
+			var result []sample
 			require.Eventually(t, func() bool {
-				answer = p.ask(t, query)
-				return len(answer) > 0
-			}, 20*time.Second, 200*time.Millisecond, "%s: no answer to %s", panel.Title, query)
+				result = p.query(t, query)
+				return len(result) > 0
+			}, 20*time.Second, 200*time.Millisecond, "%s: no result of %s", panel.Title, query)
 			for label := range labels(target.LegendFormat) {
-				require.Contains(t, answer[0].Metric, label, "%s: the legend has a label that the answer has not", panel.Title)
+				require.Contains(t, result[0].Metric, label, "%s: the result has no label that the legend names", panel.Title)
 			}
-			t.Logf("%s: %v %s", panel.Title, answer[0].Metric, answer[0].Value[1])
+			t.Logf("%s: %v %s", panel.Title, result[0].Metric, result[0].Value[1])
 		}
 	}
 }
 
-// labels yields the labels of a legend such as "{{handler}}: lag".
+// labels returns the labels of a legend such as "{{handler}}: lag".
 func labels(legend string) map[string]bool {
 	all := make(map[string]bool)
 	for _, part := range strings.Split(legend, "{{")[1:] {
@@ -78,14 +78,14 @@ func labels(legend string) map[string]bool {
 	return all
 }
 
-// serve is a service with streams of both kinds, of which each figure has moved.
+// serve starts a service with streams on both transports, whose every metric changes.
 func serve(t *testing.T) *httptest.Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	var journal broadcasttest.Journal
 	hub := &broadcast.Hub{Keep: 4, Journal: journal.Node()}
-	followed := make(chan struct{})
+	hubEnded := make(chan struct{})
 	go func() {
-		defer close(followed)
+		defer close(hubEnded)
 		_ = hub.Run(ctx)
 	}()
 	grant := func(r *http.Request) (*fanfare.Grant, error) {
@@ -108,9 +108,9 @@ func serve(t *testing.T) *httptest.Server {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	server := httptest.NewServer(mux)
 
-	busy := make(chan struct{})
+	visitsEnded := make(chan struct{})
 	go func() {
-		defer close(busy)
+		defer close(visitsEnded)
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
 		for ; ctx.Err() == nil; <-tick.C {
@@ -119,8 +119,8 @@ func serve(t *testing.T) *httptest.Server {
 	}()
 	t.Cleanup(func() {
 		cancel()
-		<-busy
-		<-followed
+		<-visitsEnded
+		<-hubEnded
 		http.DefaultClient.CloseIdleConnections()
 		_ = hub.Close()
 		server.Close()
@@ -128,7 +128,8 @@ func serve(t *testing.T) *httptest.Server {
 	return server
 }
 
-// visit comes, hears something, goes, comes back for what is there no more, and is refused.
+// visit opens a stream and closes it, resumes at a position that is unknown, is refused once, and
+// opens a WebSocket.
 func visit(ctx context.Context, hub *broadcast.Hub, url string) {
 	for _, path := range []string{"/events?topic=a", "/events?topic=a&lastEventId=1-1", "/events"} {
 		r, err := http.NewRequestWithContext(ctx, "GET", url+path, nil)
@@ -148,7 +149,7 @@ func visit(ctx context.Context, hub *broadcast.Hub, url string) {
 	}
 }
 
-// server is a Prometheus that runs.
+// server is a running Prometheus.
 type server struct{ url string }
 
 func start(t *testing.T, path, target string) *server {
@@ -167,7 +168,7 @@ func start(t *testing.T, path, target string) *server {
 		_ = cmd.Process.Signal(os.Interrupt)
 		_ = cmd.Wait()
 		if t.Failed() {
-			t.Logf("prometheus says: %s", log.String())
+			t.Logf("prometheus: %s", log.String())
 		}
 	})
 	s := &server{"http://" + address}
@@ -187,8 +188,8 @@ type sample struct {
 	Value  [2]any
 }
 
-// ask asks for what a query is now.
-func (s *server) ask(t *testing.T, query string) []sample {
+// query returns the current result of a query.
+func (s *server) query(t *testing.T, query string) []sample {
 	t.Helper()
 	response, err := http.Get(s.url + "/api/v1/query?query=" + url.QueryEscape(query))
 	require.NoError(t, err)

@@ -1,8 +1,8 @@
--- Adds entries and returns the epoch, what open.lua did, and their IDs. ARGV[3] is
--- how many entries to keep; five values for each new one follow.
-local reply = {epoch, news}
+-- Appends entries. It returns the epoch, what open.lua has changed, and the IDs of the
+-- entries. ARGV[3] is how many entries to keep; five values for each entry follow.
+local reply = {epoch, changed}
 for i = 4, #ARGV, 5 do
-	-- Always the same fields in the same order: Redis then stores their names once.
+	-- The fields are always the same, in the same order: Redis then stores their names once.
 	local id = redis.pcall('XADD', key, 'MAXLEN', '~', ARGV[3], '0-*', 'topic', ARGV[i], 'type', ARGV[i + 1],
 		'from', ARGV[i + 2], 'data', ARGV[i + 3], 'binary', ARGV[i + 4])
 	if type(id) == 'table' then

@@ -3,7 +3,6 @@ package redisjournal_test
 import (
 	"context"
 	"errors"
-	"syscall"
 	"testing"
 	"time"
 
@@ -15,15 +14,7 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast/redisjournal"
 )
 
-// gone returns a transaction of an entry that comes and goes.
-func gone(t *testing.T) func(redis.Pipeliner) error {
-	return func(tx redis.Pipeliner) error {
-		tx.XAdd(t.Context(), &redis.XAddArgs{Stream: "fanfare", ID: "0-*", Values: []any{"topic", "t"}})
-		tx.XTrimMaxLen(t.Context(), "fanfare", 0)
-		return nil
-	}
-}
-
+// Append returns ErrNotPublished and the reason if the engine refuses; Bounds and Tail go on.
 func TestAppendRefused(t *testing.T) {
 	s := start(t)
 	j := s.journal()
@@ -45,25 +36,26 @@ func TestAppendRefused(t *testing.T) {
 	f.yields(ids, "two")
 }
 
-func TestAppendWithoutAnswer(t *testing.T) {
+// A script whose answer is lost is sent once, and may have added its messages.
+func TestAppendWithoutAnAnswer(t *testing.T) {
 	t.Run("client", func(t *testing.T) {
 		s := start(t)
-		p := before(t, s)
+		p := startProxy(t, s)
 		client := redis.NewClient(&redis.Options{Dialer: p.dial, MaxRetries: 3})
 		t.Cleanup(func() { client.Close() })
-		testAppendWithoutAnswer(t, s, p, client)
+		testAppendWithoutAnAnswer(t, s, p, client)
 	})
 	t.Run("cluster", func(t *testing.T) {
 		s := startCluster(t)
-		p := before(t, s)
+		p := startProxy(t, s)
 		client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{s.address}, Dialer: p.dial, MaxRetries: 3})
 		t.Cleanup(func() { client.Close() })
-		testAppendWithoutAnswer(t, s, p, client)
+		testAppendWithoutAnAnswer(t, s, p, client)
 	})
 }
 
-// A client tries three times more, unless it is told not to.
-func testAppendWithoutAnswer(t *testing.T, s *server, p *proxy, client redis.UniversalClient) {
+// testAppendWithoutAnAnswer needs a client that would retry three times by itself.
+func testAppendWithoutAnAnswer(t *testing.T, s *server, p *proxy, client redis.UniversalClient) {
 	ids := add(t, s.journal(), "one")
 	j := &redisjournal.Journal{Client: client}
 	ids = append(ids, add(t, j, "two")...)
@@ -78,11 +70,13 @@ func testAppendWithoutAnswer(t *testing.T, s *server, p *proxy, client redis.Uni
 	f.yields(ids, "one", "two")
 	m, err := f.pull()
 	require.NoError(t, err)
-	require.Equal(t, "unanswered", string(m.Data), "nobody knew, and it has arrived")
+	require.Equal(t, "unanswered", string(m.Data), "it was added all the same")
 	f.yields(last, "last")
 }
 
-func TestAppendLateAnswer(t *testing.T) {
+// A call returns when its ctx ends, also while the engine does not answer; messages that
+// were sent may have been added.
+func TestAppendWithALateAnswer(t *testing.T) {
 	s := start(t)
 	j := s.journal()
 	ids := add(t, j, "one")
@@ -118,7 +112,8 @@ func TestAppendLateAnswer(t *testing.T) {
 	}
 }
 
-func TestEngineAway(t *testing.T) {
+// Without a connection every call fails, and Append adds nothing.
+func TestAppendWithoutAConnection(t *testing.T) {
 	s := start(t)
 	j := s.journal()
 	ids := add(t, j, "one")
@@ -126,7 +121,7 @@ func TestEngineAway(t *testing.T) {
 	f.yields(ids, "one")
 	s.crash()
 	f.fails()
-	// The client may first find a connection broken that it had.
+	// The first attempts may use a connection that is broken, with an uncertain outcome.
 	require.Eventually(t, func() bool {
 		_, err := j.Append(t.Context(), broadcast.Message{Topic: "t"})
 		require.Error(t, err)
@@ -142,70 +137,12 @@ func TestEngineAway(t *testing.T) {
 	require.ErrorIs(t, err, broadcast.ErrNotPublished)
 }
 
-func TestScriptsFlushed(t *testing.T) {
+// Scripts that Redis has forgotten are sent again.
+func TestAppendAfterAScriptFlush(t *testing.T) {
 	s := start(t)
 	j := s.journal()
 	ids := add(t, j, "one")
 	s.do("SCRIPT", "FLUSH")
 	ids = append(ids, add(t, j, "two")...)
 	follow(t, j, broadcast.ID{}).yields(ids, "one", "two")
-}
-
-func TestNothingLeft(t *testing.T) {
-	s := start(t)
-	hub := run(t, s.journal())
-	_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "t"})
-	require.NoError(t, err)
-	j := &redisjournal.Journal{Client: s.client("other")}
-	_, _, err = j.Bounds(t.Context())
-	require.NoError(t, err)
-	f := follow(t, j, broadcast.ID{})
-	m, err := f.pull()
-	require.NoError(t, err)
-	require.Equal(t, "t", m.Topic)
-	require.Equal(t, 2, s.connections("other"), "the Tail's and the client's")
-	ended := make(chan error, 1)
-	go func() {
-		_, err, _ := f.next()
-		ended <- err
-	}()
-	require.Eventually(t, func() bool { return s.waiting("other") }, patience, time.Millisecond)
-	// At once: the server says nothing more.
-	require.NoError(t, s.process.Process.Signal(syscall.SIGSTOP))
-	f.cancel()
-	select {
-	case err := <-ended:
-		require.ErrorIs(t, err, context.Canceled)
-	case <-time.After(patience / 2):
-		require.Fail(t, "the Tail waits for the server")
-	}
-	require.NoError(t, s.process.Process.Signal(syscall.SIGCONT))
-	require.Eventually(t, func() bool { return s.connections("other") == 1 }, patience, 5*time.Millisecond)
-
-	require.Equal(t, 2, s.connections("node"))
-	require.NoError(t, hub.Close())
-	require.Eventually(t, func() bool { return s.connections("node") == 1 }, patience, 5*time.Millisecond)
-}
-
-func TestImpossibleFields(t *testing.T) {
-	ring := redis.NewRing(&redis.RingOptions{})
-	t.Cleanup(func() { ring.Close() })
-	client := redis.NewClient(&redis.Options{})
-	t.Cleanup(func() { client.Close() })
-	for _, test := range []struct {
-		name    string
-		journal *redisjournal.Journal
-		reason  string
-	}{
-		{"no client", &redisjournal.Journal{}, "Journal.Client is nil"},
-		{"a ring", &redisjournal.Journal{Client: ring}, "Journal.Client is a *redis.Ring"},
-		{"negative", &redisjournal.Journal{Client: client, MaxEntries: -1}, "Journal.MaxEntries is -1"},
-	} {
-		_, err := test.journal.Append(t.Context(), broadcast.Message{Topic: "t"})
-		assert.ErrorContains(t, err, test.reason, test.name)
-		assert.ErrorIs(t, err, broadcast.ErrNotPublished, test.name)
-		_, _, err = test.journal.Bounds(t.Context())
-		assert.ErrorContains(t, err, test.reason, test.name)
-		assert.ErrorContains(t, follow(t, test.journal, broadcast.ID{}).fails(), test.reason, test.name)
-	}
 }

@@ -11,8 +11,9 @@ import (
 	"github.com/fanfare-go/fanfare/internal/clustertest"
 )
 
-// clients runs clients on several servers while Redis crashes twice.
-func clients(t *testing.T, s *server, durable, loses bool) {
+// testClients runs clients of several servers while Redis crashes twice. Unless the journals
+// are durable, each crash is a gap.
+func testClients(t *testing.T, s *server, durability durability) {
 	crash := func(*testing.T) {
 		s.crash()
 		s.run()
@@ -20,20 +21,30 @@ func clients(t *testing.T, s *server, durable, loses bool) {
 	clustertest.Test(t, clustertest.Config{
 		Open: func(*testing.T) (broadcast.Journal, func()) {
 			client := redis.NewClient(&redis.Options{Addr: s.address})
-			return &redisjournal.Journal{Client: client, Durable: durable, Logger: slog.New(slog.DiscardHandler)}, func() { _ = client.Close() }
+			return &redisjournal.Journal{Client: client, Durable: durability == durable, Logger: slog.New(slog.DiscardHandler)}, func() { _ = client.Close() }
 		},
 		Faults: []func(*testing.T){crash, crash},
-		Loses:  loses,
+		Loses:  durability != durable,
 	})
 }
 
-func TestClientsOfDurable(t *testing.T) {
-	clients(t, start(t, "--appendonly", "yes", "--appendfsync", "always"), true, false)
+// durability is the value of Journal.Durable.
+type durability bool
+
+const (
+	durable    durability = true
+	notDurable durability = false
+)
+
+// Clients miss nothing if the engine loses nothing and Durable says so.
+func TestClientsOfADurableEngine(t *testing.T) {
+	testClients(t, start(t, "--appendonly", "yes", "--appendfsync", "always"), durable)
 }
 
-func TestClientsOfOneThatWritesAll(t *testing.T) {
-	// Each restart is a gap, since nobody says that nothing was lost.
-	clients(t, start(t, "--appendonly", "yes", "--appendfsync", "always"), false, true)
+// Clients get a gap for each crash if Durable is not set, also if the engine lost nothing.
+func TestClientsOfAnUndeclaredEngine(t *testing.T) {
+	testClients(t, start(t, "--appendonly", "yes", "--appendfsync", "always"), notDurable)
 }
 
-func TestClientsOfOneThatLosesAll(t *testing.T) { clients(t, start(t), false, true) }
+// Clients get a gap for each crash if the engine loses everything.
+func TestClientsOfALossyEngine(t *testing.T) { testClients(t, start(t), notDurable) }

@@ -45,7 +45,7 @@ func TestHubConforms(t *testing.T) {
 	})
 }
 
-// run returns a Hub that follows a journal and knows where it stands.
+// run returns a Hub that follows a journal and knows its position.
 func run(t *testing.T, j broadcast.Journal) *broadcast.Hub {
 	t.Helper()
 	hub := &broadcast.Hub{Keep: keep, Journal: j, Logger: quiet()}

@@ -1,44 +1,47 @@
-// Package redisjournal is a [broadcast.Journal] on a stream of Redis 7 or Valkey:
-// what several servers share, so that a client can move between them with its ID.
+// Package redisjournal provides a [broadcast.Journal] on a stream of Redis 7 or Valkey:
+// the log that the Hubs of several servers share.
 //
 //	journal := &redisjournal.Journal{Client: redis.NewClient(&redis.Options{Addr: "localhost:6379"})}
 //	hub := &broadcast.Hub{Journal: journal}
 //	go hub.Run(ctx)
 //
-// # What is in Redis
+// # Entries
 //
-// One key, a stream. A message is an entry with the fields topic, type, from, data
-// and binary. Its ID is "0-n", where n is the sequence of the message's
-// [broadcast.ID]: Redis lets it rise by one.
+// The log is a stream under one key. Each message is an entry with the fields topic,
+// type, from, data and binary. Its ID in Redis is "0-n", where n is the sequence of the
+// message's [broadcast.ID]; Redis increments it by one for each entry.
 //
-// The epoch is the name of a consumer group of the stream, together with what Redis
-// calls its own history. So they live and die with the stream, and nothing can take one
-// and leave the other. Nobody reads in that group: its lag means nothing.
+// # Epochs
 //
-// # No ID is given twice
+// Redis can lose what it has acknowledged. By default a crash loses everything since the
+// last snapshot, and a failover what the replica had not received yet. Afterwards Redis
+// gives the same entry IDs to other entries.
 //
-// Redis may lose what it acknowledged: by default a crash takes all since the last
-// snapshot, and a failover what the replica had not got yet. It then gives the same
-// entry IDs to other entries. Whatever a Journal does therefore begins, in the same
-// script, by comparing the history that Redis has now (its run_id and master_replid2)
-// with the one in the stream. They differ after a restart, after a failover, and where
-// a slot of a cluster has moved. The stream then gets a new epoch, which is a gap for
-// everybody, because nobody knows what was lost. A stream that is gone (DEL, FLUSHALL,
-// a restart without persistence) is made anew, with a new epoch too. Both are logged.
+// The stream therefore records to which history of Redis its epoch belongs: its run_id
+// and its master_replid2. They change with a restart, with a failover, and when a slot of
+// a cluster moves. Every call compares them with the current ones, in the same script
+// that reads or appends. If they differ, the stream gets a new epoch, which is a gap for
+// every client, because nobody knows what was lost. A stream that does not exist any more
+// (DEL, FLUSHALL, a restart without persistence) is created again, with a new epoch too.
+// Both are logged. So no ID is given twice.
 //
-// An operator whose engine loses nothing that it acknowledged (appendfsync always,
-// no failover to a replica that lags) says so with [Journal.Durable]: then only a
-// stream that is gone is a gap.
+// The epoch and the history are the name of a consumer group of the stream, so that they
+// are stored and lost together with it. Nobody reads in that group: its lag means nothing.
 //
-// # What Redis must allow
+// If Redis loses nothing that it has acknowledged (appendfsync always, and no failover to
+// a replica that lags behind), set [Journal.Durable]. Then only a stream that does not
+// exist any more is a gap.
 //
-// Redis must be a master that may be written to, also for a Tail and for Bounds. The
-// user needs the commands EVAL, EVALSHA, INFO, TYPE, XADD, XGROUP, XINFO, XRANGE and
-// XREAD. Under an eviction policy of allkeys Redis may evict the whole stream: a gap
-// for everybody.
+// # Permissions
 //
-// The key belongs to the Journal. An entry that others add under an ID of "0-*" is no
-// message (unless it has a field topic), but counts. One under another ID, as XADD with
-// "*" gives it, ends the numbering: all calls return an error until the key is deleted.
-// What others delete or trim is a gap.
+// Redis must be a master that accepts writes, for Tail and Bounds too. The user needs the
+// commands EVAL, EVALSHA, INFO, TYPE, XADD, XGROUP, XINFO, XRANGE and XREAD. With an
+// eviction policy of allkeys Redis may evict the whole stream, which is a gap for every
+// client.
+//
+// The key belongs to the Journal. If others add an entry with an ID of "0-*", its ID
+// counts, but it is not a message unless it has a field topic. If they add one with
+// another ID, as XADD gives for "*", no further entry can have an ID: every call then
+// returns an error until the key is deleted. Entries that others delete or trim are a
+// gap.
 package redisjournal

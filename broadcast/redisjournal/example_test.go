@@ -12,8 +12,8 @@ import (
 	"github.com/fanfare-go/fanfare/sse"
 )
 
-// Each server runs this. A message that one of them publishes reaches the clients of
-// all, and a client that comes back may come to any.
+// Each server runs this program. A message that one of them publishes reaches the clients of
+// all, and a client may reconnect to any of them.
 func ExampleJournal() {
 	client := redis.NewClient(&redis.Options{Addr: "localhost:6379"})
 	defer client.Close()

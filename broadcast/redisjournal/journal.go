@@ -2,81 +2,54 @@ package redisjournal
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// Journal is a [broadcast.Journal] on one stream of Redis. Its fields are set before
-// its first use. It may be used by several goroutines, and has nothing to close: a
-// Tail's connection ends with the Tail.
+// Journal is a [broadcast.Journal] on a stream of Redis. Set its fields before the first
+// use and do not change them afterwards; Client is required. All nodes that share a
+// stream need the same settings. A Journal may be used by several goroutines.
+//
+// A Journal needs no Close. While a call runs it has one goroutine, and each Tail has a
+// connection of its own; both end with the call, the goroutine at the latest with the
+// client's ReadTimeout.
 type Journal struct {
-	// Client is how Redis is reached: a [*redis.Client], also one that asks Sentinel,
-	// or a [*redis.ClusterClient]. It is needed, and its owner closes it. Append and
-	// Bounds use its connections, and are sent once, whatever its MaxRetries; each Tail
-	// makes a connection of its own to the same address.
+	// Client is a [*redis.Client], also one that uses Sentinel, or a
+	// [*redis.ClusterClient]. The caller closes it. Append and Bounds use its
+	// connections and send each command once, whatever its MaxRetries. Each Tail opens a
+	// connection of its own to the same address.
 	Client redis.UniversalClient
 
-	// Key is the stream's. Several journals in one Redis need several keys. If empty,
-	// "fanfare".
+	// Key is the key of the stream. Journals that share one Redis need different keys.
+	// If empty, "fanfare".
 	Key string
 
-	// MaxEntries is how many of the newest entries are kept, and up to a few hundred
-	// more: Redis lets them go in blocks. If zero, 100,000.
+	// MaxEntries is how many of the newest entries are kept. Redis trims the stream in
+	// blocks, so that it may keep a few hundred more. If zero, 100,000. It must not be
+	// negative, because nothing else limits the stream.
 	MaxEntries int64
 
-	// Durable says that the engine loses nothing that it acknowledged, neither by a
-	// crash nor by a failover: these are then no gap. Where it is not so, messages are
-	// lost in silence and IDs are given twice. It must be the same on all servers.
+	// Durable declares that Redis loses nothing that it has acknowledged, neither by a
+	// crash nor by a failover: these are then not a gap. If that is not true, messages
+	// are lost without a gap and IDs are given twice.
 	Durable bool
 
-	// Logger gets what happened to the stream. If nil, slog.Default().
+	// Logger logs when the stream is created and when it gets a new epoch. If nil,
+	// slog.Default().
 	Logger *slog.Logger
 }
 
-const (
-	defaultKey        = "fanfare"
-	defaultMaxEntries = 100_000
-)
-
-func (j *Journal) key() string {
-	if j.Key == "" {
-		return defaultKey
+// Bounds asks Redis for the oldest entry that is kept and the newest that there ever was.
+func (j *Journal) Bounds(ctx context.Context) (oldest, newest broadcast.ID, err error) {
+	if err := j.check(ctx); err != nil {
+		return broadcast.ID{}, broadcast.ID{}, err
 	}
-	return j.Key
-}
-
-func (j *Journal) maxEntries() int64 {
-	if j.MaxEntries == 0 {
-		return defaultMaxEntries
+	s, err := j.readStream(ctx, j.Client, broadcast.ID{}, 0)
+	if err != nil {
+		return broadcast.ID{}, broadcast.ID{}, err
 	}
-	return j.MaxEntries
-}
-
-func (j *Journal) logger() *slog.Logger {
-	if j.Logger == nil {
-		return slog.Default()
-	}
-	return j.Logger
-}
-
-// check begins each call: it says which field makes the Journal impossible to use,
-// or that ctx has ended.
-func (j *Journal) check(ctx context.Context) error {
-	switch j.Client.(type) {
-	case *redis.Client, *redis.ClusterClient:
-	case nil:
-		return errors.New("redisjournal: Journal.Client is nil")
-	default:
-		return fmt.Errorf("redisjournal: Journal.Client is a %T: it must be a *redis.Client or a *redis.ClusterClient", j.Client)
-	}
-	if j.MaxEntries < 0 {
-		return fmt.Errorf("redisjournal: Journal.MaxEntries is %d: it must not be negative", j.MaxEntries)
-	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("redisjournal: %w", err)
-	}
-	return nil
+	return broadcast.MakeID(s.floor.Epoch(), s.floor.Seq()+1), s.newest, nil
 }

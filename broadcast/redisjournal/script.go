@@ -1,89 +1,102 @@
 package redisjournal
 
 import (
+	"cmp"
 	"context"
 	_ "embed" // the scripts
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// script is what a call does. It asks the engine for the epoch first, so that nothing
-// which this server knows from before can be out of date.
+// script is what a call runs in Redis. Each one begins with open.lua, which returns the
+// epoch: a server never relies on an epoch from an earlier call.
 type script struct {
-	text, hash string
-	values     int // in its reply, at least
+	text   string
+	hash   string
+	values int // how many a reply has at least, after those of open.lua
 }
 
 var (
 	//go:embed open.lua
 	openText string
-	//go:embed look.lua
-	lookText string
+	//go:embed read.lua
+	readText string
 	//go:embed append.lua
 	appendText string
 
-	lookScript   = newScript(lookText, 5)
-	appendScript = newScript(appendText, 2)
+	readScript   = newScript(readText, 3)
+	appendScript = newScript(appendText, 0)
 )
 
 func newScript(text string, values int) script {
 	text = openText + text
-	return script{text, redis.NewScript(text).Hash(), values}
+	return script{text: text, hash: redis.NewScript(text).Hash(), values: values}
 }
 
-// once is a command that the client sends once, whatever its MaxRetries: what is sent
-// again after an answer that was lost would be there twice.
-type once struct{ *redis.Cmd }
+// reply is what a script returned.
+type reply struct {
+	epoch  uint64
+	values []any // the script's own
+}
 
-func (once) NoRetry() bool { return true }
-
-// run runs a script through a client, and waits no longer than ctx.
-func (j *Journal) run(ctx context.Context, client redis.UniversalClient, s script, args []any) ([]any, error) {
+// run runs a script through a client with the given arguments, which follow those of
+// open.lua. It returns when ctx ends, even if Redis does not answer.
+func (j *Journal) run(ctx context.Context, client redis.UniversalClient, s script, args ...any) (reply, error) {
 	type result struct {
-		reply []any
-		err   error
+		values []any
+		err    error
 	}
-	// The client would look at ctx only before it sends, and afterwards at most at its
-	// deadline. What is left behind ends with the client's ReadTimeout.
+	// The client checks ctx before it sends, and afterwards observes at most its deadline.
+	// If ctx is cancelled, the goroutine ends with the client's ReadTimeout.
 	done := make(chan result, 1)
 	go func() {
-		reply, err := j.send(ctx, client, "evalsha", s.hash, args)
-		if redis.HasErrorPrefix(err, "NOSCRIPT") {
-			reply, err = j.send(ctx, client, "eval", s.text, args)
-		}
-		if err == nil && len(reply) < s.values {
-			err = fmt.Errorf("a script returned %q", reply)
-		}
-		done <- result{reply, err}
+		values, err := j.eval(ctx, client, s, append(j.openArgs(), args...))
+		done <- result{values, err}
 	}()
 	select {
 	case r := <-done:
-		return r.reply, j.explain(r.err)
+		if r.err != nil {
+			return reply{}, j.wrap(r.err)
+		}
+		return j.parseReply(r.values)
 	case <-ctx.Done():
-		return nil, j.explain(ctx.Err())
+		return reply{}, j.wrap(ctx.Err())
 	}
 }
 
+// eval runs a script by its hash, or sends its text if Redis does not have it.
+func (j *Journal) eval(ctx context.Context, client redis.UniversalClient, s script, args []any) ([]any, error) {
+	values, err := j.send(ctx, client, "evalsha", s.hash, args)
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		values, err = j.send(ctx, client, "eval", s.text, args)
+	}
+	if err == nil && len(values) < openValues+s.values {
+		err = fmt.Errorf("a script returned %q", values)
+	}
+	return values, err
+}
+
+// noRetry is a command that the client sends once, whatever its MaxRetries. If an answer
+// is lost and the command is sent again, its entries are added twice.
+type noRetry struct{ *redis.Cmd }
+
+func (noRetry) NoRetry() bool { return true }
+
 func (j *Journal) send(ctx context.Context, client redis.UniversalClient, command, body string, args []any) ([]any, error) {
-	cmd := once{redis.NewCmd(ctx, append([]any{command, body, 1, j.key()}, args...)...)}
+	cmd := noRetry{redis.NewCmd(ctx, append([]any{command, body, 1, j.key()}, args...)...)}
 	if err := client.Process(ctx, cmd); err != nil {
 		return nil, err
 	}
 	return cmd.Slice()
 }
 
-func (j *Journal) explain(err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("redisjournal: stream %q: %w", j.key(), err)
-}
-
-// opening returns the arguments of open.lua.
-func (j *Journal) opening() []any {
+// openArgs returns the arguments of open.lua: the epoch of a new stream, and whether the
+// engine is durable.
+func (j *Journal) openArgs() []any {
 	epoch := uint64(0)
 	for epoch <= 1 { // reserved
 		epoch = rand.Uint64()
@@ -95,17 +108,29 @@ func (j *Journal) opening() []any {
 	return []any{strconv.FormatUint(epoch, 16), durable}
 }
 
-// opened reads what open.lua replied: the epoch, and what it did.
-func (j *Journal) opened(reply []any) (epoch uint64, err error) {
-	text, _ := reply[0].(string)
-	if epoch, err = strconv.ParseUint(text, 16, 64); err != nil {
-		return 0, j.explain(err)
+// openValues is how many values open.lua adds to the beginning of each reply: the epoch,
+// and what it has changed.
+const openValues = 2
+
+// What open.lua has changed, if anything.
+const (
+	streamCreated = "created"  // there was no stream
+	epochReplaced = "replaced" // the epoch belonged to another history of the engine
+)
+
+// parseReply parses what a script returned, and logs what open.lua has changed.
+func (j *Journal) parseReply(values []any) (reply, error) {
+	text, _ := values[0].(string)
+	epoch, err := strconv.ParseUint(text, 16, 64)
+	if err != nil {
+		return reply{}, j.wrap(err)
 	}
-	switch reply[1] {
-	case "made":
-		j.logger().Info("redisjournal: made a new stream", "key", j.key(), "epoch", epoch)
-	case "doubted":
-		j.logger().Warn("redisjournal: the engine was restarted or replaced and may have lost messages, the stream has a new epoch", "key", j.key(), "epoch", epoch)
+	logger := cmp.Or(j.Logger, slog.Default())
+	switch values[1] {
+	case streamCreated:
+		logger.Info("redisjournal: created a new stream", "key", j.key(), "epoch", epoch)
+	case epochReplaced:
+		logger.Warn("redisjournal: Redis was restarted or replaced and may have lost messages: the stream has a new epoch", "key", j.key(), "epoch", epoch)
 	}
-	return epoch, nil
+	return reply{epoch: epoch, values: values[openValues:]}, nil
 }

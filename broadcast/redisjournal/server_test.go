@@ -1,14 +1,11 @@
 package redisjournal_test
 
 import (
-	"context"
-	"io"
 	"log/slog"
 	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -21,18 +18,18 @@ import (
 
 const patience = 10 * time.Second
 
-// server is a Redis or Valkey of a test's own. A crash keeps what it has written to
-// its directory.
+// server is the Redis or Valkey of one test. After a crash it has what it had written to its
+// directory.
 type server struct {
 	t       *testing.T
 	program string
 	address string
 	options []string
 	process *exec.Cmd
-	admin   *redis.Client // whose commands are tried again
+	admin   *redis.Client // with retries
 }
 
-// start starts a server that writes nothing unless options say so.
+// start starts a server. It writes nothing to disk unless options say so.
 func start(t *testing.T, options ...string) *server {
 	t.Helper()
 	program := ""
@@ -68,11 +65,11 @@ func startCluster(t *testing.T) *server {
 	t.Helper()
 	s := start(t, "--cluster-enabled", "yes")
 	s.do("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-	require.Eventually(t, func() bool { return s.admin.Set(t.Context(), "x", "y", 0).Err() == nil }, patience, 5*time.Millisecond, "the cluster does not work")
+	require.Eventually(t, func() bool { return s.admin.Set(t.Context(), "x", "y", 0).Err() == nil }, patience, 5*time.Millisecond, "the cluster does not start")
 	return s
 }
 
-// run starts the server, again after a crash.
+// run starts the server, for the first time or after a crash.
 func (s *server) run() {
 	s.t.Helper()
 	s.process = exec.Command(s.program, s.options...)
@@ -96,7 +93,7 @@ func (s *server) do(args ...any) any {
 	return reply
 }
 
-// journal returns another node's journal, under the default key.
+// journal returns the journal of a new node, with the default key.
 func (s *server) journal() *redisjournal.Journal {
 	return &redisjournal.Journal{Client: s.client("node"), Logger: quiet()}
 }
@@ -111,7 +108,7 @@ func (s *server) client(name string) *redis.Client {
 
 func (s *server) port() string { return s.address[len("127.0.0.1:"):] }
 
-// role returns what the server is; of a replica also whether it is up to date.
+// role returns the role of the server, and of a replica also the state of its connection.
 func (s *server) role() string {
 	role := s.do("ROLE").([]any)
 	if role[0] != "slave" {
@@ -120,7 +117,7 @@ func (s *server) role() string {
 	return "slave " + role[3].(string)
 }
 
-// last returns the ID of the last entry.
+// last returns the ID of the last entry in Redis.
 func (s *server) last() string {
 	info, err := s.admin.XInfoStream(s.t.Context(), "fanfare").Result()
 	if err != nil {
@@ -129,12 +126,12 @@ func (s *server) last() string {
 	return info.LastGeneratedID
 }
 
-// connections returns how many connections of that name there are.
+// connections returns how many connections have this name.
 func (s *server) connections(name string) int {
 	return strings.Count(s.do("CLIENT", "LIST").(string), " name="+name+" ")
 }
 
-// waiting reports whether a connection of that name waits for an entry.
+// waiting reports whether a connection with this name waits for an entry.
 func (s *server) waiting(name string) bool {
 	for line := range strings.Lines(s.do("CLIENT", "LIST").(string)) {
 		if strings.Contains(line, " name="+name+" ") && strings.Contains(line, " flags=b ") {
@@ -142,81 +139,4 @@ func (s *server) waiting(name string) bool {
 		}
 	}
 	return false
-}
-
-// proxy stands before a server. It loses the replies to what holds a word, and closes
-// the connection instead.
-type proxy struct {
-	listener net.Listener
-	mu       sync.Mutex
-	word     string
-	lost     int
-}
-
-func before(t *testing.T, s *server) *proxy {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	p := &proxy{listener: listener}
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			near, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			far, err := net.Dial("tcp", s.address)
-			if err != nil {
-				near.Close()
-				continue
-			}
-			all.Go(func() { p.forward(near, far) })
-			all.Go(func() {
-				_, _ = io.Copy(near, far)
-				near.Close()
-			})
-		}
-	})
-	t.Cleanup(func() {
-		listener.Close()
-		all.Wait()
-	})
-	return p
-}
-
-func (p *proxy) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, "tcp", p.listener.Addr().String())
-}
-
-func (p *proxy) lose(word string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.word = word
-}
-
-// losses returns how many replies were lost.
-func (p *proxy) losses() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.lost
-}
-
-func (p *proxy) forward(near, far net.Conn) {
-	defer far.Close()
-	b := make([]byte, 64<<10)
-	for {
-		n, err := near.Read(b)
-		if err != nil {
-			return
-		}
-		p.mu.Lock()
-		lost := p.word != "" && strings.Contains(string(b[:n]), p.word)
-		if lost {
-			p.lost++
-			near.Close()
-		}
-		p.mu.Unlock()
-		if _, err := far.Write(b[:n]); err != nil {
-			return
-		}
-	}
 }

@@ -11,12 +11,11 @@ import (
 	"syscall"
 )
 
-// bare is the floor: one write(2) a message and connection, in a loop, and nothing
-// else.
+// bare is the lower bound: one write(2) for each message and connection, in a loop.
 type bare struct {
-	mu    sync.Mutex
+	mu    sync.Mutex // guards the fields below; write keeps it, since there is one publisher
 	fds   []int
-	conns []net.Conn // or they would be closed
+	conns []net.Conn // referenced, so that the garbage collector does not close them
 }
 
 func (b *bare) add(c net.Conn) {
@@ -37,7 +36,7 @@ func (b *bare) write(frame []byte) {
 		for rest := frame; len(rest) > 0; {
 			n, err := syscall.Write(fd, rest)
 			if err == syscall.EAGAIN {
-				continue // the taker will have caught up in a moment
+				continue // until the receiver has caught up
 			}
 			if err != nil {
 				break

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// draw returns a chart of the bursts, in SVG.
+// draw returns an SVG chart of the burst rates.
 func draw(results [][]figures) string {
 	const left, bar, gap, width = 230, 20, 8, 520
 	var b strings.Builder

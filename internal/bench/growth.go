@@ -12,8 +12,8 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// grow reports how what this kit takes grows: with the subscribers, and with the size
-// of messages over real connections, with the topics in the hub alone.
+// grow reports how the cost of this kit grows with the number of subscribers and the size of
+// messages, over real connections, and with the number of topics, in a hub alone.
 func grow(out io.Writer) error {
 	fmt.Fprintln(out, "| subscribers | messages of | burst, M deliveries/s | CPU each, us | lost |\n|---|---|---|---|---|")
 	for _, w := range []struct{ subscribers, size, messages int }{
@@ -39,7 +39,7 @@ func grow(out io.Writer) error {
 	return nil
 }
 
-// detachedSSE is the peer whose growth is looked at.
+// detachedSSE is the index in peers of the one whose growth is measured.
 const detachedSSE = 9
 
 func inBytes(n int) string {
@@ -49,7 +49,8 @@ func inBytes(n int) string {
 	return strconv.Itoa(n) + " B"
 }
 
-// overTopics measures a hub with topics that each have a subscriber.
+// overTopics measures a hub with many topics, each with one subscriber. It returns the time of
+// a Publish and the memory of a topic in bytes.
 func overTopics(topics int) (publish time.Duration, memory float64, err error) {
 	ctx := context.Background()
 	heap := func() int64 {

@@ -14,22 +14,22 @@ import (
 )
 
 func main() {
-	quick := flag.Bool("quick", false, "one round and fewer idle connections, in three minutes")
-	only := flag.String("only", "", "only peers whose name contains this")
-	rounds := flag.Int("rounds", 3, "how often each peer takes its turn")
-	growth := flag.Bool("growth", false, "only how this kit grows with subscribers, sizes and topics")
-	chart := flag.String("chart", "", "write a chart of the bursts to this file")
-	serving := flag.Int("serve", -1, "be the server's process of a peer")
-	taking := flag.String("take", "", "be the process that takes from this address")
-	wire := flag.String("wire", "", "how the process that takes speaks")
-	conns := flag.Int("conns", 0, "how many connections the process that takes has")
+	quick := flag.Bool("quick", false, "one round with fewer idle connections, about three minutes")
+	only := flag.String("only", "", "measure only peers whose name contains this")
+	rounds := flag.Int("rounds", 3, "how often each peer is measured")
+	growth := flag.Bool("growth", false, "measure only how the cost of this kit grows with subscribers, sizes and topics")
+	chart := flag.String("chart", "", "write an SVG chart of the burst rates to this file")
+	serving := flag.Int("serve", -1, "internal: be the server process of the peer with this index")
+	receiving := flag.String("receive", "", "internal: be the receiver process, connected to this address")
+	wire := flag.String("wire", "", "internal: the protocol of the receiver")
+	conns := flag.Int("conns", 0, "internal: how many connections the receiver opens")
 	flag.Parse()
 	var err error
 	switch {
 	case *serving >= 0:
 		err = serve(peers[*serving])
-	case *taking != "":
-		err = take(*taking, *wire, *conns)
+	case *receiving != "":
+		err = receive(*receiving, *wire, *conns)
 	case *growth:
 		err = grow(os.Stdout)
 	default:
@@ -44,14 +44,14 @@ func main() {
 	}
 }
 
-// process is a process of this program that takes orders.
+// process is another process of this program, which reads orders from its standard input.
 type process struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 	out *bufio.Reader
 }
 
-// start starts a process on one processor, and returns the first line that it says.
+// start starts a process on one processor, and returns the first line of its output.
 func start(cpu string, args ...string) (*process, string, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -78,12 +78,14 @@ func start(cpu string, args ...string) (*process, string, error) {
 	return p, strings.TrimSpace(line), nil
 }
 
-func (p *process) tell(order string) error {
-	_, err := io.WriteString(p.in, order+"\n")
+// send writes a line to the process.
+func (p *process) send(line string) error {
+	_, err := io.WriteString(p.in, line+"\n")
 	return err
 }
 
-func (p *process) hear(v any) error {
+// read reads a line of JSON from the process.
+func (p *process) read(v any) error {
 	line, err := p.out.ReadBytes('\n')
 	if err != nil {
 		return err
@@ -91,24 +93,25 @@ func (p *process) hear(v any) error {
 	return json.Unmarshal(line, v)
 }
 
-// do gives the server's process an order, and waits until it is done.
+// do sends an order to the server process and waits for its reply.
 func (p *process) do(o order) (u usage, err error) {
 	b, err := json.Marshal(o)
 	if err != nil {
 		return u, err
 	}
-	if err := p.tell(string(b)); err != nil {
+	if err := p.send(string(b)); err != nil {
 		return u, err
 	}
-	return u, p.hear(&u)
+	return u, p.read(&u)
 }
 
+// end ends the process, and kills it if that takes too long.
 func (p *process) end() {
-	p.in.Close() // at which it ends by itself
+	p.in.Close() // the process then ends by itself
 	timer := time.AfterFunc(5*time.Second, func() { _ = p.cmd.Process.Kill() })
 	defer timer.Stop()
 	_ = p.cmd.Wait()
 }
 
-// settle is how long processes have to come to rest.
+// settle is how long the processes get to become idle before a measurement.
 const settle = 500 * time.Millisecond

@@ -16,13 +16,13 @@ import (
 	tmaxmax "github.com/tmaxmax/go-sse"
 )
 
-// queue is how many messages may wait for a client of a library with queues: more
-// than a burst has.
+// queue is how many messages may wait for one client in libraries with queues. It is more than
+// a burst has, so that no library drops messages.
 const queue = 512
 
-// clients are those of a library that leaves keeping them to its user.
+// clients is the set of clients of a library whose user has to keep them.
 type clients[T comparable] struct {
-	mu  sync.Mutex
+	mu  sync.Mutex // guards all; each keeps it, as programs with these libraries do
 	all map[T]struct{}
 }
 
@@ -49,7 +49,7 @@ func (c *clients[T]) each(f func(T)) {
 	}
 }
 
-// The usual way: a channel and a goroutine that writes for each client.
+// withGorilla has a channel and a writing goroutine for each client, as is usual with it.
 func withGorilla() (http.Handler, func([]byte)) {
 	var all clients[chan *websocket.PreparedMessage]
 	var upgrader websocket.Upgrader
@@ -158,7 +158,7 @@ func withCentrifuge() (http.Handler, func([]byte)) {
 	}
 }
 
-// byHand is what most tutorials show.
+// byHand is the handler that most tutorials show.
 func byHand() (http.Handler, func([]byte)) {
 	var all clients[chan []byte]
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -9,19 +9,19 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// peer is a library at work.
+// peer is a library that is measured.
 type peer struct {
 	name string
-	wire string // how a client speaks to it: ws, sse or centrifuge
+	wire string // the protocol of its clients: ws, sse or centrifuge
 
-	// open returns what serves subscribers, and what publishes to all of them.
+	// open returns a handler for subscribers, and a function that publishes to all of them.
 	open func() (http.Handler, func(payload []byte))
 }
 
 var peers = []peer{
 	{"bare write(2)", "ws", bareWebSocket},
-	{"fanfare, detached", "ws", func() (http.Handler, func([]byte)) { return overWebSocket(true) }},
-	{"fanfare", "ws", func() (http.Handler, func([]byte)) { return overWebSocket(false) }},
+	{"fanfare, detached", "ws", func() (http.Handler, func([]byte)) { return overWebSocket(detached) }},
+	{"fanfare", "ws", func() (http.Handler, func([]byte)) { return overWebSocket(attached) }},
 	{"centrifuge", "centrifuge", withCentrifuge},
 	{"gws, Broadcaster", "ws", withGWS},
 	{"gorilla, PreparedMessage", "ws", withGorilla},
@@ -29,14 +29,14 @@ var peers = []peer{
 	{"coder/websocket, a channel each", "ws", withCoder},
 
 	{"bare write(2)", "sse", bareSSE},
-	{"fanfare, detached", "sse", func() (http.Handler, func([]byte)) { return overSSE(true) }},
-	{"fanfare", "sse", func() (http.Handler, func([]byte)) { return overSSE(false) }},
+	{"fanfare, detached", "sse", func() (http.Handler, func([]byte)) { return overSSE(detached) }},
+	{"fanfare", "sse", func() (http.Handler, func([]byte)) { return overSSE(attached) }},
 	{"by hand on net/http", "sse", byHand},
 	{"tmaxmax/go-sse", "sse", withTmaxmax},
 	{"r3labs/sse", "sse", withR3labs},
 }
 
-// newHub keeps more than a burst has: this is not a test of who is overrun.
+// newHub returns a hub that keeps more than a burst has, so that no subscriber is overrun.
 func newHub() *broadcast.Hub { return &broadcast.Hub{Keep: 4096} }
 
 func publisher(hub *broadcast.Hub) func([]byte) {
@@ -47,12 +47,20 @@ func publisher(hub *broadcast.Hub) func([]byte) {
 	}
 }
 
-func overWebSocket(detach bool) (http.Handler, func([]byte)) {
+// mode says whether a stream detaches from net/http once it is open.
+type mode bool
+
+const (
+	attached mode = false
+	detached mode = true
+)
+
+func overWebSocket(m mode) (http.Handler, func([]byte)) {
 	hub := newHub()
-	return &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Encode: ws.Raw, Detach: detach}, publisher(hub)
+	return &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Encode: ws.Raw, Detach: m == detached}, publisher(hub)
 }
 
-func overSSE(detach bool) (http.Handler, func([]byte)) {
+func overSSE(m mode) (http.Handler, func([]byte)) {
 	hub := newHub()
-	return &sse.Handler{Broadcaster: hub, Topics: []string{"a"}, Detach: detach}, publisher(hub)
+	return &sse.Handler{Broadcaster: hub, Topics: []string{"a"}, Detach: m == detached}, publisher(hub)
 }

@@ -15,24 +15,24 @@ import (
 	"time"
 )
 
-// order is what the server's process is told to do.
+// order is a request to the server process: publish messages and report the usage.
 type order struct {
-	Publish int           // so many messages,
-	Size    int           // of so many bytes,
-	Every   time.Duration // with so much time between them; 0: at once
+	Publish int           // how many messages; 0: only report, with Live
+	Size    int           // of a message, in bytes
+	Every   time.Duration // between two messages; 0: as fast as possible
 }
 
-// usage is what the server's process has used so far.
+// usage is the resources that the server process has used so far.
 type usage struct {
-	Began   int64         // when the publishing began, in nanoseconds
-	CPU     time.Duration // of user and system
-	User    time.Duration
-	RSS     int64 // bytes
-	Live    int64 // bytes of heap and stacks, after a collection
+	Began   int64         // when publishing began, in nanoseconds since 1970
+	CPU     time.Duration // user and system time
+	User    time.Duration // user time
+	RSS     int64         // resident memory in bytes
+	Live    int64         // bytes of heap and stacks, after a garbage collection
 	Mallocs uint64
 }
 
-// serve is the server's process: it takes orders on its input.
+// serve is the server process. It reads orders from its standard input.
 func serve(p peer) error {
 	h, publish := p.open()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -65,7 +65,7 @@ func serve(p peer) error {
 			}
 			publish(payload(o.Size))
 		}
-		u := measure(o.Publish == 0)
+		u := measure(o)
 		u.Began = began.UnixNano()
 		if err := out.Encode(u); err != nil {
 			return err
@@ -74,7 +74,8 @@ func serve(p peer) error {
 	return in.Err()
 }
 
-// payload begins with a mark that is nowhere else on the wire, and the time.
+// payload returns a message that begins with a mark, which is nowhere else on the wire, and the
+// current time.
 func payload(size int) []byte {
 	b := fmt.Appendf(make([]byte, 0, size), "@%016x", time.Now().UnixNano())
 	for len(b) < size {
@@ -83,13 +84,15 @@ func payload(size int) []byte {
 	return b
 }
 
-func measure(live bool) usage {
+// measure returns the usage after an order. Only if that published nothing does it collect
+// garbage first.
+func measure(o order) usage {
 	var u usage
 	var r syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r)
 	u.User = time.Duration(r.Utime.Nano())
 	u.CPU = u.User + time.Duration(r.Stime.Nano())
-	if live {
+	if o.Publish == 0 {
 		runtime.GC()
 		runtime.GC()
 	}

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// suite is the work that each peer does.
+// suite is the work that each peer does: messages to subscribers, and idle connections.
 type suite struct {
 	subscribers, burst, size int
 	steady, rate             int
@@ -20,17 +20,17 @@ type suite struct {
 	only                     string
 }
 
-// figures are what came out for a peer in one round.
+// figures are the results of a peer in one round.
 type figures struct {
-	burst     float64       // deliveries a second
-	burstCPU  time.Duration // the server's, for each delivery
-	allocs    float64       // for each delivery of the burst
-	steadyCPU time.Duration
-	userCPU   time.Duration // of that, what is not the system's
-	p50, p99  time.Duration
-	live      float64 // bytes of heap and stack for each idle connection
-	rss       float64 // resident bytes
-	lost      int
+	burst     float64       // deliveries per second
+	burstCPU  time.Duration // CPU time of the server per delivery
+	allocs    float64       // allocations per delivery of the burst
+	steadyCPU time.Duration // CPU time of the server per delivery at the steady rate
+	userCPU   time.Duration // the user time of that
+	p50, p99  time.Duration // from publishing to arrival, at the steady rate
+	live      float64       // bytes of heap and stack per idle connection
+	rss       float64       // resident bytes per idle connection
+	lost      int           // deliveries
 }
 
 func (s suite) run(out io.Writer, chart string) error {
@@ -55,7 +55,7 @@ func (s suite) run(out io.Writer, chart string) error {
 	return nil
 }
 
-// measure lets a peer work, in processes of its own.
+// measure measures a peer, in processes of its own.
 func (s suite) measure(i int) (f figures, err error) {
 	if err := s.fanOut(i, &f); err != nil {
 		return f, err
@@ -69,26 +69,26 @@ func (s suite) fanOut(i int, f *figures) error {
 		return err
 	}
 	defer server.end()
-	taker, _, err := start("1", "-take", addr, "-wire", peers[i].wire, "-conns", strconv.Itoa(s.subscribers))
+	receiver, _, err := start("1", "-receive", addr, "-wire", peers[i].wire, "-conns", strconv.Itoa(s.subscribers))
 	if err != nil {
 		return err
 	}
-	defer taker.end()
-	work := func(o order) (began int64, used usage, t taken, err error) {
+	defer receiver.end()
+	work := func(o order) (began int64, used usage, t tally, err error) {
 		time.Sleep(settle)
 		before, err := server.do(order{})
 		if err != nil {
 			return
 		}
 		expect := o.Publish * s.subscribers
-		if err = taker.tell(strconv.Itoa(expect)); err != nil {
+		if err = receiver.send(strconv.Itoa(expect)); err != nil {
 			return
 		}
 		u, err := server.do(o)
 		if err != nil {
 			return
 		}
-		if err = taker.hear(&t); err != nil {
+		if err = receiver.read(&t); err != nil {
 			return
 		}
 		f.lost += expect - t.Deliveries
@@ -117,6 +117,7 @@ func (s suite) fanOut(i int, f *figures) error {
 	return nil
 }
 
+// idling measures idle connections.
 func (s suite) idling(i int, f *figures) error {
 	server, addr, err := start("0", "-serve", strconv.Itoa(i))
 	if err != nil {
@@ -127,11 +128,11 @@ func (s suite) idling(i int, f *figures) error {
 	if err != nil {
 		return err
 	}
-	taker, _, err := start("1", "-take", addr, "-wire", peers[i].wire, "-conns", strconv.Itoa(s.idle))
+	receiver, _, err := start("1", "-receive", addr, "-wire", peers[i].wire, "-conns", strconv.Itoa(s.idle))
 	if err != nil {
 		return err
 	}
-	defer taker.end()
+	defer receiver.end()
 	time.Sleep(2 * settle)
 	after, err := server.do(order{})
 	if err != nil {
@@ -142,7 +143,7 @@ func (s suite) idling(i int, f *figures) error {
 	return nil
 }
 
-// median returns the median of a figure, and its range.
+// median returns the median of a figure and its range.
 func median(all []figures, of func(figures) float64) (m, least, most float64) {
 	values := make([]float64, len(all))
 	for i, f := range all {
@@ -163,7 +164,7 @@ func (s suite) report(out io.Writer, results [][]figures) {
 			}
 		}
 	}
-	fmt.Fprintf(out, "%s, %s/%s, %s; the server on one processor, what takes its messages on another.\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, cpu)
+	fmt.Fprintf(out, "%s, %s/%s, %s; the server on one processor, the receiver on another.\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, cpu)
 	fmt.Fprintf(out, "Burst: %d messages of %d bytes to %d subscribers. Steady: %d messages a second to as many. Idle: %d connections. Medians of %d rounds, with ranges.\n",
 		s.burst, s.size, s.subscribers, s.rate, s.idle, s.rounds)
 	for _, transport := range []string{"WebSocket", "Server-Sent Events"} {

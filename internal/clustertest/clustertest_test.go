@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { leak.Main(m) }
 
-// The journal in memory is what the engines are compared with.
+// Servers on the journal in memory, which the tests of the engines are compared with.
 func TestInMemory(t *testing.T) {
 	var engine broadcasttest.Journal
 	away := errors.New("the engine is away")

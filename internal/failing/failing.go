@@ -1,52 +1,55 @@
-// Package failing runs test helpers that are to fail, and notes what they say.
+// Package failing runs test helpers that are expected to fail, and returns what they report.
 package failing
 
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 )
 
-// Said runs f with a testing.TB of its own, then what f has left to Cleanup, and
-// returns what was reported as an error, a line each. Neither fails t.
+// Said runs f with a testing.TB of its own, then the functions that f has passed to its
+// Cleanup. It returns what they reported with Errorf and Fatalf, one line each. t does not
+// fail.
 func Said(t testing.TB, f func(t testing.TB)) string {
-	n := &noted{TB: t}
-	run(func() { f(n) })
-	for i := range n.cleanups {
-		run(n.cleanups[len(n.cleanups)-1-i])
+	r := &recorder{TB: t}
+	run(func() { f(r) })
+	for _, cleanup := range slices.Backward(r.cleanups) {
+		run(cleanup)
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.said
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.reported
 }
 
-// run gives f a goroutine, since Fatalf ends the one it is called on.
+// run runs f in a goroutine of its own, because Fatalf ends the goroutine that calls it.
 func run(f func()) {
 	done := make(chan struct{})
 	go func() { defer close(done); f() }()
 	<-done
 }
 
-// noted is a testing.TB that notes what it is told.
-type noted struct {
+// recorder is a testing.TB that records errors instead of failing.
+type recorder struct {
 	testing.TB
-	mu       sync.Mutex
-	said     string
 	cleanups []func()
+
+	mu       sync.Mutex // guards reported
+	reported string
 }
 
-func (n *noted) Helper()             {}
-func (n *noted) Cleanup(f func())    { n.cleanups = append(n.cleanups, f) }
-func (n *noted) Logf(string, ...any) {}
+func (r *recorder) Helper()             {}
+func (r *recorder) Cleanup(f func())    { r.cleanups = append(r.cleanups, f) }
+func (r *recorder) Logf(string, ...any) {}
 
-func (n *noted) Errorf(format string, args ...any) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.said += fmt.Sprintf(format, args...) + "\n"
+func (r *recorder) Errorf(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reported += fmt.Sprintf(format, args...) + "\n"
 }
 
-func (n *noted) Fatalf(format string, args ...any) {
-	n.Errorf(format, args...)
+func (r *recorder) Fatalf(format string, args ...any) {
+	r.Errorf(format, args...)
 	runtime.Goexit()
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// add appends messages of these texts with one Append.
+// add appends a message for each text with one Append.
 func add(t *testing.T, j broadcast.Journal, texts ...string) []broadcast.ID {
 	t.Helper()
 	ms := make([]broadcast.Message, len(texts))
@@ -25,6 +25,7 @@ func add(t *testing.T, j broadcast.Journal, texts ...string) []broadcast.ID {
 	return ids
 }
 
+// many returns n texts: the prefix and a number.
 func many(prefix string, n int) []string {
 	texts := make([]string, n)
 	for i := range texts {
@@ -33,7 +34,7 @@ func many(prefix string, n int) []string {
 	return texts
 }
 
-// tailing is a running Tail.
+// tailing is a running Tail. Its ctx is cancelled if it yields nothing for too long.
 type tailing struct {
 	t      *testing.T
 	cancel context.CancelFunc
@@ -55,33 +56,33 @@ func (f *tailing) pull() (broadcast.Message, error) {
 	timer := time.AfterFunc(patience, f.cancel)
 	defer timer.Stop()
 	m, err, ok := f.next()
-	require.True(f.t, ok, "the Tail has ended")
+	require.True(f.t, ok, "the Tail ended")
 	return m, err
 }
 
-// yields checks that these messages come next, under rising sequences.
+// yields checks that the next messages have these texts and IDs.
 func (f *tailing) yields(ids []broadcast.ID, texts ...string) {
 	f.t.Helper()
 	for i, text := range texts {
 		m, err := f.pull()
-		require.NoError(f.t, err, "in place of %q", text)
+		require.NoError(f.t, err, "instead of %q", text)
 		require.Equal(f.t, text, string(m.Data))
 		require.Equal(f.t, ids[i], m.ID, "the ID of %q", text)
 	}
 }
 
-// gap checks that a gap comes next, and returns where it goes on.
+// gap checks that a gap is yielded next, and returns its ID.
 func (f *tailing) gap() broadcast.ID {
 	f.t.Helper()
 	m, err := f.pull()
 	gap := new(broadcast.GapError)
-	require.ErrorAs(f.t, err, &gap, "the message %q", m.Data)
+	require.ErrorAs(f.t, err, &gap, "instead of the message %q", m.Data)
 	require.Equal(f.t, m.ID, gap.ID)
 	return m.ID
 }
 
-// nothing checks that an entry comes next that is no message, and returns its ID.
-func (f *tailing) nothing() broadcast.ID {
+// foreign checks that the next entry is not a message, and returns its ID.
+func (f *tailing) foreign() broadcast.ID {
 	f.t.Helper()
 	m, err := f.pull()
 	require.NoError(f.t, err)
@@ -96,6 +97,6 @@ func (f *tailing) fails() error {
 	require.Error(f.t, err)
 	require.NotErrorIs(f.t, err, broadcast.ErrGap)
 	_, _, ok := f.next()
-	require.False(f.t, ok, "the Tail goes on behind %v", err)
+	require.False(f.t, ok, "the Tail continues after %v", err)
 	return err
 }

@@ -13,36 +13,29 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast/natsjournal"
 )
 
-func TestStreamMadeAnewUnderATail(t *testing.T) {
+// A stream that was deleted and created again has a new epoch, also for a node that has
+// not noticed.
+func TestEpochOfANewStream(t *testing.T) {
 	e := startEngine(t)
 	j, other := e.journal(), e.journal()
 	f := follow(t, j, broadcast.ID{})
 	old := add(t, j, numbers(0, 35)...)
 	f.yields(old, numbers(0, 35)...)
-	add(t, other, "seen by another node")
-	f.yields(nil, "seen by another node")
+	add(t, other, "from another node")
+	f.yields(nil, "from another node")
 
 	require.NoError(t, admin(t, j.Conn).DeleteStream(t.Context(), "fanfare"))
-	told := f.gap()
-	require.NotEqual(t, old[0].Epoch(), told.Epoch())
-	require.Zero(t, told.Seq())
-	// The other node has not noticed. What it adds has an ID of the new epoch.
+	gap := f.gap()
+	require.NotEqual(t, old[0].Epoch(), gap.Epoch())
+	require.Zero(t, gap.Seq())
+	// The other node has not noticed, yet its messages get IDs of the new epoch.
 	ids := add(t, other, numbers(100, 145)...)
-	require.Equal(t, told.Epoch(), ids[0].Epoch())
+	require.Equal(t, gap.Epoch(), ids[0].Epoch())
 	f.yields(ids, numbers(100, 145)...)
 }
 
-func TestRestartOnDisk(t *testing.T) {
-	e := startEngine(t)
-	j, other := e.journal(), e.journal()
-	f := follow(t, j, broadcast.ID{})
-	f.yields(add(t, other, "before"), "before")
-	e.restart()
-	f.yields(add(t, other, "after", "more"), "after", "more")
-}
-
-// In memory a server that is alone forgets the stream.
-func TestRestartInMemory(t *testing.T) {
+// A restart of the only server that has the stream in memory begins a new epoch.
+func TestEpochAfterARestartInMemory(t *testing.T) {
 	e := startEngine(t)
 	j, other := e.journal(), e.journal()
 	j.Memory, other.Memory = true, true
@@ -50,20 +43,20 @@ func TestRestartInMemory(t *testing.T) {
 	ids := add(t, other, numbers(0, 5)...)
 	f.yields(ids, numbers(0, 5)...)
 	e.restart()
-	told := f.gap()
-	require.NotEqual(t, ids[0].Epoch(), told.Epoch())
+	gap := f.gap()
+	require.NotEqual(t, ids[0].Epoch(), gap.Epoch())
 	f.yields(add(t, other, "after"), "after")
 }
 
-// The engine is given back an old state of the stream, to which others may add
-// before this node can look.
-func TestLostTail(t *testing.T) {
+// An old backup of the stream is a new epoch for a node that has seen more, even if others
+// add entries before the node reads the stream again.
+func TestEpochAfterALoss(t *testing.T) {
 	tests := []struct {
 		name   string
 		others int
 	}{
-		{"it ends before what this node has seen", 0},
-		{"it ends behind that, but with other entries", 100},
+		{"the stream ends before what the node has seen", 0},
+		{"the stream ends after that, with other entries", 100},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -88,24 +81,24 @@ func TestLostTail(t *testing.T) {
 			})
 			e.start()
 
-			told := f.gap()
-			require.NotEqual(t, lost[0].Epoch(), told.Epoch())
+			gap := f.gap()
+			require.NotEqual(t, lost[0].Epoch(), gap.Epoch())
 			f.yields(nil, numbers(0, 10)...)
 			for range test.others {
 				m, err := f.next()
 				require.NoError(t, err)
 				require.Empty(t, m.Topic)
 			}
-			// This one has seen nothing but its own: the engine refuses the old epoch.
+			// The late node has seen nothing but its own entries: the engine refuses its subject.
 			ids := add(t, late, "after")
-			require.Equal(t, told.Epoch(), ids[0].Epoch())
+			require.Equal(t, gap.Epoch(), ids[0].Epoch())
 			f.yields(ids, "after")
 		})
 	}
 }
 
-// A node that follows nothing notices by its own acknowledgements.
-func TestLostTailNoticedByAppend(t *testing.T) {
+// A node without a tail detects a loss by the sequences of its acknowledgements.
+func TestEpochAfterALossThatAppendDetects(t *testing.T) {
 	for _, durable := range []bool{false, true} {
 		t.Run(fmt.Sprint("durable ", durable), func(t *testing.T) {
 			e := startEngine(t)
@@ -125,7 +118,7 @@ func TestLostTailNoticedByAppend(t *testing.T) {
 				require.ErrorContains(t, err, "although Journal.Durable says that it loses nothing")
 				require.NotErrorIs(t, err, broadcast.ErrNotPublished)
 				_, _, err = j.Bounds(within(t))
-				require.ErrorContains(t, err, "a server that is behind")
+				require.ErrorContains(t, err, "a server that lags behind")
 				return
 			}
 			require.NoError(t, err)
@@ -138,9 +131,9 @@ func TestLostTailNoticedByAppend(t *testing.T) {
 	}
 }
 
-// A Tail learns of another node's new epoch also when it has nothing to read, and
-// yields no entry of it as one of the old.
-func TestEpochBegunByAnother(t *testing.T) {
+// A tail detects that another node has begun a new epoch, also if it has nothing to read.
+// It never yields an entry of the new epoch as one of the old.
+func TestEpochBegunByAnotherNode(t *testing.T) {
 	for _, texts := range [][]string{{}, {"y"}} {
 		t.Run(fmt.Sprint(len(texts), " entries"), func(t *testing.T) {
 			e := startEngine(t)
@@ -154,17 +147,17 @@ func TestEpochBegunByAnother(t *testing.T) {
 			_, err := js.UpdateStream(t.Context(), config)
 			require.NoError(t, err)
 			add(t, e.journal(), texts...)
-			told := f.gap()
-			require.NotEqual(t, ids[0].Epoch(), told.Epoch())
-			f.yields([]broadcast.ID{broadcast.MakeID(told.Epoch(), 1)}, "x")
+			gap := f.gap()
+			require.NotEqual(t, ids[0].Epoch(), gap.Epoch())
+			f.yields([]broadcast.ID{broadcast.MakeID(gap.Epoch(), 1)}, "x")
 			f.yields(nil, texts...)
 		})
 	}
 }
 
-// Nodes that notice a loss at the same time begin more than one epoch, and agree
-// on the last one.
-func TestNodesAgreeOnTheEpoch(t *testing.T) {
+// Nodes that detect a loss at the same time may begin several epochs; all of them end up
+// in the last one.
+func TestEpochBegunByAllNodes(t *testing.T) {
 	e := startEngine(t)
 	var journals []*natsjournal.Journal
 	var tails []*tailing

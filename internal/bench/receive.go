@@ -15,16 +15,16 @@ import (
 	"time"
 )
 
-// taken is what the takers have got.
-type taken struct {
+// tally is what the receiver has counted.
+type tally struct {
 	Deliveries int
-	Last       int64 // when the last one came, in nanoseconds
-	P50, P99   time.Duration
+	Last       int64         // when the last one arrived, in nanoseconds since 1970
+	P50, P99   time.Duration // from publishing to arrival
 }
 
-// take is the process that takes messages: it connects, says so, and counts what it is
-// told to expect.
-func take(addr, wire string, conns int) error {
+// receive is the receiver process. It connects and prints a line. Then it reads numbers from
+// its standard input, and for each it counts deliveries until there are that many.
+func receive(addr, wire string, conns int) error {
 	runtime.LockOSThread()
 	epoll, err := syscall.EpollCreate1(0)
 	if err != nil {
@@ -58,9 +58,9 @@ func take(addr, wire string, conns int) error {
 	return in.Err()
 }
 
-// connect makes a handshake and returns the connection.
+// connect opens a connection, does the handshake and returns the socket.
 func connect(addr, wire string, i int) (fd int, err error) {
-	// From several addresses, for one has not ports enough.
+	// One local address does not have enough ports.
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i/4000))}}
 	c, err := dialer.Dial("tcp", addr)
 	if err != nil {
@@ -76,7 +76,7 @@ func connect(addr, wire string, i int) (fd int, err error) {
 		return 0, err
 	}
 	if wire == "sse" {
-		return raw(c) // some answer with the first message
+		return raw(c) // some libraries send the header with the first message
 	}
 	head, b := "", make([]byte, 1)
 	for !bytes.HasSuffix([]byte(head), []byte("\r\n\r\n")) {
@@ -87,7 +87,7 @@ func connect(addr, wire string, i int) (fd int, err error) {
 	}
 	if wire == "centrifuge" {
 		command := `{"id":1,"connect":{}}`
-		frame := append([]byte{0x81, 0x80 | byte(len(command)), 0, 0, 0, 0}, command...) // masked with nothing
+		frame := append([]byte{0x81, 0x80 | byte(len(command)), 0, 0, 0, 0}, command...) // the mask is 0
 		if _, err := c.Write(frame); err != nil {
 			return 0, err
 		}
@@ -95,7 +95,7 @@ func connect(addr, wire string, i int) (fd int, err error) {
 	return raw(c)
 }
 
-// raw returns the socket of a connection, which outlives that.
+// raw returns a duplicate of the socket of a connection, which stays open when that is closed.
 func raw(c net.Conn) (fd int, err error) {
 	file, err := c.(*net.TCPConn).File()
 	if err != nil {
@@ -109,11 +109,11 @@ func raw(c net.Conn) (fd int, err error) {
 	return fd, syscall.SetNonblock(fd, true)
 }
 
-// silence is how long nothing comes before what is missing counts as lost.
+// silence is how long nothing arrives before the missing deliveries count as lost.
 const silence = 5 * time.Second
 
-// count counts deliveries, until there are as many as expected.
-func count(epoll, expect int) (t taken, err error) {
+// count counts deliveries until there are as many as expected.
+func count(epoll, expect int) (t tally, err error) {
 	events := make([]syscall.EpollEvent, 256)
 	buf := make([]byte, 1<<20)
 	var latencies []time.Duration

@@ -12,7 +12,7 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// invalidNames are neither topics nor types.
+// invalidNames are invalid as topics and as types.
 var invalidNames = []struct{ name, text string }{
 	{"CR", "a\rb"},
 	{"LF", "a\nb"},
@@ -27,10 +27,11 @@ var invalidNames = []struct{ name, text string }{
 func testInvalidMessage(t *testing.T, c Config) {
 	b := c.Open(t)
 	s := listen(t, b, "a")
-	tests := []struct {
+	type test struct {
 		name string
 		msg  broadcast.Message
-	}{
+	}
+	tests := []test{
 		{"empty topic", broadcast.Message{Data: []byte("x")}},
 		{"reserved type gap", broadcast.Message{Topic: "a", Type: "gap", Data: []byte("x")}},
 		{"reserved type open", broadcast.Message{Topic: "a", Type: "open", Data: []byte("x")}},
@@ -38,14 +39,9 @@ func testInvalidMessage(t *testing.T, c Config) {
 		{"data is not UTF-8", broadcast.Message{Topic: "a", Data: []byte("x\xff")}},
 	}
 	for _, invalid := range invalidNames {
-		tests = append(tests, struct {
-			name string
-			msg  broadcast.Message
-		}{"topic: " + invalid.name, broadcast.Message{Topic: invalid.text}})
-		tests = append(tests, struct {
-			name string
-			msg  broadcast.Message
-		}{"type: " + invalid.name, broadcast.Message{Topic: "a", Type: invalid.text}})
+		tests = append(tests,
+			test{"topic: " + invalid.name, broadcast.Message{Topic: invalid.text}},
+			test{"type: " + invalid.name, broadcast.Message{Topic: "a", Type: invalid.text}})
 	}
 	for _, test := range tests {
 		id, err := b.Publish(background(t), test.msg)
@@ -61,10 +57,11 @@ func testInvalidTopics(t *testing.T, c Config) {
 	for i := range names {
 		names[i] = fmt.Sprint("topic ", i)
 	}
-	tests := []struct {
+	type test struct {
 		name   string
 		topics []string
-	}{
+	}
+	tests := []test{
 		{"none", nil},
 		{"an empty list", []string{}},
 		{"1,001", names},
@@ -72,10 +69,7 @@ func testInvalidTopics(t *testing.T, c Config) {
 		{"an empty one among others", []string{"a", "", "b"}},
 	}
 	for _, invalid := range invalidNames {
-		tests = append(tests, struct {
-			name   string
-			topics []string
-		}{invalid.name, []string{"a", invalid.text}})
+		tests = append(tests, test{invalid.name, []string{"a", invalid.text}})
 	}
 	for _, test := range tests {
 		sub, err := b.Subscribe(background(t), broadcast.SubscribeOptions{Topics: test.topics})
@@ -107,15 +101,15 @@ func testContextOfTheCall(t *testing.T, c Config) {
 	b := c.Open(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	news := make(chan struct{}, 1)
+	notified := make(chan struct{}, 1)
 	sub, err := b.Subscribe(ctx, broadcast.SubscribeOptions{Topics: []string{"a"}, Notify: func() {
 		select {
-		case news <- struct{}{}:
+		case notified <- struct{}{}:
 		default:
 		}
 	}})
 	require.NoError(t, err)
-	s := &stream{t: t, sub: sub, begin: sub.Position(), news: news}
+	s := &stream{t: t, sub: sub, begin: sub.Position(), notified: notified}
 	defer s.close()
 	s.empty()
 	cancel()

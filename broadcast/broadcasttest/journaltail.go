@@ -1,0 +1,101 @@
+package broadcasttest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+)
+
+// Tail yields the entries after an ID that are kept, then new ones, until ctx ends or a fault
+// ends it. It yields the reason last. After an ID of another epoch it yields a gap, then all
+// that is kept.
+func (j *Journal) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadcast.Message, error] {
+	return func(yield func(broadcast.Message, error) bool) {
+		e := j.open()
+		e.mu.Lock()
+		at := tail{journal: j, after: after, cuts: j.cuts, restarts: e.restarts}
+		e.mu.Unlock()
+		for {
+			e.mu.Lock()
+			m, err := at.next(e)
+			changed := e.changed
+			e.mu.Unlock()
+			switch {
+			case err == errNothing:
+				at.wait(ctx, changed)
+			case !yield(m, err) || err != nil && !errors.Is(err, broadcast.ErrGap):
+				return
+			}
+			if err := ctx.Err(); err != nil {
+				yield(broadcast.Message{}, err)
+				return
+			}
+		}
+	}
+}
+
+// tail is a running Tail.
+type tail struct {
+	journal  *Journal
+	cuts     uint64 // of the node when the Tail began
+	restarts uint64 // of the engine when the Tail began
+
+	after broadcast.ID // the last one yielded
+	due   time.Time    // when a delayed entry may be yielded; zero: no entry is delayed
+}
+
+// wait returns when there may be something to yield, or when ctx ends.
+func (t *tail) wait(ctx context.Context, changed <-chan struct{}) {
+	var due <-chan time.Time
+	if !t.due.IsZero() {
+		timer := time.NewTimer(time.Until(t.due))
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-changed:
+	case <-due:
+	case <-ctx.Done():
+	}
+}
+
+// next returns what to yield, or errNothing. The caller has locked the engine's mu.
+func (t *tail) next(e *engine) (broadcast.Message, error) {
+	j, floor := t.journal, broadcast.MakeID(e.epoch, e.floor())
+	t.due = time.Time{}
+	switch {
+	case j.failure != nil:
+		return broadcast.Message{}, j.failure
+	case j.cuts != t.cuts:
+		return broadcast.Message{}, j.cut
+	case e.restarts != t.restarts:
+		return broadcast.Message{}, errRestarted
+	case j.held:
+		return broadcast.Message{}, errNothing
+	case t.after.IsZero():
+		t.after = floor
+	case t.after.Epoch() != e.epoch, t.after.Seq() < floor.Seq():
+		t.after = floor
+		return broadcast.Message{ID: floor}, &broadcast.GapError{ID: floor}
+	}
+	if t.after.Seq() >= e.newest {
+		return broadcast.Message{}, errNothing
+	}
+	next := e.entries[t.after.Seq()-floor.Seq()]
+	if due := next.at.Add(j.delay); time.Now().Before(due) {
+		t.due = due
+		return broadcast.Message{}, errNothing
+	}
+	m := next.Message
+	t.after = broadcast.MakeID(e.epoch, t.after.Seq()+1)
+	if m.Topic == "" {
+		m = broadcast.Message{}
+	}
+	m.ID = t.after
+	m.Data = bytes.Clone(m.Data)
+	return m, nil
+}
