@@ -17,6 +17,28 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
+// Stats may be called before the fields are set, which are due before the first request.
+func TestStatsComeBeforeTheFirstRequest(t *testing.T) {
+	var h ws.Handler
+	h.Stats()
+	h.Broadcaster, h.Topics, h.Logger = &broadcast.Hub{}, []string{"a"}, silent
+	serve(t, &h, func(t *testing.T, n *network) {
+		_ = n.dial("/", ws.Options{}).CloseNow()
+	})
+}
+
+// An EventSource that has come to a WebSocket by mistake gives up, also over HTTP/2.
+func TestEventSourceIsRefusedPlainly(t *testing.T) {
+	h := &ws.Handler{Broadcaster: &broadcast.Hub{}, Topics: []string{"a"}, Logger: silent}
+	r := httptest.NewRequest("GET", "/", nil)
+	r.ProtoMajor, r.ProtoMinor, r.Proto = 2, 0, "HTTP/2.0"
+	r.Header.Set("Accept", "text/event-stream")
+	r.Header.Set("Cache-Control", "no-cache")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	require.Equal(t, http.StatusNotImplemented, w.Code)
+}
+
 // A Handler that cannot work refuses each handshake, and logs what is wrong with it.
 func TestUnusableHandlerAnswers500(t *testing.T) {
 	for name, h := range map[string]*ws.Handler{

@@ -15,9 +15,10 @@ type Options struct {
 
 	// CheckOrigin decides whether the page that opens a connection may do so (RFC 6455
 	// section 10.2): an error refuses the request with 403. If nil, a request passes
-	// that a middleware.Origins has let pass. Without one it has to come from a page of
-	// the same host, or from a client that is not a browser: one that sends neither
-	// Origin nor a Sec-Fetch-Site of another site.
+	// that a middleware.Origins has let pass. Without one it passes if it comes from a
+	// page of its own host, or from no browser: without an Origin header, and not from
+	// another origin according to Sec-Fetch-Site. The zero middleware.Origins decides
+	// alike.
 	CheckOrigin func(*http.Request) error
 
 	// MaxMessage is how many bytes a message from the peer may have. A larger one

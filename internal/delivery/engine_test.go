@@ -182,7 +182,7 @@ func TestMiddlewareEnds(t *testing.T) {
 			var hub broadcast.Hub
 			defer hub.Close()
 			released := false
-			hold, ctx := streamctx.NewHold(t.Context(), func() { released = true })
+			hold, ctx := streamctx.NewHold(t.Context(), func(*streamctx.Hold) { released = true })
 			tr := &transport{mode: delivery.Mode{Detached: true}, conn: newWire()}
 			engine(&hub, nil).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil).WithContext(ctx), tr)
 			hold.Release()
