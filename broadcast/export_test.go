@@ -5,5 +5,5 @@ package broadcast
 func (h *Hub) Waiting() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.follower.waiting)
+	return len(h.resolver.waiting)
 }

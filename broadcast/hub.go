@@ -1,6 +1,7 @@
 package broadcast
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/fanfare-go/fanfare/internal/guard"
 )
 
 // Hub is a [Broadcaster] in this process's memory. The zero Hub works; its
@@ -57,9 +60,11 @@ type Hub struct {
 	closed bool
 	gaps   uint64
 
-	waker    waker
-	follower follower
-	appender appender
+	follower  follower  // guarded by mu
+	resolver  resolver  // guarded by mu
+	historian historian // guarded by mu
+	waker     waker
+	appender  appender
 }
 
 const (
@@ -69,19 +74,11 @@ const (
 	maxTopics        = 1000
 )
 
-func (h *Hub) keepBytes() int64 {
-	if h.KeepBytes == 0 {
-		return defaultKeepBytes
-	}
-	return h.KeepBytes
-}
+func (h *Hub) keep() int { return cmp.Or(h.Keep, defaultKeep) }
 
-func (h *Hub) logger() *slog.Logger {
-	if h.Logger == nil {
-		return slog.Default()
-	}
-	return h.Logger
-}
+func (h *Hub) keepBytes() int64 { return cmp.Or(h.KeepBytes, defaultKeepBytes) }
+
+func (h *Hub) topicTTL() time.Duration { return cmp.Or(h.TopicTTL, defaultTopicTTL) }
 
 // check says which field makes the Hub impossible to use.
 func (h *Hub) check() error {
@@ -96,6 +93,18 @@ func (h *Hub) check() error {
 	return nil
 }
 
+// guard calls a function of the user's or of the engine's, where no caller recovers. A
+// panic there is logged, and becomes an error instead of the end of the process. The
+// caller holds no lock.
+func (h *Hub) guard(where string, f func() error) error {
+	err := guard.Call(where, f)
+	if p, ok := err.(*guard.PanicError); ok {
+		cmp.Or(h.Logger, slog.Default()).Error("broadcast: panic in "+where, "panic", p.Value, "stack", string(p.Stack))
+		return fmt.Errorf("broadcast: panic in %s: %v", where, p.Value)
+	}
+	return err
+}
+
 // use begins each call: it draws the epoch of a Hub in memory and forgets what
 // has expired. The caller holds mu.
 func (h *Hub) use(now time.Time) error {
@@ -107,11 +116,7 @@ func (h *Hub) use(now time.Time) error {
 			h.epoch = rand.Uint64()
 		}
 	}
-	ttl := h.TopicTTL
-	if ttl == 0 {
-		ttl = defaultTopicTTL
-	}
-	h.kept.expire(now.Add(-ttl))
+	h.kept.expire(now.Add(-h.topicTTL()))
 	return nil
 }
 
@@ -160,17 +165,13 @@ func (h *Hub) publishable(ctx context.Context, m *Message) error {
 // insert makes m, whose ID is the next one, the head of the log. The caller
 // holds mu, and calls waker.wake with the topic once it has let go of it.
 func (h *Hub) insert(m Message, now time.Time) *topic {
-	keep := h.Keep
-	if keep == 0 {
-		keep = defaultKeep
-	}
 	t := h.kept.topic(m.Topic)
 	// Names from a request are parts of its URL, all of which they would keep.
 	if m.Type != t.typ {
 		t.typ = strings.Clone(m.Type)
 	}
 	m.Topic, m.Type, m.From = t.name, t.typ, strings.Clone(m.From)
-	h.kept.add(t, m, keep, h.keepBytes())
+	h.kept.add(t, m, h.keep(), h.keepBytes())
 	h.kept.touch(t, now)
 	h.waker.announce(t)
 	h.head.Store(m.ID.seq)
@@ -195,7 +196,7 @@ func (h *Hub) Subscribe(ctx context.Context, opts SubscribeOptions) (Subscriptio
 	if err != nil {
 		return nil, err
 	}
-	s.sortOwed() // not while publishers wait
+	sortBySequence(s.pending) // without the lock, for which publishers wait
 	return s, nil
 }
 
@@ -210,20 +211,20 @@ func (h *Hub) subscribe(topics []string, opts SubscribeOptions) (*subscription, 
 		h.subs = make(map[*subscription]struct{})
 	}
 	h.subs[s] = struct{}{}
-	last := opts.After.IsZero() && opts.Last > 0
-	switch {
+	switch last := opts.After.IsZero() && opts.Last > 0; {
 	case last && h.epoch != 0:
-		// What comes next here, so that nothing falls between.
-		s.goOn(h.head.Load(), false)
-		s.owe(opts.Last)
+		// After the head, not the newest: the next message of the tail must follow the
+		// Last ones.
+		s.pending = s.newestKept(opts.Last)
+		h.place(s, placement{after: h.head.Load()})
 	case last:
 		s.from = s.position // which is not known: it gets all that is kept, after a gap
-		h.follower.ask(s)
+		h.locate(s)
 	default:
 		h.locate(s)
 	}
-	if s.placed && !s.gap {
-		s.position = ID{h.epoch, s.after}
+	if s.stage == stagePlaced && !s.placement.gap {
+		s.position = ID{h.epoch, s.placement.after}
 	}
 	return s, nil
 }
@@ -253,45 +254,6 @@ func distinct(topics []string) ([]string, error) {
 	return names, nil
 }
 
-// locate places a subscription, or lets it wait for who knows where it stands, or has what
-// it missed. The caller holds mu.
-func (h *Hub) locate(s *subscription) {
-	switch {
-	case h.Journal != nil && h.placeable(s) && h.isBehind(s):
-		h.readFor(s)
-	case !h.place(s):
-		h.follower.ask(s)
-	}
-}
-
-// place decides where a subscription goes on, and reports whether it could. The
-// caller holds mu.
-func (h *Hub) place(s *subscription) bool {
-	switch {
-	case h.placeable(s) && s.from.IsZero():
-		s.goOn(h.now(), false)
-	case h.placeable(s):
-		s.goOn(s.from.seq, false)
-	case h.Journal != nil:
-		return false // it may come from a server that is further on: only the engine knows
-	case s.from.epoch == h.epoch:
-		s.goOn(h.now(), true)
-	default:
-		s.goOn(0, true)
-	}
-	return true
-}
-
-// placeable reports whether this Hub knows by itself that the log has the
-// subscription's position.
-func (h *Hub) placeable(s *subscription) bool {
-	return h.epoch != 0 && (s.from.IsZero() || s.from.epoch == h.epoch && s.from.seq <= h.now())
-}
-
-// now is the newest sequence that this Hub knows of: its head, or what it
-// published or heard of while its journal's tail is still on the way there.
-func (h *Hub) now() uint64 { return max(h.head.Load(), h.follower.newest) }
-
 // Position returns where the log stands. To build a page that misses nothing:
 // take the Position, then read what the page shows, then let the page's stream
 // resume from the Position. It is never the zero ID; where the log's position is
@@ -309,7 +271,7 @@ func (h *Hub) Position(ctx context.Context) (ID, error) {
 	if h.epoch == 0 {
 		return ID{epoch: unknownEpoch}, nil
 	}
-	return ID{h.epoch, h.now()}, nil
+	return ID{h.epoch, h.newest()}, nil
 }
 
 // HubStats is a snapshot of a Hub.
@@ -343,7 +305,7 @@ func (h *Hub) Stats() HubStats {
 func (h *Hub) Close() error {
 	h.mu.Lock()
 	h.closed = true
-	subs := h.open()
+	subs := h.subscriptions()
 	h.follower.stop()
 	h.mu.Unlock()
 	for _, s := range subs {
@@ -352,8 +314,9 @@ func (h *Hub) Close() error {
 	return nil
 }
 
-// open lists the subscriptions, for work on each that must not hold mu.
-func (h *Hub) open() []*subscription {
+// subscriptions lists the open subscriptions, for work on each without mu. The caller
+// holds mu.
+func (h *Hub) subscriptions() []*subscription {
 	subs := make([]*subscription, 0, len(h.subs))
 	for s := range h.subs {
 		subs = append(subs, s)
