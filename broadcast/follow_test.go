@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -431,5 +433,69 @@ func TestStartReadsABoundedPart(t *testing.T) {
 		require.Equal(t, []broadcast.ID{edge}, log.all(), "where the first Tail begins")
 		s.resume(edge, "x").gets()
 		require.Len(t, log.all(), 1)
+	})
+}
+
+// reentrant is a log whose lines publish to the Hub and ask it.
+type reentrant struct {
+	slog.Handler
+	hub   *broadcast.Hub
+	lines atomic.Int64
+}
+
+func (r *reentrant) Enabled(context.Context, slog.Level) bool { return true }
+
+func (r *reentrant) Handle(ctx context.Context, line slog.Record) error {
+	r.lines.Add(1)
+	r.hub.Stats()
+	if _, err := r.hub.Position(ctx); err != nil {
+		return err
+	}
+	sub, err := r.hub.Subscribe(ctx, broadcast.SubscribeOptions{Topics: []string{"log"}})
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	_, err = r.hub.Publish(ctx, broadcast.Message{Topic: "log", Data: []byte(line.Message)})
+	return err
+}
+
+// Nothing is logged while the Hub's lock is held: a handler may use the Hub.
+func TestLoggerMayUseTheHub(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := &broadcasttest.Journal{}
+		s := newStoppedServer(t, engine, func(j broadcast.Journal) broadcast.Journal {
+			return &panicky{Journal: j.(*broadcasttest.Journal)}
+		})
+		log := &reentrant{Handler: slog.DiscardHandler, hub: s.Hub}
+		s.Logger = slog.New(log)
+		s.start()
+		synctest.Wait()
+		r := s.resume(broadcast.ID{}, "log")
+		r.gets()
+		logged := func(what string) {
+			t.Helper()
+			time.Sleep(time.Minute)
+			got := r.poll()
+			require.Len(t, got, int(log.lines.Swap(0)), "a message for each line")
+			require.Contains(t, got[0], what)
+		}
+
+		_, err := engine.Append(t.Context(), broadcast.Message{Topic: "x\ny"})
+		require.NoError(t, err)
+		logged("not a valid message")
+
+		engine.Restart()
+		logged("following the journal failed")
+
+		s.resume(other(s.position()), "x")
+		logged("panic in Journal.Bounds")
+
+		engine.Recreate()
+		time.Sleep(time.Minute)
+		require.NotZero(t, log.lines.Swap(0))
+		got := r.poll()
+		require.Equal(t, "gap", got[0])
+		require.Contains(t, got[1], "new epoch")
 	})
 }

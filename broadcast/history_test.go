@@ -339,3 +339,23 @@ func TestHistoryWhileRunEnds(t *testing.T) {
 		s.resume(begin, "x").gets(texts("", 0, 50)...)
 	})
 }
+
+// A Tail that panics while history is read is logged, and read again.
+func TestHistoryThatPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := new(tailLog)
+		s := newServer(t, &broadcasttest.Journal{}, log.wrap)
+		begin := s.position()
+		s.publish("x", texts("", 0, 30)...)
+		synctest.Wait()
+		var once sync.Once
+		log.mu.Lock()
+		log.intercept = func(broadcast.Message) error { once.Do(func() { panic("in a Tail") }); return nil }
+		log.mu.Unlock()
+		r := s.resume(begin, "x")
+		r.gets()
+		time.Sleep(time.Minute)
+		r.wakes(texts("", 0, 30)...)
+		require.Len(t, s.log.with("panic in Journal.Tail"), 2, "the panic, and that it is tried again")
+	})
+}

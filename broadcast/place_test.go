@@ -175,21 +175,105 @@ func TestLastAheadOfTheTail(t *testing.T) {
 	})
 }
 
-// A subscription that has returned all up to its end returns ErrClosed, even if its ring is
-// overrun later.
-func TestLossAfterTheEndIsNotReported(t *testing.T) {
-	hub := broadcast.Hub{Keep: 4}
-	sub, err := hub.Subscribe(t.Context(), broadcast.SubscribeOptions{Topics: []string{"a"}})
-	require.NoError(t, err)
-	defer sub.Close()
-	buf := make([]*broadcast.Message, 8)
-	_, err = sub.Poll(buf)
-	require.NoError(t, err)
-	sub.(broadcast.Finisher).Finish()
-	for range 10 {
-		_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a"})
+// In memory a subscription is placed by Subscribe and live after its first Poll.
+func TestStagesInMemory(t *testing.T) {
+	var hub broadcast.Hub
+	for name, after := range map[string]broadcast.ID{
+		"from now on":      {},
+		"unknown position": broadcast.MakeID(1, 0),
+		"other epoch":      broadcast.MakeID(7, 7),
+	} {
+		sub, err := hub.Subscribe(t.Context(), broadcast.SubscribeOptions{Topics: []string{"a"}, After: after})
 		require.NoError(t, err)
+		require.Equal(t, "placed", hub.Stage(sub), name)
+		sub.Poll(make([]*broadcast.Message, 1))
+		require.Equal(t, "live", hub.Stage(sub), name)
+		require.NoError(t, sub.Close())
+		require.Equal(t, "ended", hub.Stage(sub), name)
 	}
-	_, err = sub.Poll(buf)
-	require.ErrorIs(t, err, broadcast.ErrClosed, "what was lost came after the end")
+}
+
+// A loss leaves a live subscription live. A new epoch places it anew.
+func TestStagesOfALiveSubscription(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := &broadcasttest.Journal{}
+		a, b := newServer(t, engine, nil), newServer(t, engine, nil)
+		r := b.resume(broadcast.ID{}, "x")
+		r.gets()
+		require.Equal(t, "live", b.Stage(r.sub))
+		b.node.Hold()
+		a.publish("x", "0", "1")
+		engine.Trim(1)
+		b.node.Release()
+		synctest.Wait()
+		require.Equal(t, "live", b.Stage(r.sub))
+		r.gets("gap", "1")
+
+		require.NoError(t, r.sub.(broadcast.TopicSetter).SetTopics([]string{"x", "y"}))
+		require.Equal(t, "live", b.Stage(r.sub), "other topics begin after Position")
+
+		engine.Recreate()
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		require.Equal(t, "placed", b.Stage(r.sub))
+		r.wakes("gap")
+		require.Equal(t, "live", b.Stage(r.sub))
+	})
+}
+
+// A position that this server cannot place waits for the engine.
+func TestStagesOfAnUnknownPosition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := &broadcasttest.Journal{}
+		a, b := newServer(t, engine, nil), newServer(t, engine, nil)
+		b.node.Fail(errAway)
+		ahead := a.publish("x", "0")
+		resumed, closed := b.resume(ahead, "x"), b.resume(ahead, "x")
+		resumed.gets()
+		require.Equal(t, "waiting for the engine", b.Stage(resumed.sub))
+		require.NoError(t, closed.sub.Close())
+		b.node.Fail(nil)
+		time.Sleep(time.Minute)
+		require.Equal(t, "placed", b.Stage(resumed.sub))
+		require.Equal(t, "ended", b.Stage(closed.sub), "an answer that comes later changes nothing")
+		resumed.gets()
+		require.Equal(t, "live", b.Stage(resumed.sub))
+	})
+}
+
+// A position from before what the rings keep is placed once its history has been read, and
+// live once the history has been returned.
+func TestStagesOfAnOverrunPosition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, &broadcasttest.Journal{}, nil)
+		begin := s.position()
+		s.publish("x", texts("", 0, 40)...)
+		synctest.Wait()
+		s.node.Hold()
+		r := s.resume(begin, "x")
+		r.gets()
+		require.Equal(t, "reading history", s.Stage(r.sub))
+		s.node.Release()
+		synctest.Wait()
+		require.Equal(t, "placed", s.Stage(r.sub))
+		n, err := r.sub.Poll(make([]*broadcast.Message, 5))
+		require.NoError(t, err)
+		require.Equal(t, 5, n)
+		require.Equal(t, "placed", s.Stage(r.sub))
+		r.gets(texts("", 5, 40)...)
+		require.Equal(t, "live", s.Stage(r.sub))
+
+		// Topics that are set while history is returned are located from Position.
+		s.node.Hold()
+		r = s.resume(begin, "x")
+		s.node.Release()
+		synctest.Wait()
+		_, err = r.sub.Poll(make([]*broadcast.Message, 5))
+		require.NoError(t, err)
+		s.node.Hold()
+		require.NoError(t, r.sub.(broadcast.TopicSetter).SetTopics([]string{"x", "y"}))
+		require.Equal(t, "reading history", s.Stage(r.sub))
+		s.node.Release()
+		r.gets(texts("", 5, 40)...)
+	})
 }

@@ -310,3 +310,26 @@ func TestClosedSubscriptionsDoNotWait(t *testing.T) {
 		require.Zero(t, s.Waiting())
 	})
 }
+
+// An answer of the engine places a subscription once, even if SetTopics has asked for it
+// again meanwhile.
+func TestSetTopicsWhileTheEngineIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := &broadcasttest.Journal{}
+		stall := &stalled{leave: make(chan struct{})}
+		s := newServer(t, engine, func(j broadcast.Journal) broadcast.Journal { stall.Journal = j; return stall })
+		s.publish("x", "0")
+		s.publish("y", "1")
+		synctest.Wait()
+		stall.on.Store(true)
+		client := s.resume(other(s.position()), "x")
+		client.gets()
+		require.NoError(t, client.sub.(broadcast.TopicSetter).SetTopics([]string{"x", "y"}))
+		client.gets()
+		stall.leave <- struct{}{}
+		client.wakes("gap", "0", "1")
+		close(stall.leave)
+		client.gets()
+		require.EqualValues(t, 1, s.Stats().Gaps)
+	})
+}

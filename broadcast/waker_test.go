@@ -2,6 +2,7 @@ package broadcast_test
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -83,4 +84,35 @@ func await(t *testing.T, ctx context.Context, c <-chan struct{}, what string) {
 	case <-ctx.Done():
 		require.Fail(t, "waited in vain", "for %s", what)
 	}
+}
+
+// A Notify that panics is logged. It ends neither the process nor the subscription, and
+// others are woken all the same.
+func TestNotifyThatPanics(t *testing.T) {
+	var log records
+	hub := broadcast.Hub{Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	woken := false
+	buf := make([]*broadcast.Message, 4)
+	subscribe := func(notify func()) broadcast.Subscription {
+		sub, err := hub.Subscribe(t.Context(), broadcast.SubscribeOptions{Topics: []string{"a"}, Notify: notify})
+		require.NoError(t, err)
+		_, err = sub.Poll(buf)
+		require.NoError(t, err)
+		return sub
+	}
+	sub := subscribe(func() {
+		hub.Stats() // without a lock
+		panic("in a Notify")
+	})
+	subscribe(func() { woken = true })
+	_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a"})
+	require.NoError(t, err)
+	require.True(t, woken)
+	lines := log.with("panic in a subscriber's Notify")
+	require.Len(t, lines, 1)
+	require.Contains(t, lines[0], "in a Notify")
+	require.Contains(t, lines[0], "waker_test.go", "the stack")
+	n, err := sub.Poll(buf)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
 }
