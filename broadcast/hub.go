@@ -189,6 +189,9 @@ func (h *Hub) Subscribe(ctx context.Context, opts SubscribeOptions) (Subscriptio
 	if err != nil {
 		return nil, fmt.Errorf("broadcast: SubscribeOptions.Topics: %w", err)
 	}
+	if opts.Last < 0 {
+		return nil, fmt.Errorf("broadcast: SubscribeOptions.Last is %d: it must not be negative", opts.Last)
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("broadcast: %w", err)
 	}
