@@ -14,8 +14,8 @@ import "context"
 type Broadcaster interface {
 	// Publish appends m to the log and returns its ID. It never waits for
 	// subscribers; ctx bounds the wait for an engine outside the process. The
-	// error wraps [ErrNotPublished] where the message surely does not arrive.
-	// m.Data must not change afterwards.
+	// error wraps [ErrNotPublished] if the message surely does not arrive; after any
+	// other error it may. m.Data must not change afterwards.
 	Publish(ctx context.Context, m Message) (ID, error)
 
 	// Subscribe opens a subscription, which the caller closes. ctx bounds the
@@ -28,18 +28,19 @@ type SubscribeOptions struct {
 	// Topics are exact names, 1 to 1,000.
 	Topics []string
 
-	// After is the position to resume behind. If zero, from now on.
+	// After is the position to resume from: messages after it are returned. If zero,
+	// those that are published from now on.
 	After ID
 
-	// Last, with a zero After, lets the subscription begin with the newest Last
-	// kept messages of each topic; Position is behind them from the start. If
-	// zero, none.
+	// Last is how many of the newest kept messages of each topic are returned first
+	// to a subscription that does not resume. Position is after them from the start.
+	// If zero, none; a negative Last is an error.
 	Last int
 
-	// Notify is called at least once after Poll would return something, once
-	// an empty Poll has armed it. It may also be called without cause, and at
-	// the same time as Poll; one call may still come after Close. It must not
-	// block and must not call the Broadcaster. If nil, nobody is woken.
+	// Notify is called at least once when there is something to return after an empty
+	// Poll. It may also be called without cause, and at the same time as Poll; one
+	// call may still come after Close. It must not block and must not call the
+	// Broadcaster. If nil, the caller has to poll without being notified.
 	Notify func()
 }
 
@@ -48,40 +49,38 @@ type SubscribeOptions struct {
 // Poll and Position belong to one goroutine at a time; Close may be called at
 // any time, more than once.
 //
-// A Subscription may also be a [Finisher] and a [TopicSetter], which handlers find by
-// assertion; a Hub's is both.
+// A Subscription may also be a [Finisher] and a [TopicSetter]. Handlers find these by type
+// assertion; a Hub's subscription is both.
 type Subscription interface {
-	// Poll fills buf with what has arrived behind the position, in order, and
-	// returns how many messages that are. It does not block. Fewer than
-	// len(buf) does not mean that nothing is left; no message and no error does,
-	// and arms Notify.
+	// Poll fills buf with the messages after the position, in order, and returns how
+	// many there are. It does not block. Only a Poll without a message and without an
+	// error means that nothing is left; it arms Notify.
 	//
 	// [ErrGap] (a [*GapError]) says that messages were lost; it comes together
 	// with the messages that follow the loss, if there are any. [ErrClosed]
 	// comes after the last message.
 	Poll(buf []*Message) (int, error)
 
-	// Position is the place up to which everything has been returned, or never
-	// will be: where to resume. It is as of the last Poll, and never lies before
-	// SubscribeOptions.After.
+	// Position is where to resume: every message up to it has been returned, or never
+	// will be. It is as of the last Poll, and never before SubscribeOptions.After.
 	Position() ID
 
 	// Close ends the subscription. Its error is always nil for a Hub's.
 	Close() error
 }
 
-// Finisher is a [Subscription] that can be asked to end. Without it a stream that is
-// asked to end sends what one last Poll returns.
+// Finisher is a [Subscription] that can be asked to end. A stream whose subscription is none
+// sends what one more Poll returns, and ends.
 type Finisher interface {
 	// Finish lets Poll return what is in the log now, and then [ErrClosed]. It may be
 	// called at any time, more than once.
 	Finish()
 }
 
-// TopicSetter is a [Subscription] that can go on with other topics. Without it a client
-// keeps its topics for as long as its stream.
+// TopicSetter is a [Subscription] whose topics can be replaced. A stream whose subscription is
+// none keeps its topics until it ends.
 type TopicSetter interface {
-	// SetTopics replaces the topics, 1 to 1,000, from Position on: new ones are resumed
-	// after it. It belongs to the goroutine that polls.
+	// SetTopics replaces the topics, 1 to 1,000, from Position on. Topics that are new
+	// are resumed after it. It belongs to the goroutine that polls.
 	SetTopics(topics []string) error
 }

@@ -18,53 +18,56 @@ import (
 // Hub is a [Broadcaster] in this process's memory. The zero Hub works; its
 // fields are set before its first use. A Hub must not be copied after that.
 //
-// What a Hub in memory keeps dies with the process: a restarted one has another
-// epoch, and clients that come back are told of a gap. Two Hubs in memory behind
-// one load balancer have two epochs, so that each move of a client between them
-// is a gap, followed by what the other one keeps: several servers need a
-// [Journal] that they share.
+// Messages in memory die with the process. A restarted Hub has another epoch, and clients
+// that come back get a gap. Two Hubs in memory with one load balancer before them have two
+// epochs, too: a client that moves between them gets a gap, and then all that the other one
+// keeps. Several servers need a [Journal] that they share.
 type Hub struct {
 	// Keep is how many messages are kept for each topic, for clients that
 	// resume and for slow readers. If zero, 256.
 	Keep int
 
-	// KeepBytes bounds the Topic, Type, From and Data of all messages kept
-	// together; each takes up to 150 bytes more in memory. Over it the oldest
-	// message goes, whichever topic's. If zero, 64 MiB. A message larger than that
-	// is refused.
+	// KeepBytes bounds the Topic, Type, From and Data of all kept messages together.
+	// Each takes up to 150 bytes more in memory. Beyond it the oldest message is evicted,
+	// whatever its topic. A message larger than KeepBytes is refused. If zero, 64 MiB.
 	KeepBytes int64
 
-	// TopicTTL is how long a topic is remembered that nobody subscribes or
-	// publishes to: how long a client may be away from a quiet topic and come
-	// back without a gap. What was kept of it is forgotten with it, and no
-	// Grant.Last finds it any more. If zero, 5 minutes.
+	// TopicTTL is how long an unused topic is kept, after the last subscription to it has
+	// been closed and the last message published. A client that is away from a quiet topic
+	// for less than that resumes without a gap. The topic's messages are forgotten with it,
+	// for SubscribeOptions.Last too. If zero, 5 minutes.
 	TopicTTL time.Duration
 
-	// Journal is the log that this Hub shares with others; Run follows it. A
-	// client that comes back from before what the Hub keeps is served from it: at
-	// most 16 times Keep messages, beyond that it is told of a gap. If nil, the Hub
-	// is in memory only.
+	// Journal is the log that this Hub shares with others; Run follows it. A client that
+	// resumes from before what the Hub keeps is served from it, with at most 16 times Keep
+	// messages; one that has missed more gets a gap. If nil, the Hub is in memory only.
 	Journal Journal
 
-	// Logger gets what goes wrong. If nil, slog.Default().
+	// Logger gets failures of the Journal and panics. It is not used while a lock is held,
+	// so its handler may use the Hub. If nil, slog.Default().
 	Logger *slog.Logger
 
-	// head is the sequence of the newest message that a Poll may return.
-	// Publishing stores it last, once all that has to be found is in place.
+	// head is the sequence of the newest entry that a Poll may return. It is written under
+	// mu, and last: whatever a Poll must find has been set by then. Polls read it without mu.
 	head atomic.Uint64
 
-	mu     sync.Mutex // guards what follows; held for moments, never over I/O or a call of Notify
-	epoch  uint64     // 0 until the first use, or until the journal's is known
-	kept   retention
-	subs   map[*subscription]struct{}
-	closed bool
-	gaps   uint64
+	// mu is locked briefly, and never during I/O, logging or a call of Notify. It is locked
+	// before waker.mu and topic.mu.
+	mu sync.Mutex
 
-	follower  follower  // guarded by mu
-	resolver  resolver  // guarded by mu
-	historian historian // guarded by mu
-	waker     waker
-	appender  appender
+	// Guarded by mu.
+	epoch     uint64 // 0 until the first use, or until the journal's is known
+	kept      retention
+	subs      map[*subscription]struct{} // those that are open
+	closed    bool
+	gaps      uint64 // see HubStats
+	follower  follower
+	resolver  resolver
+	historian historian
+
+	// With locks of their own.
+	waker    waker
+	appender appender
 }
 
 const (
@@ -80,7 +83,7 @@ func (h *Hub) keepBytes() int64 { return cmp.Or(h.KeepBytes, defaultKeepBytes) }
 
 func (h *Hub) topicTTL() time.Duration { return cmp.Or(h.TopicTTL, defaultTopicTTL) }
 
-// check says which field makes the Hub impossible to use.
+// check returns an error that names the field which cannot be used.
 func (h *Hub) check() error {
 	switch {
 	case h.Keep < 0:
@@ -93,9 +96,9 @@ func (h *Hub) check() error {
 	return nil
 }
 
-// guard calls a function of the user's or of the engine's, where no caller recovers. A
-// panic there is logged, and becomes an error instead of the end of the process. The
-// caller holds no lock.
+// guard calls a function of the user's or of the engine's from a goroutine in which nothing
+// else recovers. A panic there is logged and returned as an error, instead of ending the
+// process. The caller holds no lock.
 func (h *Hub) guard(where string, f func() error) error {
 	err := guard.Call(where, f)
 	if p, ok := err.(*guard.PanicError); ok {
@@ -105,8 +108,8 @@ func (h *Hub) guard(where string, f func() error) error {
 	return err
 }
 
-// use begins each call: it draws the epoch of a Hub in memory and forgets what
-// has expired. The caller holds mu.
+// use is the beginning of each call. It draws the epoch of a Hub in memory, and forgets
+// topics that have expired. The caller holds mu.
 func (h *Hub) use(now time.Time) error {
 	if h.closed {
 		return ErrClosed
@@ -120,14 +123,17 @@ func (h *Hub) use(now time.Time) error {
 	return nil
 }
 
-// Publish appends m to the log. In memory it takes a moment, whatever the number
-// of subscribers, and has an error only if m is invalid or larger than KeepBytes,
-// ctx has ended, the Hub is closed or a field of it is impossible; each wraps
-// [ErrNotPublished]. With a Journal it returns once the engine has acknowledged the
-// message, or when ctx ends; what wraps ErrNotPublished does not arrive, after any other
-// error it may. Messages that wait go to the engine together: those of several goroutines
-// in any order; one's in the order of its calls, but that after a call whose context ended
-// meanwhile the next message may come before that one.
+// Publish appends m to the log.
+//
+// In memory it does not block, and takes the same time for any number of subscribers. It
+// fails only if m is invalid or larger than KeepBytes, ctx has ended, the Hub is closed or a
+// field of the Hub is invalid. These errors wrap [ErrNotPublished].
+//
+// With a Journal it returns when the engine has acknowledged the message, or when ctx ends.
+// If the error wraps ErrNotPublished the message does not arrive; after any other error it
+// may. Messages that wait are appended together. Those of several goroutines are in any
+// order. Those of one goroutine are in the order of its calls, except that a message whose
+// context ended before the engine answered may come after the next one.
 func (h *Hub) Publish(ctx context.Context, m Message) (ID, error) {
 	if err := h.publishable(ctx, &m); err != nil {
 		return ID{}, fmt.Errorf("%w: %w", ErrNotPublished, err)
@@ -162,11 +168,11 @@ func (h *Hub) publishable(ctx context.Context, m *Message) error {
 	return ctx.Err()
 }
 
-// insert makes m, whose ID is the next one, the head of the log. The caller
-// holds mu, and calls waker.wake with the topic once it has let go of it.
+// insert makes m, whose ID is the next one, the head of the log. The caller holds mu, and
+// calls waker.wake with the topic once it has released mu.
 func (h *Hub) insert(m Message, now time.Time) *topic {
 	t := h.kept.topic(m.Topic)
-	// Names from a request are parts of its URL, all of which they would keep.
+	// Names from a request may be parts of its URL, all of which they would pin.
 	if m.Type != t.typ {
 		t.typ = strings.Clone(m.Type)
 	}
@@ -178,9 +184,8 @@ func (h *Hub) insert(m Message, now time.Time) *topic {
 	return t
 }
 
-// Subscribe opens a subscription. An After that the Hub cannot place (another
-// epoch, the future, no longer kept) is not an error: the subscription begins
-// with a gap.
+// Subscribe opens a subscription. An After that the log does not have (of another epoch,
+// ahead of the log, no longer kept) is not an error: the subscription begins with a gap.
 func (h *Hub) Subscribe(ctx context.Context, opts SubscribeOptions) (Subscription, error) {
 	if err := h.check(); err != nil {
 		return nil, err
@@ -232,7 +237,7 @@ func (h *Hub) subscribe(topics []string, opts SubscribeOptions) (*subscription, 
 	return s, nil
 }
 
-// distinct validates topics and leaves out what is named twice.
+// distinct validates topics and removes duplicates.
 func distinct(topics []string) ([]string, error) {
 	if len(topics) == 0 {
 		return nil, errors.New("at least one topic is needed")
@@ -257,11 +262,10 @@ func distinct(topics []string) ([]string, error) {
 	return names, nil
 }
 
-// Position returns where the log stands. To build a page that misses nothing:
-// take the Position, then read what the page shows, then let the page's stream
-// resume from the Position. It is never the zero ID; where the log's position is
-// not known yet (a Journal that has not answered) it is one that resumes as a
-// gap.
+// Position returns the newest position of the log. A page misses nothing if its server takes
+// the Position first, then reads what the page shows, and lets the page's stream resume from
+// the Position. It is never the zero ID. If the log's position is not known yet, because the
+// Journal has not answered, it is one that resumes as a gap.
 func (h *Hub) Position(ctx context.Context) (ID, error) {
 	if err := ctx.Err(); err != nil {
 		return ID{}, fmt.Errorf("broadcast: %w", err)
@@ -279,13 +283,13 @@ func (h *Hub) Position(ctx context.Context) (ID, error) {
 
 // HubStats is a snapshot of a Hub.
 type HubStats struct {
-	Topics        int    // topics remembered
+	Topics        int    // topics that are kept
 	Messages      int    // messages kept
 	Bytes         int64  // the size of their Topic, Type, From and Data
 	Subscriptions int    // open subscriptions
-	Gaps          uint64 // gaps told since the Hub's first use
+	Gaps          uint64 // gaps that Polls have returned since the Hub's first use
 	Position      ID     // the head of the log as this Hub has it; zero if not known yet
-	Following     bool   // Run follows the Journal, and has noticed no failure since the engine answered; false without one
+	Following     bool   // Run follows the Journal, and nothing has failed since the engine answered; false without a Journal
 }
 
 // Stats returns a snapshot of the Hub.
@@ -303,8 +307,8 @@ func (h *Hub) Stats() HubStats {
 	}
 }
 
-// Close ends the Hub. Publish is refused from now on; subscriptions still return
-// what is kept for them, then [ErrClosed]. Run returns. The error is always nil.
+// Close ends the Hub. Publish and Subscribe return [ErrClosed] from now on. Subscriptions
+// return what is kept for them, then ErrClosed. Run returns. The error is always nil.
 func (h *Hub) Close() error {
 	h.mu.Lock()
 	h.closed = true
