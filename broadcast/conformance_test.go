@@ -58,7 +58,7 @@ func TestHubOnJournalConforms(t *testing.T) {
 	})
 }
 
-// waitForPosition waits until the Hub knows where its log stands.
+// waitForPosition waits until the Hub knows the position of its log.
 func waitForPosition(t *testing.T, hub *broadcast.Hub) {
 	t.Helper()
 	news := make(chan struct{}, 1)
@@ -81,7 +81,7 @@ func waitForPosition(t *testing.T, hub *broadcast.Hub) {
 		select {
 		case <-news:
 		case <-tooLong.C:
-			require.Fail(t, "the Hub still does not know where its journal stands")
+			require.Fail(t, "the Hub still does not know the position of its journal")
 		}
 	}
 }

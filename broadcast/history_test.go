@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -145,10 +146,10 @@ func TestHistoryWhileTheEngineIsAway(t *testing.T) {
 		r.wakes(texts("", 0, 50)...)
 
 		// The read fails in the middle.
-		calls := 0
+		var calls atomic.Int64 // of two reads
 		log.mu.Lock()
 		log.intercept = func(m broadcast.Message) error {
-			if calls++; calls == 20 {
+			if calls.Add(1) == 20 {
 				return errors.New("reset by peer")
 			}
 			return nil

@@ -14,13 +14,13 @@ type model struct {
 	ttl       time.Duration
 	epoch     uint64
 
-	log      []modelMessage // the message of sequence n is at n-1
-	topics   map[string]*modelTopic
-	unused   []string       // topics without subscriptions, the longest unused first
-	graves   map[string]int // how far forgotten topics got
-	messages int
-	bytes    int64
-	gaps     uint64
+	log        []modelMessage // the message of sequence n is at n-1
+	topics     map[string]*modelTopic
+	unused     []string       // topics without subscriptions, the longest unused first
+	tombstones map[string]int // the newest sequences of forgotten topics
+	messages   int
+	bytes      int64
+	gaps       uint64
 }
 
 // modelMessage is a message of the whole history.
@@ -33,10 +33,10 @@ type modelMessage struct {
 
 // modelTopic is a topic that is remembered.
 type modelTopic struct {
-	kept  []int // sequences
-	held  bool  // a message, ever
-	links int
-	used  time.Time
+	kept    []int // sequences
+	hadAny  bool  // whether it ever had a message
+	cursors int
+	used    time.Time
 }
 
 func (m *model) head() int                { return len(m.log) }
@@ -57,7 +57,7 @@ func (m *model) publish(name string, size int64, seen *modelTally) {
 		m.evict(t)
 	}
 	m.log = append(m.log, modelMessage{topic: name, size: size})
-	t.kept, t.held = append(t.kept, m.head()), true
+	t.kept, t.hadAny = append(t.kept, m.head()), true
 	m.messages++
 	m.bytes += size
 	for oldest := 1; m.bytes > m.keepBytes; oldest++ {
@@ -79,14 +79,14 @@ func (m *model) evict(t *modelTopic) {
 // touch makes a topic without subscriptions the one used last.
 func (m *model) touch(name string) {
 	t := m.topics[name]
-	if t.links > 0 {
+	if t.cursors > 0 {
 		return
 	}
 	m.unused = append(slices.DeleteFunc(m.unused, func(n string) bool { return n == name }), name)
 	t.used = time.Now()
 }
 
-// expire forgets two topics at most that nobody has used for ttl.
+// expire forgets two topics at most that have not been used for ttl.
 func (m *model) expire(seen *modelTally) {
 	for range 2 {
 		if len(m.unused) == 0 || time.Since(m.topics[m.unused[0]].used) < m.ttl {
@@ -103,7 +103,7 @@ func (m *model) expire(seen *modelTally) {
 		delete(m.topics, name)
 		for seq := m.head(); seq > 0; seq-- {
 			if m.at(seq).topic == name {
-				m.graves[name] = seq
+				m.tombstones[name] = seq
 				break
 			}
 		}
@@ -113,7 +113,7 @@ func (m *model) expire(seen *modelTally) {
 func (m *model) subscribe(names []string, seen *modelTally) {
 	m.expire(seen)
 	for _, name := range names {
-		m.topic(name).links++
+		m.topic(name).cursors++
 		m.unused = slices.DeleteFunc(m.unused, func(n string) bool { return n == name })
 	}
 }
@@ -121,10 +121,10 @@ func (m *model) subscribe(names []string, seen *modelTally) {
 func (m *model) unsubscribe(names []string) {
 	for _, name := range names {
 		t := m.topics[name]
-		t.links--
+		t.cursors--
 		switch {
-		case t.links > 0:
-		case t.held:
+		case t.cursors > 0:
+		case t.hadAny:
 			m.touch(name)
 		default:
 			delete(m.topics, name)

@@ -25,21 +25,21 @@ type modelStream struct {
 	names  []string
 	topics map[string]bool
 
-	after   int          // it, or its topics' last change, begins behind this sequence
-	begin   broadcast.ID // what it tells its client first
-	odd     bool         // the log has no such position: a gap comes first
-	fresh   bool         // it has not been polled, but for the backlog
-	changed bool         // it has not been polled since it has its topics
-	backlog []int        // what Last asked for
-	at      int          // all up to here was returned, or told as lost
-	end     int          // the last sequence it is owed; -1: it goes on
-	told    []*claim     // by sequence: the gap that told of its loss
-	queue   []modelItem  // polled, not written
-	drained bool         // the last Poll was empty
+	after    int          // it began after this sequence, or last changed its topics there
+	begin    broadcast.ID // the position that it sends first
+	odd      bool         // the log has no such position: a gap comes first
+	fresh    bool         // it has not been polled, but for the backlog
+	changed  bool         // it has not been polled since it has its topics
+	backlog  []int        // what Last asked for
+	at       int          // all up to here was returned, or reported as lost
+	end      int          // the last sequence to return; -1: it has no end
+	reported []*claim     // by sequence: the gap that reported its loss
+	queue    []modelItem  // polled, not written
+	drained  bool         // the last Poll was empty
 
-	// What the client can know to have, by what was written to it.
-	written  []bool // or left out by the filter, or told as lost
-	complete int    // as far as it was looked at
+	// What the client has, by what was written to it.
+	written  []bool // or left out by the filter, or reported as lost
+	complete int    // all up to here has been checked
 
 	armed, news bool // the last Poll was empty; there has been news since
 	slept       bool // there was an empty Poll
@@ -47,19 +47,19 @@ type modelStream struct {
 	early       bool // there was a call before the first
 }
 
-// claim is that a gap named a topic: wrong if in the end all that seemed lost is
-// returned.
+// claim is a topic named by a gap. It is wrong if all that seemed lost is returned after
+// all.
 type claim struct {
 	topic   string
 	lost    int
-	excused bool // there may be such a gap without a loss
+	excused bool // such a gap is allowed without a loss
 }
 
 // modelItem is something to write: a message, or a position.
 type modelItem struct {
 	seq   int          // 0: no message
-	id    broadcast.ID // zero: it goes out without
-	lost  []int        // what the gap tells of
+	id    broadcast.ID // zero: it is sent without
+	lost  []int        // what the gap reports
 	isGap bool
 }
 
@@ -109,7 +109,7 @@ func (w *world) write(c *modelClient, n int) {
 		if it.id.IsZero() || left && it.seq > 0 {
 			continue
 		}
-		w.told(c, it.id)
+		w.send(c, it.id)
 	}
 	if n > 0 {
 		w.note("client %d is written %d of %d, now at %v", c.number, n, len(s.queue), c.position)
@@ -117,23 +117,21 @@ func (w *world) write(c *modelClient, n int) {
 	s.queue = s.queue[n:]
 }
 
-// told is that the client learns an ID: it will believe to have everything up
-// to there.
-func (w *world) told(c *modelClient, id broadcast.ID) {
+// send sends the client an ID. From then on it counts on having everything up to that.
+func (w *world) send(c *modelClient, id broadcast.ID) {
 	s := c.stream
 	c.position = id
 	c.had = append(c.had, id)
 	s.written = grown(s.written, w.model.head())
 	for seq := s.complete + 1; seq <= int(id.Seq()); seq++ {
 		if s.topics[w.model.at(seq).topic] && !s.written[seq] {
-			w.fail("client %d is told %v and never got %d", c.number, id, seq)
+			w.fail("client %d is sent %v and never got %d", c.number, id, seq)
 		}
 	}
 	s.complete = max(s.complete, int(id.Seq()))
 }
 
-// poll polls once, with room for size messages, and compares what comes with
-// what must.
+// poll polls once, with a buffer for size messages, and checks what is returned.
 func (w *world) poll(c *modelClient, size int) {
 	s, m := c.stream, &w.model
 	if s == nil {
@@ -163,7 +161,7 @@ func (w *world) poll(c *modelClient, size int) {
 		w.fail("client %d: an empty Poll where the end is due", c.number)
 	}
 
-	s.told = grown(s.told, m.head())
+	s.reported = grown(s.reported, m.head())
 	passed := s.at
 	for _, msg := range polled {
 		w.returned(c, msg, passed, limit)
@@ -180,7 +178,7 @@ func (w *world) poll(c *modelClient, size int) {
 	for seq := s.at + 1; seq <= passed; seq++ {
 		l := m.at(seq)
 		switch {
-		case !s.topics[l.topic] || s.told[seq] != nil:
+		case !s.topics[l.topic] || s.reported[seq] != nil:
 		case slices.ContainsFunc(polled, func(msg *broadcast.Message) bool { return int(msg.ID.Seq()) == seq }):
 		case l.gone:
 			w.fail("client %d: %d was lost in silence", c.number, seq)
@@ -191,13 +189,13 @@ func (w *world) poll(c *modelClient, size int) {
 	s.at = passed
 	if (s.fresh || s.changed) && !s.odd {
 		for _, name := range s.names {
-			if w.spoilt(s, name) {
-				w.tally.Graves++
+			if w.mayCollide(s, name) {
+				w.tally.Tombstones++
 			}
 		}
 	}
 	if s.odd && gap == nil {
-		w.fail("client %d: no gap behind a position that the log has not", c.number)
+		w.fail("client %d: no gap after a position that the log does not have", c.number)
 	}
 	if s.sub.Position() != position {
 		w.fail("client %d: the position is %v, want %v", c.number, s.sub.Position(), position)
@@ -223,22 +221,21 @@ func (w *world) poll(c *modelClient, size int) {
 	}
 }
 
-// ended closes a stream that got all that it was owed. Sometimes it is written
-// to the end, sometimes the client is cut before.
+// ended closes a stream that has polled all up to its end. Sometimes that is written, and
+// sometimes the client is cut before.
 func (w *world) ended(c *modelClient) {
 	if n, err := c.stream.sub.Poll(w.buf); n != 0 || !errors.Is(err, broadcast.ErrClosed) {
-		w.fail("client %d: Poll behind the end: %d, %v", c.number, n, err)
+		w.fail("client %d: Poll after the end: %d, %v", c.number, n, err)
 	}
 	if w.rng.IntN(2) == 0 {
 		w.write(c, len(c.stream.queue))
-		w.told(c, c.stream.sub.Position())
+		w.send(c, c.stream.sub.Position())
 	}
 	w.cut(c)
 }
 
-// pollBacklog checks a Poll that returns what Last asked for: it lies before the
-// position and goes out without IDs, so that a client cut meanwhile gets it
-// again.
+// pollBacklog checks a Poll that returns Last messages. They are before the position, and are
+// sent without IDs.
 func (w *world) pollBacklog(c *modelClient, polled []*broadcast.Message, size int, err error) {
 	s := c.stream
 	want := s.backlog[:min(size, len(s.backlog))]
@@ -255,18 +252,17 @@ func (w *world) pollBacklog(c *modelClient, polled []*broadcast.Message, size in
 	s.backlog = s.backlog[len(want):]
 }
 
-// returned checks a message that comes behind another and not beyond limit.
-func (w *world) returned(c *modelClient, msg *broadcast.Message, behind, limit int) {
+// returned checks a message that follows another, and is not beyond limit.
+func (w *world) returned(c *modelClient, msg *broadcast.Message, after, limit int) {
 	s, seq := c.stream, int(msg.ID.Seq())
-	if msg.ID.Epoch() != w.model.epoch || seq <= behind || seq > limit || !s.topics[msg.Topic] {
-		w.fail("client %d: got %v on %s behind %d, limit %d", c.number, msg.ID, msg.Topic, behind, limit)
+	if msg.ID.Epoch() != w.model.epoch || seq <= after || seq > limit || !s.topics[msg.Topic] {
+		w.fail("client %d: got %v on %s after %d, limit %d", c.number, msg.ID, msg.Topic, after, limit)
 	}
 	w.same(msg)
-	// The subscription held it when its ring let go of it: it was not lost after
-	// all.
-	if told := s.told[seq]; told != nil {
-		if told.lost--; told.lost == 0 && !told.excused {
-			w.fail("client %d: a gap on %s was told, and nothing was lost", c.number, told.topic)
+	// The subscription had read it before its ring evicted it: it was not lost after all.
+	if claim := s.reported[seq]; claim != nil {
+		if claim.lost--; claim.lost == 0 && !claim.excused {
+			w.fail("client %d: a gap on %s was reported, and nothing was lost", c.number, claim.topic)
 		}
 	}
 }
@@ -284,7 +280,7 @@ func (w *world) same(msg *broadcast.Message) {
 	}
 }
 
-// gap checks a gap that came with polled, and returns what it tells of.
+// gap checks a gap that came with polled, and returns what it reports as lost.
 func (w *world) gap(c *modelClient, gap *broadcast.GapError, polled []*broadcast.Message, limit int) (lost []int) {
 	s, m := c.stream, &w.model
 	w.tally.Gaps++
@@ -299,7 +295,7 @@ func (w *world) gap(c *modelClient, gap *broadcast.GapError, polled []*broadcast
 	named := gap.Topics
 	switch {
 	case s.odd && named != nil:
-		w.fail("client %d: a gap in %v behind a position that the log has not: all may have lost something", c.number, named)
+		w.fail("client %d: a gap in %v after a position that the log does not have: all topics may have lost something", c.number, named)
 	case named == nil:
 		named = s.names
 	case len(named) == 0:
@@ -315,11 +311,11 @@ func (w *world) gap(c *modelClient, gap *broadcast.GapError, polled []*broadcast
 		claim := &claim{topic: name}
 		for seq := s.at + 1; seq <= limit; seq++ {
 			l := m.at(seq)
-			if l.topic != name || !l.gone || s.told[seq] != nil ||
+			if l.topic != name || !l.gone || s.reported[seq] != nil ||
 				slices.ContainsFunc(polled, func(msg *broadcast.Message) bool { return int(msg.ID.Seq()) == seq }) {
 				continue
 			}
-			s.told[seq] = claim
+			s.reported[seq] = claim
 			claim.lost++
 			lost = append(lost, seq)
 		}
@@ -329,25 +325,25 @@ func (w *world) gap(c *modelClient, gap *broadcast.GapError, polled []*broadcast
 		case claim.lost > 0 || s.odd:
 		case late:
 			w.tally.Late++
-		case (s.fresh || s.changed) && w.spoilt(s, name):
+		case (s.fresh || s.changed) && w.mayCollide(s, name):
 			w.tally.Collisions++
 		default:
-			w.fail("client %d: a gap in %s, which has lost nothing that was not told before", c.number, name)
+			w.fail("client %d: a gap in %s, which has lost nothing that was not reported before", c.number, name)
 		}
 	}
 	return lost
 }
 
-// lateLoss reports whether a topic lost something behind the end of a stream
-// that has one: whether there was more, before the end, the Hub no longer knows.
+// lateLoss reports whether a topic lost something after the end of a stream that has one.
+// The Hub does not know then whether it lost something before the end, too.
 func (w *world) lateLoss(s *modelStream, name string, limit int) bool {
 	return s.end >= 0 && slices.ContainsFunc(w.model.log[limit:], func(l modelMessage) bool { return l.topic == name && l.gone })
 }
 
-// spoilt reports whether a topic was forgotten that got beyond where the stream
-// begins: in the bounded table of such topics it may stand where name stood.
-func (w *world) spoilt(s *modelStream, name string) bool {
-	for other, newest := range w.model.graves {
+// mayCollide reports whether another topic was forgotten whose newest message is after where
+// the stream begins: its tombstone may have replaced that of name.
+func (w *world) mayCollide(s *modelStream, name string) bool {
+	for other, newest := range w.model.tombstones {
 		if other != name && newest > s.after {
 			return true
 		}

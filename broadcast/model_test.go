@@ -16,17 +16,16 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// The test in this file runs a Hub beside a small model of it, on one goroutine
-// and with a clock of its own, through random sequences of what publishers,
-// streams and clients do, and checks after each step:
+// TestModel runs a Hub beside a small model of it, on one goroutine and with a clock of its
+// own, through random sequences of what publishers, streams and clients do. After each step
+// it checks:
 //
-//	each stream sees each message of its topics published after its position
-//	exactly once, in order, or is told of a gap where something was lost;
-//	no gap is told where nothing was lost.
+//	each stream gets each message of its topics published after its position exactly
+//	once, in order, or a gap where something was lost;
+//	no gap is reported where nothing was lost.
 //
-// A run is a list of numbers, and each number decides one operation by itself.
-// So a failing run can be cut down to the operations that matter; what is left
-// is printed, with the seed.
+// A run is a list of numbers, and each number alone decides one operation. A failing run can
+// therefore be cut down to the operations that matter, which are printed with the seed.
 var (
 	modelSeed = flag.Uint64("model.seed", 1, "seed of the first random run of a Hub beside its model; each run has the next")
 	modelRuns = flag.Int("model.runs", 0, "how many runs; if zero, 10,000, or as many as take two seconds; less with -short")
@@ -40,7 +39,7 @@ func TestModel(t *testing.T) {
 	case testing.Short():
 		runs, most = 2_000, time.Second
 	default:
-		// With the race detector, which has nothing to find here, a run takes ten
+		// With the race detector, which finds nothing on one goroutine, a run takes ten
 		// times as long.
 		runs, most = 10_000, 2*time.Second
 	}
@@ -63,26 +62,26 @@ func TestModel(t *testing.T) {
 	if done < atOnce {
 		return
 	}
-	// A test that never gets where it hurts proves nothing.
+	// The runs must have met what they are to test.
 	assert.NotZero(t, seen.Gaps)
 	assert.NotZero(t, seen.Overruns)
 	assert.NotZero(t, seen.Forgotten)
 	assert.NotZero(t, seen.Resumed)
 	assert.NotZero(t, seen.Changed)
-	// The table of forgotten topics is bounded, so that two of them may share a
-	// place in it, and one of them be told of a gap that is none: seldom.
-	assert.LessOrEqual(t, seen.Collisions, 10+seen.Graves/100, "gaps told for another topic's sake")
+	// The table of tombstones is bounded, so two topics may collide, and a resume on one of
+	// them get a gap without a loss. That is rare.
+	assert.LessOrEqual(t, seen.Collisions, 10+seen.Tombstones/100, "gaps because of another topic")
 }
 
 // modelTally counts what the runs met.
 type modelTally struct {
-	Messages, Polls, Gaps int
-	Overruns              int // gaps told in the middle of a stream
-	Resumed, Odd          int // streams begun behind a position; behind one that the log has not
-	Forgotten             int // topics forgotten while they held something
-	Graves, Collisions    int // resumes that another topic's grave could spoil, and those that it did
-	Late                  int // gaps behind the end of a finished stream
-	Changed               int // times that a stream was given other topics
+	Messages, Polls, Gaps  int
+	Overruns               int // gaps in the middle of a stream
+	Resumed, Odd           int // streams resumed; those from a position that the log does not have
+	Forgotten              int // topics forgotten with messages
+	Tombstones, Collisions int // resumes on which another topic's tombstone may cause a gap, and does
+	Late                   int // gaps for a loss after the end of a finished stream
+	Changed                int // times that a stream was given other topics
 }
 
 // drawRun returns a run: the first number decides what the Hub is like, each other

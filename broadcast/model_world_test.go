@@ -18,7 +18,7 @@ type world struct {
 	source *rand.PCG // seeded anew for each operation
 	rng    *rand.Rand
 	tally  *modelTally
-	trace  *strings.Builder // nil: nobody reads it
+	trace  *strings.Builder // nil: not wanted
 	buf    []*broadcast.Message
 
 	hub     *broadcast.Hub
@@ -35,7 +35,7 @@ func (w *world) note(format string, args ...any) {
 	}
 }
 
-// begin makes the world that a number stands for.
+// begin makes the world that is drawn from a seed.
 func (w *world) begin(seed uint64) {
 	w.source.Seed(seed, 0)
 	w.names = []string{"a", "b", "c", "d", "e", "f"}[:1+w.rng.IntN(6)]
@@ -51,9 +51,9 @@ func (w *world) begin(seed uint64) {
 	w.restart()
 }
 
-// restart begins with a new Hub, of which nobody has heard.
+// restart replaces the Hub by a new one.
 func (w *world) restart() {
-	w.model = model{keep: w.model.keep, keepBytes: w.model.keepBytes, ttl: w.model.ttl, topics: make(map[string]*modelTopic), graves: make(map[string]int)}
+	w.model = model{keep: w.model.keep, keepBytes: w.model.keepBytes, ttl: w.model.ttl, topics: make(map[string]*modelTopic), tombstones: make(map[string]int)}
 	w.hub = &broadcast.Hub{Keep: w.model.keep, KeepBytes: w.model.keepBytes, TopicTTL: w.model.ttl}
 	position, err := w.hub.Position(w.ctx)
 	if err != nil || position.Seq() != 0 || position.Epoch() <= 1 {
@@ -117,7 +117,7 @@ func (w *world) publish() {
 	w.tally.Messages++
 }
 
-// refuse tries what must leave no trace.
+// refuse tries calls that fail and must change nothing.
 func (w *world) refuse() {
 	refused := func(ctx context.Context, m broadcast.Message, why string) {
 		if id, err := w.hub.Publish(ctx, m); !errors.Is(err, broadcast.ErrNotPublished) || !id.IsZero() {
@@ -149,8 +149,7 @@ func (w *world) crash() {
 	w.restart()
 }
 
-// shut closes the Hub: what it keeps is owed to the streams still, and nothing
-// else.
+// shut closes the Hub. Streams get what it keeps, and then their end.
 func (w *world) shut() {
 	w.note("close the Hub")
 	if err := w.hub.Close(); err != nil {
@@ -179,7 +178,7 @@ func (w *world) shut() {
 	}
 }
 
-// check looks at what must hold after each operation.
+// check checks what must be true after each operation.
 func (w *world) check() {
 	m := &w.model
 	open := 0
@@ -214,23 +213,23 @@ func (w *world) some() (names []string) {
 	return names
 }
 
-// change gives a stream other topics. All that was polled is written before, and the
-// client is told from where they hold.
+// change gives a stream other topics. All that was polled is written before, and then the
+// position from which the new ones count.
 func (w *world) change(c *modelClient) {
 	s := c.stream
 	if s.fresh || s.end >= 0 {
-		return // nobody asks for it then
+		return // no client asks for it then
 	}
 	w.write(c, len(s.queue))
-	w.told(c, s.sub.Position())
+	w.send(c, s.sub.Position())
 	names := w.some()
 	w.note("client %d changes to %v from %v", c.number, names, s.sub.Position())
 	before, position := s.names, s.sub.Position()
 	w.model.subscribe(names, w.tally)
 	w.model.unsubscribe(before)
-	for seq := range s.told {
-		if claim := s.told[seq]; claim != nil && !slices.Contains(names, claim.topic) {
-			s.told[seq] = nil // it may be told again to who comes back to the topic
+	for seq := range s.reported {
+		if claim := s.reported[seq]; claim != nil && !slices.Contains(names, claim.topic) {
+			s.reported[seq] = nil // it may be reported again if the topic comes back
 		}
 	}
 	c.topics = names
@@ -275,7 +274,7 @@ func (w *world) open(c *modelClient) {
 	case 2:
 		after = broadcast.MakeID(m.epoch^2, uint64(w.rng.IntN(m.head()+2)))
 	case 3:
-		after = broadcast.MakeID(1, uint64(w.rng.IntN(m.head()+2))) // reserved for a place that nobody knows
+		after = broadcast.MakeID(1, uint64(w.rng.IntN(m.head()+2))) // reserved for an unknown position
 	case 4, 5, 6, 7:
 		if len(c.had) > 0 {
 			after = c.had[len(c.had)-1-w.rng.IntN(min(len(c.had), 8))]
@@ -306,7 +305,7 @@ func (w *world) open(c *modelClient) {
 	w.note("client %d opens %v after %q, Last %d", c.number, asked, after, last)
 
 	sub, err := w.hub.Subscribe(w.ctx, broadcast.SubscribeOptions{Topics: asked, After: after, Last: last, Notify: func() {
-		// A violation here would be taken for the subscriber's own panic.
+		// A violation here would be recovered as a panic of Notify.
 		s.early = s.early || !s.slept
 		s.calls++
 	}})
@@ -351,16 +350,16 @@ func (w *world) finish(c *modelClient) {
 	c.stream.sub.(broadcast.Finisher).Finish()
 }
 
-// drain polls until nothing is left and writes all of it. Only then the position
-// may be told.
+// drain polls until nothing is left and writes all of it. Only then the position may be
+// sent.
 func (w *world) drain(c *modelClient) {
 	for range w.model.head() + 100 {
 		if c.stream == nil {
 			return
 		}
 		if c.stream.drained && len(c.stream.queue) == 0 {
-			w.note("client %d is told the position %v", c.number, c.stream.sub.Position())
-			w.told(c, c.stream.sub.Position())
+			w.note("client %d is sent the position %v", c.number, c.stream.sub.Position())
+			w.send(c, c.stream.sub.Position())
 			return
 		}
 		w.write(c, 1+w.rng.IntN(8))
