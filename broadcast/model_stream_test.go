@@ -150,17 +150,7 @@ func (w *world) poll(c *modelClient, size int) {
 	}
 
 	limit := s.limit(m.head())
-	var gap *broadcast.GapError
-	closed := errors.Is(err, broadcast.ErrClosed)
-	switch {
-	case closed && (s.end < 0 || n > 0):
-		w.fail("client %d: ErrClosed with %d messages, end %d", c.number, n, s.end)
-	case err != nil && !closed && (!errors.Is(err, broadcast.ErrGap) || !errors.As(err, &gap)):
-		w.fail("client %d: Poll: %v", c.number, err)
-	case err == nil && n == 0 && s.end >= 0:
-		w.fail("client %d: an empty Poll where the end is due", c.number)
-	}
-
+	gap, closed := w.outcome(c, n, err)
 	s.reported = grown(s.reported, m.head())
 	passed := s.at
 	for _, msg := range polled {
@@ -175,17 +165,7 @@ func (w *world) poll(c *modelClient, size int) {
 	if gap != nil {
 		lost = w.gap(c, gap, polled, limit)
 	}
-	for seq := s.at + 1; seq <= passed; seq++ {
-		l := m.at(seq)
-		switch {
-		case !s.topics[l.topic] || s.reported[seq] != nil:
-		case slices.ContainsFunc(polled, func(msg *broadcast.Message) bool { return int(msg.ID.Seq()) == seq }):
-		case l.gone:
-			w.fail("client %d: %d was lost in silence", c.number, seq)
-		default:
-			w.fail("client %d: %d is kept and was left out", c.number, seq)
-		}
-	}
+	w.checkPassed(c, polled, passed)
 	s.at = passed
 	if (s.fresh || s.changed) && !s.odd {
 		for _, name := range s.names {
@@ -201,15 +181,7 @@ func (w *world) poll(c *modelClient, size int) {
 		w.fail("client %d: the position is %v, want %v", c.number, s.sub.Position(), position)
 	}
 
-	switch {
-	case gap != nil:
-		s.queue = append(s.queue, modelItem{id: gap.ID, lost: lost, isGap: true})
-	case s.fresh:
-		s.queue = append(s.queue, modelItem{id: s.begin})
-	}
-	for _, msg := range polled {
-		s.queue = append(s.queue, modelItem{seq: int(msg.ID.Seq()), id: msg.ID})
-	}
+	s.enqueue(gap, lost, polled)
 	s.odd, s.fresh, s.changed = false, false, false
 	switch {
 	case closed:
@@ -218,6 +190,51 @@ func (w *world) poll(c *modelClient, size int) {
 	case err == nil && n == 0:
 		s.drained = true
 		s.armed, s.slept, s.news, s.calls = true, true, false, 0
+	}
+}
+
+// outcome checks the error of a Poll that returned n messages.
+func (w *world) outcome(c *modelClient, n int, err error) (gap *broadcast.GapError, closed bool) {
+	s := c.stream
+	closed = errors.Is(err, broadcast.ErrClosed)
+	switch {
+	case closed && (s.end < 0 || n > 0):
+		w.fail("client %d: ErrClosed with %d messages, end %d", c.number, n, s.end)
+	case err != nil && !closed && (!errors.Is(err, broadcast.ErrGap) || !errors.As(err, &gap)):
+		w.fail("client %d: Poll: %v", c.number, err)
+	case err == nil && n == 0 && s.end >= 0:
+		w.fail("client %d: an empty Poll instead of ErrClosed", c.number)
+	}
+	return gap, closed
+}
+
+// checkPassed checks that a Poll went past nothing that it neither returned nor reported as
+// lost.
+func (w *world) checkPassed(c *modelClient, polled []*broadcast.Message, passed int) {
+	s, m := c.stream, &w.model
+	for seq := s.at + 1; seq <= passed; seq++ {
+		l := m.at(seq)
+		switch {
+		case !s.topics[l.topic] || s.reported[seq] != nil:
+		case slices.ContainsFunc(polled, func(msg *broadcast.Message) bool { return int(msg.ID.Seq()) == seq }):
+		case l.gone:
+			w.fail("client %d: %d was lost in silence", c.number, seq)
+		default:
+			w.fail("client %d: %d is kept and was left out", c.number, seq)
+		}
+	}
+}
+
+// enqueue appends what a Poll returned to what is to be written.
+func (s *modelStream) enqueue(gap *broadcast.GapError, lost []int, polled []*broadcast.Message) {
+	switch {
+	case gap != nil:
+		s.queue = append(s.queue, modelItem{id: gap.ID, lost: lost, isGap: true})
+	case s.fresh:
+		s.queue = append(s.queue, modelItem{id: s.begin})
+	}
+	for _, msg := range polled {
+		s.queue = append(s.queue, modelItem{seq: int(msg.ID.Seq()), id: msg.ID})
 	}
 }
 

@@ -253,11 +253,7 @@ func (w *world) open(c *modelClient) {
 	s := &modelStream{end: -1, fresh: true}
 	c.stream = s
 	if c.topics == nil || w.rng.IntN(3) == 0 {
-		shuffled := w.rng.Perm(len(w.names))[:1+w.rng.IntN(len(w.names))]
-		c.topics = nil
-		for _, i := range shuffled {
-			c.topics = append(c.topics, w.names[i])
-		}
+		c.topics = w.some()
 	}
 	s.name(c.topics)
 	asked := s.names
@@ -265,43 +261,13 @@ func (w *world) open(c *modelClient) {
 		asked = append(slices.Clone(asked), asked[0]) // to name a topic twice changes nothing
 	}
 
-	after, last := c.position, 0
-	switch w.rng.IntN(16) {
-	case 0:
-		after = broadcast.ID{}
-	case 1:
-		after = m.id(m.head() + 1 + w.rng.IntN(3)) // the future
-	case 2:
-		after = broadcast.MakeID(m.epoch^2, uint64(w.rng.IntN(m.head()+2)))
-	case 3:
-		after = broadcast.MakeID(1, uint64(w.rng.IntN(m.head()+2))) // reserved for an unknown position
-	case 4, 5, 6, 7:
-		if len(c.had) > 0 {
-			after = c.had[len(c.had)-1-w.rng.IntN(min(len(c.had), 8))]
-		}
-	}
+	after, last := w.resumeFrom(c), 0
 	if after.IsZero() && w.rng.IntN(2) == 0 {
 		last = w.rng.IntN(m.keep + 2)
 	}
 
 	m.subscribe(s.names, w.tally)
-	head := m.head()
-	switch {
-	case after.IsZero():
-		s.after, s.begin = head, m.id(head)
-		for _, name := range s.names {
-			kept := m.topics[name].kept
-			s.backlog = append(s.backlog, kept[len(kept)-min(last, len(kept)):]...)
-		}
-		slices.Sort(s.backlog)
-	case after.Epoch() != m.epoch:
-		s.after, s.begin, s.odd = 0, after, true
-	case after.Seq() > uint64(head):
-		s.after, s.begin, s.odd = head, after, true
-	default:
-		s.after, s.begin = int(after.Seq()), after
-	}
-	s.at, s.complete = s.after, s.after
+	w.expectBegin(s, after, last)
 	w.note("client %d opens %v after %q, Last %d", c.number, asked, after, last)
 
 	sub, err := w.hub.Subscribe(w.ctx, broadcast.SubscribeOptions{Topics: asked, After: after, Last: last, Notify: func() {
@@ -322,6 +288,48 @@ func (w *world) open(c *modelClient) {
 	if s.odd {
 		w.tally.Odd++
 	}
+}
+
+// resumeFrom returns the position that a client resumes from: mostly its own or an older one.
+func (w *world) resumeFrom(c *modelClient) broadcast.ID {
+	m, after := &w.model, c.position
+	switch w.rng.IntN(16) {
+	case 0:
+		after = broadcast.ID{}
+	case 1:
+		after = m.id(m.head() + 1 + w.rng.IntN(3)) // the future
+	case 2:
+		after = broadcast.MakeID(m.epoch^2, uint64(w.rng.IntN(m.head()+2)))
+	case 3:
+		after = broadcast.MakeID(1, uint64(w.rng.IntN(m.head()+2))) // reserved for an unknown position
+	case 4, 5, 6, 7:
+		if len(c.had) > 0 {
+			after = c.had[len(c.had)-1-w.rng.IntN(min(len(c.had), 8))]
+		}
+	}
+	return after
+}
+
+// expectBegin sets where a stream must begin.
+func (w *world) expectBegin(s *modelStream, after broadcast.ID, last int) {
+	m := &w.model
+	head := m.head()
+	switch {
+	case after.IsZero():
+		s.after, s.begin = head, m.id(head)
+		for _, name := range s.names {
+			kept := m.topics[name].kept
+			s.backlog = append(s.backlog, kept[len(kept)-min(last, len(kept)):]...)
+		}
+		slices.Sort(s.backlog)
+	case after.Epoch() != m.epoch:
+		s.after, s.begin, s.odd = 0, after, true
+	case after.Seq() > uint64(head):
+		s.after, s.begin, s.odd = head, after, true
+	default:
+		s.after, s.begin = int(after.Seq()), after
+	}
+	s.at, s.complete = s.after, s.after
 }
 
 // cut ends a stream at once: the client has what was written to it, and no more.
