@@ -19,8 +19,7 @@ import (
 // cursor is ready or awake and still in its topic's list; asleep keeps it from being put
 // there twice.
 //
-// Unless a field says otherwise it belongs to the goroutine that polls. A cursor that is
-// not polled any more belongs to Hub.mu.
+// Fields belong to the goroutine that polls, unless they say otherwise.
 type cursor struct {
 	sub   *subscription // set when the cursor is made
 	topic *topic        // set when the cursor is made
@@ -32,11 +31,11 @@ type cursor struct {
 	lost   bool   // the topic has lost something after Position; the next adopt reports it
 
 	released atomic.Bool // set under Hub.mu when the subscription has other cursors, or is closed
-	woken    *cursor     // the next in subscription.woken; belongs to the goroutine that wakes
+	woken    *cursor     // the next in subscription.woken; owned by the goroutine that wakes, until Poll claims the list
 }
 
-// openCursors gives the subscription new cursors, which are not on the rings yet. The
-// caller holds Hub.mu.
+// openCursors makes new cursors for the subscription and pins their topics. Their places in
+// the rings are still to be set. The caller holds Hub.mu.
 func (s *subscription) openCursors(topics []string) {
 	s.cursors, s.byTopic = make([]cursor, len(topics)), nil
 	s.ready, s.awake = nil, nil
@@ -86,7 +85,7 @@ func (s *subscription) SetTopics(topics []string) error {
 	if err := s.setTopics(names); err != nil {
 		return err
 	}
-	s.wake() // the caller of the last Poll has not seen what the new topics have
+	s.wake() // the new topics may have something that the last Poll did not return
 	return nil
 }
 
@@ -197,9 +196,9 @@ func (s *subscription) collect(buf []*Message, limit uint64) (n int, lost bool) 
 
 // findNews makes the cursors awake that may have something to return.
 func (s *subscription) findNews() {
-	// A cursor may have news that it has not been woken for yet. One cursor is quickly
-	// read; of several the waker knows which. It is asked before the woken ones are
-	// claimed, since a cursor may be on its way from the one to the other.
+	// A cursor may have news before it has been woken. A single cursor is simply read. Of
+	// several the waker knows which; it comes before the woken list, since a cursor may move
+	// from there to the list meanwhile.
 	if s.several() {
 		s.hub.waker.each(s, s.markAwake)
 	} else {
@@ -242,7 +241,7 @@ func (s *subscription) readAwake(limit uint64) (lost bool) {
 	return lost
 }
 
-// sleepCursors puts awake cursors to sleep on their topics, but those that have news.
+// sleepCursors puts awake cursors to sleep on their topics, except those that have news.
 func (s *subscription) sleepCursors() {
 	awake := s.awake[:0]
 	for _, c := range s.awake {
@@ -261,8 +260,9 @@ func (s *subscription) sleepCursors() {
 	s.awake = awake
 }
 
-// wake tells the subscription that a cursor has news. It may be called by any goroutine,
-// once for each time that the cursor was dequeued from its topic's sleepers.
+// wake moves a cursor that slept to subscription.woken, and calls Notify if the subscription
+// is armed. Any goroutine may call it, once for each time that it has dequeued the cursor
+// from its topic's sleepers.
 func (c *cursor) wake() {
 	s := c.sub
 	if c.released.Load() {

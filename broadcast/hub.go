@@ -219,21 +219,7 @@ func (h *Hub) subscribe(topics []string, opts SubscribeOptions) (*subscription, 
 		h.subs = make(map[*subscription]struct{})
 	}
 	h.subs[s] = struct{}{}
-	switch last := opts.After.IsZero() && opts.Last > 0; {
-	case last && h.epoch != 0:
-		// After the head, not the newest: the next message of the tail must follow the
-		// Last ones.
-		s.pending = s.newestKept(opts.Last)
-		h.place(s, placement{after: h.head.Load()})
-	case last:
-		s.from = s.position // which is not known: it gets all that is kept, after a gap
-		h.locate(s)
-	default:
-		h.locate(s)
-	}
-	if s.stage == stagePlaced && !s.placement.gap {
-		s.position = ID{h.epoch, s.placement.after}
-	}
+	h.locateNew(s, opts.Last)
 	return s, nil
 }
 

@@ -6,39 +6,48 @@ import (
 	"slices"
 )
 
-// stage says how far a subscription is on its way from the position that it resumes
-// from to the rings that it reads. [Hub.locate], [Hub.place] and [subscription.adopt]
-// are the only ways from one stage to another, and Close is the way to the last.
+// stage is how far a subscription has come from the position that it resumes from to the
+// rings that it reads. [Hub.locate], [Hub.place] and [subscription.adopt] are the only ways
+// from one stage to another, but for Close.
 //
-//	             locate                 place             adopt
-//	Subscribe ───────────> waiting ───────────> placed <───────────> live
-//	                       reading                     a new epoch
+//	from      to                        when
+//	          waiting, reading, placed  Subscribe locates it
+//	waiting   reading, placed           the engine has answered
+//	reading   placed                    its history has been read
+//	reading   waiting                   the journal has a new epoch
+//	waiting   waiting, reading, placed  SetTopics locates it anew
+//	reading   waiting, reading, placed  SetTopics locates it anew
+//	placed    reading, placed           SetTopics locates it anew: not all history was returned
+//	placed    live                      Poll adopts the placement
+//	live      placed                    the journal has a new epoch
+//	any       ended                     Close
 type stage uint8
 
 const (
-	// stageWaiting is a subscription whose position only the engine can judge: it may
-	// come from a server whose tail is further on, or this Hub does not know its
-	// journal yet. Until the engine has answered (see resolver) Poll returns no message
-	// and no gap, and the position stays as it is.
+	// stageWaiting is a subscription whose position only the engine can place. It may have
+	// come from a server whose tail is further on, or this Hub does not know its journal
+	// yet. Until the engine has answered (see resolver) Poll returns no message and no gap,
+	// and the position stays as it is.
 	stageWaiting stage = iota
 
-	// stageReading is a subscription whose position this Hub can place, but whose rings
-	// have evicted some of what follows it. It waits until that has been read from the
-	// journal (see historian); Poll returns nothing meanwhile.
+	// stageReading is a subscription whose position this Hub knows, but whose rings have
+	// evicted messages after it. Until these have been read from the journal (see
+	// historian) Poll returns no message and no gap, and the position stays as it is.
 	stageReading
 
-	// stagePlaced is a subscription with a placement that Poll has not adopted yet. The
-	// cursors, if they have been set at all, are still those of an older placement, so
-	// Poll adopts before it reads them.
+	// stagePlaced is a subscription with a placement that Poll has not adopted yet. Its
+	// cursors are not set, or still follow an older placement, so Poll must not read them
+	// before it has adopted the new one. It returns the history of the placement first.
 	stagePlaced
 
-	// stageLive is the steady stage: the cursors are on the rings of the Hub's epoch,
-	// and Poll reads them without the Hub's lock. A subscription leaves it only if the
-	// journal has a new epoch, or by Close.
+	// stageLive is the steady stage. The cursors are on the rings of the Hub's epoch, and
+	// Poll reads them without the Hub's lock.
+	//
+	// Invariant: subscription.epoch == Hub.epoch.
 	stageLive
 
-	// stageEnded is a subscription after Close. Whatever is found out about it from then
-	// on is dropped.
+	// stageEnded is a subscription after Close. An answer of the engine or a history that
+	// arrives later is dropped.
 	stageEnded
 )
 
@@ -46,30 +55,29 @@ var stageNames = [...]string{"waiting for the engine", "reading history", "place
 
 func (s stage) String() string { return stageNames[s] }
 
-// placement is where a subscription goes on in the Hub's epoch. It counts in
-// stagePlaced and stageLive.
+// placement is where a subscription goes on in the Hub's epoch. It is valid in stagePlaced
+// and stageLive.
 type placement struct {
 	// after is the sequence after which the cursors begin. Entries up to it are not
-	// returned, not even those that the Hub has still to read from its journal.
+	// returned, not even if the tail of the journal has still to reach them.
 	//
-	// Invariant: after <= Hub.newest() when it is placed; Hub.head may be lower.
+	// Invariant: after <= Hub.newest(). It may be higher than Hub.head.
 	after uint64
 
 	// history is what was read from the journal for the subscription. Poll returns it
-	// before it moves the cursors.
+	// before it sets the cursors.
 	//
-	// Invariant: its sequences rise and are not above after, unless a new epoch has
-	// placed the subscription anew since; then they belong to an older one.
+	// Invariant: its sequences rise, and are between the subscription's position and after.
+	// If a new epoch has placed the subscription since, they are of the epoch before.
 	history []*Message
 
-	// gap says that messages of any topic may have been lost before after: the next
-	// Poll reports it. In stageLive it is set if the journal's tail has lost entries,
-	// and cleared by the Poll that reports them.
+	// gap is set if messages of any topic may have been lost. The next Poll reports and
+	// clears it. In stageLive it is set when the journal's tail has lost entries.
 	gap bool
 }
 
-// knows reports whether this Hub can tell without the engine that its log has a
-// position. The zero ID is the newest one. The caller holds mu.
+// knows reports whether this Hub knows, without asking the engine, that the log has a
+// position. The zero ID stands for the newest one. The caller holds mu.
 func (h *Hub) knows(id ID) bool {
 	return h.epoch != 0 && (id.IsZero() || id.epoch == h.epoch && id.seq <= h.newest())
 }
@@ -79,8 +87,29 @@ func (h *Hub) knows(id ID) bool {
 // holds mu.
 func (h *Hub) newest() uint64 { return max(h.head.Load(), h.follower.newest) }
 
-// locate decides where a subscription goes on, or lets it wait for what decides it. The
-// caller holds mu, and wakes the subscription afterwards if it may have been polled.
+// locateNew locates a subscription that Subscribe has made. The caller holds mu.
+func (h *Hub) locateNew(s *subscription, last int) {
+	switch {
+	case !s.from.IsZero() || last == 0:
+		h.locate(s)
+	case h.epoch == 0:
+		// There is no newest message yet. It gets all that is kept, after a gap.
+		s.from = s.position
+		h.locate(s)
+	default:
+		// After the head, which may be before the newest: the messages that the tail
+		// has still to reach follow the Last ones.
+		s.pending = s.newestKept(last)
+		h.place(s, placement{after: h.head.Load()})
+	}
+	if s.stage == stagePlaced && !s.placement.gap {
+		s.position = ID{h.epoch, s.placement.after}
+	}
+}
+
+// locate places a subscription by its position, or lets it wait for the engine or for its
+// history. The caller holds mu, and wakes the subscription afterwards if it may have been
+// polled.
 func (h *Hub) locate(s *subscription) {
 	switch known := h.knows(s.from); {
 	case known && h.Journal != nil && s.isOverrun():
@@ -157,11 +186,13 @@ func (s *subscription) enterEpoch(start uint64) {
 	}
 }
 
-// relocate is called when the subscription has got new cursors. The caller holds Hub.mu.
+// relocate decides where the subscription goes on when SetTopics has replaced its cursors.
+// In stagePlaced there is nothing to do, since adopt sets all of them. The caller holds
+// Hub.mu.
 func (s *subscription) relocate(old []cursor) {
 	p := &s.placement
 	if s.stage == stagePlaced && !p.gap && s.position.epoch == s.hub.epoch && s.position.seq < p.after {
-		// The history that leads to p.after is not of these topics.
+		// Not all history has been returned, and it is not of these topics.
 		s.from, s.pending = s.position, nil
 		s.hub.locate(s)
 		return
@@ -177,9 +208,10 @@ func (s *subscription) relocate(old []cursor) {
 	}
 }
 
-// adopt applies what the Hub has found out about the subscription since the last Poll. It
-// holds the Hub's lock, so that nothing is evicted meanwhile. Where something was lost it
-// fills buf with what follows the loss, and returns a [*GapError].
+// adopt applies what the Hub has decided about the subscription since the last Poll, and
+// moves cursors that have been overrun. It holds the Hub's lock, so that nothing is evicted
+// meanwhile. If something was lost it fills buf with what follows the loss, and returns a
+// [*GapError].
 func (s *subscription) adopt(buf []*Message) (int, error) {
 	h, p := s.hub, &s.placement
 	h.mu.Lock()
@@ -190,7 +222,7 @@ func (s *subscription) adopt(buf []*Message) (int, error) {
 	}
 	if len(p.history) > 0 {
 		s.pending, p.history = p.history, nil
-		s.attention.Store(true) // once they are returned, the rest
+		s.attention.Store(true) // to adopt the rest once the history has been returned
 		return 0, nil
 	}
 	gap := p.gap
@@ -211,8 +243,8 @@ func (s *subscription) adopt(buf []*Message) (int, error) {
 	return 0, nil
 }
 
-// moveCursors sets the cursors, and the position unless a gap decides it, as the placement
-// says. It returns the topics that have lost something after that. The caller holds Hub.mu.
+// moveCursors sets the cursors after placement.after, and the position too unless there is
+// a gap. It returns the topics that have lost something after that. The caller holds Hub.mu.
 func (s *subscription) moveCursors(gap bool) (lost []string) {
 	after := s.placement.after
 	s.epoch, s.skip = s.hub.epoch, after
@@ -260,8 +292,8 @@ func (s *subscription) catchUpCursors() (lost []string) {
 	return lost
 }
 
-// reportGap returns a gap in some topics (nil: in all), and what follows it. The position
-// is then that of the last message, or the head. The caller holds Hub.mu.
+// reportGap returns a gap in some topics (nil: in all), and fills buf with what follows it.
+// The position is then that of the last message, or the head. The caller holds Hub.mu.
 func (s *subscription) reportGap(buf []*Message, topics []string) (int, error) {
 	h := s.hub
 	h.gaps++

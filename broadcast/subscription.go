@@ -31,9 +31,9 @@ type subscription struct {
 	closed    atomic.Bool            // set by Close
 	attention atomic.Bool            // the next Poll calls adopt; see below
 
-	// Guarded by Hub.mu. attention is set when these have changed, and before a message
-	// that must not be returned first becomes the head. Poll sets it too, for a loss that
-	// it finds in a ring; adopt clears it.
+	// Guarded by Hub.mu. attention is set when these have changed; the next Poll applies
+	// them before it returns newer messages. So it is set before such a message becomes the
+	// head. Poll sets it itself when it finds a loss in a ring, and adopt clears it.
 	stage     stage
 	from      ID // where it resumes: SubscribeOptions.After, or Position if SetTopics has located it anew
 	placement placement
@@ -61,8 +61,8 @@ func newSubscription(h *Hub, topics []string, opts SubscribeOptions) *subscripti
 // Position returns the place up to which everything has been returned.
 func (s *subscription) Position() ID { return s.position }
 
-// Poll returns in this order: what is pending, a gap with what follows it, what the rings
-// have. If there is nothing it arms Notify, or returns ErrClosed once the end is reached.
+// Poll returns pending messages first, then a gap with what follows it, then what the rings
+// have. If there is nothing to return it arms Notify, or returns ErrClosed at the end.
 func (s *subscription) Poll(buf []*Message) (int, error) {
 	if len(buf) == 0 {
 		return 0, errors.New("broadcast: Poll needs a buffer for at least one message")
@@ -71,8 +71,8 @@ func (s *subscription) Poll(buf []*Message) (int, error) {
 		if n := s.returnPending(buf); n > 0 {
 			return n, nil
 		}
-		// The head before attention: whatever must be adopted before a message is
-		// returned has been set before that message became the head.
+		// Load the head before attention, which was set before any message up to head that
+		// must not be returned yet.
 		end, head := s.end.Load(), s.hub.head.Load()
 		limit := min(head, end)
 		if s.attention.Load() {
@@ -82,7 +82,7 @@ func (s *subscription) Poll(buf []*Message) (int, error) {
 			continue
 		}
 		if s.position.epoch == s.epoch && s.position.seq >= end {
-			return 0, ErrClosed // a loss after the end is not the subscription's
+			return 0, ErrClosed // even if something after the end was lost
 		}
 		n, lost := 0, false
 		if s.epoch != 0 {
