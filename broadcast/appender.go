@@ -12,8 +12,8 @@ import (
 // while a group is in flight form the next group. At most maxAppends goroutines run, and
 // only while messages wait.
 //
-// A Publish whose context ends leaves the queue from the middle, and a group is taken from
-// it by number and size: this is no ondemand.Queue.
+// It is no ondemand.Queue, because a Publish whose context ends leaves it from the middle, and
+// groups leave it by number and size.
 type appender struct {
 	mu      sync.Mutex
 	waiting []*publication // guarded by mu
@@ -35,7 +35,7 @@ type publication struct {
 	group *group // that it is in flight with; nil while it waits
 }
 
-// group is the messages of one Append. That is cancelled when the contexts of all of them
+// group is the messages of one Append, which is cancelled when the contexts of all of them
 // have ended.
 type group struct {
 	members []*publication     // set when the group is made
@@ -138,9 +138,9 @@ func (h *Hub) appendWaiting() {
 }
 
 // appendGroup appends messages and gives each publisher the journal's answer. If the
-// journal surely took none of several, each is tried by itself, since one that it cannot
-// take must not fail the others. That ends after maxSingly: an engine that is away may
-// take long to refuse each, and other messages wait.
+// journal surely added none of several, each is tried by itself, since one that it refuses
+// must not fail the others. That ends after maxSingly, because an engine that is away may
+// need long to refuse each, and other messages wait.
 func (h *Hub) appendGroup(ctx context.Context, members []*publication) {
 	ms := make([]Message, len(members))
 	for i, p := range members {
@@ -159,7 +159,8 @@ func (h *Hub) appendGroup(ctx context.Context, members []*publication) {
 	}
 }
 
-// appendSingly appends messages one by one. Those that there is no time for get an error.
+// appendSingly appends messages one by one. Those that it has no time for get err, which
+// refused the group.
 func (h *Hub) appendSingly(members []*publication, err error) {
 	began := time.Now()
 	for i, p := range members {

@@ -5,9 +5,9 @@ import "context"
 // Broadcaster is all that a handler needs. [Hub] is one.
 //
 // It is one log of messages in several topics. Each subscription returns the messages of its
-// topics that were published after its position, exactly once and in the order of their IDs,
-// or [ErrGap] before the message that follows a loss. Publish never waits for a subscription,
-// and Poll never waits for a message: Notify says when to poll again.
+// topics that were published after its position, exactly once and in the order of their IDs.
+// If some were lost it returns [ErrGap] with the messages that follow. Publish never waits for
+// a subscription, and Poll never waits for a message: Notify says when to poll again.
 //
 // Package [github.com/fanfare-go/fanfare/broadcast/broadcasttest] lists the rules in full,
 // and its TestBroadcaster checks them, case by case.

@@ -172,7 +172,7 @@ func (h *Hub) publishable(ctx context.Context, m *Message) error {
 // calls waker.wake with the topic once it has released mu.
 func (h *Hub) insert(m Message, now time.Time) *topic {
 	t := h.kept.topic(m.Topic)
-	// Names from a request may be parts of its URL, all of which they would pin.
+	// Names from a request may be parts of its URL, which they would pin as a whole.
 	if m.Type != t.typ {
 		t.typ = strings.Clone(m.Type)
 	}

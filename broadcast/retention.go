@@ -22,7 +22,7 @@ type retention struct {
 func (k *retention) topic(name string) *topic {
 	t := k.topics[name]
 	if t == nil {
-		name = strings.Clone(name) // it may be part of a request's URL, all of which it would pin
+		name = strings.Clone(name) // it may be part of a request's URL, which it would pin as a whole
 		t = &topic{name: name, evicted: k.tombstones.evicted(name)}
 		if k.topics == nil {
 			k.topics = make(map[string]*topic)

@@ -58,15 +58,15 @@ type scene struct {
 func TestStress(t *testing.T) {
 	for _, sc := range []scene{
 		{name: "one topic each", keep: 1 << 16, topics: 3, readers: 60, each: 1,
-			reason: "a link of a subscription's own; most are woken by the waker"},
+			reason: "a single cursor; most are woken by the waker"},
 		{name: "the same two topics", keep: 1 << 16, topics: 2, readers: 60, each: 2,
 			reason: "the order across topics hangs on wake-ups that are still under way"},
 		{name: "some of several topics", keep: 1 << 16, topics: 7, readers: 50, each: 3,
 			reason: "topics shared by different crowds"},
 		{name: "fifty topics", keep: 1 << 16, topics: 50, readers: 24, each: 50,
-			reason: "more links than news under way, and the other way round"},
+			reason: "more cursors than topics underway, and the other way round"},
 		{name: "one of several topics among many of one", keep: 1 << 16, topics: 2, readers: 41, plain: 40, each: 2, closes: 8,
-			reason: "a topic becomes and ceases to be one of several for somebody while its news are under way"},
+			reason: "a topic becomes and ceases to be one of several of a reader while it is underway"},
 		{name: "closed all the time", keep: 1 << 16, topics: 6, readers: 12, each: 4, closes: 1,
 			reason: "a subscription may be closed in the middle of a Poll, and is woken no more"},
 		{name: "overrun, one topic each", keep: 2, topics: 2, readers: 40, each: 1, gaps: true,
