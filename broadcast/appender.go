@@ -4,46 +4,56 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
 )
 
-// appender gives the journal what is published: as many messages at once as came while
-// those before them were on their way. That are a few goroutines, which exist only while
-// somebody waits: while the engine has one group, the next is made and sent.
+// appender groups the messages that are published to a journal. Messages that arrive
+// while a group is in flight form the next group. At most maxAppends goroutines run, and
+// only while messages wait.
+//
+// It is no ondemand.Queue, because a Publish whose context ends leaves it from the middle, and
+// groups leave it by number and size.
 type appender struct {
 	mu      sync.Mutex
-	waiting []*publication
-	running int
+	waiting []*publication // guarded by mu
+	running int            // goroutines; guarded by mu
 }
 
-// publication is a Publish that waits for the journal.
+// publication is a call of Publish that waits for the journal.
 type publication struct {
+	// Set by Publish.
 	ctx  context.Context
 	m    Message
-	done chan struct{} // closed when the journal has answered: with
-	id   ID
-	err  error
+	done chan struct{} // closed once id and err are set
 
-	group *group // on its way in this one; nil while it waits. Belongs to appender.mu
+	// Owned by the goroutine that appends, until it closes done.
+	id  ID
+	err error
+
+	// Guarded by appender.mu.
+	group *group // that it is in flight with; nil while it waits
 }
 
-// group is what goes to the journal in one Append. It is given up when all have.
+// group is the messages of one Append, which is cancelled when the contexts of all of them
+// have ended.
 type group struct {
-	members []*publication
-	left    int // those whose ctx has not ended; belongs to appender.mu
-	cancel  context.CancelFunc
+	members []*publication     // set when the group is made
+	cancel  context.CancelFunc // set when the group is made
+	left    int                // members whose ctx has not ended; guarded by appender.mu
 }
 
 const (
 	maxAppends    = 2       // at once
 	maxGroup      = 512     // messages
 	maxGroupBytes = 4 << 20 // or one message
+
+	// maxSingly bounds how long messages of a refused group are appended one by one.
+	maxSingly = time.Second
 )
 
-// append publishes to the journal. The message reaches this Hub's own subscribers
-// through the tail, like everybody else's, so that all agree on the order.
+// append publishes to the journal. The message reaches this Hub's own subscribers through
+// the tail, as it does everywhere, so that all have the same order.
 func (h *Hub) append(ctx context.Context, m Message) (ID, error) {
 	p := &publication{ctx: ctx, m: m, done: make(chan struct{})}
 	a := &h.appender
@@ -70,7 +80,8 @@ func (h *Hub) append(ctx context.Context, m Message) (ID, error) {
 	}
 }
 
-// withdraw takes back what is not on its way yet, and reports whether that was so.
+// withdraw removes a message whose context has ended. It reports whether that surely does
+// not arrive, because it was not in flight yet.
 func (a *appender) withdraw(p *publication) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -88,8 +99,8 @@ func (a *appender) withdraw(p *publication) bool {
 	return true
 }
 
-// next returns the group that goes next, and the context that it has; nil if nobody
-// waits, and then the goroutine that asks is over.
+// next returns the next group and its context, or nil if no message waits; then the
+// calling goroutine must end.
 func (a *appender) next() (*group, context.Context) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -114,6 +125,7 @@ func (a *appender) next() (*group, context.Context) {
 	return g, ctx
 }
 
+// appendWaiting appends group after group, until no message waits.
 func (h *Hub) appendWaiting() {
 	for {
 		g, ctx := h.appender.next()
@@ -125,10 +137,10 @@ func (h *Hub) appendWaiting() {
 	}
 }
 
-// appendGroup gives messages to the journal, and their publishers its answer. Where it
-// surely took none of several, each has its own try: one that it cannot take must not
-// stand in the way of the others. That goes on for a second at most: an engine that is
-// away may take long to say so, and those who come later wait.
+// appendGroup appends messages and gives each publisher the journal's answer. If the
+// journal surely added none of several, each is tried by itself, since one that it refuses
+// must not fail the others. That ends after maxSingly, because an engine that is away may
+// need long to refuse each, and other messages wait.
 func (h *Hub) appendGroup(ctx context.Context, members []*publication) {
 	ms := make([]Message, len(members))
 	for i, p := range members {
@@ -136,15 +148,7 @@ func (h *Hub) appendGroup(ctx context.Context, members []*publication) {
 	}
 	ids, err := h.appendAll(ctx, ms)
 	if len(members) > 1 && errors.Is(err, ErrNotPublished) {
-		for began := time.Now(); len(members) > 0; members = members[1:] {
-			p := members[0]
-			if time.Since(began) < time.Second && p.ctx.Err() == nil {
-				h.appendGroup(p.ctx, members[:1:1])
-				continue
-			}
-			p.err = err
-			close(p.done)
-		}
+		h.appendSingly(members, err)
 		return
 	}
 	for i, p := range members {
@@ -155,19 +159,31 @@ func (h *Hub) appendGroup(ctx context.Context, members []*publication) {
 	}
 }
 
-// appendAll calls Append. A panic there must not end the process: nobody else recovers
-// in a goroutine of ours.
-func (h *Hub) appendAll(ctx context.Context, ms []Message) (ids []ID, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("broadcast: panic in Journal.Append: %v", p)
-			h.logger().Error("broadcast: panic in Journal.Append", "panic", p, "stack", string(debug.Stack()))
+// appendSingly appends messages one by one. Those that it has no time for get err, which
+// refused the group.
+func (h *Hub) appendSingly(members []*publication, err error) {
+	began := time.Now()
+	for i, p := range members {
+		if time.Since(began) < maxSingly && p.ctx.Err() == nil {
+			h.appendGroup(p.ctx, members[i:i+1])
+			continue
 		}
-	}()
-	ids, err = h.Journal.Append(ctx, ms...)
+		p.err = err
+		close(p.done)
+	}
+}
+
+// appendAll calls Append, and checks and notes what it returns.
+func (h *Hub) appendAll(ctx context.Context, ms []Message) (ids []ID, err error) {
+	err = h.guard("Journal.Append", func() (err error) {
+		if ids, err = h.Journal.Append(ctx, ms...); err != nil {
+			return fmt.Errorf("broadcast: appending to the journal: %w", err)
+		}
+		return nil
+	})
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("broadcast: appending to the journal: %w", err)
+		return nil, err
 	case len(ids) != len(ms):
 		return nil, fmt.Errorf("broadcast: the journal returned %d IDs for %d messages", len(ids), len(ms))
 	}

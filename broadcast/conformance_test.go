@@ -58,7 +58,7 @@ func TestHubOnJournalConforms(t *testing.T) {
 	})
 }
 
-// waitForPosition waits until the Hub knows where its log stands.
+// waitForPosition waits until the Hub knows the position of its log.
 func waitForPosition(t *testing.T, hub *broadcast.Hub) {
 	t.Helper()
 	news := make(chan struct{}, 1)
@@ -81,7 +81,7 @@ func waitForPosition(t *testing.T, hub *broadcast.Hub) {
 		select {
 		case <-news:
 		case <-tooLong.C:
-			require.Fail(t, "the Hub still does not know where its journal stands")
+			require.Fail(t, "the Hub still does not know the position of its journal")
 		}
 	}
 }
@@ -94,37 +94,33 @@ func TestJournalNodeConforms(t *testing.T) {
 	broadcasttest.TestJournal(t, func(*testing.T) broadcast.Journal { return new(broadcasttest.Journal).Node() })
 }
 
-// The rules in the documentation and the cases that check them are one list.
+// The list in broadcasttest's documentation and the cases that check it have the same names
+// and rules.
 func TestRulesAreCases(t *testing.T) {
 	documented, checked := documentedRules(t), checkedRules(t)
 	require.NotEmpty(t, documented)
 	assert.Equal(t, documented, checked)
 }
 
+// documentedRules reads the list in the documentation of broadcasttest.
 func documentedRules(t *testing.T) []string {
-	file, err := parser.ParseFile(token.NewFileSet(), "broadcaster.go", nil, parser.ParseComments)
+	file, err := parser.ParseFile(token.NewFileSet(), "broadcasttest/doc.go", nil, parser.ParseComments)
 	require.NoError(t, err)
 	var rules []string
-	for _, decl := range file.Decls {
-		gen, ok := decl.(*ast.GenDecl)
-		if !ok || gen.Tok != token.TYPE || gen.Specs[0].(*ast.TypeSpec).Name.Name != "Broadcaster" {
+	for _, block := range new(comment.Parser).Parse(file.Doc.Text()).Content {
+		list, ok := block.(*comment.List)
+		if !ok {
 			continue
 		}
-		for _, block := range new(comment.Parser).Parse(gen.Doc.Text()).Content {
-			list, ok := block.(*comment.List)
-			if !ok {
-				continue
-			}
-			for _, item := range list.Items {
-				text := new(comment.Printer).Text(&comment.Doc{Content: item.Content})
-				rules = append(rules, strings.Join(strings.Fields(string(text)), " "))
-			}
+		for _, item := range list.Items {
+			text := new(comment.Printer).Text(&comment.Doc{Content: item.Content})
+			rules = append(rules, strings.Join(strings.Fields(string(text)), " "))
 		}
 	}
 	return rules
 }
 
-// checkedRules reads the table of cases: each begins with its name and its rule.
+// checkedRules reads the table of cases, each of which begins with its name and its rule.
 func checkedRules(t *testing.T) []string {
 	file, err := parser.ParseFile(token.NewFileSet(), "broadcasttest/broadcaster.go", nil, 0)
 	require.NoError(t, err)

@@ -13,20 +13,20 @@ var (
 	// ErrClosed says that the Broadcaster or the Subscription has been closed.
 	ErrClosed = errors.New("broadcast: closed")
 
-	// ErrNotPublished says that a message was surely not published: it was
-	// invalid, or it never left. After any other error of Publish it may still
-	// arrive.
+	// ErrNotPublished says that a message was surely not published, because it was
+	// invalid or never left the process. After any other error of Publish it may
+	// still arrive.
 	ErrNotPublished = errors.New("broadcast: not published")
 )
 
-// GapError says where a stream goes on after messages were lost. It is
-// [ErrGap] for errors.Is.
+// GapError says after which ID a stream goes on when messages were lost. It is [ErrGap] for
+// errors.Is.
 type GapError struct {
-	// ID is the place just before the first message that follows the loss, or
-	// the log's head where none follows yet.
+	// ID is the position just before the first message that follows the loss, or the
+	// log's head if none follows yet.
 	ID ID
 
-	// Topics are the ones that lost messages; nil: all of the subscription's.
+	// Topics are those that lost messages. If nil, all of the subscription's may have.
 	Topics []string
 }
 
@@ -35,7 +35,7 @@ func (e *GapError) Error() string {
 	if e.Topics != nil {
 		topics = strings.Join(e.Topics, ", ")
 	}
-	return fmt.Sprintf("%v on %s: it goes on behind %s", ErrGap, topics, e.ID)
+	return fmt.Sprintf("%v on %s; the stream continues after %s", ErrGap, topics, e.ID)
 }
 
 // Is makes errors.Is(err, ErrGap) true.

@@ -77,7 +77,7 @@ func ExampleHub() {
 	// <nil>
 }
 
-// A client that is too slow is overrun, and told.
+// A client that is too slow is overrun, and gets a gap.
 func ExampleMessages() {
 	hub := broadcast.Hub{Keep: 2}
 	ctx := context.Background()
@@ -102,8 +102,8 @@ func ExampleMessages() {
 	// end
 }
 
-// A page that misses nothing: take the position first, then read what the page
-// shows, then let its stream begin behind the position.
+// A page misses nothing if its server takes the position first, then reads what the page
+// shows, and lets the page's stream resume from the position.
 func ExampleHub_Position() {
 	var hub broadcast.Hub
 	ctx := context.Background()

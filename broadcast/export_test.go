@@ -1,9 +1,16 @@
 package broadcast
 
-// Waiting returns how many subscriptions wait for the engine to place them, apart
-// from those that it is being asked about.
+// Waiting returns how many subscriptions wait for the engine to place them, apart from
+// those that it is being asked about.
 func (h *Hub) Waiting() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.follower.waiting)
+	return len(h.resolver.waiting)
+}
+
+// Stage returns the stage of a subscription of this Hub, as text.
+func (h *Hub) Stage(s Subscription) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return s.(*subscription).stage.String()
 }

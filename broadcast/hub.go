@@ -1,6 +1,7 @@
 package broadcast
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,55 +11,62 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/fanfare-go/fanfare/internal/guard"
 )
 
 // Hub is a [Broadcaster] in this process's memory. The zero Hub works; its
 // fields are set before its first use. A Hub must not be copied after that.
 //
-// What a Hub in memory keeps dies with the process: a restarted one has another
-// epoch, and clients that come back are told of a gap. Two Hubs in memory behind
-// one load balancer have two epochs, so that each move of a client between them
-// is a gap, followed by what the other one keeps: several servers need a
-// [Journal] that they share.
+// Messages in memory die with the process. A restarted Hub has another epoch, and clients
+// that come back get a gap. Two Hubs in memory with one load balancer before them have two
+// epochs, too: a client that moves between them gets a gap, and then all that the other one
+// keeps. Several servers need a [Journal] that they share.
 type Hub struct {
 	// Keep is how many messages are kept for each topic, for clients that
 	// resume and for slow readers. If zero, 256.
 	Keep int
 
-	// KeepBytes bounds the Topic, Type, From and Data of all messages kept
-	// together; each takes up to 150 bytes more in memory. Over it the oldest
-	// message goes, whichever topic's. If zero, 64 MiB. A message larger than that
-	// is refused.
+	// KeepBytes bounds the Topic, Type, From and Data of all kept messages together.
+	// Each takes up to 150 bytes more in memory. Beyond it the oldest message is evicted,
+	// whatever its topic. A message larger than KeepBytes is refused. If zero, 64 MiB.
 	KeepBytes int64
 
-	// TopicTTL is how long a topic is remembered that nobody subscribes or
-	// publishes to: how long a client may be away from a quiet topic and come
-	// back without a gap. What was kept of it is forgotten with it, and no
-	// Grant.Last finds it any more. If zero, 5 minutes.
+	// TopicTTL is how long an unused topic is kept, after the last subscription to it has
+	// been closed and the last message published. A client that is away from a quiet topic
+	// for less than that resumes without a gap. The topic's messages are forgotten with it,
+	// for SubscribeOptions.Last too. If zero, 5 minutes.
 	TopicTTL time.Duration
 
-	// Journal is the log that this Hub shares with others; Run follows it. A
-	// client that comes back from before what the Hub keeps is served from it: at
-	// most 16 times Keep messages, beyond that it is told of a gap. If nil, the Hub
-	// is in memory only.
+	// Journal is the log that this Hub shares with others; Run follows it. A client that
+	// resumes from before what the Hub keeps is served from it, with at most 16 times Keep
+	// messages; one that has missed more gets a gap. If nil, the Hub is in memory only.
 	Journal Journal
 
-	// Logger gets what goes wrong. If nil, slog.Default().
+	// Logger gets failures of the Journal and panics. It is not used while a lock is held,
+	// so its handler may use the Hub. If nil, slog.Default().
 	Logger *slog.Logger
 
-	// head is the sequence of the newest message that a Poll may return.
-	// Publishing stores it last, once all that has to be found is in place.
+	// head is the sequence of the newest entry that a Poll may return. It is written under
+	// mu, and last: whatever a Poll must find has been set by then. Polls read it without mu.
 	head atomic.Uint64
 
-	mu     sync.Mutex // guards what follows; held for moments, never over I/O or a call of Notify
-	epoch  uint64     // 0 until the first use, or until the journal's is known
-	kept   retention
-	subs   map[*subscription]struct{}
-	closed bool
-	gaps   uint64
+	// mu is locked briefly, and never during I/O, logging or a call of Notify. It is locked
+	// before waker.mu and topic.mu.
+	mu sync.Mutex
 
+	// Guarded by mu.
+	epoch     uint64 // 0 until the first use, or until the journal's is known
+	kept      retention
+	subs      map[*subscription]struct{} // those that are open
+	closed    bool
+	gaps      uint64 // see HubStats
+	follower  follower
+	resolver  resolver
+	historian historian
+
+	// With locks of their own.
 	waker    waker
-	follower follower
 	appender appender
 }
 
@@ -69,21 +77,13 @@ const (
 	maxTopics        = 1000
 )
 
-func (h *Hub) keepBytes() int64 {
-	if h.KeepBytes == 0 {
-		return defaultKeepBytes
-	}
-	return h.KeepBytes
-}
+func (h *Hub) keep() int { return cmp.Or(h.Keep, defaultKeep) }
 
-func (h *Hub) logger() *slog.Logger {
-	if h.Logger == nil {
-		return slog.Default()
-	}
-	return h.Logger
-}
+func (h *Hub) keepBytes() int64 { return cmp.Or(h.KeepBytes, defaultKeepBytes) }
 
-// check says which field makes the Hub impossible to use.
+func (h *Hub) topicTTL() time.Duration { return cmp.Or(h.TopicTTL, defaultTopicTTL) }
+
+// check returns an error that names the field which cannot be used.
 func (h *Hub) check() error {
 	switch {
 	case h.Keep < 0:
@@ -96,8 +96,20 @@ func (h *Hub) check() error {
 	return nil
 }
 
-// use begins each call: it draws the epoch of a Hub in memory and forgets what
-// has expired. The caller holds mu.
+// guard calls a function of the user's or of the engine's from a goroutine in which nothing
+// else recovers. A panic there is logged and returned as an error, instead of ending the
+// process. The caller holds no lock.
+func (h *Hub) guard(where string, f func() error) error {
+	err := guard.Call(where, f)
+	if p, ok := err.(*guard.PanicError); ok {
+		cmp.Or(h.Logger, slog.Default()).Error("broadcast: panic in "+where, "panic", p.Value, "stack", string(p.Stack))
+		return fmt.Errorf("broadcast: panic in %s: %v", where, p.Value)
+	}
+	return err
+}
+
+// use is the beginning of each call. It draws the epoch of a Hub in memory, and forgets
+// topics that have expired. The caller holds mu.
 func (h *Hub) use(now time.Time) error {
 	if h.closed {
 		return ErrClosed
@@ -107,22 +119,21 @@ func (h *Hub) use(now time.Time) error {
 			h.epoch = rand.Uint64()
 		}
 	}
-	ttl := h.TopicTTL
-	if ttl == 0 {
-		ttl = defaultTopicTTL
-	}
-	h.kept.expire(now.Add(-ttl))
+	h.kept.expire(now.Add(-h.topicTTL()))
 	return nil
 }
 
-// Publish appends m to the log. In memory it takes a moment, whatever the number
-// of subscribers, and has an error only if m is invalid or larger than KeepBytes,
-// ctx has ended, the Hub is closed or a field of it is impossible; each wraps
-// [ErrNotPublished]. With a Journal it returns once the engine has acknowledged the
-// message, or when ctx ends; what wraps ErrNotPublished does not arrive, after any other
-// error it may. Messages that wait go to the engine together: those of several goroutines
-// in any order; one's in the order of its calls, but that after a call whose context ended
-// meanwhile the next message may come before that one.
+// Publish appends m to the log.
+//
+// In memory it does not block, and takes the same time for any number of subscribers. It
+// fails only if m is invalid or larger than KeepBytes, ctx has ended, the Hub is closed or a
+// field of the Hub is invalid. These errors wrap [ErrNotPublished].
+//
+// With a Journal it returns when the engine has acknowledged the message, or when ctx ends.
+// If the error wraps ErrNotPublished the message does not arrive; after any other error it
+// may. Messages that wait are appended together. Those of several goroutines are in any
+// order. Those of one goroutine are in the order of its calls, except that a message whose
+// context ended before the engine answered may come after the next one.
 func (h *Hub) Publish(ctx context.Context, m Message) (ID, error) {
 	if err := h.publishable(ctx, &m); err != nil {
 		return ID{}, fmt.Errorf("%w: %w", ErrNotPublished, err)
@@ -157,29 +168,24 @@ func (h *Hub) publishable(ctx context.Context, m *Message) error {
 	return ctx.Err()
 }
 
-// insert makes m, whose ID is the next one, the head of the log. The caller
-// holds mu, and calls waker.wake with the topic once it has let go of it.
+// insert makes m, whose ID is the next one, the head of the log. The caller holds mu, and
+// calls waker.wake with the topic once it has released mu.
 func (h *Hub) insert(m Message, now time.Time) *topic {
-	keep := h.Keep
-	if keep == 0 {
-		keep = defaultKeep
-	}
 	t := h.kept.topic(m.Topic)
-	// Names from a request are parts of its URL, all of which they would keep.
+	// Names from a request may be parts of its URL, which they would pin as a whole.
 	if m.Type != t.typ {
 		t.typ = strings.Clone(m.Type)
 	}
 	m.Topic, m.Type, m.From = t.name, t.typ, strings.Clone(m.From)
-	h.kept.add(t, m, keep, h.keepBytes())
+	h.kept.add(t, m, h.keep(), h.keepBytes())
 	h.kept.touch(t, now)
 	h.waker.announce(t)
 	h.head.Store(m.ID.seq)
 	return t
 }
 
-// Subscribe opens a subscription. An After that the Hub cannot place (another
-// epoch, the future, no longer kept) is not an error: the subscription begins
-// with a gap.
+// Subscribe opens a subscription. An After that the log does not have (of another epoch,
+// ahead of the log, no longer kept) is not an error: the subscription begins with a gap.
 func (h *Hub) Subscribe(ctx context.Context, opts SubscribeOptions) (Subscription, error) {
 	if err := h.check(); err != nil {
 		return nil, err
@@ -188,6 +194,9 @@ func (h *Hub) Subscribe(ctx context.Context, opts SubscribeOptions) (Subscriptio
 	if err != nil {
 		return nil, fmt.Errorf("broadcast: SubscribeOptions.Topics: %w", err)
 	}
+	if opts.Last < 0 {
+		return nil, fmt.Errorf("broadcast: SubscribeOptions.Last is %d: it must not be negative", opts.Last)
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("broadcast: %w", err)
 	}
@@ -195,7 +204,7 @@ func (h *Hub) Subscribe(ctx context.Context, opts SubscribeOptions) (Subscriptio
 	if err != nil {
 		return nil, err
 	}
-	s.sortOwed() // not while publishers wait
+	sortBySequence(s.pending) // without the lock, for which publishers wait
 	return s, nil
 }
 
@@ -210,25 +219,11 @@ func (h *Hub) subscribe(topics []string, opts SubscribeOptions) (*subscription, 
 		h.subs = make(map[*subscription]struct{})
 	}
 	h.subs[s] = struct{}{}
-	last := opts.After.IsZero() && opts.Last > 0
-	switch {
-	case last && h.epoch != 0:
-		// What comes next here, so that nothing falls between.
-		s.goOn(h.head.Load(), false)
-		s.owe(opts.Last)
-	case last:
-		s.from = s.position // which is not known: it gets all that is kept, after a gap
-		h.follower.ask(s)
-	default:
-		h.locate(s)
-	}
-	if s.placed && !s.gap {
-		s.position = ID{h.epoch, s.after}
-	}
+	h.locateNew(s, opts.Last)
 	return s, nil
 }
 
-// distinct validates topics and leaves out what is named twice.
+// distinct validates topics and removes duplicates.
 func distinct(topics []string) ([]string, error) {
 	if len(topics) == 0 {
 		return nil, errors.New("at least one topic is needed")
@@ -253,50 +248,10 @@ func distinct(topics []string) ([]string, error) {
 	return names, nil
 }
 
-// locate places a subscription, or lets it wait for who knows where it stands, or has what
-// it missed. The caller holds mu.
-func (h *Hub) locate(s *subscription) {
-	switch {
-	case h.Journal != nil && h.placeable(s) && h.isBehind(s):
-		h.readFor(s)
-	case !h.place(s):
-		h.follower.ask(s)
-	}
-}
-
-// place decides where a subscription goes on, and reports whether it could. The
-// caller holds mu.
-func (h *Hub) place(s *subscription) bool {
-	switch {
-	case h.placeable(s) && s.from.IsZero():
-		s.goOn(h.now(), false)
-	case h.placeable(s):
-		s.goOn(s.from.seq, false)
-	case h.Journal != nil:
-		return false // it may come from a server that is further on: only the engine knows
-	case s.from.epoch == h.epoch:
-		s.goOn(h.now(), true)
-	default:
-		s.goOn(0, true)
-	}
-	return true
-}
-
-// placeable reports whether this Hub knows by itself that the log has the
-// subscription's position.
-func (h *Hub) placeable(s *subscription) bool {
-	return h.epoch != 0 && (s.from.IsZero() || s.from.epoch == h.epoch && s.from.seq <= h.now())
-}
-
-// now is the newest sequence that this Hub knows of: its head, or what it
-// published or heard of while its journal's tail is still on the way there.
-func (h *Hub) now() uint64 { return max(h.head.Load(), h.follower.newest) }
-
-// Position returns where the log stands. To build a page that misses nothing:
-// take the Position, then read what the page shows, then let the page's stream
-// resume from the Position. It is never the zero ID; where the log's position is
-// not known yet (a Journal that has not answered) it is one that resumes as a
-// gap.
+// Position returns the newest position of the log. A page misses nothing if its server takes
+// the Position first, then reads what the page shows, and lets the page's stream resume from
+// the Position. It is never the zero ID. If the log's position is not known yet, because the
+// Journal has not answered, it is one that resumes as a gap.
 func (h *Hub) Position(ctx context.Context) (ID, error) {
 	if err := ctx.Err(); err != nil {
 		return ID{}, fmt.Errorf("broadcast: %w", err)
@@ -309,18 +264,18 @@ func (h *Hub) Position(ctx context.Context) (ID, error) {
 	if h.epoch == 0 {
 		return ID{epoch: unknownEpoch}, nil
 	}
-	return ID{h.epoch, h.now()}, nil
+	return ID{h.epoch, h.newest()}, nil
 }
 
 // HubStats is a snapshot of a Hub.
 type HubStats struct {
-	Topics        int    // topics remembered
+	Topics        int    // topics that are kept
 	Messages      int    // messages kept
 	Bytes         int64  // the size of their Topic, Type, From and Data
 	Subscriptions int    // open subscriptions
-	Gaps          uint64 // gaps told since the Hub's first use
+	Gaps          uint64 // gaps that Polls have returned since the Hub's first use
 	Position      ID     // the head of the log as this Hub has it; zero if not known yet
-	Following     bool   // Run follows the Journal, and has noticed no failure since the engine answered; false without one
+	Following     bool   // Run follows the Journal, and nothing has failed since the engine answered; false without a Journal
 }
 
 // Stats returns a snapshot of the Hub.
@@ -338,12 +293,12 @@ func (h *Hub) Stats() HubStats {
 	}
 }
 
-// Close ends the Hub. Publish is refused from now on; subscriptions still return
-// what is kept for them, then [ErrClosed]. Run returns. The error is always nil.
+// Close ends the Hub. Publish and Subscribe return [ErrClosed] from now on. Subscriptions
+// return what is kept for them, then ErrClosed. Run returns. The error is always nil.
 func (h *Hub) Close() error {
 	h.mu.Lock()
 	h.closed = true
-	subs := h.open()
+	subs := h.subscriptions()
 	h.follower.stop()
 	h.mu.Unlock()
 	for _, s := range subs {
@@ -352,8 +307,9 @@ func (h *Hub) Close() error {
 	return nil
 }
 
-// open lists the subscriptions, for work on each that must not hold mu.
-func (h *Hub) open() []*subscription {
+// subscriptions lists the open subscriptions, for work on each without mu. The caller
+// holds mu.
+func (h *Hub) subscriptions() []*subscription {
 	subs := make([]*subscription, 0, len(h.subs))
 	for s := range h.subs {
 		subs = append(subs, s)

@@ -15,7 +15,7 @@ import (
 )
 
 // BenchmarkPublish publishes on a topic with subscribers that have been woken and do
-// not poll: what a publisher pays, however many there are.
+// not poll: the cost of a publisher, which does not grow with them.
 func BenchmarkPublish(b *testing.B) {
 	for _, subscribers := range []int{0, 1, 1_000, 10_000} {
 		b.Run(fmt.Sprintf("subscribers=%d", subscribers), func(b *testing.B) {
@@ -79,7 +79,7 @@ func BenchmarkDeliver(b *testing.B) {
 
 // BenchmarkPublishWhilePolled publishes while another goroutine polls one
 // subscription after the other without a pause, each until it sleeps. The mean
-// says little here: it is the one publish in a hundred that waits for others.
+// says little here: one publish in a hundred waits for other goroutines.
 func BenchmarkPublishWhilePolled(b *testing.B) {
 	for _, bm := range []struct {
 		name        string
@@ -92,7 +92,7 @@ func BenchmarkPublishWhilePolled(b *testing.B) {
 		{"subscribers=100/topics=10", 100, 10, 1 << 16},
 		{"subscribers=1000/topics=1", 1_000, 1, 1 << 16},
 		{"subscribers=1000/topics=10", 1_000, 10, 1 << 16},
-		{"subscribers=1000/topics=1/overrun", 1_000, 1, 64}, // only this takes the publisher's lock
+		{"subscribers=1000/topics=1/overrun", 1_000, 1, 64}, // only this locks what the publisher locks
 	} {
 		b.Run(bm.name, func(b *testing.B) {
 			hub := broadcast.Hub{Keep: bm.keep}
@@ -183,8 +183,8 @@ func BenchmarkSleepAndWake(b *testing.B) {
 	}
 }
 
-// BenchmarkSubscribe opens a subscription, polls it once and closes it: what a
-// client that reconnects costs before its first byte.
+// BenchmarkSubscribe opens a subscription, polls it once and closes it: the cost
+// of a client that reconnects, before its first byte.
 func BenchmarkSubscribe(b *testing.B) {
 	for _, topics := range []int{1, 10, 1_000} {
 		b.Run(fmt.Sprintf("topics=%d", topics), func(b *testing.B) {

@@ -6,12 +6,12 @@ import (
 	"strconv"
 )
 
-// ID is a place in a broadcaster's log: everything up to it has been seen. A
-// message's ID is the place just behind it. IDs are comparable with ==; the
+// ID is a position in a broadcaster's log: everything up to it has been seen. A
+// message's ID is the position just after it. IDs are comparable with ==; the
 // zero ID means "no position".
 //
-// Its text, epoch and sequence in hexadecimal ("1f-2a"), is what goes over the
-// wire as the SSE id. It is opaque to clients.
+// Its text is epoch and sequence in hexadecimal ("1f-2a"). That is the id of an SSE event,
+// and opaque to clients.
 type ID struct {
 	epoch, seq uint64
 }
@@ -19,9 +19,9 @@ type ID struct {
 // unknownEpoch is never a log's epoch: a position in it resumes as a gap.
 const unknownEpoch = 1
 
-// MakeID returns the ID of a sequence within an epoch. Journals make IDs with
-// it. Epoch 0 has no places: MakeID returns the zero ID. Epoch 1 is reserved
-// for a place that is not known: it always resumes as a gap.
+// MakeID returns the ID of a sequence within an epoch, for implementations of a Journal.
+// Epoch 0 has no positions: MakeID returns the zero ID. Epoch 1 is reserved for a position
+// that is not known, which always resumes as a gap.
 func MakeID(epoch, seq uint64) ID {
 	if epoch == 0 {
 		return ID{}
@@ -48,7 +48,7 @@ func ParseID(s string) (ID, error) {
 	return ID{epoch, seq}, nil
 }
 
-// parseHex reads a number in lower-case hexadecimal without leading zeros, and
+// parseHex parses a number in lower-case hexadecimal without leading zeros, and
 // returns what follows it.
 func parseHex(s string) (n uint64, rest string, ok bool) {
 	i := 0
@@ -73,8 +73,8 @@ func parseHex(s string) (n uint64, rest string, ok bool) {
 // Epoch returns the log that the ID belongs to; 0 for the zero ID.
 func (id ID) Epoch() uint64 { return id.epoch }
 
-// Seq returns the place within the log. Sequences rise by one with each message
-// of the log, whichever its topic; the first message has 1.
+// Seq returns the position within the log. Sequences rise by one with each entry of the
+// log, whatever its topic; the first has 1.
 func (id ID) Seq() uint64 { return id.seq }
 
 // IsZero reports whether the ID is no position.

@@ -24,11 +24,11 @@ func TestParseID(t *testing.T) {
 		{text: "1f", bad: true, reason: "no sequence"},
 		{text: "1f-", bad: true, reason: "an empty sequence"},
 		{text: "-2a", bad: true, reason: "an empty epoch"},
-		{text: "0-2a", bad: true, reason: "epoch 0 has no places"},
+		{text: "0-2a", bad: true, reason: "epoch 0 has no positions"},
 		{text: "01f-2a", bad: true, reason: "a leading zero: two texts of one ID would not be comparable"},
 		{text: "1f-02a", bad: true, reason: "a leading zero"},
 		{text: "1F-2A", bad: true, reason: "upper case"},
-		{text: "1f-2a ", bad: true, reason: "something behind"},
+		{text: "1f-2a ", bad: true, reason: "trailing text"},
 		{text: "1f-2a-3", bad: true, reason: "three parts"},
 		{text: "10000000000000000-1", bad: true, reason: "an epoch of more than 64 bits"},
 		{text: "1-10000000000000000", bad: true, reason: "a sequence of more than 64 bits"},
@@ -59,7 +59,7 @@ func TestIDInJSON(t *testing.T) {
 }
 
 func TestMakeID(t *testing.T) {
-	assert.True(t, broadcast.MakeID(0, 7).IsZero(), "epoch 0 has no places")
+	assert.True(t, broadcast.MakeID(0, 7).IsZero(), "epoch 0 has no positions")
 	assert.False(t, broadcast.MakeID(1, 0).IsZero())
 }
 

@@ -7,24 +7,24 @@ import (
 	"unicode/utf8"
 )
 
-// Message is what is published. Once published it is shared by all its
-// receivers and must not be modified, nor its Data.
+// Message is what is published. Once published it is shared by all its receivers: neither
+// it nor its Data may be modified.
 type Message struct {
 	// ID is set by the Broadcaster; what a publisher sets there is ignored.
 	ID ID
 
-	// Topic is where the message goes: UTF-8 without CR, LF and NUL, 1 to 255
-	// bytes. Topics are exact names; publishing to one creates it.
+	// Topic is where the message is published. It is UTF-8 without CR, LF and NUL, 1 to
+	// 255 bytes. Topics are exact names; publishing to one creates it.
 	Topic string
 
-	// Type says what the message is; it becomes the SSE event type. It may be
-	// empty (a browser's "message" event). It is UTF-8 without CR, LF and NUL,
-	// at most 255 bytes. "gap", "open" and "error" are refused: a client could
-	// not tell them from what the streams say themselves.
+	// Type is what kind of message it is; it becomes the SSE event type. It may be empty,
+	// which is a browser's "message" event. It is UTF-8 without CR, LF and NUL, at most
+	// 255 bytes. "gap", "open" and "error" are refused: a client could not tell them from
+	// the events that a stream, or the browser, creates itself.
 	Type string
 
-	// From says who published the message, for a [Grant]'s Filter ("all but
-	// me"). It is not sent to clients; journals keep it.
+	// From names the publisher, for a Grant's Filter ("all but me"). It is not sent to
+	// clients; journals keep it.
 	From string
 
 	// Data is the payload: UTF-8, unless Binary.
@@ -48,7 +48,7 @@ func (m *Message) validate() error {
 	case !validName(m.Type):
 		return fmt.Errorf("Message.Type %q must be UTF-8 without CR, LF and NUL", m.Type)
 	case m.Type == "gap" || m.Type == "open" || m.Type == "error":
-		return fmt.Errorf("Message.Type %q is reserved for what a stream tells its client itself", m.Type)
+		return fmt.Errorf("Message.Type %q is reserved for events that a stream or the browser creates itself", m.Type)
 	case !m.Binary && !utf8.Valid(m.Data):
 		return errors.New("Message.Data is not UTF-8: set Message.Binary")
 	}

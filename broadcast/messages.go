@@ -6,14 +6,13 @@ import (
 	"iter"
 )
 
-// Messages is the blocking form of a subscription, for code that is not a
-// stream: a worker, a test, a command line. It subscribes when it is ranged over
-// and closes the subscription when the loop ends.
+// Messages is the blocking form of a subscription, for code that is not a stream, such as a
+// worker, a test or a command line. It subscribes when it is ranged over, and closes the
+// subscription when the loop ends.
 //
-// A gap is yielded as an error ([ErrGap]) before the messages that follow it,
-// and the sequence goes on. Any other error is yielded last: an error of
-// Subscribe, [ErrClosed], or the error of ctx once it has ended. The Notify of
-// opts is not used.
+// A gap is yielded as an error ([ErrGap]) before the messages that follow it, and the
+// sequence goes on. Any other error is the last: that of Subscribe, [ErrClosed], or that of
+// ctx once it has ended. The Notify of opts is not used.
 func Messages(ctx context.Context, b Broadcaster, opts SubscribeOptions) iter.Seq2[*Message, error] {
 	return func(yield func(*Message, error) bool) {
 		news := make(chan struct{}, 1)

@@ -20,15 +20,15 @@ import (
 )
 
 // The tests in this file let publishers, streams and those who close streams
-// run against each other, and look afterwards at what each client was written:
+// run at the same time, and then check what each client was written:
 // everything on its topics, once and in order, or a gap where something is
-// missing. Nobody may be left asleep.
+// missing. No stream may be left asleep.
 //
-// A stream here is driven as a WebSocket's is: its writer is a goroutine that
-// exists only while there is something to write.
+// A stream here is driven as a WebSocket is: its writer is a goroutine that exists only
+// while there is something to write.
 var stressFor = flag.Duration("stress.for", 0, "how long each stress test goes on; if zero, 200ms, and 50ms with -short")
 
-// patience is how long a test waits for what comes at once unless it is lost.
+// patience is how long a test waits for what happens at once unless it is lost.
 const patience = time.Minute
 
 func stressTime() time.Duration {
@@ -41,16 +41,16 @@ func stressTime() time.Duration {
 	return 200 * time.Millisecond
 }
 
-// scene is a crowd.
+// scene is a number of topics and readers.
 type scene struct {
 	name      string
 	keep      int
 	keepBytes int64
 	topics    int
 	readers   int
-	each      int  // how many topics a reader has,
-	plain     int  // but for so many of them, who have one
-	closes    int  // one message in so many is followed by the end of somebody's subscription; 0: 64
+	each      int  // how many topics a reader has
+	plain     int  // how many readers have one topic instead
+	closes    int  // one message in so many is followed by the end of a subscription; 0: 64
 	gaps      bool // whether readers may be overrun
 	reason    string
 }
@@ -58,34 +58,34 @@ type scene struct {
 func TestStress(t *testing.T) {
 	for _, sc := range []scene{
 		{name: "one topic each", keep: 1 << 16, topics: 3, readers: 60, each: 1,
-			reason: "a link of a subscription's own; most are woken by the waker"},
+			reason: "a single cursor; most are woken by the waker"},
 		{name: "the same two topics", keep: 1 << 16, topics: 2, readers: 60, each: 2,
 			reason: "the order across topics hangs on wake-ups that are still under way"},
 		{name: "some of several topics", keep: 1 << 16, topics: 7, readers: 50, each: 3,
 			reason: "topics shared by different crowds"},
 		{name: "fifty topics", keep: 1 << 16, topics: 50, readers: 24, each: 50,
-			reason: "more links than news under way, and the other way round"},
+			reason: "more cursors than topics underway, and the other way round"},
 		{name: "one of several topics among many of one", keep: 1 << 16, topics: 2, readers: 41, plain: 40, each: 2, closes: 8,
-			reason: "a topic becomes and ceases to be one of several for somebody while its news are under way"},
+			reason: "a topic becomes and ceases to be one of several of a reader while it is underway"},
 		{name: "closed all the time", keep: 1 << 16, topics: 6, readers: 12, each: 4, closes: 1,
 			reason: "a subscription may be closed in the middle of a Poll, and is woken no more"},
 		{name: "overrun, one topic each", keep: 2, topics: 2, readers: 40, each: 1, gaps: true,
 			reason: "the slot that is read is the one that is written"},
 		{name: "overrun, several topics", keep: 3, topics: 5, readers: 40, each: 4, gaps: true,
-			reason: "some topics lose what others still hold"},
+			reason: "some topics lose what others still keep"},
 		{name: "overrun by bytes", keep: 1 << 16, keepBytes: 400, topics: 6, readers: 40, each: 3, gaps: true,
 			reason: "a message on one topic evicts another's last one, and leaves a ring empty"},
 	} {
 		t.Run(sc.name, func(t *testing.T) {
 			for began := time.Now(); time.Since(began) < stressTime() && !t.Failed(); {
-				newStage(t, sc).run(t)
+				newStressRun(t, sc).run(t)
 			}
 		})
 	}
 }
 
-// stage is a Hub, its readers, and what was published.
-type stage struct {
+// stressRun is a Hub, its readers, and what was published.
+type stressRun struct {
 	scene
 	t       *testing.T
 	ctx     context.Context
@@ -98,8 +98,8 @@ type stage struct {
 	log []int // the number of each message's topic, by sequence; -1 where there is none
 }
 
-func newStage(t *testing.T, sc scene) *stage {
-	s := &stage{scene: sc, t: t, hub: &broadcast.Hub{Keep: sc.keep, KeepBytes: sc.keepBytes}}
+func newStressRun(t *testing.T, sc scene) *stressRun {
+	s := &stressRun{scene: sc, t: t, hub: &broadcast.Hub{Keep: sc.keep, KeepBytes: sc.keepBytes}}
 	s.arrived = make(chan *stressReader, sc.readers)
 	for i := range sc.topics {
 		s.names = append(s.names, fmt.Sprintf("topic %d", i))
@@ -107,10 +107,10 @@ func newStage(t *testing.T, sc scene) *stage {
 	return s
 }
 
-// open lets the readers in, each with topics of its own.
-func (s *stage) open(cuts bool) {
+// open starts the readers, each with topics of its own.
+func (s *stressRun) open(cuts bool) {
 	for i := range s.scene.readers {
-		r := &stressReader{stage: s, number: i, cuts: cuts, rng: rand.New(rand.NewPCG(rand.Uint64(), 0)), ended: make(chan struct{}), has: make([]bool, s.topics)}
+		r := &stressReader{stressRun: s, number: i, cuts: cuts, rng: rand.New(rand.NewPCG(rand.Uint64(), 0)), ended: make(chan struct{}), has: make([]bool, s.topics)}
 		each := s.each
 		if i < s.plain {
 			each = 1
@@ -128,9 +128,9 @@ func (s *stage) open(cuts bool) {
 }
 
 // run is a number of rounds. Each ends with a message on every topic, and lasts
-// until each reader has those of its topics: by then they sleep, and the next
-// round's first messages meet them at it.
-func (s *stage) run(t *testing.T) {
+// until each reader has those of its topics. By then the readers sleep, and the next
+// round begins with waking them.
+func (s *stressRun) run(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	s.ctx = ctx
@@ -159,8 +159,8 @@ func (s *stage) run(t *testing.T) {
 			select {
 			case <-s.arrived:
 			case <-ctx.Done():
-				// Who was taken past the message has been waiting for it in vain,
-				// and verify says so; the others are asleep.
+				// A reader whose position is past the message waits for it in vain, and
+				// verify says so; the others are asleep.
 				states := fmt.Sprint(s.readers)
 				s.end(t)
 				require.Fail(t, "a reader sleeps on", states)
@@ -172,12 +172,12 @@ func (s *stage) run(t *testing.T) {
 	assert.NoError(t, s.hub.Close())
 }
 
-// end ends the readers, and looks at what they got.
-func (s *stage) end(t *testing.T) {
+// end ends the readers, and checks what they got.
+func (s *stressRun) end(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for _, r := range s.readers {
-		// The order matters: a wire that is opened behind this finds stop set.
+		// The order matters: a wire that is opened after this finds stop set.
 		r.stop.Store(true)
 		r.wire.Load().notify()
 		s.wait(ctx, t, r)
@@ -185,7 +185,7 @@ func (s *stage) end(t *testing.T) {
 	s.verify(t)
 }
 
-func (s *stage) publish(topic int, kind string) bool {
+func (s *stressRun) publish(topic int, kind string) bool {
 	id, err := s.hub.Publish(s.ctx, broadcast.Message{Topic: s.names[topic], Type: kind, Data: []byte("data")})
 	if err != nil {
 		assert.ErrorIs(s.t, err, broadcast.ErrClosed)
@@ -200,10 +200,9 @@ func (s *stage) publish(topic int, kind string) bool {
 	return true
 }
 
-// disturb does to some reader what may come from outside at any time: it is
-// polled without need, as a heartbeat does, or its subscription is to end, or
-// is closed.
-func (s *stage) disturb(rng *rand.Rand) {
+// disturb does to a reader what may happen at any time: it is polled without need, as by a
+// heartbeat, or its subscription is finished or closed.
+func (s *stressRun) disturb(rng *rand.Rand) {
 	r := s.readers[rng.IntN(len(s.readers))]
 	if rng.IntN(4) == 0 {
 		r = s.readers[len(s.readers)-1]
@@ -225,7 +224,7 @@ func (s *stage) disturb(rng *rand.Rand) {
 	}
 }
 
-func (s *stage) wait(ctx context.Context, t *testing.T, r *stressReader) {
+func (s *stressRun) wait(ctx context.Context, t *testing.T, r *stressReader) {
 	select {
 	case <-r.ended:
 	case <-ctx.Done():
@@ -233,7 +232,7 @@ func (s *stage) wait(ctx context.Context, t *testing.T, r *stressReader) {
 	}
 }
 
-// wire is one connection of a reader. Its word says what its writer is at.
+// wire is one connection of a reader. Its word is the state of its writer.
 type wire struct {
 	reader *stressReader
 	sub    broadcast.Subscription
@@ -243,7 +242,7 @@ type wire struct {
 const (
 	wordIdle     = iota // there is no writer
 	wordWriting         // there is one, and it knows of everything
-	wordNotified        // there is one, and it has to look once more
+	wordNotified        // there is one, and it has to poll once more
 )
 
 func (w *wire) notify() {
@@ -254,12 +253,12 @@ func (w *wire) notify() {
 
 // stressReader is a client: it comes back whenever it was cut.
 type stressReader struct {
-	stage  *stage
-	number int
-	topics []string
-	has    []bool // by the topic's number
-	cuts   bool
-	begin  broadcast.ID
+	stressRun *stressRun
+	number    int
+	topics    []string
+	has       []bool // by the topic's number
+	cuts      bool
+	begin     broadcast.ID
 
 	wire  atomic.Pointer[wire] // the one that is open
 	stop  atomic.Bool
@@ -275,11 +274,11 @@ type stressReader struct {
 // written is something that was written to the client.
 type written struct {
 	what writtenKind
-	seq  uint64 // of the message or the position; for a gap, of the place where it goes on
+	seq  uint64 // of the message or the position; for a gap, of GapError.ID
 
 	// Of a gap:
 	topics []string
-	head   uint64 // nothing behind this can have been lost by then
+	head   uint64 // nothing after this can have been lost by then
 }
 
 type writtenKind int
@@ -293,7 +292,7 @@ const (
 func (w written) String() string {
 	switch w.what {
 	case wroteGap:
-		return fmt.Sprintf("gap in %q, on behind %d", w.topics, w.seq)
+		return fmt.Sprintf("gap in %q, on after %d", w.topics, w.seq)
 	case wrotePosition:
 		return fmt.Sprintf("position %d", w.seq)
 	}
@@ -304,20 +303,20 @@ func (r *stressReader) String() string {
 	return fmt.Sprintf("reader %d of %v: word %d\n", r.number, r.topics, r.wire.Load().word.Load())
 }
 
-// open connects, behind what the client knows. It returns nil once the Hub is
+// open connects, and resumes from what the client knows. It returns nil once the Hub is
 // closed.
 func (r *stressReader) open() *wire {
 	w := &wire{reader: r}
 	w.word.Store(wordWriting)
 	yields := r.rng.IntN(3)
-	sub, err := r.stage.hub.Subscribe(r.stage.t.Context(), broadcast.SubscribeOptions{Topics: r.topics, After: r.position, Notify: func() {
+	sub, err := r.stressRun.hub.Subscribe(r.stressRun.t.Context(), broadcast.SubscribeOptions{Topics: r.topics, After: r.position, Notify: func() {
 		for range yields {
-			runtime.Gosched() // those behind in the list are woken later
+			runtime.Gosched() // those that follow in the list are woken later
 		}
 		w.notify()
 	}})
 	if err != nil {
-		assert.ErrorIs(r.stage.t, err, broadcast.ErrClosed)
+		assert.ErrorIs(r.stressRun.t, err, broadcast.ErrClosed)
 		return nil
 	}
 	w.sub = sub
@@ -328,8 +327,8 @@ func (r *stressReader) open() *wire {
 	return w
 }
 
-// write is the writer: it polls until nothing is left, and ends if nobody has
-// called meanwhile.
+// write is the writer: it polls until nothing is left, and ends if it has not been notified
+// meanwhile.
 func (r *stressReader) write(w *wire) {
 	buf := make([]*broadcast.Message, 1+r.rng.IntN(32))
 	for {
@@ -341,8 +340,8 @@ func (r *stressReader) write(w *wire) {
 			}
 		}
 		if r.stop.Load() {
-			// The word stays as it is: nobody starts another writer.
-			assert.NoError(r.stage.t, w.sub.Close())
+			// The word stays as it is: no other writer is started.
+			assert.NoError(r.stressRun.t, w.sub.Close())
 			close(r.ended)
 			return
 		}
@@ -361,18 +360,18 @@ func (r *stressReader) poll(w *wire, buf []*broadcast.Message) (*wire, bool) {
 	switch {
 	case errors.Is(err, broadcast.ErrClosed):
 		// All that was polled has been written, whatever ended it.
-		r.tell(w)
-		assert.NoError(r.stage.t, w.sub.Close())
+		r.sendPosition(w)
+		assert.NoError(r.stressRun.t, w.sub.Close())
 		return r.open(), true
 	case errors.As(err, &lost):
 		r.position = lost.ID
-		r.record = append(r.record, written{what: wroteGap, seq: lost.ID.Seq(), topics: lost.Topics, head: r.stage.hub.Stats().Position.Seq()})
+		r.record = append(r.record, written{what: wroteGap, seq: lost.ID.Seq(), topics: lost.Topics, head: r.stressRun.hub.Stats().Position.Seq()})
 	case err != nil:
-		assert.NoError(r.stage.t, err)
+		assert.NoError(r.stressRun.t, err)
 	}
 	for _, m := range buf[:n] {
 		if r.cuts && r.rng.IntN(200) == 0 {
-			assert.NoError(r.stage.t, w.sub.Close())
+			assert.NoError(r.stressRun.t, w.sub.Close())
 			return r.open(), true
 		}
 		r.position = m.ID
@@ -382,24 +381,24 @@ func (r *stressReader) poll(w *wire, buf []*broadcast.Message) (*wire, bool) {
 		}
 		if r.last++; r.last == len(r.topics) {
 			r.last = 0
-			r.stage.arrived <- r
+			r.stressRun.arrived <- r
 		}
 	}
 	if n == 0 && err == nil {
-		r.tell(w)
+		r.sendPosition(w)
 		return w, false
 	}
 	return w, true
 }
 
-// tell tells the client the position, once all that was polled is written.
-func (r *stressReader) tell(w *wire) {
+// sendPosition sends the position, once all that was polled is written.
+func (r *stressReader) sendPosition(w *wire) {
 	r.position = w.sub.Position()
 	r.record = append(r.record, written{what: wrotePosition, seq: r.position.Seq()})
 }
 
 // verify compares what the clients were written with what was published.
-func (s *stage) verify(t *testing.T) {
+func (s *stressRun) verify(t *testing.T) {
 	require.NotContains(t, s.log[1:], -1, "sequences rise by one")
 	for _, r := range s.readers {
 		r.verify(t, s.log)
@@ -413,7 +412,7 @@ func (r *stressReader) verify(t *testing.T, log []int) {
 			got[w.seq] = true
 		}
 	}
-	told := make([]bool, len(log)) // the client knows that these may be lost
+	reported := make([]bool, len(log)) // the client knows that these may be lost
 	at := r.begin.Seq()
 	for i, w := range r.record {
 		fail := func(what string, seq uint64) {
@@ -423,27 +422,27 @@ func (r *stressReader) verify(t *testing.T, log []int) {
 		switch {
 		case w.what == wroteMessage && (!r.has[log[w.seq]] || w.seq <= at), w.seq < at:
 			fail("out of order", w.seq)
-		case w.what == wroteGap && !r.stage.gaps:
+		case w.what == wroteGap && !r.stressRun.gaps:
 			fail("a gap where nothing can be lost", w.seq)
 		case w.what == wroteGap:
-			r.believe(t, w, at, log, got, told)
+			r.applyGap(t, w, at, log, got, reported)
 		}
 		for seq := at + 1; seq <= w.seq; seq++ {
 			switch {
-			case !r.has[log[seq]] || told[seq]:
+			case !r.has[log[seq]] || reported[seq]:
 			case !got[seq]:
 				fail("lost in silence", seq)
 			case w.what != wroteMessage || seq != w.seq:
-				fail("taken past a message that comes later", seq)
+				fail("a position past a message that comes later", seq)
 			}
 		}
 		at = w.seq
 	}
 }
 
-// believe takes over what a gap says, and checks that each topic it names has
-// lost something.
-func (r *stressReader) believe(t *testing.T, w written, at uint64, log []int, got, told []bool) {
+// applyGap marks what a gap reports as lost, and checks that each topic it names has lost
+// something.
+func (r *stressReader) applyGap(t *testing.T, w written, at uint64, log []int, got, reported []bool) {
 	named := w.topics
 	if named == nil {
 		named = r.topics
@@ -452,16 +451,16 @@ func (r *stressReader) believe(t *testing.T, w written, at uint64, log []int, go
 		require.Contains(t, r.topics, name)
 		lost := false
 		for seq := at + 1; seq <= w.head; seq++ {
-			if r.stage.names[log[seq]] == name && !got[seq] {
-				told[seq], lost = true, true
+			if r.stressRun.names[log[seq]] == name && !got[seq] {
+				reported[seq], lost = true, true
 			}
 		}
-		require.True(t, lost, "reader %d: a gap in %s, which lost nothing behind %d", r.number, name, at)
+		require.True(t, lost, "reader %d: a gap in %s, which lost nothing after %d", r.number, name, at)
 	}
 }
 
-// A Hub that is closed while everybody is at work still owes what it has: each
-// reader gets all of it, and then the end.
+// A Hub that is closed under load returns what it has: each reader gets all of it, and then
+// the end.
 func TestStressHubClose(t *testing.T) {
 	for _, sc := range []scene{
 		{name: "one topic each", keep: 1 << 16, topics: 3, readers: 60, each: 1, reason: "the end finds them in all states"},
@@ -470,13 +469,13 @@ func TestStressHubClose(t *testing.T) {
 	} {
 		t.Run(sc.name, func(t *testing.T) {
 			for began := time.Now(); time.Since(began) < stressTime() && !t.Failed(); {
-				closeUnderLoad(t, newStage(t, sc))
+				closeUnderLoad(t, newStressRun(t, sc))
 			}
 		})
 	}
 }
 
-func closeUnderLoad(t *testing.T, s *stage) {
+func closeUnderLoad(t *testing.T, s *stressRun) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	s.ctx = ctx
@@ -499,82 +498,7 @@ func closeUnderLoad(t *testing.T, s *stage) {
 	publishers.Wait()
 	for _, r := range s.readers {
 		s.wait(ctx, t, r)
-		assert.EqualValues(t, len(s.log)-1, r.record[len(r.record)-1].seq, "the last thing that is told is the head")
+		assert.EqualValues(t, len(s.log)-1, r.record[len(r.record)-1].seq, "the last position that is sent is the head")
 	}
 	s.verify(t)
-}
-
-// While a message's wake-ups are on their way, a subscription may be polled for
-// any other reason. It must not be taken past the message.
-func TestPollAheadOfItsWakeUp(t *testing.T) {
-	both := []string{"a", "b"}
-	for _, tt := range []struct {
-		name   string
-		topics []string
-		before int // subscriptions that are woken first
-		want   []string
-		reason string
-	}{
-		{"one topic, publisher", []string{"a"}, 0, []string{"a"}, "the publisher itself is still waking the first few"},
-		{"one topic, waker", []string{"a"}, 16, []string{"a"}, "the others are left to another goroutine"},
-		{"several topics, publisher", both, 0, both, "else what is newer on b would come before what is older on a"},
-		{"several topics, waker", both, 16, both, "the same, while Publish has returned already"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
-			defer cancel()
-			var hub broadcast.Hub
-			buf := make([]*broadcast.Message, 8)
-			sleeper := func(topics []string, notify func()) broadcast.Subscription {
-				sub, err := hub.Subscribe(ctx, broadcast.SubscribeOptions{Topics: topics, Notify: notify})
-				require.NoError(t, err)
-				n, err := sub.Poll(buf)
-				require.NoError(t, err)
-				require.Zero(t, n)
-				return sub
-			}
-			for range tt.before {
-				sleeper([]string{"a"}, nil)
-			}
-			reached, release, woken := make(chan struct{}), make(chan struct{}), make(chan struct{})
-			sleeper([]string{"a"}, func() {
-				close(reached)
-				<-release
-			})
-			sub := sleeper(tt.topics, nil)
-			sleeper([]string{"a"}, func() { close(woken) })
-
-			go func() {
-				_, err := hub.Publish(ctx, broadcast.Message{Topic: "a"})
-				assert.NoError(t, err)
-			}()
-			await(t, ctx, reached, "the one in front to be woken")
-			_, err := hub.Publish(ctx, broadcast.Message{Topic: "b"})
-			require.NoError(t, err)
-
-			n, err := sub.Poll(buf)
-			require.NoError(t, err)
-			got := []string{}
-			for _, m := range buf[:n] {
-				got = append(got, m.Topic)
-			}
-			assert.Equal(t, tt.want, got, tt.reason)
-			assert.EqualValues(t, len(tt.want), sub.Position().Seq(), "the position is that of the last message")
-
-			close(release)
-			await(t, ctx, woken, "the last one to be woken")
-			n, err = sub.Poll(buf)
-			assert.NoError(t, err)
-			assert.Empty(t, buf[:n], "nothing comes twice")
-			assert.EqualValues(t, 2, sub.Position().Seq())
-		})
-	}
-}
-
-func await(t *testing.T, ctx context.Context, c <-chan struct{}, what string) {
-	select {
-	case <-c:
-	case <-ctx.Done():
-		require.Fail(t, "waited in vain", "for %s", what)
-	}
 }

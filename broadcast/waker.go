@@ -3,37 +3,42 @@ package broadcast
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/fanfare-go/fanfare/internal/ondemand"
 )
 
-// waker wakes the links that slept on a topic when a message comes. A publisher
-// wakes a few itself and leaves the rest to a goroutine that exists only while
-// there is someone to wake, so that publishing does not cost more with more
+// waker wakes the cursors that sleep on a topic when a message is published there. A
+// publisher wakes a few itself and leaves the rest to a goroutine that exists only while
+// there are cursors to wake, so that publishing costs the same with any number of
 // subscribers.
 //
-// From before the message becomes the log's head until the last link is woken,
-// news are underway. A Poll of several topics has to know: else it would return
-// what is newer on one topic before what is older on another, whose link nobody
-// has woken yet.
+// A topic is underway from before the message becomes the head until the last of these
+// cursors has been woken. Meanwhile a Poll of several topics reads the topic's cursor even
+// if that has not been woken yet: else it would return what is newer on one topic before
+// what is older on another.
 type waker struct {
+	queue ondemand.Queue[wakeUp]
+
 	mu       sync.Mutex
-	queue    []call
-	running  bool
-	underway map[*topic]int
-	count    atomic.Int32 // len(underway), to be read without mu
+	underway map[*topic]int // how many messages; guarded by mu
+	count    atomic.Int32   // len(underway), to be read without mu
 }
 
-// call is the part of a topic's sleepers that the goroutine is to wake.
-type call struct {
+// wakeUp is the part of a topic's sleepers that the publisher left to the goroutine.
+type wakeUp struct {
 	topic    *topic
-	sleepers []*link
-	from     int
+	sleepers []*cursor
+	from     int // those before have been woken
 }
 
-const wokenByPublisher = 16
+const (
+	wokenByPublisher = 16
+	maxWakers        = 1 // goroutines
+)
 
-// announce says that a message on the topic is about to become the head; wake
-// must follow. It counts also where nobody has the topic among several: somebody
-// may subscribe before the sleepers are taken.
+// announce says that a message on the topic is about to become the head; wake must follow.
+// It counts even if no subscription reads the topic among several: one may come before the
+// sleepers are dequeued. The caller holds Hub.mu.
 func (w *waker) announce(t *topic) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -44,48 +49,38 @@ func (w *waker) announce(t *topic) {
 	w.count.Store(int32(len(w.underway)))
 }
 
-// wake wakes those who sleep on the topic. It is called without Hub.mu: it calls
-// what subscribers gave as Notify.
+// wake wakes the cursors that sleep on the topic. It calls Notify, so the caller holds no
+// lock.
 func (w *waker) wake(t *topic) {
-	sleepers := t.takeSleepers()
+	sleepers := t.dequeueSleepers()
 	few := min(len(sleepers), wokenByPublisher)
-	for _, l := range sleepers[:few] {
-		l.wake()
+	for _, c := range sleepers[:few] {
+		c.wake()
 	}
 	if few == len(sleepers) {
 		w.done(t, sleepers)
 		return
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.queue = append(w.queue, call{t, sleepers, few})
-	if !w.running {
-		w.running = true
-		go w.run()
-	}
+	w.queue.Put(wakeUp{t, sleepers, few}, maxWakers, w)
 }
 
-func (w *waker) run() {
+// Work wakes what publishers have left in the queue, until that is empty.
+func (w *waker) Work() {
 	for {
-		w.mu.Lock()
-		if len(w.queue) == 0 {
-			w.queue, w.running = nil, false
-			w.mu.Unlock()
+		u, ok := w.queue.Take()
+		if !ok {
 			return
 		}
-		c := w.queue[0]
-		w.queue[0] = call{}
-		w.queue = w.queue[1:]
-		w.mu.Unlock()
-		for _, l := range c.sleepers[c.from:] {
-			l.wake()
+		for _, c := range u.sleepers[u.from:] {
+			c.wake()
 		}
-		w.done(c.topic, c.sleepers)
+		w.done(u.topic, u.sleepers)
 	}
 }
 
-func (w *waker) done(t *topic, sleepers []*link) {
-	t.giveBack(sleepers)
+// done says that all cursors have been woken which slept when the message was published.
+func (w *waker) done(t *topic, sleepers []*cursor) {
+	t.recycle(sleepers)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.underway[t]--; w.underway[t] == 0 {
@@ -94,24 +89,24 @@ func (w *waker) done(t *topic, sleepers []*link) {
 	w.count.Store(int32(len(w.underway)))
 }
 
-// each calls look with the links of s whose topics are underway.
-func (w *waker) each(s *subscription, look func(*link)) {
+// each calls f with the cursors of s whose topics are underway.
+func (w *waker) each(s *subscription, f func(*cursor)) {
 	if w.count.Load() == 0 {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.underway) > len(s.links) {
-		for i := range s.links {
-			if w.underway[s.links[i].topic] > 0 {
-				look(&s.links[i])
+	if len(w.underway) > len(s.cursors) {
+		for i := range s.cursors {
+			if w.underway[s.cursors[i].topic] > 0 {
+				f(&s.cursors[i])
 			}
 		}
 		return
 	}
 	for t := range w.underway {
-		if l := s.byTopic[t]; l != nil {
-			look(l)
+		if c := s.byTopic[t]; c != nil {
+			f(c)
 		}
 	}
 }

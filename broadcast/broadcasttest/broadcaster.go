@@ -54,12 +54,12 @@ type broadcasterCase struct {
 var broadcasterCases = []broadcasterCase{
 	{
 		"publish",
-		"A message comes with the ID that Publish returned and with all its fields; an ID that the publisher set is ignored.",
+		"A message arrives with the ID that Publish returned and with all its fields; an ID that the publisher set is ignored.",
 		testPublish,
 	},
 	{
 		"order",
-		"Messages come exactly once and in the order of their IDs, over all topics of a subscription.",
+		"Messages are returned exactly once and in the order of their IDs, over all topics of a subscription.",
 		testOrder,
 	},
 	{
@@ -74,7 +74,7 @@ var broadcasterCases = []broadcasterCase{
 	},
 	{
 		"one log",
-		"What one subscription has returned, the next Poll of any other on the topic finds.",
+		"A message that one subscription has returned is returned by the next Poll of any other on the topic.",
 		testOneLog,
 	},
 	{
@@ -84,67 +84,67 @@ var broadcasterCases = []broadcasterCase{
 	},
 	{
 		"exact topics",
-		"Topics are exact names: nothing in them stands for others, and all that is valid can be used.",
+		"Topics are exact names: there are no wildcards, and any valid name can be used.",
 		testExactTopics,
 	},
 	{
 		"duplicate topics",
-		"A topic that SubscribeOptions names twice delivers once.",
+		"Messages of a topic that SubscribeOptions names twice are returned once.",
 		testDuplicateTopics,
 	},
 	{
 		"small buffers",
-		"Whatever the size of its buffer, Poll returns everything, each message once.",
+		"Poll returns each message once, whatever the size of its buffer.",
 		testSmallBuffers,
 	},
 	{
 		"empty poll",
-		"Only a Poll without a message and without an error says that nothing is left; one that returns fewer than fit does not.",
+		"Only a Poll without a message and without an error means that nothing is left; one that returns fewer messages than fit does not.",
 		testEmptyPoll,
 	},
 	{
 		"from now on",
-		"With a zero After nothing comes whose Publish had returned before Subscribe.",
+		"With a zero After, no message is returned whose Publish had returned before Subscribe was called.",
 		testFromNowOn,
 	},
 	{
 		"resume",
-		"Behind an ID comes exactly what followed it.",
+		"A resume from an ID returns exactly what followed it.",
 		testResume,
 	},
 	{
 		"resume other topics",
-		"A resume on other topics gets what was published there after the position.",
+		"A resume on other topics returns what was published there after the position.",
 		testResumeOtherTopics,
 	},
 	{
 		"resume where a stream began",
-		"A subscription's Position resumes it exactly even before its first Poll.",
+		"A subscription's Position resumes it exactly, even before its first Poll.",
 		testResumeBeginning,
 	},
 	{
 		"cut",
-		"A client that is cut between any two writes and resumes behind the last place it was told misses nothing and gets nothing twice.",
+		"A client that is cut between any two writes and resumes after the last position that it was sent misses nothing and gets nothing twice.",
 		testCut,
 	},
 	{
 		"position when drained",
-		"After an empty Poll, Position is the head of the log: past messages of other topics too.",
+		"After an empty Poll, Position is the head of the log, even if that is a message of another topic.",
 		testPositionDrained,
 	},
 	{
 		"position in a batch",
-		"Position is as of the last Poll: never past a message that has not been returned, and never the log's head meanwhile.",
+		"Position is as of the last Poll: while messages are left, it is neither past one that has not been returned nor the log's head.",
 		testPositionInBatch,
 	},
 	{
 		"position when not woken",
-		"A Poll may come at any time, whether or not Notify was called, and Position is never past a message that a later Poll returns.",
+		"Poll may be called at any time, whether or not Notify was called, and Position is never past a message that a later Poll returns.",
 		testPositionUnwoken,
 	},
 	{
 		"position and after",
-		"Position never lies before After, and is never the zero ID.",
+		"Position is never before After, and never the zero ID.",
 		testPositionAndAfter,
 	},
 	{
@@ -159,7 +159,7 @@ var broadcasterCases = []broadcasterCase{
 	},
 	{
 		"no lost wake-up",
-		"A message published between an empty Poll and the sleep that follows it calls Notify.",
+		"A message that is published between an empty Poll and the sleep that follows it calls Notify.",
 		testNoLostWakeUp,
 	},
 	{
@@ -174,7 +174,7 @@ var broadcasterCases = []broadcasterCase{
 	},
 	{
 		"close",
-		"Close may be called at any time, also during a Poll and more than once; Poll after it returns ErrClosed.",
+		"Close may be called at any time, even during a Poll and more than once; Poll after it returns ErrClosed.",
 		testClose,
 	},
 	{
@@ -194,17 +194,17 @@ var broadcasterCases = []broadcasterCase{
 	},
 	{
 		"overrun again",
-		"Each loss is told once, before the message that follows it, and each Poll that tells one makes progress.",
+		"Each loss is reported once, before the message that follows it, and each Poll that reports one makes progress.",
 		testOverrunAgain,
 	},
 	{
 		"overrun in motion",
-		"While messages rush by a slow subscription, none is missing without a gap and no gap is told without a loss.",
+		"While messages are published faster than a subscription polls, none is missing without a gap, and no gap is reported without a loss.",
 		testOverrunInMotion,
 	},
 	{
 		"gap once",
-		"A gap is told once for each subscription, and again to one that resumes from before it.",
+		"A gap is reported once to each subscription, and again to one that resumes from before it.",
 		testGapOnce,
 	},
 	{
@@ -229,12 +229,12 @@ var broadcasterCases = []broadcasterCase{
 	},
 	{
 		"last",
-		"With a zero After and Last, the newest Last messages that are kept of each topic come first, in order, then what follows, with nothing missing in between.",
+		"With a zero After and Last, the newest Last messages that are kept of each topic are returned first, in order, and then what follows, with nothing missing in between.",
 		testLast,
 	},
 	{
 		"last and position",
-		"Position is behind the Last messages from the start: a client that is cut among them and resumes does not get them again.",
+		"Position is after the Last messages from the start: a client that is cut among them and resumes does not get them again.",
 		testLastAndPosition,
 	},
 	{
@@ -244,27 +244,27 @@ var broadcasterCases = []broadcasterCase{
 	},
 	{
 		"set topics",
-		"A Subscription's SetTopics, if it has one, gives it other topics from Position on: what stays loses nothing, of what is new comes exactly what was published behind Position, and of what is left out nothing more.",
+		"A Subscription's SetTopics, if it has one, replaces the topics from Position on: those that stay lose nothing, new ones return exactly what was published after Position, and those that are left out return nothing more.",
 		testSetTopics,
 	},
 	{
 		"set topics and notify",
-		"Whoever waits for Notify is called when SetTopics has given it something new to look at, and for all that follows.",
+		"After an empty Poll, SetTopics calls Notify if it has given the subscription something new to return, and so does all that follows.",
 		testSetTopicsNotify,
 	},
 	{
 		"set topics and gap",
-		"Where a topic that is new has lost something behind Position, a gap is told, once, before what follows.",
+		"If a new topic has lost something after Position, a gap is reported, once, before what follows.",
 		testSetTopicsGap,
 	},
 	{
 		"invalid message",
-		"A message that could not be written to a client is refused with ErrNotPublished, and never comes.",
+		"A message that could not be written to a client is refused with ErrNotPublished, and is never returned.",
 		testInvalidMessage,
 	},
 	{
 		"invalid topics",
-		"Subscribe refuses no topic, more than 1,000, and any that is invalid.",
+		"Subscribe refuses an empty list of topics, one of more than 1,000, and any topic that is invalid.",
 		testInvalidTopics,
 	},
 	{
@@ -279,17 +279,17 @@ var broadcasterCases = []broadcasterCase{
 	},
 	{
 		"end of the broadcaster",
-		"A Broadcaster's Close, if it has one, leaves subscriptions what is kept for them, then ErrClosed with a call of Notify; Publish and Subscribe are refused.",
+		"A Broadcaster's Close, if it has one, lets subscriptions return what is kept for them, then ErrClosed with a call of Notify; Publish and Subscribe are refused.",
 		testEndOfBroadcaster,
 	},
 	{
 		"end of a subscription",
-		"A Subscription's Finish, if it has one, leaves what is in the log by then, then ErrClosed with a call of Notify.",
+		"A Subscription's Finish, if it has one, lets it return what is in the log by then, then ErrClosed with a call of Notify.",
 		testEndOfSubscription,
 	},
 	{
 		"restart",
-		"After a restart a resume gets exactly what followed its ID, or is told of a gap.",
+		"After a restart, a resume gets exactly what followed its ID, or a gap.",
 		testRestart,
 	},
 	{

@@ -1,0 +1,233 @@
+package broadcast
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+
+	"github.com/fanfare-go/fanfare/internal/backoff"
+)
+
+// historian reads from the journal what rings have evicted, for subscriptions that resume
+// from before that. Those that come at the same time share a read, which begins at the
+// oldest of their positions and ends where the rings take over.
+//
+// Its goroutines belong to Run, and exist only while a subscription waits. Its fields are
+// guarded by Hub.mu.
+type historian struct {
+	// waiting are the subscriptions in stageReading that no goroutine reads for.
+	waiting map[*subscription]struct{}
+
+	reads      int // goroutines that read
+	goroutines sync.WaitGroup
+}
+
+const (
+	maxReads   = 2  // at once
+	maxHistory = 16 // times Keep: messages for one subscription, else it gets a gap
+	maxRounds  = 3  // of reading on, if rings have evicted more meanwhile
+)
+
+// reader is a subscription that the journal is read for. The goroutine that reads owns it.
+type reader struct {
+	sub     *subscription
+	cursors []cursor        // the subscription's when the read began: SetTopics replaces them
+	topics  map[string]bool // the names of their topics
+	after   uint64          // the position's sequence
+	history []*Message      // what follows it
+	lost    bool            // some of it is not in the journal any more, or it is too much
+}
+
+// readFor lets a subscription wait until its history has been read. The caller holds mu.
+func (h *Hub) readFor(s *subscription) {
+	if h.historian.waiting == nil {
+		h.historian.waiting = make(map[*subscription]struct{})
+	}
+	h.historian.waiting[s] = struct{}{}
+	h.startReading()
+}
+
+// startReading starts another goroutine that reads, if there is something to read and
+// Run runs. The caller holds mu.
+func (h *Hub) startReading() {
+	if h.follower.cancel == nil || len(h.historian.waiting) == 0 || h.historian.reads == maxReads {
+		return
+	}
+	h.historian.reads++
+	ctx := h.follower.ctx
+	h.historian.goroutines.Go(func() { h.readWaiting(ctx) })
+}
+
+// readWaiting reads the history of those that wait, until there are none or ctx ends.
+func (h *Hub) readWaiting(ctx context.Context) {
+	retry := pauses()
+	for {
+		readers := h.claimReaders(ctx)
+		if len(readers) == 0 {
+			return
+		}
+		err := h.readHistory(ctx, readers)
+		if err == nil {
+			retry.Reset()
+			continue
+		}
+		// While the engine does not answer they stay as they are: no message, no
+		// position, no gap.
+		cmp.Or(h.Logger, slog.Default()).Warn("broadcast: reading what clients have missed failed, trying again", "error", err, "clients", len(readers))
+		h.mu.Lock()
+		for _, r := range readers {
+			if r.sub.stage == stageReading {
+				h.historian.waiting[r.sub] = struct{}{}
+			}
+		}
+		h.mu.Unlock()
+		backoff.Sleep(ctx, retry.Next(leastPause))
+	}
+}
+
+// claimReaders returns readers for all that wait. If there are none, or ctx has ended, the
+// calling goroutine must end.
+func (h *Hub) claimReaders(ctx context.Context) (readers []*reader) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if ctx.Err() != nil {
+		h.historian.reads-- // those that wait do so for the next Run
+		return nil
+	}
+	for s := range h.historian.waiting {
+		delete(h.historian.waiting, s)
+		if s.stage != stageReading {
+			continue
+		}
+		if !h.knows(s.from) { // any more: the journal has a new epoch
+			h.locate(s)
+			continue
+		}
+		r := &reader{sub: s, cursors: s.cursors, topics: make(map[string]bool, len(s.cursors)), after: s.from.seq}
+		for i := range s.cursors {
+			r.topics[s.cursors[i].topic.name] = true
+		}
+		readers = append(readers, r)
+	}
+	if len(readers) == 0 {
+		h.historian.reads--
+	}
+	return readers
+}
+
+// readHistory reads for all readers up to where their rings take over, and places them.
+func (h *Hub) readHistory(ctx context.Context, readers []*reader) error {
+	h.mu.Lock()
+	epoch, from, to := h.epoch, readers[0].after, uint64(0)
+	for _, r := range readers {
+		from, to = min(from, r.after), max(to, r.sub.evicted())
+	}
+	h.mu.Unlock()
+	for round := 1; len(readers) > 0; round++ {
+		err := h.guard("Journal.Tail", func() error {
+			return h.readUpTo(ctx, ID{epoch, from}, to, readers)
+		})
+		if err != nil {
+			return err
+		}
+		from = to
+		readers, to = h.placeReaders(readers, ID{epoch, from}, round == maxRounds)
+	}
+	return nil
+}
+
+// placeReaders places the subscriptions whose history has been read up to an ID. It
+// returns those whose rings have evicted more meanwhile, and the sequence to read on to;
+// none in the last round.
+func (h *Hub) placeReaders(readers []*reader, upTo ID, last bool) (rest []*reader, to uint64) {
+	var located []*reader
+	h.mu.Lock()
+	to = upTo.seq
+	for _, r := range readers {
+		to = max(to, r.sub.evicted())
+	}
+	for _, r := range readers {
+		switch {
+		case r.sub.stage != stageReading || &r.cursors[0] != &r.sub.cursors[0]:
+			// Close or SetTopics has decided otherwise.
+		case h.epoch != upTo.epoch:
+			h.locate(r.sub)
+			located = append(located, r)
+		case !r.lost && r.sub.evicted() > upTo.seq && !last:
+			rest = append(rest, r)
+		default:
+			h.placeReader(r, upTo.seq)
+			located = append(located, r)
+		}
+	}
+	h.mu.Unlock()
+	for _, r := range located {
+		r.sub.wake()
+	}
+	return rest, to
+}
+
+// placeReader places a subscription after its history. If some of that is missing it is
+// placed as if nothing had been read, so that it gets a gap. The caller holds mu.
+func (h *Hub) placeReader(r *reader, upTo uint64) {
+	s := r.sub
+	if r.lost || s.evicted() > upTo {
+		h.place(s, placement{after: s.from.seq})
+		return
+	}
+	h.place(s, placement{after: max(upTo, s.from.seq), history: r.history})
+}
+
+var (
+	errTailEnded  = errors.New("broadcast: the journal's tail ended")
+	errOtherEpoch = errors.New("broadcast: the journal has another epoch")
+)
+
+// readUpTo reads the journal after a position up to a sequence, and adds what it yields to
+// the history of the readers.
+func (h *Hub) readUpTo(ctx context.Context, after ID, to uint64, readers []*reader) error {
+	if after.seq >= to {
+		return nil
+	}
+	most := maxHistory * h.keep()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for m, err := range h.Journal.Tail(ctx, after) {
+		loss := errors.Is(err, ErrGap)
+		if err != nil && !loss {
+			return err
+		}
+		if m.ID.epoch != after.epoch {
+			return errOtherEpoch // until the follower has entered it as well
+		}
+		loss = loss || m.ID.seq != after.seq+1
+		valid := m.ID.seq <= to && m.validate() == nil
+		for _, r := range readers {
+			switch {
+			case m.ID.seq <= r.after || r.lost:
+			case loss:
+				r.lost = true
+			case valid && r.topics[m.Topic]:
+				r.add(&m, most)
+			}
+		}
+		if after = m.ID; after.seq >= to {
+			return nil
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errTailEnded
+}
+
+// add appends a message to the history, which must not become longer than most.
+func (r *reader) add(m *Message, most int) {
+	if len(r.history) == most {
+		r.lost = true
+		return
+	}
+	r.history = append(r.history, m)
+}

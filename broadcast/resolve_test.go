@@ -1,0 +1,335 @@
+package broadcast_test
+
+import (
+	"context"
+	"iter"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/broadcast/broadcasttest"
+)
+
+// counted counts the calls of Bounds and of Tail.
+type counted struct {
+	broadcast.Journal
+	bounds, tails atomic.Int64
+}
+
+func (c *counted) Bounds(ctx context.Context) (oldest, newest broadcast.ID, err error) {
+	c.bounds.Add(1)
+	return c.Journal.Bounds(ctx)
+}
+
+func (c *counted) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadcast.Message, error] {
+	c.tails.Add(1)
+	return c.Journal.Tail(ctx, after)
+}
+
+func TestNothingIsDecidedUntilTheEngineAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := &broadcasttest.Journal{}
+		a := newServer(t, engine, nil)
+		a.publish("x", "0", "1")
+		count := &counted{}
+		b := newServer(t, engine, func(j broadcast.Journal) broadcast.Journal { count.Journal = j; return count })
+		b.node.Fail(errAway)
+		ahead := a.publish("x", "2", "3")
+
+		known := b.resume(broadcast.MakeID(ahead.Epoch(), 1), "x")
+		known.gets("1")
+		var waiting, lost, future []*reader
+		for range 20 {
+			waiting = append(waiting, b.resume(ahead, "x"))
+			lost = append(lost, b.resume(other(ahead), "x"))
+			future = append(future, b.resume(broadcast.MakeID(ahead.Epoch(), ahead.Seq()+7), "x"))
+		}
+		for range 5 {
+			for _, r := range append(append(waiting[:20:20], lost...), future...) {
+				before := r.sub.Position()
+				r.gets()
+				require.Equal(t, before, r.sub.Position(), "nothing is known about it")
+			}
+			time.Sleep(time.Minute)
+		}
+		require.Zero(t, b.Stats().Gaps)
+		require.Equal(t, 61, b.Stats().Subscriptions)
+
+		count.bounds.Store(0)
+		b.node.Fail(nil)
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		require.EqualValues(t, 1, count.bounds.Load(), "calls of Bounds for all that wait")
+		known.wakes("2", "3")
+		for i := range waiting {
+			waiting[i].gets()
+			require.Equal(t, ahead, waiting[i].sub.Position())
+			lost[i].wakes("gap", "0", "1", "2", "3")
+			future[i].wakes("gap")
+		}
+		a.publish("x", "then")
+		for i := range waiting {
+			waiting[i].wakes("then")
+			lost[i].wakes("then")
+			future[i].wakes("then")
+		}
+	})
+}
+
+func TestSubscribeBeforeTheJournalIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := &broadcasttest.Journal{}
+		a := newServer(t, engine, nil)
+		seen := a.publish("x", "0", "1")
+		a.publish("x", "2")
+		b := newStoppedServer(t, engine, nil)
+		b.node.Fail(errAway)
+		b.start()
+		page := b.position()
+		require.EqualValues(t, 1, page.Epoch(), "the reserved epoch, where the journal's is not known")
+		fresh, resumed, lost, old := b.resume(broadcast.ID{}, "x"), b.resume(seen, "x"), b.resume(page, "x"), b.resume(other(seen), "x")
+		require.EqualValues(t, 1, fresh.sub.Position().Epoch())
+		again := fresh.sub.Position()
+		for range 3 {
+			for _, r := range []*reader{fresh, resumed, lost, old} {
+				r.gets()
+			}
+			time.Sleep(time.Minute)
+		}
+		require.Equal(t, seen, resumed.sub.Position())
+		require.Zero(t, b.Stats().Position)
+
+		b.node.Fail(nil)
+		time.Sleep(time.Minute)
+		resumed.wakes("2")
+		lost.wakes("gap", "0", "1", "2")
+		old.wakes("gap", "0", "1", "2")
+		for _, text := range fresh.poll() {
+			require.Equal(t, "gap", text, "a fresh subscription gets nothing that was published before")
+		}
+		require.Equal(t, a.position(), b.position())
+		require.Equal(t, a.position(), fresh.sub.Position())
+		a.publish("x", "then")
+		for _, r := range []*reader{fresh, resumed, lost, old} {
+			r.wakes("then")
+		}
+		b.resume(again, "x").gets("gap", "0", "1", "2", "then")
+	})
+}
+
+// A message that is published after Subscribe arrives or is a gap, even if the Hub does
+// not know its journal yet.
+func TestPublishBeforeTheJournalIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := &broadcasttest.Journal{}
+		s := newStoppedServer(t, engine, nil)
+		s.publish("x", "before")
+		fresh := s.resume(broadcast.ID{}, "x")
+		fresh.gets()
+		s.publish("x", "mine")
+		s.start()
+		got := fresh.poll()
+		require.NotEmpty(t, got, "neither the message nor a gap")
+		require.Subset(t, []string{"gap", "mine"}, got)
+		s.publish("x", "then")
+		fresh.gets("then")
+	})
+}
+
+func TestPositionOfAnEpochThatTheTailHasStillToEnter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := &broadcasttest.Journal{}
+		a, b := newServer(t, engine, nil), newServer(t, engine, nil)
+		a.publish("x", "old")
+		synctest.Wait()
+		b.node.Hold()
+		engine.Recreate()
+		first := a.publish("x", "0")
+		newest := a.publish("x", "1")
+		// They come from a server that has entered the new epoch.
+		client, fresh := b.resume(first, "x", "y"), b.resume(broadcast.ID{}, "x")
+		future := b.resume(broadcast.MakeID(first.Epoch(), 1<<40), "x")
+		for range 3 {
+			client.gets()
+			fresh.gets()
+			require.Equal(t, first, client.sub.Position())
+			time.Sleep(time.Minute)
+		}
+		future.poll()
+		b.node.Release()
+		client.wakes("1")
+		fresh.wakes("gap", "0", "1")
+		require.Equal(t, newest, client.sub.Position())
+		require.Contains(t, future.poll(), "gap")
+		a.publish("x", "then")
+		for _, r := range []*reader{client, fresh, future} {
+			r.wakes("then")
+		}
+	})
+}
+
+// stalled is a Journal that delays the answers of Bounds.
+type stalled struct {
+	broadcast.Journal
+	on    atomic.Bool
+	leave chan struct{}
+}
+
+func (s *stalled) Bounds(ctx context.Context) (oldest, newest broadcast.ID, err error) {
+	oldest, newest, err = s.Journal.Bounds(ctx)
+	if s.on.Load() {
+		select {
+		case <-s.leave:
+		case <-ctx.Done():
+		}
+	}
+	return oldest, newest, err
+}
+
+// An answer about an epoch that the tail has left since is not used: the engine is asked
+// again.
+func TestAnswerOfAnotherEpoch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := &broadcasttest.Journal{}
+		a := newServer(t, engine, nil)
+		stall := &stalled{leave: make(chan struct{})}
+		b := newServer(t, engine, func(j broadcast.Journal) broadcast.Journal { stall.Journal = j; return stall })
+		b.node.Hold()
+		ahead := a.publish("x", "0")
+		stall.on.Store(true)
+		client := b.resume(ahead, "x")
+		client.gets()
+		engine.Recreate()
+		b.node.Release()
+		client.gets()
+		stall.on.Store(false)
+		close(stall.leave)
+		client.wakes("gap")
+		a.publish("x", "then")
+		client.wakes("then")
+	})
+}
+
+// gated is a Journal that returns from the first Bounds, and begins the second, when a test
+// says so.
+type gated struct {
+	broadcast.Journal
+	calls         atomic.Int64
+	first, second chan struct{}
+}
+
+func (g *gated) Bounds(ctx context.Context) (oldest, newest broadcast.ID, err error) {
+	switch g.calls.Add(1) {
+	case 1:
+		defer func() { <-g.first }()
+	case 2:
+		<-g.second
+	}
+	return g.Journal.Bounds(ctx)
+}
+
+// An answer is not used either if the Hub has entered its first epoch meanwhile.
+func TestAnswerOfAnotherEpochThanTheFirst(t *testing.T) {
+	for range 20 { // the follower or the resolver may be the first
+		synctest.Test(t, func(t *testing.T) {
+			engine := &broadcasttest.Journal{}
+			a := newServer(t, engine, nil)
+			gate := &gated{first: make(chan struct{}), second: make(chan struct{})}
+			b := newStoppedServer(t, engine, func(j broadcast.Journal) broadcast.Journal { gate.Journal = j; return gate })
+			client := b.resume(a.publish("x", "0"), "x")
+			b.node.Fail(errAway) // so that both try again
+			gate.calls.Store(-1 << 20)
+			b.start()
+			time.Sleep(time.Minute)
+			client.gets()
+			gate.calls.Store(0)
+			b.node.Fail(nil)
+			time.Sleep(time.Minute)
+			engine.Recreate()
+			close(gate.second)
+			time.Sleep(time.Minute)
+			client.poll()
+			close(gate.first)
+			time.Sleep(time.Minute)
+			require.NotZero(t, client.calls.Load(), "calls of Notify")
+			require.Contains(t, client.poll(), "gap")
+			a.publish("x", "then")
+			client.gets("then")
+		})
+	}
+}
+
+// panicky is a Journal whose second Bounds panics.
+type panicky struct {
+	*broadcasttest.Journal
+	calls int
+}
+
+func (p *panicky) Bounds(ctx context.Context) (oldest, newest broadcast.ID, err error) {
+	if p.calls++; p.calls == 2 {
+		panic("in Bounds")
+	}
+	return p.Journal.Bounds(ctx)
+}
+
+func TestBoundsThatPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, new(broadcasttest.Journal), func(j broadcast.Journal) broadcast.Journal {
+			return &panicky{Journal: j.(*broadcasttest.Journal)}
+		})
+		s.publish("a", "1")
+		synctest.Wait()
+		r := s.resume(other(s.position()), "a")
+		time.Sleep(time.Minute)
+		buf := make([]*broadcast.Message, 8)
+		n, err := r.sub.Poll(buf)
+		require.ErrorIs(t, err, broadcast.ErrGap, "it is asked again")
+		require.Equal(t, 1, n)
+		require.Len(t, s.log.with("panic"), 1)
+	})
+}
+
+// A subscription that is closed while the engine is away does not stay among those that
+// wait.
+func TestClosedSubscriptionsDoNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, new(broadcasttest.Journal), nil)
+		s.node.Fail(errAway)
+		for range 100 {
+			r := s.resume(broadcast.MakeID(9, 9), "a")
+			time.Sleep(3 * time.Second)
+			require.NoError(t, r.sub.Close())
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.ErrorIs(t, s.stop(nil), context.Canceled)
+		require.Zero(t, s.Waiting())
+	})
+}
+
+// An answer of the engine places a subscription once, even if SetTopics has asked for it
+// again meanwhile.
+func TestSetTopicsWhileTheEngineIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := &broadcasttest.Journal{}
+		stall := &stalled{leave: make(chan struct{})}
+		s := newServer(t, engine, func(j broadcast.Journal) broadcast.Journal { stall.Journal = j; return stall })
+		s.publish("x", "0")
+		s.publish("y", "1")
+		synctest.Wait()
+		stall.on.Store(true)
+		client := s.resume(other(s.position()), "x")
+		client.gets()
+		require.NoError(t, client.sub.(broadcast.TopicSetter).SetTopics([]string{"x", "y"}))
+		client.gets()
+		stall.leave <- struct{}{}
+		client.wakes("gap", "0", "1")
+		close(stall.leave)
+		client.gets()
+		require.EqualValues(t, 1, s.Stats().Gaps)
+	})
+}
