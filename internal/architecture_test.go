@@ -53,7 +53,7 @@ func TestImports(t *testing.T) {
 		},
 		{
 			pkg:    "middleware",
-			ours:   []string{"", "broadcast", "internal/guard", "internal/origin", "internal/status", "internal/streamctx"},
+			ours:   []string{"", "broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/origin", "internal/status", "internal/streamctx"},
 			reason: "middleware handles requests and does not depend on a transport",
 		},
 		{
