@@ -249,9 +249,12 @@ func TestSetTopicsWhereHistoryEnds(t *testing.T) {
 		other := s.resume(begin, "z")
 		r := s.resume(begin, "x")
 		synctest.Wait()
-		n, err := r.sub.Poll(make([]*broadcast.Message, 64))
-		require.NoError(t, err)
-		require.Equal(t, 17, n)
+		for returned := 0; returned < 17; { // at once, if one read served both
+			n, err := r.sub.Poll(make([]*broadcast.Message, 64))
+			require.NoError(t, err)
+			require.NotZero(t, n)
+			returned += n
+		}
 		require.NoError(t, r.sub.(broadcast.TopicSetter).SetTopics([]string{"x", "y"}))
 		synctest.Wait()
 		r.gets("y0", "y1")
