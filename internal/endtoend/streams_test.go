@@ -55,7 +55,7 @@ type run struct {
 }
 
 func deliver(t *testing.T, hub *broadcast.Hub) *run {
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	server := httptest.NewServer(routes(hub, asked, sse.Options{}, ws.Options{Compression: true}))
 	defer server.Close()
