@@ -82,7 +82,7 @@ func (h *handshake) WriteHeader(status int) {
 	h.begun = true
 	h.ResponseWriter.WriteHeader(status)
 	// The writer of gin only stores the status.
-	if gin, ok := h.ResponseWriter.(interface{ WriteHeaderNow() }); ok {
+	if gin, _, ok := wrappers.Find[interface{ WriteHeaderNow() }](h.ResponseWriter); ok {
 		gin.WriteHeaderNow()
 	}
 }
