@@ -277,6 +277,7 @@ func (n *network) fails() {
 	_ = conn.SetReadDeadline(time.Now().Add(limit))
 	_, err = io.ReadAll(conn)
 	require.NoError(n.t, err, "the connection has ended")
+	synctest.Wait() // and the handler has returned
 }
 
 // What follows a handshake that is refused is not parsed as a request: the client, or a

@@ -171,7 +171,7 @@ func (s *socket) nextControl() []byte {
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
 	switch {
-	case s.out.pongs.waiting > 0:
+	case s.out.pongs.wait():
 		return s.out.pongs.take()
 	case s.out.ping:
 		s.out.ping = false
@@ -183,7 +183,7 @@ func (s *socket) nextControl() []byte {
 func (s *socket) controlWaits() bool {
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
-	return s.out.pongs.waiting > 0 || s.out.ping
+	return s.out.pongs.wait() || s.out.ping
 }
 
 // pingDelayed reports whether a control frame waits for a write that has a deadline.

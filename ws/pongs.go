@@ -1,33 +1,33 @@
 package ws
 
+import "slices"
+
 // maxPongs is how many pongs wait for a write that is under way. Of more pings the newest
 // are answered (RFC 6455 section 5.5.3), so that pongs for a peer that sends pings and does
 // not read take at most 8 KiB.
 const maxPongs = 64
 
-// pongs are the pongs that wait to be written.
+// pongs are the pongs that wait to be written. The zero pongs are none.
 type pongs struct {
-	frames  []byte // whole frames, the oldest first
-	waiting int    // how many
+	frames [][]byte // at most maxPongs
+	oldest int      // which of them is the oldest; 0 until there are maxPongs
 }
 
-// add appends the answer to a ping. If there are too many, it drops the oldest.
+func (p *pongs) wait() bool { return len(p.frames) > 0 }
+
+// add adds the answer to a ping, if there are too many in place of the oldest.
 func (p *pongs) add(ping []byte, masked bool) {
-	if p.waiting == maxPongs {
-		size := 2 + int(p.frames[1]&^maskBit) // a control frame has at most 125 bytes
-		if masked {
-			size += 4
-		}
-		p.frames = p.frames[:copy(p.frames, p.frames[size:])]
-		p.waiting--
+	if len(p.frames) < maxPongs {
+		p.frames = append(p.frames, appendFrame(nil, opPong, ping, masked))
+		return
 	}
-	p.frames = appendFrame(p.frames, opPong, ping, masked)
-	p.waiting++
+	p.frames[p.oldest] = appendFrame(p.frames[p.oldest][:0], opPong, ping, masked)
+	p.oldest = (p.oldest + 1) % maxPongs
 }
 
-// take removes all, and returns them to be written at once.
+// take removes all, and returns them, the oldest first, to be written at once.
 func (p *pongs) take() []byte {
-	frames := p.frames
+	frames := slices.Concat(slices.Concat(p.frames[p.oldest:]...), slices.Concat(p.frames[:p.oldest]...))
 	*p = pongs{}
 	return frames
 }
