@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strings"
 	"time"
@@ -56,14 +55,15 @@ func (c *Conn) awaitClose() {
 			break
 		}
 	}
-	if c.ctx.Err() == nil { // what came is not the protocol, so that a close frame cannot be found
-		_, _ = io.Copy(io.Discard, c.socket.Conn)
+	if c.ctx.Err() == nil { // what came would be refused: the library has stopped reading
+		c.socket.discard()
 	}
 }
 
 // CloseNow ends the connection without a close frame. It also ends a Close that waits. A
-// connection that is being closed for what the peer sent is left alone: it ends within
-// WriteTimeout, and until then the peer can see why. The error is always nil.
+// connection that is being closed for what the peer sent is left alone: it ends with the
+// peer's close frame, with the peer's end of the connection, or after WriteTimeout, and
+// until then the peer can see why. The error is always nil.
 func (c *Conn) CloseNow() error {
 	if c.phase.load() != refusing {
 		c.cut(net.ErrClosed)
@@ -90,7 +90,7 @@ func (c *Conn) refuse(code StatusCode, what error) error {
 	c.cancel(why)
 	_ = c.socket.SetReadDeadline(time.Now().Add(c.timeout))
 	go func() {
-		_, _ = io.Copy(io.Discard, c.socket.Conn)
+		c.socket.discard()
 		timer.Stop()
 		c.cut(why)
 	}()

@@ -77,7 +77,13 @@ func offers(t *testing.T, table *conformance.Table) {
 		{"in another case", "Permessage-Deflate", ""},
 		{"with a window that the client may make smaller", "permessage-deflate; client_max_window_bits", "both"},
 		{"with a window that the client makes smaller", "permessage-deflate; client_max_window_bits=9", "both"},
-		{"with a word on the server's window, which is not answered", "permessage-deflate; server_max_window_bits=15", ""},
+		{"with all of the server's window, which the answer repeats", "permessage-deflate; server_max_window_bits=15", "window"},
+		{"with all of it in quotes, and another parameter", `permessage-deflate; client_max_window_bits; server_max_window_bits="15"`, "window"},
+		{"without it, preferred to one with it", "permessage-deflate, permessage-deflate; server_max_window_bits=15", "both"},
+		{"with all of it, after one that cannot be had", "permessage-deflate; server_max_window_bits=8, permessage-deflate; server_max_window_bits=15", "window"},
+		{"with the server's window twice", "permessage-deflate; server_max_window_bits=15; server_max_window_bits=15", ""},
+		{"with the server's window and no value", "permessage-deflate; server_max_window_bits", ""},
+		{"with more than all of it", "permessage-deflate; server_max_window_bits=16", ""},
 		{"with less of the server's window, which cannot be had", "permessage-deflate; server_max_window_bits=9", ""},
 		{"a second offer, where the first cannot be had", "permessage-deflate; server_max_window_bits=9, permessage-deflate", "both"},
 		{"a window that there is not", "permessage-deflate; client_max_window_bits=16", ""},
@@ -94,8 +100,11 @@ func offers(t *testing.T, table *conformance.Table) {
 		table.Run(t, "RFC 7692 7.1 the offer", "ws.Upgrade", test.name, func(t *testing.T) {
 			serve(t, upgraded(&ws.Options{Compression: true}, func(c *ws.Conn) { c.CloseRead(); <-c.Context().Done() }), func(t *testing.T, n *network) {
 				p, agreed := n.offer("/", test.offer)
-				if test.agreed == "both" {
+				switch test.agreed {
+				case "both":
 					test.agreed = "permessage-deflate; client_no_context_takeover; server_no_context_takeover"
+				case "window": // RFC 7692 section 7.1.2.1
+					test.agreed = "permessage-deflate; client_no_context_takeover; server_no_context_takeover; server_max_window_bits=15"
 				}
 				require.Equal(t, test.agreed, agreed)
 				p.Close()

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -88,7 +87,7 @@ type vector struct {
 	send       []frame
 	wire       func(p *peer) string // instead of send, for what is not valid frames
 	back       []frame              // messages, in order
-	pongs      []string             // at most: of several pings only the newest needs an answer
+	pongs      []string             // in order
 	closes     ws.StatusCode        // with which the subject closes; 0: the peer closes
 	reason     string               // of closes; empty: any
 	is         ws.StatusCode        // the status of its Read; 0: closes
@@ -188,9 +187,9 @@ func (v vector) answers(p *peer) (back []frame) {
 		f := p.next()
 		switch {
 		case f.first == fin|pong:
-			i := slices.Index(pongs, f.payload)
-			require.GreaterOrEqual(p.t, i, 0, "a pong %q", f.payload)
-			pongs = pongs[i+1:]
+			require.NotEmpty(p.t, pongs, "a pong %q", f.payload)
+			require.Equal(p.t, pongs[0], f.payload)
+			pongs = pongs[1:]
 		case f.first == fin|clos:
 			p.closedWith(f, v.closes, v.reason)
 			return back

@@ -56,33 +56,40 @@ func (o Options) mode() websocket.CompressionMode {
 
 const permessageDeflate = "permessage-deflate"
 
+const extensions = "Sec-Websocket-Extensions"
+
+// fullWindow is the parameter with which a client offers that the server may use all of
+// the window. A server that accepts the offer repeats it (RFC 7692 section 7.1.2.1).
+const fullWindow = "server_max_window_bits=15"
+
 // withOffer returns the request with a plain offer of permessage-deflate if one of its
 // offers is acceptable, else with none. The library does not check all parameters of an
-// offer.
-func withOffer(r *http.Request) *http.Request {
-	const name = "Sec-Websocket-Extensions"
-	if len(r.Header.Values(name)) == 0 {
-		return r
+// offer. It also reports whether the response has to repeat fullWindow.
+func withOffer(r *http.Request) (_ *http.Request, window bool) {
+	if len(r.Header.Values(extensions)) == 0 {
+		return r, false
 	}
 	shown := *r
 	shown.Header = r.Header.Clone()
-	shown.Header.Del(name)
-	for _, value := range r.Header.Values(name) {
+	shown.Header.Del(extensions)
+	for _, value := range r.Header.Values(extensions) {
 		for offer := range strings.SplitSeq(value, ",") {
-			if acceptable(offer) {
-				shown.Header.Set(name, permessageDeflate)
+			if window, ok := acceptable(offer); ok { // the first one is the client's preference
+				shown.Header.Set(extensions, permessageDeflate)
+				return &shown, window
 			}
 		}
 	}
-	return &shown
+	return &shown, false
 }
 
 // acceptable reports whether an offer is one of permessage-deflate that we can accept
-// (RFC 7692 section 7.1). We deflate with a window of 15 bits, and inflate with any.
-func acceptable(offer string) bool {
+// (RFC 7692 section 7.1), and whether it has fullWindow. We deflate with a window of 15
+// bits, and inflate with any.
+func acceptable(offer string) (window, ok bool) {
 	name, parameters, _ := strings.Cut(offer, ";")
 	if strings.TrimSpace(name) != permessageDeflate {
-		return false
+		return false, false
 	}
 	seen := make(map[string]bool)
 	for parameter := range strings.SplitSeq(parameters, ";") {
@@ -94,20 +101,21 @@ func acceptable(offer string) bool {
 		switch {
 		case parameters == "":
 		case seen[name]:
-			return false
+			return false, false
 		case (name == "server_no_context_takeover" || name == "client_no_context_takeover") && !valued:
 		case name == "client_max_window_bits" && (!valued || bits >= 0):
+		case name == "server_max_window_bits" && value == "15":
 		default:
-			return false
+			return false, false
 		}
 		seen[name] = true
 	}
-	return true
+	return seen["server_max_window_bits"], true
 }
 
 // deflates reports whether the response to a handshake agrees to permessage-deflate.
 func deflates(response http.Header) bool {
-	return strings.HasPrefix(response.Get("Sec-Websocket-Extensions"), permessageDeflate)
+	return strings.HasPrefix(response.Get(extensions), permessageDeflate)
 }
 
 var errTakesOver = errors.New("the server accepts permessage-deflate without server_no_context_takeover, which the offer requires (RFC 7692 section 7.1.1.1)")
@@ -118,7 +126,7 @@ func checkResponse(response http.Header) error {
 	if !deflates(response) {
 		return nil
 	}
-	for parameter := range strings.SplitSeq(response.Get("Sec-Websocket-Extensions"), ";") {
+	for parameter := range strings.SplitSeq(response.Get(extensions), ";") {
 		if strings.TrimSpace(parameter) == "server_no_context_takeover" {
 			return nil
 		}

@@ -36,6 +36,10 @@ type DialOptions struct {
 // ws, wss, http or https. ctx bounds the handshake alone, and the Conn's Context has its
 // values. If opts is nil, Dial uses the zero DialOptions. The caller closes the Conn.
 //
+// If the Transport of the HTTPClient has an HTTP proxy for the URL, Dial asks that for a
+// tunnel with CONNECT, for ws too. A proxy that refuses a tunnel to a ws server gets the
+// request to forward.
+//
 // The error holds a [*HandshakeError] if the server's response is not an upgrade.
 func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, error) {
 	var o DialOptions
@@ -65,6 +69,9 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, error) {
 	})
 	if err != nil {
 		if response != nil {
+			if d.refused != nil {
+				err = fmt.Errorf("%w; %w", err, d.refused)
+			}
 			return nil, &HandshakeError{response.StatusCode, err, status.RetryAfter(response.Header)}
 		}
 		return nil, fmt.Errorf("ws: dialing: %w", err)
@@ -78,6 +85,7 @@ type dialer struct {
 	next    http.RoundTripper
 	timeout time.Duration
 	socket  *socket
+	refused *tunnelError // by the proxy that has forwarded the handshake instead; nil: none has
 }
 
 func (d *dialer) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -85,7 +93,7 @@ func (d *dialer) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) { conn = info.Conn },
 	}))
-	response, err := d.next.RoundTrip(r)
+	response, err := d.send(r)
 	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
 		return response, err
 	}
@@ -104,6 +112,16 @@ func (d *dialer) RoundTrip(r *http.Request) (*http.Response, error) {
 	d.socket.deflates = deflates(response.Header)
 	response.Body = d.socket
 	return response, nil
+}
+
+// send sends the handshake, through a proxy if the transport has one for it.
+func (d *dialer) send(r *http.Request) (response *http.Response, err error) {
+	p := proxyOf(d.next, r)
+	if p == nil {
+		return d.next.RoundTrip(r)
+	}
+	response, d.refused, err = p.roundTrip(r)
+	return response, err
 }
 
 // upgraded is a connection that is read and written through the body of its response.

@@ -23,6 +23,10 @@ const (
 // extended length, and the masking key.
 const maxHeader = 2 + 8 + 4
 
+// maxControl is how many bytes the payload of a control frame has at most (RFC 6455 section
+// 5.5).
+const maxControl = 125
+
 // appendFrame appends a message or a control frame, in one frame. The frames of a
 // client are masked (RFC 6455 section 5.3).
 func appendFrame(b []byte, opcode byte, payload []byte, masked bool) []byte {
@@ -118,6 +122,6 @@ func appendClose(b []byte, why *CloseError, masked bool) []byte {
 	if why.Code == StatusNoStatusReceived {
 		return appendFrame(b, opClose, nil, masked)
 	}
-	payload := binary.BigEndian.AppendUint16(make([]byte, 0, 125), uint16(why.Code))
+	payload := binary.BigEndian.AppendUint16(make([]byte, 0, maxControl), uint16(why.Code))
 	return appendFrame(b, opClose, append(payload, truncate(why.Reason)...), masked)
 }

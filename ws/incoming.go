@@ -53,6 +53,24 @@ func (s *socket) parse(p []byte, err error) (int, error) {
 	return n, err
 }
 
+// discard reads and discards until the peer's close frame or the end of the connection. It
+// is called in place of Read, by the goroutine that reads, once our close frame was sent
+// and nothing that comes is wanted. If what the peer has sent hides its close frame, the
+// end of our half makes it end the connection.
+func (s *socket) discard() {
+	in := &s.in
+	if !in.framing.closed && s.out.state.load() == closeSent {
+		tcp.CloseWrite(s.Conn)
+	}
+	var b [1 << 10]byte
+	for !in.framing.closed && !in.failed {
+		n, err := in.reader.Read(b[:])
+		in.framing.parse(b[:n], s.client)
+		in.failed = err != nil
+	}
+	tcp.Discard(in.reader.Raw, in.reader.Buffers) // what follows a close frame must not reset the connection
+}
+
 // available returns how many bytes of the current message to request from the library,
 // which returns only when it has all of them: as many as have arrived, at least one. Of
 // a message that may be deflated it cannot be known, and 4 KiB are requested. The

@@ -21,9 +21,9 @@ type outgoing struct {
 
 	partial *[]byte // of a close frame that the library has not written whole; owned by the library
 
-	mu   sync.Mutex // guards the control frames that wait for lock
-	pong []byte     // the payload of a pong; nil: none waits
-	ping bool       // a ping waits
+	mu    sync.Mutex // guards the control frames that wait for lock
+	pongs pongs
+	ping  bool // a ping waits
 }
 
 // writeState is whether more may be written. It depends on what was written last, and
@@ -130,12 +130,10 @@ func (s *socket) close(why *CloseError) error {
 	return nil
 }
 
-// answer sends a pong as soon as nothing else is being written. Of several pings only
-// the newest is answered (RFC 6455 section 5.5.3), so that nothing accumulates for a
-// peer that sends pings and does not read.
+// answer sends a pong as soon as nothing else is being written.
 func (s *socket) answer(ping []byte) {
 	s.out.mu.Lock()
-	s.out.pong = append(make([]byte, 0, len(ping)), ping...)
+	s.out.pongs.add(ping, s.client)
 	s.out.mu.Unlock()
 	if s.out.lock.tryLock() {
 		go s.unlock(nil) // the goroutine that reads must not wait for a write: both peers may send pings at once
@@ -168,15 +166,13 @@ func (s *socket) unlock(w *delivery.Worker) {
 	}
 }
 
-// nextControl removes the next control frame that waits, and returns it.
+// nextControl removes the next control frames that wait, and returns them.
 func (s *socket) nextControl() []byte {
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
 	switch {
-	case s.out.pong != nil:
-		frame := appendFrame(nil, opPong, s.out.pong, s.client)
-		s.out.pong = nil
-		return frame
+	case s.out.pongs.wait():
+		return s.out.pongs.take()
 	case s.out.ping:
 		s.out.ping = false
 		return appendFrame(nil, opPing, nil, s.client)
@@ -187,7 +183,7 @@ func (s *socket) nextControl() []byte {
 func (s *socket) controlWaits() bool {
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
-	return s.out.pong != nil || s.out.ping
+	return s.out.pongs.wait() || s.out.ping
 }
 
 // pingDelayed reports whether a control frame waits for a write that has a deadline.

@@ -3,6 +3,7 @@ package ws_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,28 +35,59 @@ func TestWriteWaitsForAnotherNoLongerThanItsContext(t *testing.T) {
 	})
 }
 
-// Pings are read while a write blocks, and the newest of them is answered after it.
-func TestPingsAreReadDuringAWrite(t *testing.T) {
-	serve(t, nil, func(t *testing.T, n *network) {
-		ended := make(chan error, 1)
-		n.server.Handler = upgraded(nil, func(c *ws.Conn) {
-			c.CloseRead()
-			ended <- c.Write(context.Background(), ws.Binary, make([]byte, 1<<20))
-			<-c.Context().Done()
-		})
-		p := n.raw("/", "")
-		synctest.Wait()
-		// The server's Write blocks, and its Read does not.
-		for i := range 1000 {
-			p.write(masked(fin|ping, fmt.Sprint(i)))
+// Each ping is answered in order, in the middle of whatever else is sent.
+func TestEachPingIsAnswered(t *testing.T) {
+	for _, s := range subjects {
+		for _, count := range []int{1, 2, 10, 64} {
+			for _, piece := range []int{1 << 20, 1} { // in one piece, and byte by byte
+				t.Run(fmt.Sprint(s.name, "/", count, " in pieces of ", piece), func(t *testing.T) {
+					serve(t, nil, func(t *testing.T, n *network) {
+						p, _ := s.connect(n, ws.Options{})
+						var pings []frame
+						for i := range count {
+							pings = append(pings, frame{fin | ping, fmt.Sprint(i, strings.Repeat("x", i))})
+						}
+						go p.trickle(p.frames(pings...), piece)
+						for _, sent := range pings {
+							require.Equal(t, frame{fin | pong, sent.payload}, p.next())
+						}
+						p.Close()
+					})
+				})
+			}
 		}
-		synctest.Wait()
-		f := p.next()
-		require.Len(t, f.payload, 1<<20, "the frame is finished first")
-		require.Equal(t, frame{fin | pong, "999"}, p.next())
-		require.NoError(t, <-ended)
-		p.Close()
-	})
+	}
+}
+
+// Pings are read while a write blocks, and the newest 64 of them are answered after it.
+func TestPingsAreReadDuringAWrite(t *testing.T) {
+	for _, count := range []int{10, 64, 65, 1000} {
+		t.Run(fmt.Sprint(count), func(t *testing.T) {
+			serve(t, nil, func(t *testing.T, n *network) {
+				ended := make(chan error, 1)
+				n.server.Handler = upgraded(nil, func(c *ws.Conn) {
+					c.CloseRead()
+					ended <- c.Write(context.Background(), ws.Binary, make([]byte, 1<<20))
+					<-c.Context().Done()
+				})
+				p := n.raw("/", "")
+				synctest.Wait()
+				// The server's Write blocks, and its Read does not.
+				for i := range count {
+					p.write(masked(fin|ping, fmt.Sprint(i)))
+				}
+				synctest.Wait()
+				f := p.next()
+				require.Len(t, f.payload, 1<<20, "the frame is finished first")
+				for i := max(0, count-64); i < count; i++ {
+					require.Equal(t, frame{fin | pong, fmt.Sprint(i)}, p.next())
+				}
+				require.NoError(t, <-ended)
+				p.silent(time.Second)
+				p.Close()
+			})
+		})
+	}
 }
 
 // Write returns an error after WriteTimeout, and the connection has ended.

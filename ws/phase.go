@@ -24,10 +24,11 @@ const (
 
 	// refusing: the peer has sent what it must not, and the connection fails (RFC 6455
 	// section 7.1.7). Read has returned the CloseError that goes to the peer as a close
-	// frame, unless one was sent before. What the peer goes on to send is read and
-	// discarded for up to WriteTimeout: a TCP connection with unread bytes is reset when
-	// it is closed, and the peer might never see the close frame. So CloseNow does
-	// nothing in this phase.
+	// frame, unless one was sent before. Nothing more is written, so that half of the TCP
+	// connection is closed. What the peer goes on to send is read and discarded until its
+	// close frame, its end of the connection, or WriteTimeout: a TCP connection with unread
+	// bytes is reset when it is closed, and the peer might never see the close frame. So
+	// CloseNow does nothing in this phase.
 	refusing
 
 	// dead: the network connection is closed, or is being closed, without another

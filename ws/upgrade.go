@@ -1,7 +1,6 @@
 package ws
 
 import (
-	"bufio"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -12,8 +11,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/coder/websocket"
 
 	"github.com/fanfare-go/fanfare/internal/origin"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
@@ -60,21 +57,25 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *Options) (*Conn, erro
 	}
 	options = options.withDefaults()
 	claim := streamctx.ClaimOf(w, r)
+	begun := false
+	defer func() {
+		if !begun { // also after a panic in CheckOrigin, or in a wrapper's Hijack or WriteHeader
+			claim.Leave()
+		}
+	}()
 	if err := check(w, claim.Writer, r, options); err != nil {
-		claim.Leave()
 		answer(w, err)
 		return nil, err
 	}
 	err := claim.Take()
 	if err != nil {
-		claim.Leave()
 		return nil, &HandshakeError{Status: http.StatusServiceUnavailable, Err: err}
 	}
 	c, err := accept(claim.Context, claim.Writer, r, new(tcp.Buffers), new(deflater), options)
 	if err != nil {
-		claim.Leave()
 		return nil, err
 	}
+	begun = true
 	c.start(options.MaxAge)
 	stop := context.AfterFunc(claim.Context, func() { _ = c.Close(StatusGoingAway, "going away") })
 	detach := streamctx.Attach(claim.Context, func(how streamctx.End) { go c.end(how) })
@@ -99,10 +100,15 @@ func (c *Conn) end(how streamctx.End) {
 }
 
 // check reports whether a request can be upgraded and under, or what it wraps, can be
-// hijacked. It sends nothing. If it returns an error it has set the header of the
-// refusal on w.
+// hijacked. It sends nothing. It sets the header of a refusal on w: also if it returns
+// no error, for the refusals that may follow.
 func check(w, under http.ResponseWriter, r *http.Request, o Options) error {
 	header := w.Header()
+	if r.ProtoMajor == 1 {
+		// A client or a proxy that takes the connection for upgraded goes on with frames,
+		// which must not be parsed as a request. The handshake replaces the value.
+		header.Set("Connection", "close")
+	}
 	refuse := func(status int, format string, args ...any) error {
 		return &HandshakeError{Status: status, Err: fmt.Errorf(format, args...)}
 	}
@@ -113,13 +119,14 @@ func check(w, under http.ResponseWriter, r *http.Request, o Options) error {
 	case r.ProtoMajor > 1:
 		return refuse(http.StatusNotImplemented, "WebSockets over %s are not supported", r.Proto)
 	case !r.ProtoAtLeast(1, 1) || !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket"):
-		header.Set("Connection", "Upgrade")
+		header.Add("Connection", "Upgrade") // beside close, which net/http only knows alone
 		header.Set("Upgrade", "websocket")
 		return refuse(http.StatusUpgradeRequired, "the request does not ask for an upgrade to websocket")
 	case r.ContentLength != 0:
-		header.Set("Connection", "close") // else net/http reads the body before it answers
 		return refuse(http.StatusBadRequest, "the request has a body")
 	case !slices.Equal(r.Header.Values("Sec-Websocket-Version"), []string{"13"}):
+		header.Add("Connection", "Upgrade") // beside close, which net/http only knows alone
+		header.Set("Upgrade", "websocket")
 		header.Set("Sec-Websocket-Version", "13")
 		return refuse(http.StatusUpgradeRequired, "version %.20q of the protocol, not 13", r.Header.Get("Sec-Websocket-Version"))
 	case len(keys) != 1 || !validKey(keys[0]):
@@ -191,63 +198,4 @@ func statusOf(err error) int {
 		return e.Status
 	}
 	return http.StatusInternalServerError
-}
-
-// accept upgrades a request that has passed check. The Conn's context has the values of
-// ctx. If accept returns an error, the request has been answered.
-func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, buffers *tcp.Buffers, d *deflater, o Options) (*Conn, error) {
-	s := new(socket) // apart from the handshake, which does not live as long
-	h := &handshake{ResponseWriter: w, socket: s, buffers: buffers, timeout: o.WriteTimeout}
-	if o.Compression {
-		r = withOffer(r)
-	}
-	library, err := websocket.Accept(h, r, &websocket.AcceptOptions{
-		Subprotocols:       offered(r.Header, o.Subprotocols),
-		InsecureSkipVerify: true, // the origin was checked
-		CompressionMode:    o.mode(),
-		OnPingReceived: func(_ context.Context, payload []byte) bool {
-			s.answer(payload)
-			return false
-		},
-	})
-	if err != nil {
-		return nil, &HandshakeError{Status: http.StatusInternalServerError, Err: err}
-	}
-	s.deflates = deflates(h.Header())
-	return newConn(ctx, library, s, d, o), nil
-}
-
-// handshake is the http.ResponseWriter that the library hijacks. It puts the socket
-// between the library and the connection.
-type handshake struct {
-	http.ResponseWriter
-	socket  *socket
-	buffers *tcp.Buffers
-	timeout time.Duration
-}
-
-func (h *handshake) WriteHeader(status int) {
-	h.ResponseWriter.WriteHeader(status)
-	// The writer of gin only stores the status, and would send it after Hijack.
-	if gin, ok := h.ResponseWriter.(interface{ WriteHeaderNow() }); ok {
-		gin.WriteHeaderNow()
-	}
-}
-
-// Hijack hijacks the connection and attaches the socket to it.
-func (h *handshake) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	c, buffered, err := http.NewResponseController(h.ResponseWriter).Hijack()
-	if err != nil {
-		return nil, nil, err
-	}
-	_ = c.SetDeadline(time.Time{})
-	var already []byte
-	if n := buffered.Reader.Buffered(); n > 0 {
-		b, _ := buffered.Reader.Peek(n)
-		already = append(already, b...)
-	}
-	h.socket.attach(c, already, h.buffers, h.timeout)
-	// The library's buffers are as small as they can be: large reads bypass them, and of
-	// what the library writes, which are close frames, the socket collects the pieces.
-	return h.socket, bufio.NewReadWriter(bufio.NewReaderSize(h.socket, h.socket.in.reader.Least()), bufio.NewWriterSize(h.socket, 16)), nil
 }

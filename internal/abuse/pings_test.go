@@ -47,9 +47,9 @@ func (p *peer) ping(t *testing.T, n int) {
 	assert.NoError(t, w.Flush()) // returns the first error of all writes
 }
 
-// Pings that arrive faster than pongs are written get one pong, for the newest of them (RFC
-// 6455 section 5.5.3). The last ping always gets one.
-func TestTheNewestPingIsAnswered(t *testing.T) {
+// Of pings that arrive faster than pongs are written the newest are answered, in order (RFC
+// 6455 section 5.5.3). The last ping always is.
+func TestTheNewestPingsAreAnswered(t *testing.T) {
 	v := abused(t, ws.Options{})
 	v.withBystanders(t)
 	each := pingsEach()

@@ -3,6 +3,7 @@ module github.com/fanfare-go/fanfare/internal/interop
 go 1.26
 
 require (
+	github.com/NYTimes/gziphandler v1.1.1
 	github.com/coder/websocket v1.8.15
 	github.com/fanfare-go/fanfare v0.1.0
 	github.com/gin-gonic/gin v1.12.0

@@ -20,3 +20,19 @@ func Under(c net.Conn) net.Conn {
 		c = t.NetConn()
 	}
 }
+
+// CloseWrite ends the writing half of a connection, so that the peer reads its end, and
+// the other half goes on. Under TLS the peer gets a close_notify alert first, which takes
+// at most 5 s. A connection that cannot be closed by halves is left alone.
+func CloseWrite(c net.Conn) {
+	for {
+		if half, ok := c.(interface{ CloseWrite() error }); ok {
+			_ = half.CloseWrite()
+		}
+		t, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			return
+		}
+		c = t.NetConn()
+	}
+}

@@ -1,8 +1,11 @@
 package wstest_test
 
 import (
+	"bufio"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,6 +33,44 @@ func wrapped(wrap func(http.ResponseWriter) http.ResponseWriter) func(http.Handl
 	}
 }
 
+// delaying keeps the status until the body begins, as compressors do.
+type delaying struct{ http.ResponseWriter }
+
+func (d *delaying) WriteHeader(int) {}
+func (d *delaying) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return http.NewResponseController(d.ResponseWriter).Hijack()
+}
+
+// unwrapping is one with Unwrap.
+type unwrapping struct{ *delaying }
+
+func (u unwrapping) Unwrap() http.ResponseWriter { return u.ResponseWriter }
+
+// garbling writes something of its own to a connection that is hijacked.
+type garbling struct{ http.ResponseWriter }
+
+func (g garbling) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c, rw, err := http.NewResponseController(g.ResponseWriter).Hijack()
+	if err == nil {
+		_, _ = c.Write([]byte("\x1f\x8b\x08"))
+	}
+	return c, rw, err
+}
+
+// ifGzip applies a middleware to requests of clients that accept gzip.
+func ifGzip(m func(http.Handler) http.Handler) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		wrapped := m(next)
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+				wrapped.ServeHTTP(w, r)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}
+
 func TestDiagnoseNamesWhatBreaksAWebSocket(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -49,6 +90,14 @@ func TestDiagnoseNamesWhatBreaksAWebSocket(t *testing.T) {
 			[]string{"context ends after 30s", "*http.timeoutWriter has no Hijack"}},
 		{"a wrapper without Unwrap", wrapped(func(w http.ResponseWriter) http.ResponseWriter { return opaque{w} }),
 			[]string{"wstest_test.opaque has no Hijack"}},
+		{"a compressor without Unwrap", ifGzip(wrapped(func(w http.ResponseWriter) http.ResponseWriter { return opaque{w} })),
+			[]string{"wstest_test.opaque has no Hijack"}},
+		{"a compressor that keeps the status", ifGzip(wrapped(func(w http.ResponseWriter) http.ResponseWriter { return open{unwrapping{&delaying{open{w}}}} })),
+			[]string{"wstest_test.unwrapping keeps the status 101"}},
+		{"one without Unwrap", ifGzip(wrapped(func(w http.ResponseWriter) http.ResponseWriter { return &delaying{w} })),
+			[]string{"*wstest_test.delaying keeps the status 101"}},
+		{"a wrapper that garbles the connection", wrapped(func(w http.ResponseWriter) http.ResponseWriter { return open{garbling{w}} }),
+			[]string{"the connection carries nothing", "wstest_test.garbling"}},
 		{"a middleware that refuses", chimiddleware.BasicAuth("x", nil), []string{"did not reach a WebSocket", "401"}},
 		{"a handler of another kind", func(http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) })
@@ -82,4 +131,24 @@ func TestDiagnoseNamesWhatBreaksAWebSocket(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The request is a browser's, except for what it says itself.
+func TestDiagnoseAsksAsABrowserDoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen []http.Header
+		handler := &ws.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"a"}}
+		route := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			seen = append(seen, r.Header.Clone())
+			handler.ServeHTTP(w, r)
+		})
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Cache-Control", "max-age=0")
+		require.NoError(t, wstest.Diagnose(route, r))
+		require.Len(t, seen, 1)
+		require.Contains(t, seen[0].Get("Accept-Encoding"), "gzip")
+		require.Contains(t, seen[0].Get("User-Agent"), "Mozilla")
+		require.Equal(t, "max-age=0", seen[0].Get("Cache-Control"))
+		require.Equal(t, http.Header{"Cache-Control": {"max-age=0"}}, r.Header, "the caller's request is left alone")
+	})
 }
