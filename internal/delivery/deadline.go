@@ -3,6 +3,8 @@ package delivery
 import (
 	"sync"
 	"time"
+
+	"github.com/fanfare-go/fanfare/internal/guard"
 )
 
 // Deadline is the write deadline of a connection. Each write has at least half of the
@@ -37,7 +39,7 @@ func (d *Deadline) Renew() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if now := time.Now(); d.state == renewing && d.at.Sub(now) < d.Timeout/2 {
-		d.set(now.Add(d.Timeout))
+		_ = d.set(now.Add(d.Timeout))
 	}
 }
 
@@ -47,7 +49,7 @@ func (d *Deadline) Clear() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.Timeout > 0 && d.state == renewing {
-		d.set(time.Time{})
+		_ = d.set(time.Time{})
 	}
 }
 
@@ -65,18 +67,20 @@ func (d *Deadline) fix() {
 	}
 	d.state = fixed
 	if d.Timeout > 0 {
-		d.set(time.Now().Add(d.Timeout))
+		_ = d.set(time.Now().Add(d.Timeout))
 	}
 }
 
-// Cut makes the write in progress and all later ones fail.
-func (d *Deadline) Cut() {
+// Cut makes the write in progress and all later ones fail. Its error says that the
+// deadline cannot be set, so that they do not.
+func (d *Deadline) Cut() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.state != left {
-		d.state = fixed
-		d.set(time.Now())
+	if d.state == left {
+		return nil
 	}
+	d.state = fixed
+	return d.set(time.Now().Add(-time.Second)) // in the past: a stream of HTTP/2 is then reset before Cut returns
 }
 
 // Leave is Fix for the last time: the connection may be somebody else's from here on.
@@ -87,7 +91,9 @@ func (d *Deadline) Leave() {
 	d.state = left
 }
 
-func (d *Deadline) set(at time.Time) {
+// set sets the deadline. What does not support deadlines has none; neither has a
+// wrapper whose SetWriteDeadline panics, since many goroutines come here.
+func (d *Deadline) set(at time.Time) error {
 	d.at = at
-	_ = d.Of.SetWriteDeadline(at) // what does not support deadlines has none
+	return guard.Call("SetWriteDeadline", func() error { return d.Of.SetWriteDeadline(at) })
 }
