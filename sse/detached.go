@@ -100,7 +100,7 @@ func (*detached) Tick() time.Duration { return 0 }
 func (d *detached) Closing() { d.deadline.Fix() }
 
 // Cut makes a write that is blocked fail.
-func (d *detached) Cut() { _ = d.deadline.Cut() }
+func (d *detached) Cut() { d.deadline.Cut() }
 
 // End writes the end of the response, unless the stream was cut or aborts, and closes the
 // connection. It discards what the client sent after its request: unread bytes would make

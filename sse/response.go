@@ -187,7 +187,7 @@ func (*response) Tick() time.Duration { return 0 }
 func (s *response) Closing() { s.deadline.Fix() }
 
 // Cut makes a write that is blocked fail.
-func (s *response) Cut() { _ = s.deadline.Cut() }
+func (s *response) Cut() { s.deadline.Cut() }
 
 // errCannotCut says what is left to do where abort cannot cut.
 var errCannotCut = errors.New("sse: the connection cannot be reached to cut it: panic with http.ErrAbortHandler instead")
@@ -199,7 +199,10 @@ func (s *response) abort() error {
 	if s.major > 2 {
 		return errCannotCut // HTTP/3 ends a stream in good order whatever its deadline
 	}
-	if s.deadline.Cut() == nil {
+	s.deadline.Cut() // nothing renews it from here on
+	// A deadline in the past resets a stream of HTTP/2 before SetWriteDeadline returns, and
+	// so before its end can be sent.
+	if s.control.SetWriteDeadline(time.Now().Add(-time.Second)) == nil {
 		return nil
 	}
 	conn, _, err := s.control.Hijack()

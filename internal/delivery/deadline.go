@@ -39,7 +39,7 @@ func (d *Deadline) Renew() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if now := time.Now(); d.state == renewing && d.at.Sub(now) < d.Timeout/2 {
-		_ = d.set(now.Add(d.Timeout))
+		d.set(now.Add(d.Timeout))
 	}
 }
 
@@ -49,7 +49,7 @@ func (d *Deadline) Clear() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.Timeout > 0 && d.state == renewing {
-		_ = d.set(time.Time{})
+		d.set(time.Time{})
 	}
 }
 
@@ -67,20 +67,18 @@ func (d *Deadline) fix() {
 	}
 	d.state = fixed
 	if d.Timeout > 0 {
-		_ = d.set(time.Now().Add(d.Timeout))
+		d.set(time.Now().Add(d.Timeout))
 	}
 }
 
-// Cut makes the write in progress and all later ones fail. Its error says that the
-// deadline cannot be set, so that they do not.
-func (d *Deadline) Cut() error {
+// Cut makes the write in progress and all later ones fail.
+func (d *Deadline) Cut() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.state == left {
-		return nil
+	if d.state != left {
+		d.state = fixed
+		d.set(time.Now())
 	}
-	d.state = fixed
-	return d.set(time.Now().Add(-time.Second)) // in the past: a stream of HTTP/2 is then reset before Cut returns
 }
 
 // Leave is Fix for the last time: the connection may be somebody else's from here on.
@@ -93,7 +91,7 @@ func (d *Deadline) Leave() {
 
 // set sets the deadline. What does not support deadlines has none; neither has a
 // wrapper whose SetWriteDeadline panics, since many goroutines come here.
-func (d *Deadline) set(at time.Time) error {
+func (d *Deadline) set(at time.Time) {
 	d.at = at
-	return guard.Call("SetWriteDeadline", func() error { return d.Of.SetWriteDeadline(at) })
+	_ = guard.Call("SetWriteDeadline", func() error { return d.Of.SetWriteDeadline(at) })
 }
