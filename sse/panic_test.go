@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -128,4 +129,44 @@ func testPanicReleases(t *testing.T, stream http.Handler, in, method string, byp
 		require.NoError(t, drain.Shutdown(t.Context()))
 		require.Less(t, time.Since(began), time.Second, "nothing is left to wait for")
 	}, func(n *network) { n.server.WriteTimeout, n.server.ReadTimeout = 0, 0 }, configure)
+}
+
+// cutPanics is a ResponseWriter whose SetWriteDeadline panics once a stream has begun.
+type cutPanics struct {
+	http.ResponseWriter
+	begun *atomic.Bool
+}
+
+func (w cutPanics) Flush() { w.ResponseWriter.(http.Flusher).Flush() }
+
+func (w cutPanics) SetWriteDeadline(time.Time) error {
+	if w.begun.Load() {
+		panic("in SetWriteDeadline")
+	}
+	return nil
+}
+
+// A panic of a wrapper where Drain cuts a stream is no panic of Drain.
+func TestDrainSurvivesAPanicOfAWrapper(t *testing.T) {
+	var hub broadcast.Hub
+	for name, stream := range map[string]http.Handler{
+		"Writer":  written(t, nil, func(s *sse.Writer) { <-s.Context().Done() }),
+		"Handler": &sse.Handler{Broadcaster: &hub, Topics: []string{"a"}, Logger: silent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			drain := &middleware.Drain{Spread: -1, Logger: silent}
+			var begun atomic.Bool
+			wrapped := inWriter(stream, func(w http.ResponseWriter) http.ResponseWriter { return cutPanics{w, &begun} })
+			serve(t, drain.Handler(wrapped), func(t *testing.T, n *network) {
+				s := n.get("/")
+				s.expect("retry: 3000\n")
+				synctest.Wait()
+				begun.Store(true)
+				ctx, cancel := context.WithCancel(t.Context())
+				cancel()
+				require.ErrorIs(t, drain.Shutdown(ctx), context.Canceled)
+				_, _ = s.rest() // it ends
+			}, func(n *network) { n.server.WriteTimeout, n.server.ReadTimeout = 0, 0 })
+		})
+	}
 }
