@@ -43,7 +43,7 @@ func TestQueuedEventsGoOutWithTheNextWrite(t *testing.T) {
 				require.ErrorIs(t, s.Queue(event("x"), event("\xff")), sse.ErrInvalidEvent)
 				require.ErrorIs(t, s.Send(event("x"), event("\xff")), sse.ErrInvalidEvent)
 				require.NoError(t, s.Queue(event("b")))
-				require.Empty(t, w.body)
+				require.Empty(t, w.sent())
 				require.NoError(t, test.next(s))
 				require.Equal(t, test.want, w.sent())
 				require.Len(t, w.writes, 1)
