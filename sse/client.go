@@ -9,6 +9,7 @@ import (
 	"iter"
 	"log/slog"
 	"mime"
+	"net"
 	"net/http"
 	"time"
 
@@ -59,6 +60,12 @@ type Client struct {
 	// to arrive.
 	Retry func(*ResponseError) bool
 
+	// Repeat sends any request again after its connection has ended. If false, that holds
+	// for idempotent methods alone: GET, HEAD, OPTIONS, TRACE, PUT and DELETE (RFC 9110
+	// section 9.2.2). Any other request, such as a POST that has an answer generated, is
+	// sent again only where it has not reached the server, and where Retry wants it.
+	Repeat bool
+
 	// Logger gets the end of each connection at Debug. If nil, slog.Default().
 	Logger *slog.Logger
 }
@@ -90,6 +97,10 @@ func (e *ResponseError) Temporary() bool { return status.MayPass(e.Status) }
 // an error that another attempt cannot mend: a [*ResponseError] that Retry did not want
 // to pass over, one that wraps [ErrTooLarge], or one that names what is wrong with r or
 // with a field of c. A connection that fails is no error: the Client reconnects.
+//
+// A request that is not repeated (see Client.Repeat) has one stream. The sequence ends with
+// it, without an error where the response has a proper end, else with the error of the
+// connection.
 //
 // Events keeps r and does not change it. If r has a body, it needs GetBody, since the
 // body is sent with each request; http.NewRequest sets it for a body in memory. The
@@ -141,7 +152,11 @@ type follower struct {
 
 // connectionError is a connection that failed. The follower reconnects after it; any
 // other error of connect is final, unless Client.Retry decides otherwise.
-type connectionError struct{ error }
+type connectionError struct {
+	error
+	unsent bool // the request has not reached the server
+	ended  bool // the stream had a proper end
+}
 
 // errSilent is the cause of a connection that was given up for being silent.
 var errSilent = errors.New("nothing has arrived for too long")
@@ -163,7 +178,7 @@ func (f *follower) run(yield func(Event, error) bool) error {
 		}
 		least, ok := f.again(err)
 		if !ok {
-			return err
+			return final(err)
 		}
 		if time.Since(began) >= backoff.Good {
 			f.backoff.Reset()
@@ -181,7 +196,7 @@ func (f *follower) run(yield func(Event, error) bool) error {
 func (f *follower) again(err error) (least time.Duration, ok bool) {
 	switch err := err.(type) {
 	case *connectionError:
-		return f.retry, true
+		return f.retry, err.unsent || f.client.Repeat || idempotent(f.request.Method)
 	case *ResponseError:
 		return max(f.retry, err.RetryAfter), f.client.Retry != nil && f.client.Retry(err)
 	}
@@ -202,7 +217,9 @@ func (f *follower) connect(yield func(Event, error) bool) error {
 	response, err := f.httpClient.Do(r)
 	timer.stop()
 	if err != nil {
-		return f.failed(ctx, err)
+		failed := f.failed(ctx, err)
+		failed.unsent = notSent(err)
+		return failed
 	}
 	defer response.Body.Close()
 	if response.StatusCode == http.StatusNoContent {
@@ -219,7 +236,9 @@ func (f *follower) connect(yield func(Event, error) bool) error {
 	if err == nil || errors.Is(err, ErrTooLarge) {
 		return err
 	}
-	return f.failed(ctx, err)
+	failed := f.failed(ctx, err)
+	failed.ended = err == io.EOF
+	return failed
 }
 
 // newRequest returns the request for the next connection.
@@ -272,12 +291,42 @@ func (f *follower) yieldEvents(reader *Reader, yield func(Event, error) bool) er
 
 // failed returns the connectionError for err. Over HTTP/2 a silent connection would serve
 // the next request too, so failed closes it.
-func (f *follower) failed(ctx context.Context, err error) error {
+func (f *follower) failed(ctx context.Context, err error) *connectionError {
 	if context.Cause(ctx) == errSilent {
 		f.httpClient.CloseIdleConnections()
 		err = errSilent
 	}
-	return &connectionError{fmt.Errorf("sse: %w", err)}
+	return &connectionError{error: fmt.Errorf("sse: %w", err)}
+}
+
+// idempotent reports whether a request with this method may be repeated (RFC 9110 section
+// 9.2.2).
+func idempotent(method string) bool {
+	switch method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
+}
+
+// notSent reports whether err, of a request, says that there was no connection to send it
+// over.
+func notSent(err error) bool {
+	failed, ok := errors.AsType[*net.OpError](err)
+	return ok && (failed.Op == "dial" || failed.Op == "proxyconnect")
+}
+
+// final returns the error with which the events end after err of connect: none after a
+// proper end.
+func final(err error) error {
+	failed, ok := err.(*connectionError)
+	switch {
+	case !ok:
+		return err
+	case failed.ended:
+		return nil
+	}
+	return failed.error
 }
 
 // validHeaderValue reports whether net/http sends value in a header (RFC 9110 section

@@ -151,7 +151,7 @@ func TestClientBeginsAtTheLastEventIDOfItsRequest(t *testing.T) {
 // A body is sent with each request, and needs GetBody.
 func TestClientSendsTheBodyWithEachRequest(t *testing.T) {
 	s := &scenario{answers: []write{streams("id: 1\ndata: x\n\n", 0), answers(204)}}
-	_, err := follow(t, &sse.Client{}, s, func(r *http.Request) {
+	_, err := follow(t, &sse.Client{Repeat: true}, s, func(r *http.Request) {
 		post, _ := http.NewRequest("POST", "http://memory/", strings.NewReader(`{"q":1}`))
 		r.Method, r.Body, r.GetBody, r.ContentLength = post.Method, post.Body, post.GetBody, post.ContentLength
 	})

@@ -119,7 +119,7 @@ func (h *Handler) notice(n fanfare.Notice) ([]byte, error) {
 		return block("gap", n.ID, delivery.NoticeEnvelope(n))
 	}
 	if n.ID.IsZero() {
-		return []byte("\n"), nil // a Broadcaster without positions: an empty id would clear the client's
+		return nil, nil // a Broadcaster without positions: an empty id would clear the client's
 	}
 	return Event{ID: n.ID.String()}.AppendText(nil)
 }

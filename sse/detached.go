@@ -25,6 +25,7 @@ type detached struct {
 
 	// Owned by the goroutine that writes.
 	headWritten bool // the head of the response goes out with the first write
+	aborts      bool // End writes no end of the response
 }
 
 // hijack takes over the connection of a request. It returns the connection, and the head
@@ -43,12 +44,12 @@ func hijack(w http.ResponseWriter, buffers *tcp.Buffers, o Options) (*detached, 
 		deadline: delivery.Deadline{Of: conn, Timeout: o.WriteTimeout},
 		buffers:  buffers,
 	}
-	return d, responseHead(header), nil
+	return d, responseHead(header, o.Status), nil
 }
 
 // responseHead returns the status line and the header of a detached response (RFC 9112
 // section 2.1).
-func responseHead(header http.Header) []byte {
+func responseHead(header http.Header, status int) []byte {
 	setHeader(header)
 	if header.Get("Date") == "" {
 		header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
@@ -56,7 +57,7 @@ func responseHead(header http.Header) []byte {
 	header.Set("Transfer-Encoding", "chunked") // without the last chunk a cut is no end
 	header.Set("Connection", "close")
 	var head bytes.Buffer
-	head.WriteString("HTTP/1.1 200 OK\r\n")
+	fmt.Fprintf(&head, "HTTP/1.1 %03d %s\r\n", status, http.StatusText(status))
 	_ = header.Write(&head) // it replaces line breaks within values
 	head.WriteString("\r\n")
 	return head.Bytes()
@@ -101,11 +102,11 @@ func (d *detached) Closing() { d.deadline.Fix() }
 // Cut makes a write that is blocked fail.
 func (d *detached) Cut() { d.deadline.Cut() }
 
-// End writes the end of the response, unless the stream was cut, and closes the
+// End writes the end of the response, unless the stream was cut or aborts, and closes the
 // connection. It discards what the client sent after its request: unread bytes would make
 // the system reset the connection, and the client might lose what was written last.
 func (d *detached) End(why delivery.Reason) {
-	cut := why.Code == 0
+	cut := why.Code == 0 || d.aborts
 	if !cut && d.headWritten {
 		_ = d.Write(net.Buffers{lastChunk}, nil)
 	}

@@ -7,12 +7,12 @@
 //	mux.Handle("GET /events", &sse.Handler{Broadcaster: &hub, Topics: []string{"prices"}})
 //
 // [Writer] streams the events of a handler of your own, for example the tokens of an
-// answer. In a Go program, [Client] follows a stream as a browser's EventSource does,
+// answer, which a [RuneBuffer] joins where they were cut within a rune. In a Go program, [Client] follows a stream as a browser's EventSource does,
 // and [Reader] reads the events of a single response.
 //
 // # On the wire
 //
-// A stream begins with a block that fires no event. It sets the time to wait before
+// A Handler's stream begins with a block that fires no event. It sets the time to wait before
 // reconnecting, in milliseconds, and its id is the position of the stream:
 //
 //	retry: 3000
@@ -44,6 +44,12 @@
 // clients have moved the position, the heartbeat is a block with an id alone, which
 // fires no event. Otherwise it is a comment, a line with a colon alone.
 //
+// Clients differ in what else they take for an event. Some fire one for a block without
+// data, or for each blank line; openai-go fails on these. All that were tried ignore
+// comments and the retry line in front of an event. So a [Writer] writes no blank line but
+// after an event, and its retry line is part of the first event's block. A Handler whose
+// Notice leaves the notices out does the same.
+//
 // # Query parameters
 //
 // 1 and true both switch one on.
@@ -64,7 +70,8 @@
 // # Behind a proxy
 //
 // The headers Cache-Control: no-store, no-transform and X-Accel-Buffering: no keep
-// proxies from caching, compressing and collecting the response. Heartbeats keep
+// proxies from caching, compressing and collecting the response. A Cache-Control that was
+// set before is kept by a Writer, and by a Handler if it has no-store or no-cache. Heartbeats keep
 // proxies from cutting a connection for being idle. ReadTimeout and WriteTimeout of the
 // http.Server do not end a stream: each write has its own deadline instead. A
 // middleware of your own may still break a stream. ssetest.Diagnose finds out, and

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/sse"
 )
 
 // With envelope=1 the data of each block is the JSON that a WebSocket of the kit carries.
@@ -19,6 +20,9 @@ func TestEnvelopesOnTheWire(t *testing.T) {
 		{name: "binary in an envelope", why: "the envelope names its encoding",
 			target: "?envelope=1", results: wirePoll(broadcast.Message{ID: wireID(0x2a), Topic: "prices", Type: "tick", Data: []byte{0xff}, Binary: true}),
 			want: wireBeginEnvelope + "id: 1f-2a\ndata: {\"id\":\"1f-2a\",\"topic\":\"prices\",\"type\":\"tick\",\"data\":\"/w==\",\"encoding\":\"base64\"}\n\n"},
+		{name: "a type that is not UTF-8", why: "clients would see another",
+			target: "?envelope=1", encode: func(*broadcast.Message) (sse.Event, bool) { return sse.Event{Type: "\xff"}, true },
+			results: wirePoll(wireMessage(0x2a, "tick", "x")), want: wireBeginEnvelope},
 		{name: "a gap in an envelope", why: "as on a WebSocket",
 			target: "?envelope=1", results: wireGap([]string{"prices"}),
 			want: "retry: 3000\nid: 1f-2a\ndata: {\"gap\":\"1f-2a\",\"topics\":[\"prices\"]}\n\n"},

@@ -82,7 +82,7 @@ func (e Event) AppendText(b []byte) ([]byte, error) {
 		b = append(b, '\n')
 	}
 	if hasData {
-		b = appendData(b, e.Data)
+		b = appendLines(b, "data: ", e.Data)
 	}
 	return append(b, '\n'), nil
 }
@@ -123,19 +123,20 @@ func (e Event) maxSize() int {
 	return n
 }
 
-// appendData appends a data line for each line of data. It cuts at LF and then at CR, so
-// that each byte is searched twice at most, however the lines end.
-func appendData(b, data []byte) []byte {
+// appendLines appends each line of text, after a field's name or the colon of a comment.
+// It cuts at LF and then at CR, so that each byte is searched twice at most, however the
+// lines end.
+func appendLines(b []byte, name string, text []byte) []byte {
 	for lf := true; lf; {
 		var line []byte
-		line, data, lf = bytes.Cut(data, []byte("\n"))
+		line, text, lf = bytes.Cut(text, []byte("\n"))
 		if lf {
 			line = bytes.TrimSuffix(line, []byte("\r")) // CRLF ends one line
 		}
 		for cr := true; cr; {
 			var part []byte
 			part, line, cr = bytes.Cut(line, []byte("\r"))
-			b = append(b, "data: "...)
+			b = append(b, name...)
 			b = append(b, part...)
 			b = append(b, '\n')
 		}

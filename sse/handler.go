@@ -78,6 +78,14 @@ type Handler struct {
 	// the client has left, the second heartbeat at the latest.
 	Detach bool
 
+	// Abort ends each stream by a cut, as [Writer.Abort] does, for clients that come back
+	// after a failure and take the end of a response for the end of everything, such as
+	// those of Datastar and r3labs/sse. What a client is to get before its stream ends is
+	// sent before the cut. A poll (poll=1) still ends in good order. Where a wrapper hides
+	// the connection, and over HTTP/3, ServeHTTP panics with http.ErrAbortHandler, which
+	// servers expect.
+	Abort bool
+
 	// Logger gets refusals (Info), streams that end (Debug), and faults (Error). If nil,
 	// slog.Default().
 	Logger *slog.Logger

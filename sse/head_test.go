@@ -2,8 +2,11 @@ package sse_test
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -14,6 +17,7 @@ import (
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/middleware"
 	"github.com/fanfare-go/fanfare/sse"
 )
 
@@ -186,4 +190,83 @@ func TestWrapperWithoutFlushIsRefusedByName(t *testing.T) {
 			}, func(n *network) { n.server.WriteTimeout, n.server.ReadTimeout = 0, 0 })
 		})
 	}
+}
+
+// The response to HEAD has a header alone (RFC 9110 section 9.3.2): a Writer of it is closed
+// and its Context has ended, so that no handler is left. The connection serves what follows.
+func TestWriterOfHEADHasEnded(t *testing.T) {
+	for name, configure := range map[string]func(*network){"HTTP/1.1": func(*network) {}, "HTTP/2": overHTTP2} {
+		for _, bypass := range []bool{false, true} {
+			var running, served atomic.Int32
+			var h http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				running.Add(1)
+				defer running.Add(-1)
+				w.Header().Set("Set-Cookie", "a=b")
+				s, err := sse.NewWriter(w, r, nil)
+				if !assert.NoError(t, err) {
+					return
+				}
+				if r.Method == "HEAD" {
+					assert.Error(t, s.Context().Err())
+					assert.ErrorIs(t, s.Send(sse.Event{Data: []byte("x")}), sse.ErrClosed)
+					assert.ErrorIs(t, s.Comment("x"), sse.ErrClosed)
+					served.Add(1)
+				}
+				<-s.Context().Done()
+				time.Sleep(time.Second) // the header does not wait for the handler
+				assert.NoError(t, s.Close())
+			})
+			if bypass {
+				h = middleware.Bypass(h)
+			}
+			mux := http.NewServeMux()
+			mux.Handle("GET /stream", h)
+			mux.HandleFunc("GET /next", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "next") })
+			t.Run(fmt.Sprintf("%s/bypass=%v", name, bypass), func(t *testing.T) {
+				serve(t, mux, func(t *testing.T, n *network) {
+					for range 2 {
+						began := time.Now()
+						s := n.do("HEAD", "/stream", nil)
+						require.Zero(t, time.Since(began))
+						require.Equal(t, 200, s.StatusCode)
+						require.Equal(t, "text/event-stream", s.Header.Get("Content-Type"))
+						require.Equal(t, "a=b", s.Header.Get("Set-Cookie"))
+						s.expectEnd()
+						time.Sleep(2 * time.Second)
+						require.Zero(t, running.Load())
+					}
+					n.get("/next").expectAll("next")
+					require.EqualValues(t, 1, n.dials.Load(), "all over one connection")
+				}, func(n *network) { n.server.WriteTimeout, n.server.ReadTimeout = 0, 0 }, configure)
+				require.EqualValues(t, 2, served.Load())
+			})
+		}
+	}
+}
+
+// Two HEADs at once on one connection, which then closes, leave no handler.
+func TestPipelinedHEADsLeaveNoWriter(t *testing.T) {
+	var began, running atomic.Int32
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began.Add(1)
+		running.Add(1)
+		defer running.Add(-1)
+		s, err := sse.NewWriter(w, r, nil)
+		if assert.NoError(t, err) {
+			defer s.Close()
+			<-s.Context().Done()
+		}
+	})
+	serve(t, h, func(t *testing.T, n *network) {
+		c, err := n.listener.DialContext(t.Context(), "", "")
+		require.NoError(t, err)
+		go io.Copy(io.Discard, c)
+		_, err = io.WriteString(c, strings.Repeat("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n", 2))
+		require.NoError(t, err)
+		synctest.Wait()
+		c.Close()
+		synctest.Wait()
+		require.EqualValues(t, 2, began.Load())
+		require.Zero(t, running.Load())
+	}, func(n *network) { n.server.WriteTimeout, n.server.ReadTimeout = 0, 0 })
 }

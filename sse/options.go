@@ -1,9 +1,13 @@
 package sse
 
-import "time"
+import (
+	"cmp"
+	"net/http"
+	"time"
+)
 
-// Options are the times of a stream. The zero value has the defaults. A negative
-// duration turns off what the field is for.
+// Options are the times of a stream, and its status. The zero value has the defaults. A
+// negative duration turns off what the field is for.
 type Options struct {
 	// Heartbeat is how long a stream may be silent before a heartbeat is sent (WHATWG
 	// HTML 9.2.7). Heartbeats keep proxies from cutting the connection, and fail once
@@ -29,6 +33,12 @@ type Options struct {
 	// It makes clients move to new servers in time. If zero or negative, there is no
 	// limit.
 	MaxAge time.Duration
+
+	// Status is the status of the response. An EventSource and a [Client] accept 200
+	// alone; it is for clients of an API of your own. If zero, 200. Any other that is not
+	// from 200 to 599, or has no content (204, 205, 304), is an error of NewWriter, and
+	// of each request to a Handler.
+	Status int
 }
 
 const defaultWriteTimeout = 10 * time.Second
@@ -40,6 +50,7 @@ func (o Options) withDefaults() Options {
 		WriteTimeout: orDefault(o.WriteTimeout, defaultWriteTimeout),
 		Retry:        orDefault(o.Retry, 3*time.Second),
 		MaxAge:       orDefault(o.MaxAge, 0),
+		Status:       cmp.Or(o.Status, http.StatusOK),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"mime"
 	"net"
 	"net/http"
 	"time"
@@ -25,7 +26,8 @@ type response struct {
 	w           http.ResponseWriter
 	control     *http.ResponseController
 	conn        net.Conn      // of the request; nil without ConnContext
-	multiplexed bool          // other streams share the connection: HTTP/2
+	major       int           // the major version of HTTP
+	status      int           // of the response
 	buffers     *tcp.Buffers  // the handler's; nil for a Writer, which writes one buffer at a time
 	bodyTimeout time.Duration // see readBody; 0 if the request has no body
 
@@ -33,6 +35,8 @@ type response struct {
 
 	// Owned by the goroutine that writes.
 	written bool
+	aborts  bool // End aborts
+	uncut   bool // End could not abort
 }
 
 // newResponse returns the response to r, or an error if it cannot be flushed. It sends
@@ -41,14 +45,18 @@ func newResponse(w http.ResponseWriter, r *http.Request, buffers *tcp.Buffers, o
 	if err := canFlush(w); err != nil {
 		return nil, err
 	}
+	if err := checkStatus(o.Status); err != nil {
+		return nil, err
+	}
 	control := http.NewResponseController(w)
 	s := &response{
-		w:           w,
-		control:     control,
-		deadline:    delivery.Deadline{Of: control, Timeout: o.WriteTimeout},
-		conn:        connOf(r.Context()),
-		multiplexed: r.ProtoMajor > 1,
-		buffers:     buffers,
+		w:        w,
+		control:  control,
+		deadline: delivery.Deadline{Of: control, Timeout: o.WriteTimeout},
+		conn:     connOf(r.Context()),
+		major:    r.ProtoMajor,
+		status:   o.Status,
+		buffers:  buffers,
 	}
 	if r.ProtoMajor == 1 && r.ContentLength != 0 {
 		s.bodyTimeout = orDefault(o.WriteTimeout, defaultWriteTimeout)
@@ -81,8 +89,22 @@ func (s *response) commit(o Options) error {
 		s.control.SetWriteDeadline(time.Time{}),
 	)
 	s.deadline.Renew()
-	s.w.WriteHeader(http.StatusOK)
+	s.w.WriteHeader(s.status)
 	return err
+}
+
+// multiplexed reports whether other streams share the connection: HTTP/2.
+func (s *response) multiplexed() bool { return s.major > 1 }
+
+// checkStatus returns an error if a response with this status has no content (RFC 9110
+// section 6.4.1).
+func checkStatus(status int) error {
+	switch {
+	case status < 200 || status > 599,
+		status == http.StatusNoContent, status == http.StatusResetContent, status == http.StatusNotModified:
+		return fmt.Errorf("sse: Options.Status is %d, and a response with it has no content: set it to 0 for 200", status)
+	}
+	return nil
 }
 
 // readBody sets the deadline for the rest of the request's body. Over HTTP/1, net/http
@@ -94,10 +116,17 @@ func (s *response) readBody() error {
 	return s.control.SetReadDeadline(time.Now().Add(s.bodyTimeout))
 }
 
-// setHeader sets the header of an event stream.
+// setHeader sets the header of an event stream. It keeps a Content-Type of one, which may
+// have parameters, and a Cache-Control.
 func setHeader(header http.Header) {
-	header.Set("Content-Type", "text/event-stream")
-	header.Set("Cache-Control", "no-store, no-transform")
+	contentType := header.Get("Content-Type")
+	if media, _, err := mime.ParseMediaType(contentType); err != nil || media != "text/event-stream" {
+		contentType = "text/event-stream"
+	}
+	header.Set("Content-Type", contentType)
+	if header.Get("Cache-Control") == "" {
+		header.Set("Cache-Control", "no-store, no-transform")
+	}
 	header.Set("X-Accel-Buffering", "no")
 	header.Del("Content-Length")
 }
@@ -119,8 +148,13 @@ func (s *response) Write(frames net.Buffers, _ *delivery.Worker) error {
 	return s.buffers.Join(frames, s.write)
 }
 
+// write writes b and flushes it, after the header if that has not been sent yet. If b is
+// empty, it only flushes.
 func (s *response) write(b []byte) error {
 	err := delivery.InParts(b, &s.deadline, func(part []byte) error {
+		if len(part) == 0 {
+			return nil
+		}
 		_, err := s.w.Write(part)
 		return err
 	})
@@ -134,7 +168,7 @@ func (s *response) write(b []byte) error {
 		_ = s.control.SetReadDeadline(time.Time{})
 	}
 	s.written = true
-	if s.multiplexed {
+	if s.multiplexed() {
 		s.deadline.Clear() // over HTTP/2 a deadline that passes resets an idle stream as well
 	}
 	return nil
@@ -155,14 +189,41 @@ func (s *response) Closing() { s.deadline.Fix() }
 // Cut makes a write that is blocked fail.
 func (s *response) Cut() { s.deadline.Cut() }
 
+// errCannotCut says what is left to do where abort cannot cut.
+var errCannotCut = errors.New("sse: the connection cannot be reached to cut it: panic with http.ErrAbortHandler instead")
+
+// abort lets the response have no end: net/http, which writes one when the handler
+// returns, cannot write any more. Over HTTP/2 that resets the stream. It is called
+// before End.
+func (s *response) abort() error {
+	if s.major > 2 {
+		return errCannotCut // HTTP/3 ends a stream in good order whatever its deadline
+	}
+	s.deadline.Cut() // nothing renews it from here on
+	// A deadline in the past resets a stream of HTTP/2 before SetWriteDeadline returns, and
+	// so before its end can be sent.
+	if s.control.SetWriteDeadline(time.Now().Add(-time.Second)) == nil {
+		return nil
+	}
+	conn, _, err := s.control.Hijack()
+	if err != nil {
+		return errCannotCut
+	}
+	_ = conn.Close()
+	return nil
+}
+
 // End returns the connection to net/http, which writes the end of the response, and may
 // serve another request on it.
 func (s *response) End(delivery.Reason) {
+	if s.aborts {
+		s.uncut = s.abort() != nil
+	}
 	s.deadline.Leave() // the one of the last write may have passed
 	if s.bodyTimeout > 0 {
 		_ = s.readBody()
 	}
-	if s.conn != nil && !s.multiplexed {
+	if s.conn != nil && !s.multiplexed() {
 		tcp.SetUserTimeout(s.conn, 0)
 		tcp.SetUnsent(s.conn, 0)
 	}

@@ -62,14 +62,15 @@ func detachable(target http.ResponseWriter, r *http.Request) bool {
 // Begin sends the header and writes the stream; a detached one goes on by itself.
 func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delivery.Opening) error {
 	first := prologue(r, t.options)
-	if len(first) == 0 && t.Notice != nil {
-		first = heartbeat // the hook may leave Ready out: the header is sent with something
+	if !forbidsReuse(target.Header()) {
+		target.Header().Del("Cache-Control")
 	}
 	if t.detach {
 		conn, head, err := hijack(target, &t.buffers, t.options)
 		if err != nil {
 			return err
 		}
+		conn.aborts = t.Abort
 		o.Start(conn, append(head, chunk(first)...), t.options.Heartbeat, t.options.MaxAge)
 		return nil
 	}
@@ -86,9 +87,26 @@ func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delive
 	case t.polls():
 		o.Poll(t.response, first)
 	default:
+		t.response.aborts = t.Abort
 		o.Serve(t.response, first, t.options.Heartbeat, t.options.MaxAge)
+		if t.response.uncut && r.Context().Err() == nil {
+			panic(http.ErrAbortHandler)
+		}
 	}
 	return nil
+}
+
+// forbidsReuse reports whether a Cache-Control, which a middleware around the handler may
+// have set for all responses, keeps caches from answering with a stream that they have
+// stored (RFC 9111 section 5.2.2).
+func forbidsReuse(header http.Header) bool {
+	for directive := range strings.SplitSeq(strings.Join(header.Values("Cache-Control"), ","), ",") {
+		switch strings.ToLower(strings.TrimSpace(directive)) {
+		case "no-store", "no-cache":
+			return true
+		}
+	}
+	return false
 }
 
 // acceptable reports whether the client's Accept admits an event stream: the
@@ -115,9 +133,11 @@ func acceptable(r *http.Request) bool {
 	return false
 }
 
-// prologue is what comes before everything. Its lines are part of the first block.
+// prologue is what comes before everything. Its lines are part of the first block: no
+// blank line follows them, for which some clients would fire an event. It may be empty,
+// and is never nil: the header is sent at once all the same.
 func prologue(r *http.Request, o Options) []byte {
-	var b []byte
+	b := []byte{}
 	if delivery.IsOn(r.URL.Query(), "padding") {
 		b = append(b, ':')
 		b = append(b, strings.Repeat(" ", 2048)...)

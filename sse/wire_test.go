@@ -98,7 +98,7 @@ func TestPositionsOnTheWire(t *testing.T) {
 		{name: "a position", why: "it moved without a message for this client",
 			results: []pollResult{{}, {position: wireID(0x31)}}, idle: 16 * time.Second, want: wireBegin + "id: 1f-31\n\n"},
 		{name: "no position", why: "an empty id would clear the client's",
-			nowhere: true, idle: 16 * time.Second, want: "retry: 3000\n\n:\n"},
+			nowhere: true, idle: 16 * time.Second, want: "retry: 3000\n:\n"},
 	})
 }
 

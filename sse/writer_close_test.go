@@ -109,7 +109,7 @@ func TestUnclosedWriterWritesIntoNoOtherResponse(t *testing.T) {
 		for range 3 {
 			stream, err := n.get("/forgets").rest()
 			require.NoError(t, err)
-			require.Equal(t, "retry: 3000\n\ndata: 1\n\n", stream)
+			require.Equal(t, "retry: 3000\ndata: 1\n\n", stream)
 			synctest.Wait()
 			answer, err := n.get("/next").rest()
 			require.NoError(t, err)
@@ -151,7 +151,7 @@ func TestFailedWriteEndsTheContext(t *testing.T) {
 				c := n.getUnread("/")
 				buf := make([]byte, 4096)
 				var head string
-				for !strings.Contains(head, "retry: 3000\n\n") { // the first block arrives
+				for !strings.Contains(head, "retry: 3000\n") { // the first block arrives
 					k, err := c.Read(buf)
 					require.NoError(t, err)
 					head += string(buf[:k])

@@ -37,7 +37,7 @@ func TestWriterHeartbeatFollowsSilence(t *testing.T) {
 			})
 			serve(t, h, func(t *testing.T, n *network) {
 				s := n.get("/")
-				s.expect("retry: 3000\n\n")
+				s.expect("retry: 3000\n")
 				rest, err := s.rest()
 				require.NoError(t, err)
 				require.Equal(t, test.want, rest, test.why)
@@ -54,11 +54,11 @@ func TestNoHeartbeatAfterClose(t *testing.T) {
 		require.NoError(t, err)
 		time.Sleep(15 * time.Second)
 		synctest.Wait()
-		require.Equal(t, "retry: 3000\n\n:\n", w.sent())
+		require.Equal(t, "retry: 3000\n:\n", w.sent())
 		require.NoError(t, s.Close())
 		deadline := w.deadline
 		time.Sleep(time.Hour)
-		require.Equal(t, "retry: 3000\n\n:\n", w.sent())
+		require.Equal(t, "retry: 3000\n:\n", w.sent())
 		require.Equal(t, deadline, w.deadline, "the connection is net/http's again")
 	})
 }

@@ -43,7 +43,7 @@ func TestSendWritesAllEventsOrNone(t *testing.T) {
 	require.Equal(t, "text/event-stream", w.header.Get("Content-Type"))
 	require.Equal(t, "no-store, no-transform", w.header.Get("Cache-Control"))
 	require.Equal(t, "no", w.header.Get("X-Accel-Buffering"))
-	want := "retry: 3000\n\n"
+	want := "retry: 3000\n"
 	require.Equal(t, want, w.sent(), "the client knows at once that it is connected")
 
 	sent := func(more string, writes int) {
@@ -90,11 +90,11 @@ func TestWriterBeginsWithItsPrologue(t *testing.T) {
 		options           *sse.Options
 		want              string
 	}{
-		{"by default", "a client that is cut waits", "/", nil, "retry: 3000\n\n"},
-		{"the zero Options", "they are the defaults", "/", &sse.Options{}, "retry: 3000\n\n"},
-		{"another time", "it is the handler's to choose", "/", &sse.Options{Retry: time.Minute}, "retry: 60000\n\n"},
-		{"none", "the client's own default applies", "/", &sse.Options{Retry: -1}, "\n"},
-		{"padding", "old polyfills wait for 2 KB", "/?padding=true", nil, ":" + strings.Repeat(" ", 2048) + "\nretry: 3000\n\n"},
+		{"by default", "a client that is cut waits", "/", nil, "retry: 3000\n"},
+		{"the zero Options", "they are the defaults", "/", &sse.Options{}, "retry: 3000\n"},
+		{"another time", "it is the handler's to choose", "/", &sse.Options{Retry: time.Minute}, "retry: 60000\n"},
+		{"none", "the client's own default applies", "/", &sse.Options{Retry: -1}, ""},
+		{"padding", "old polyfills wait for 2 KB", "/?padding=true", nil, ":" + strings.Repeat(" ", 2048) + "\nretry: 3000\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := &recorder{header: http.Header{}}
@@ -122,7 +122,7 @@ func TestNewWriterRefusesAWrapperWithoutFlush(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, s.Send(sse.Event{Data: []byte("a")}))
 	require.NoError(t, s.Close())
-	require.Equal(t, "retry: 3000\n\ndata: a\n\n", plain.Body.String())
+	require.Equal(t, "retry: 3000\ndata: a\n\n", plain.Body.String())
 	require.True(t, plain.Flushed)
 }
 
@@ -148,7 +148,7 @@ func TestTokensOfAnAnswerArriveOneByOne(t *testing.T) {
 	serve(t, h, func(t *testing.T, n *network) {
 		for range 2 { // over the same connection
 			s := n.do("POST", "/", strings.NewReader("to be or not"))
-			s.expect("retry: 3000\n\n")
+			s.expect("retry: 3000\n")
 			for _, token := range []string{"to", "be", "or", "not"} {
 				at := time.Now()
 				s.expect("event: token\ndata: \"" + token + "\"\n\n")
@@ -182,7 +182,7 @@ func TestMaxAgeEndsTheContextOfAWriter(t *testing.T) {
 			s := n.get("/")
 			rest, err := s.rest()
 			require.NoError(t, err)
-			require.Equal(t, "retry: 3000\n\ndata: goodbye\n\n", strings.ReplaceAll(rest, ":\n", ""))
+			require.Equal(t, "retry: 3000\ndata: goodbye\n\n", strings.ReplaceAll(rest, ":\n", ""))
 		}
 		require.EqualValues(t, 20, ended.Load())
 	})
@@ -237,7 +237,7 @@ func TestContextEndsWhenTheClientLeaves(t *testing.T) {
 	for _, protocol := range []func(*network){func(*network) {}, overHTTP2} {
 		serve(t, h, func(t *testing.T, n *network) {
 			s := n.do("POST", "/", strings.NewReader("question"))
-			s.expect("retry: 3000\n\n:\n:\n")
+			s.expect("retry: 3000\n:\n:\n")
 			s.cancel()
 			synctest.Wait()
 			require.ErrorIs(t, <-ended, context.Canceled)
@@ -281,7 +281,7 @@ func TestIdleWriterSurvivesOverHTTP2(t *testing.T) {
 		s := n.do("POST", "/", strings.NewReader("question"))
 		rest, err := s.rest()
 		require.NoError(t, err)
-		require.Equal(t, "retry: 3000\n\ndata: 1\n\n"+strings.Repeat(":\n", 19)+"data: 2\n\n", rest)
+		require.Equal(t, "retry: 3000\ndata: 1\n\n"+strings.Repeat(":\n", 19)+"data: 2\n\n", rest)
 	}, overHTTP2)
 }
 
@@ -295,6 +295,6 @@ func TestNegativeOptionsTurnEverythingOff(t *testing.T) {
 	serve(t, h, func(t *testing.T, n *network) {
 		rest, err := n.get("/").rest()
 		require.NoError(t, err)
-		require.Equal(t, "\ndata: x\n\n", rest)
+		require.Equal(t, "data: x\n\n", rest)
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/fanfare-go/fanfare/internal/delivery"
+	"github.com/fanfare-go/fanfare/internal/jsontext"
 	"github.com/fanfare-go/fanfare/internal/tcp"
 )
 
@@ -141,10 +142,11 @@ func (c *Conn) ReadJSON(ctx context.Context, v any) error {
 	return nil
 }
 
-// WriteJSON sends v as JSON, in a text message. If v cannot be encoded, the error
-// leaves the connection open; other errors are those of Write.
+// WriteJSON sends v as JSON, in a text message. If v cannot be encoded, or has a string
+// that is not UTF-8, which json.Marshal would change, the error leaves the connection
+// open; other errors are those of Write.
 func (c *Conn) WriteJSON(ctx context.Context, v any) error {
-	data, err := json.Marshal(v)
+	data, err := jsontext.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("ws: encoding a message as JSON: %w", err)
 	}

@@ -76,6 +76,9 @@ func TestJSON(t *testing.T) {
 		v.N++
 		assert.NoError(t, c.WriteJSON(context.Background(), v))
 		assert.Error(t, c.WriteJSON(context.Background(), make(chan int)))
+		for _, cut := range []any{"a\xe2\x82", []string{"\xff"}, map[string]any{"\xff": 1}} {
+			assert.ErrorContains(t, c.WriteJSON(context.Background(), cut), "UTF-8", "json.Marshal would change it")
+		}
 		assert.ErrorContains(t, c.Write(context.Background(), ws.Text, []byte("\xff")), "Binary")
 		assert.Error(t, c.Write(context.Background(), 7, nil))
 		c.Close(1000, "")

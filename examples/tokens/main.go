@@ -81,11 +81,14 @@ func answer(w http.ResponseWriter, r *http.Request, source Source) {
 	}
 	defer stream.Close()
 	began, n := time.Now(), 0
+	var runes sse.RuneBuffer // a model may cut a text anywhere, also within a rune
 	// The stream's context ends when the client leaves, which stops the source.
 	for token, err := range source.Tokens(stream.Context(), question) {
 		if err == nil {
 			n++
-			err = stream.SendJSON("token", token)
+			if text := runes.Add(token); text != "" {
+				err = stream.SendJSON("token", text)
+			}
 		}
 		if err != nil {
 			log.Printf("the answer ended after %d tokens: %v", n, err)
@@ -93,6 +96,9 @@ func answer(w http.ResponseWriter, r *http.Request, source Source) {
 			_ = stream.SendJSON("failed", "The answer could not be finished.")
 			return
 		}
+	}
+	if rest := runes.Rest(); rest != "" {
+		log.Printf("the answer ended within a rune: %x", rest)
 	}
 	_ = stream.SendJSON("done", map[string]any{"tokens": n, "seconds": time.Since(began).Seconds()})
 }

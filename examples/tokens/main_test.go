@@ -104,6 +104,29 @@ func TestAFailureIsTheLastEvent(t *testing.T) {
 	})
 }
 
+// bytewise is a Source whose tokens are single bytes.
+type bytewise string
+
+func (s bytewise) Tokens(context.Context, string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for i := range len(s) {
+			if !yield(string(s[i:i+1]), nil) {
+				return
+			}
+		}
+	}
+}
+
+func TestRunesThatTheSourceCutsAreWhole(t *testing.T) {
+	for answer, want := range map[string]string{"Für 5 € 😀": "Für 5 € 😀", "cut \xe2\x82": "cut "} {
+		synctest.Test(t, func(t *testing.T) {
+			text, end := whole(t, ssetest.Connect(t, newTokens(bytewise(answer)), ask("What is it?")))
+			require.Equal(t, want, text)
+			require.Equal(t, "done", end)
+		})
+	}
+}
+
 func TestInvalidQuestionsAreRefused(t *testing.T) {
 	for name, body := range map[string]string{
 		"nothing": "", "not JSON": "hello", "no question": "{}", "an empty one": `{"question":"  "}`,

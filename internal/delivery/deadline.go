@@ -3,6 +3,8 @@ package delivery
 import (
 	"sync"
 	"time"
+
+	"github.com/fanfare-go/fanfare/internal/guard"
 )
 
 // Deadline is the write deadline of a connection. Each write has at least half of the
@@ -87,7 +89,9 @@ func (d *Deadline) Leave() {
 	d.state = left
 }
 
+// set sets the deadline. What does not support deadlines has none; neither has a
+// wrapper whose SetWriteDeadline panics, since many goroutines come here.
 func (d *Deadline) set(at time.Time) {
 	d.at = at
-	_ = d.Of.SetWriteDeadline(at) // what does not support deadlines has none
+	_ = guard.Call("SetWriteDeadline", func() error { return d.Of.SetWriteDeadline(at) })
 }

@@ -14,7 +14,10 @@ import (
 // by default, and the data of an event stream that was asked for envelopes. It has the
 // ID, unless that is zero.
 func Envelope(m *broadcast.Message, id broadcast.ID, typ string, data []byte, binary bool) ([]byte, error) {
-	if !binary && !utf8.Valid(data) {
+	switch {
+	case !utf8.ValidString(m.Topic) || !utf8.ValidString(typ): // of a Snapshot or of Encode
+		return nil, errors.New("the topic or the type is not UTF-8")
+	case !binary && !utf8.Valid(data):
 		return nil, errors.New("the data is not UTF-8: set Message.Binary")
 	}
 	b := make([]byte, 0, len(m.Topic)+len(typ)+len(data)+len(data)/8+96)

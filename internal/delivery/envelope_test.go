@@ -43,6 +43,10 @@ func TestEnvelope(t *testing.T) {
 	}
 	_, err := delivery.Envelope(&broadcast.Message{Topic: "a"}, broadcast.ID{}, "", []byte{0xff}, false)
 	assert.Error(t, err, "data that is not UTF-8")
+	_, err = delivery.Envelope(&broadcast.Message{Topic: "a"}, broadcast.ID{}, "\xff", nil, true)
+	assert.Error(t, err, "a type that is not UTF-8")
+	_, err = delivery.Envelope(&broadcast.Message{Topic: "\xff"}, broadcast.ID{}, "", nil, true)
+	assert.Error(t, err, "a topic that is not UTF-8")
 }
 
 func TestNoticeEnvelope(t *testing.T) {
@@ -62,7 +66,7 @@ func FuzzEnvelope(f *testing.F) {
 		m := broadcast.Message{ID: broadcast.MakeID(2, 3), Topic: topic}
 		got, err := delivery.Envelope(&m, m.ID, typ, data, binary)
 		if err != nil {
-			if binary || utf8.Valid(data) {
+			if utf8.ValidString(topic) && utf8.ValidString(typ) && (binary || utf8.Valid(data)) {
 				t.Fatal(err)
 			}
 			return
@@ -78,7 +82,7 @@ func FuzzEnvelope(f *testing.F) {
 		if back.ID != "2-3" || back.Data != want || binary != (back.Encoding == "base64") {
 			t.Fatalf("%+v from %s", back, got)
 		}
-		if utf8.ValidString(topic) && back.Topic != topic || utf8.ValidString(typ) && back.Type != typ {
+		if back.Topic != topic || back.Type != typ {
 			t.Fatalf("%+v from %s", back, got)
 		}
 		if !utf8.Valid(got) {

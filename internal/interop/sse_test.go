@@ -237,6 +237,17 @@ func TestEventStreamClients(t *testing.T) {
 				id := s.publish(tick("missed"))
 				require.Equal(t, event{id.String(), "tick", "missed"}, fired(t, s))
 			}},
+			{"resumes after an end by a cut", func(t *testing.T, s *eventStage) {
+				s.events.Abort = true
+				s.subscribe(client.subscribe, "")
+				s.subscribed()
+				seen := s.publish(tick("seen"))
+				require.Equal(t, "seen", fired(t, s).data)
+				require.Equal(t, 1, s.limit.Disconnect("everybody", 0, ""))
+				require.Equal(t, seen.String(), s.again())
+				id := s.publish(tick("missed"))
+				require.Equal(t, event{id.String(), "tick", "missed"}, fired(t, s))
+			}},
 			{"resumed by its user", func(t *testing.T, s *eventStage) {
 				seen := s.publish(tick("seen"))
 				missed := s.publish(tick("missed"))

@@ -1,0 +1,121 @@
+package interop_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/openai/openai-go"
+	"github.com/openai/openai-go/option"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare"
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/sse"
+)
+
+// delta is a chunk of a completion, as OpenAI's API streams it.
+func delta(text string) map[string]any {
+	return map[string]any{
+		"id": "1", "object": "chat.completion.chunk", "model": "m",
+		"choices": []any{map[string]any{"index": 0, "delta": map[string]any{"content": text}}},
+	}
+}
+
+// complete reads a completion with OpenAI's client.
+func complete(t *testing.T, h http.Handler) (text string, err error) {
+	t.Helper()
+	server := httptest.NewServer(h)
+	defer server.Close()
+	transport, done := ownTransport()
+	defer done()
+	client := openai.NewClient(option.WithBaseURL(server.URL), option.WithAPIKey("key"), option.WithHTTPClient(transport), option.WithMaxRetries(0))
+	stream := client.Chat.Completions.NewStreaming(t.Context(), openai.ChatCompletionNewParams{
+		Model:    "m",
+		Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("hello")},
+	})
+	defer stream.Close()
+	for stream.Next() {
+		text += stream.Current().Choices[0].Delta.Content
+	}
+	return text, stream.Err()
+}
+
+// OpenAI's Go client, which fails on a blank line before the first event, reads a Writer's
+// stream: with heartbeats, with comments, and with the line for the time to reconnect after.
+func TestOpenAIClientReadsAWriter(t *testing.T) {
+	for name, o := range map[string]*sse.Options{
+		"the defaults": nil,
+		"no retry":     {Retry: -1},
+		"heartbeats":   {Heartbeat: 2 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text, err := complete(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				s, err := sse.NewWriter(w, r, o)
+				if !assert.NoError(t, err) {
+					return
+				}
+				defer s.Close()
+				time.Sleep(10 * time.Millisecond)
+				assert.NoError(t, s.Comment("thinking\nhard"))
+				for _, token := range []string{"to ", "be ", "or not"} {
+					assert.NoError(t, s.SendJSON("", delta(token)))
+					time.Sleep(5 * time.Millisecond)
+				}
+				assert.NoError(t, s.Send(sse.Event{Data: []byte("[DONE]")}))
+			}))
+			require.NoError(t, err)
+			require.Equal(t, "to be or not", text)
+		})
+	}
+	t.Run("an abort is an error", func(t *testing.T) {
+		text, err := complete(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s, err := sse.NewWriter(w, r, nil)
+			if !assert.NoError(t, err) {
+				return
+			}
+			assert.NoError(t, s.SendJSON("", delta("to be")))
+			assert.NoError(t, s.Abort())
+		}))
+		require.Error(t, err)
+		require.Equal(t, "to be", text)
+	})
+}
+
+// It reads a Handler's stream whose Notice leaves out what the stream would begin with.
+func TestOpenAIClientReadsAHandlerWithoutNotices(t *testing.T) {
+	for _, detach := range []bool{false, true} {
+		for _, retry := range []time.Duration{0, -1} {
+			var hub broadcast.Hub
+			h := &sse.Handler{
+				Broadcaster: &hub, Topics: []string{"a"}, Detach: detach, Logger: silent,
+				Options: sse.Options{Retry: retry, Heartbeat: 2 * time.Millisecond},
+				Notice:  func(fanfare.Notice) (sse.Event, bool) { return sse.Event{}, false },
+			}
+			go func() {
+				for hub.Stats().Subscriptions == 0 {
+					time.Sleep(time.Millisecond)
+				}
+				for _, data := range []string{`{"choices":[{"delta":{"content":"to "}}]}`, `{"choices":[{"delta":{"content":"be"}}]}`, "[DONE]"} {
+					time.Sleep(5 * time.Millisecond)
+					_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", Data: []byte(data)})
+					assert.NoError(t, err)
+				}
+				hub.Close()
+			}()
+			text, err := complete(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				// This client always sends a POST, and accepts JSON.
+				_, _ = io.Copy(io.Discard, r.Body)
+				get := r.Clone(r.Context())
+				get.Method, get.Body, get.ContentLength = http.MethodGet, http.NoBody, 0
+				get.Header.Del("Accept")
+				h.ServeHTTP(w, get)
+			}))
+			require.NoError(t, err)
+			require.Equal(t, "to be", text)
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package sse_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/middleware"
+	"github.com/fanfare-go/fanfare/sse"
+)
+
+// panicking is a ResponseWriter one of whose methods panics.
+type panicking struct {
+	http.ResponseWriter
+	in string
+}
+
+func (w panicking) maybe(in string) {
+	if w.in == in {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (w panicking) WriteHeader(status int) {
+	w.maybe("WriteHeader")
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w panicking) Write(b []byte) (int, error) {
+	w.maybe("Write")
+	return w.ResponseWriter.Write(b)
+}
+
+func (w panicking) Flush() {
+	w.maybe("Flush")
+	w.ResponseWriter.(http.Flusher).Flush()
+}
+
+func (w panicking) Header() http.Header {
+	w.maybe("Header")
+	return w.ResponseWriter.Header()
+}
+
+func (w panicking) SetWriteDeadline(at time.Time) error {
+	w.maybe("SetWriteDeadline")
+	return http.NewResponseController(w.ResponseWriter).SetWriteDeadline(at)
+}
+
+func (w panicking) SetReadDeadline(at time.Time) error {
+	w.maybe("SetReadDeadline")
+	return http.NewResponseController(w.ResponseWriter).SetReadDeadline(at)
+}
+
+// A panic of a wrapper where a stream begins releases what middleware holds for it: Limit's
+// place, and what Drain waits for.
+func TestPanicOfAWrapperReleasesEverything(t *testing.T) {
+	var hub broadcast.Hub
+	streams := map[string]http.Handler{
+		"Writer": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s, err := sse.NewWriter(w, r, nil)
+			if err == nil {
+				defer s.Close()
+				_ = s.Send(sse.Event{Data: []byte("x")})
+			}
+		}),
+		"a Writer that is not closed": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s, err := sse.NewWriter(w, r, nil)
+			if err == nil {
+				_ = s.Send(sse.Event{Data: []byte("x")})
+			}
+		}),
+		"Handler":             &sse.Handler{Broadcaster: &hub, Topics: []string{"a"}, Logger: silent},
+		"Handler, mute":       &sse.Handler{Broadcaster: &hub, Topics: []string{"a"}, Logger: silent, Options: sse.Options{Retry: -1}},
+		"Handler with Detach": detachable(&hub),
+		"Handler with Abort":  &sse.Handler{Broadcaster: &hub, Topics: []string{"a"}, Logger: silent, Abort: true},
+	}
+	protocols := map[string]func(*network){"HTTP/1.1": func(*network) {}, "HTTP/2": overHTTP2}
+	for name, stream := range streams {
+		for protocol, configure := range protocols {
+			for _, in := range []string{"WriteHeader", "Write", "Flush", "Header", "SetWriteDeadline", "SetReadDeadline"} {
+				for _, method := range []string{"GET", "HEAD"} {
+					for _, bypass := range []bool{false, true} {
+						title := name + "/" + protocol + "/" + in + "/" + method
+						if bypass {
+							title += "/Bypass"
+						}
+						t.Run(title, func(t *testing.T) {
+							testPanicReleases(t, stream, in, method, bypass, configure)
+						})
+					}
+				}
+			}
+		}
+	}
+	require.Zero(t, hub.Stats().Subscriptions)
+}
+
+func testPanicReleases(t *testing.T, stream http.Handler, in, method string, bypass bool, configure func(*network)) {
+	limit := &middleware.Limit{Total: 1, Plain: true, Logger: silent}
+	drain := &middleware.Drain{Spread: -1, Logger: silent}
+	inside := stream
+	if bypass {
+		inside = middleware.Bypass(stream)
+	}
+	wrapped := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		inside.ServeHTTP(panicking{w, in}, r)
+	})
+	serve(t, drain.Handler(limit.Handler(wrapped)), func(t *testing.T, n *network) {
+		for range 3 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			r, err := http.NewRequestWithContext(ctx, method, "http://memory/", nil)
+			require.NoError(t, err)
+			if response, err := n.transport.RoundTrip(r); err == nil { // not all panics come before the header
+				require.NotEqual(t, http.StatusServiceUnavailable, response.StatusCode, "the place of the last one is free")
+				_, _ = io.Copy(io.Discard, response.Body)
+				response.Body.Close()
+			}
+			cancel()
+			synctest.Wait()
+		}
+		began := time.Now()
+		require.NoError(t, drain.Shutdown(t.Context()))
+		require.Less(t, time.Since(began), time.Second, "nothing is left to wait for")
+	}, func(n *network) { n.server.WriteTimeout, n.server.ReadTimeout = 0, 0 }, configure)
+}
+
+// cutPanics is a ResponseWriter whose SetWriteDeadline panics once a stream has begun.
+type cutPanics struct {
+	http.ResponseWriter
+	begun *atomic.Bool
+}
+
+func (w cutPanics) Flush() { w.ResponseWriter.(http.Flusher).Flush() }
+
+func (w cutPanics) SetWriteDeadline(time.Time) error {
+	if w.begun.Load() {
+		panic("in SetWriteDeadline")
+	}
+	return nil
+}
+
+// A panic of a wrapper where Drain cuts a stream is no panic of Drain.
+func TestDrainSurvivesAPanicOfAWrapper(t *testing.T) {
+	var hub broadcast.Hub
+	for name, stream := range map[string]http.Handler{
+		"Writer":  written(t, nil, func(s *sse.Writer) { <-s.Context().Done() }),
+		"Handler": &sse.Handler{Broadcaster: &hub, Topics: []string{"a"}, Logger: silent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			drain := &middleware.Drain{Spread: -1, Logger: silent}
+			var begun atomic.Bool
+			wrapped := inWriter(stream, func(w http.ResponseWriter) http.ResponseWriter { return cutPanics{w, &begun} })
+			serve(t, drain.Handler(wrapped), func(t *testing.T, n *network) {
+				s := n.get("/")
+				s.expect("retry: 3000\n")
+				synctest.Wait()
+				begun.Store(true)
+				ctx, cancel := context.WithCancel(t.Context())
+				cancel()
+				require.ErrorIs(t, drain.Shutdown(ctx), context.Canceled)
+				_, _ = s.rest() // it ends
+			}, func(n *network) { n.server.WriteTimeout, n.server.ReadTimeout = 0, 0 })
+		})
+	}
+}
