@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/fanfare-go/fanfare/internal/delivery"
+	"github.com/fanfare-go/fanfare/internal/streamctx"
 	"github.com/fanfare-go/fanfare/internal/tcp"
 )
 
@@ -26,7 +27,7 @@ type connKey struct{}
 // wrapper, or a net.Conn that is embedded in it. Where it cannot be reached, a Handler
 // logs a warning, once.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, connKey{}, c)
+	return context.WithValue(streamctx.WithServer(ctx), connKey{}, c)
 }
 
 func connOf(ctx context.Context) net.Conn {

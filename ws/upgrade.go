@@ -214,6 +214,7 @@ func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, buffers
 		return nil, &HandshakeError{Status: http.StatusInternalServerError, Err: err}
 	}
 	s.deflates = deflates(h.Header())
+	streamctx.MarkHijacked(ctx)
 	return newConn(ctx, library, s, d, o), nil
 }
 

@@ -127,7 +127,7 @@ func TestListeners(t *testing.T) {
 						server.Start()
 					}
 					t.Cleanup(server.Close) // after its clients
-					for range 2 { // a limit of one connection admits one after the other
+					for range 2 {           // a limit of one connection admits one after the other
 						client := begin(t, server.Listener.Addr(), listener.preface, secure || listener.tls)
 						conn := next(t, accepted.last)
 						require.Positive(t, option(t, conn, userTimeout))
