@@ -2,6 +2,7 @@ package sse_test
 
 import (
 	"bufio"
+	"context"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -81,8 +82,9 @@ func TestHiddenConnectionsAreReportedOnce(t *testing.T) {
 			}
 			client := server.Client()
 			transport := client.Transport.(*http.Transport)
-			transport.DialContext = nil
-			transport.Dial = func(string, string) (net.Conn, error) { return net.Dial(addr.Network(), addr.String()) }
+			transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, addr.Network(), addr.String())
+			}
 			transport.DisableKeepAlives = true
 			for range 3 {
 				response, err := client.Get(map[bool]string{true: "https", false: "http"}[test.secure] + "://example.com")

@@ -17,11 +17,8 @@ import (
 type (
 	embedding     struct{ net.Conn }
 	embeddingTCP  struct{ *net.TCPConn }
-	embeddingMore struct {
-		halfCloser
-		read int
-	}
-	halfCloser interface {
+	embeddingMore struct{ halfCloser }
+	halfCloser    interface {
 		net.Conn
 		CloseWrite() error
 	}
