@@ -60,6 +60,10 @@ type Writer struct {
 // first block at once. The request may have any method. If opts is nil, the defaults
 // apply; if not, it is not kept.
 //
+// Read the request's body before: net/http notices that a client has left only once the
+// body has been read to its end. Until then, and with more than 256 KB of it unread, the
+// failed write of an event or a heartbeat ends the Context.
+//
 // The caller closes the Writer before its handler returns. http.Server.Shutdown waits
 // for the handler, as it does for any other; middleware.Drain ends its Context.
 //
