@@ -11,7 +11,7 @@
 //	(timeouts, compression)
 //	Origins    refuses pages of other origins
 //	Drain      moves the clients to other servers before this one shuts down
-//	Limit      bounds how many streams there are, in all and for each client
+//	Limit      bounds how many streams there are, in all and for each client, and how fast a client opens them
 //	(authentication)
 //	(sse.Handler, ws.Handler)
 //

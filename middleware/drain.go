@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -37,8 +38,12 @@ type Drain struct {
 	// Plain refuses an EventSource with 503 itself. See Limit.Plain.
 	Plain bool
 
-	// Logger gets refusals (Info). If nil, slog.Default().
+	// Logger gets refusals (Info), and a warning (Warn), once, if the context of a request
+	// ends before its connection does: http.Server.BaseContext then returns a context
+	// that ends on a signal, say, and all streams end at once. If nil, slog.Default().
 	Logger *slog.Logger
+
+	warned sync.Once // of a context that has ended
 
 	// Guarded by mu.
 	mu       sync.Mutex
@@ -77,7 +82,17 @@ func (d *Drain) Handler(next http.Handler) http.Handler {
 			return
 		}
 		defer hold.Release()
+		defer hold.WatchContext(r.Context(), func() { d.warnOfContext(r.URL.Path) })()
 		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// warnOfContext is called when the context of a request has ended before its connection,
+// and before Shutdown has asked its streams to end.
+func (d *Drain) warnOfContext(path string) {
+	d.warned.Do(func() {
+		cmp.Or(d.Logger, slog.Default()).Warn("middleware: the context of a request has ended before its connection, and its stream with it, which Drain was to end: "+
+			"http.Server.BaseContext, or a middleware, must not return a context that ends on a signal", "path", path)
 	})
 }
 

@@ -15,9 +15,9 @@ import (
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
-// Limit bounds how many streams there are at the same time. It counts each request that
-// passes it until its handler has returned and its stream has ended: mount it around
-// streams, not around everything.
+// Limit bounds how many streams there are at the same time, and how fast clients open
+// them. It counts each request that passes it until its handler has returned and its
+// stream has ended: mount it around streams, not around everything.
 //
 // The zero Limit refuses nothing. The fields are set before the first use; a Limit must
 // not be copied after that.
@@ -29,6 +29,12 @@ type Limit struct {
 	// PerKey is how many streams each key may have. One more is refused with 429. If
 	// zero, there is no limit; it must not be negative.
 	PerKey int
+
+	// Rate is how many streams per second each key may open, in bursts of as many, at
+	// least one: 0.1 is one in ten seconds. One more is refused with 429, and does not
+	// count. A long poll is a stream, too. Among tens of thousands of keys in that time
+	// some may open more. If zero, there is no limit; it must not be negative.
+	Rate float64
 
 	// Key returns the key that a request counts for: its user, its room, its address.
 	// If it returns "", the request counts for Total only. If nil, the key is the
@@ -50,6 +56,7 @@ type Limit struct {
 	mu    sync.Mutex
 	total int
 	keys  map[string]map[*streamctx.Hold]struct{} // the requests of each key but ""
+	rates rates
 }
 
 // limitRetryAfter is when a refused client may come back: others may have left by then.
@@ -80,6 +87,8 @@ func (l *Limit) valid() error {
 		return fmt.Errorf("middleware: Limit.Total is %d, and must not be negative", l.Total)
 	case l.PerKey < 0:
 		return fmt.Errorf("middleware: Limit.PerKey is %d, and must not be negative", l.PerKey)
+	case !(l.Rate >= 0): // NaN included
+		return fmt.Errorf("middleware: Limit.Rate is %v, and must not be negative", l.Rate)
 	}
 	return nil
 }
@@ -111,11 +120,13 @@ func (l *Limit) enter(key string, hold *streamctx.Hold) *fanfare.Refusal {
 	case l.Total > 0 && l.total >= l.Total:
 		return l.refusal(http.StatusServiceUnavailable, errors.New("the server has as many streams as Limit.Total allows"))
 	case l.PerKey > 0 && key != "" && len(l.keys[key]) >= l.PerKey:
-		whose := "the client's key"
-		if l.Key == nil { // a Key of the user's may return a secret, such as a token
-			whose = key
+		return l.refusal(http.StatusTooManyRequests, fmt.Errorf("%s has as many streams as Limit.PerKey allows", l.whose(key)))
+	case l.Rate > 0 && key != "":
+		if wait, ok := l.rates.take(key, l.Rate); !ok {
+			refusal := l.refusal(http.StatusTooManyRequests, fmt.Errorf("%s opens more streams per second than Limit.Rate allows", l.whose(key)))
+			refusal.RetryAfter = wait
+			return refusal
 		}
-		return l.refusal(http.StatusTooManyRequests, fmt.Errorf("%s has as many streams as Limit.PerKey allows", whose))
 	}
 	l.total++
 	if key == "" {
@@ -129,6 +140,14 @@ func (l *Limit) enter(key string, hold *streamctx.Hold) *fanfare.Refusal {
 	}
 	l.keys[key][hold] = struct{}{}
 	return nil
+}
+
+// whose names a key in the log.
+func (l *Limit) whose(key string) string {
+	if l.Key != nil {
+		return "the client's key" // a Key of the user's may return a secret, such as a token
+	}
+	return key
 }
 
 func (l *Limit) refusal(status int, err error) *fanfare.Refusal {

@@ -95,6 +95,7 @@ type Handler struct {
 	codecs         codecs
 	buffers        tcp.Buffers
 	warnOfDeadline sync.Once
+	warnOfHidden   sync.Once
 }
 
 // ServeHTTP answers a request with an event stream, or refuses it.

@@ -1,7 +1,6 @@
 package sse
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"mime"
@@ -131,15 +130,6 @@ func setHeader(header http.Header) {
 	header.Del("Content-Length")
 }
 
-// boundUnacknowledged bounds what the kernel keeps unsent for a client, and how long
-// it waits for an acknowledgement.
-func boundUnacknowledged(conn net.Conn, o Options) {
-	tcp.SetUnsent(conn, delivery.MaxUnsent)
-	if o.Heartbeat > 0 && o.WriteTimeout > 0 {
-		tcp.SetUserTimeout(conn, o.Heartbeat+o.WriteTimeout)
-	}
-}
-
 // Write writes frames in one write, and flushes it.
 func (s *response) Write(frames net.Buffers, _ *delivery.Worker) error {
 	if len(frames) == 1 {
@@ -227,20 +217,4 @@ func (s *response) End(delivery.Reason) {
 		tcp.SetUserTimeout(s.conn, 0)
 		tcp.SetUnsent(s.conn, 0)
 	}
-}
-
-type connKey struct{}
-
-// ConnContext is for the field ConnContext of http.Server. It lets streams find out
-// sooner that a client has vanished, such as a phone that lost its network. On Linux the
-// connection then ends once what was sent has been waiting for Heartbeat + WriteTimeout
-// for an acknowledgement. Without ConnContext, and on other systems, the kernel decides:
-// Linux keeps trying for about a quarter of an hour. Detached streams do not need it.
-func ConnContext(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, connKey{}, c)
-}
-
-func connOf(ctx context.Context) net.Conn {
-	c, _ := ctx.Value(connKey{}).(net.Conn)
-	return c
 }

@@ -71,9 +71,11 @@ func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delive
 			return err
 		}
 		conn.aborts = t.Abort
+		t.warnIfHidden(r, conn.conn)
 		o.Start(conn, append(head, chunk(first)...), t.options.Heartbeat, t.options.MaxAge)
 		return nil
 	}
+	t.warnIfHidden(r, t.response.conn)
 	if err := t.response.commit(t.options); err != nil {
 		t.warnOfDeadline.Do(func() {
 			cmp.Or(t.Logger, slog.Default()).Warn("sse: the connection's deadlines cannot be reached: http.Server's timeouts will cut streams, "+

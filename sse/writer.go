@@ -70,6 +70,10 @@ type Writer struct {
 // method. The response to HEAD has a header alone (RFC 9110 section 9.3.2): its Writer is
 // closed, and its Context has ended.
 //
+// Read the request's body before: net/http notices that a client has left only once the
+// body has been read to its end. Until then, and with more than 256 KB of it unread, the
+// failed write of an event or a heartbeat ends the Context.
+//
 // The caller closes the Writer before its handler returns. http.Server.Shutdown waits
 // for the handler, as it does for any other; middleware.Drain ends its Context.
 //

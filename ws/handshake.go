@@ -11,6 +11,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/fanfare-go/fanfare/internal/streamctx"
 	"github.com/fanfare-go/fanfare/internal/tcp"
 	"github.com/fanfare-go/fanfare/internal/wrappers"
 )
@@ -44,6 +45,7 @@ func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, buffers
 	}
 	done = true
 	s.deflates = deflates(h.Header())
+	streamctx.MarkHijacked(ctx)
 	return newConn(ctx, library, s, d, o), nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/fanfare-go/fanfare"
@@ -27,12 +28,18 @@ func main() {
 	log.Fatal(server.ListenAndServe())
 }
 
-// room sends every message to all of its clients, and when a client joins or leaves.
-type room struct{ hub broadcast.Hub }
+// room sends every message to all of its clients, and when a name joins or leaves.
+type room struct {
+	hub broadcast.Hub // in memory, so that Publish does not wait
+
+	// mu is locked while "joined" and "left" are published, so that they alternate.
+	mu          sync.Mutex
+	connections map[string]int // how many each name has; guarded by mu
+}
 
 // newRoom returns the room's routes: /events and /ws receive, /ws and /say send.
 func newRoom() http.Handler {
-	r := &room{hub: broadcast.Hub{Keep: 8}}
+	r := &room{hub: broadcast.Hub{Keep: 8}, connections: make(map[string]int)}
 	mux := http.NewServeMux()
 	mux.Handle("GET /events", &sse.Handler{Broadcaster: &r.hub, Grant: r.grant})
 	mux.Handle("GET /ws", &ws.Handler{
@@ -59,19 +66,41 @@ func newRoom() http.Handler {
 	return mux
 }
 
-// grant admits clients that have a name, and publishes when they join and leave.
+// grant admits clients that have a name, and counts their connections.
 func (r *room) grant(req *http.Request) (*fanfare.Grant, error) {
 	name := req.FormValue("name")
 	if name == "" {
 		return nil, &fanfare.Refusal{Status: http.StatusForbidden, Err: errors.New("no name")}
 	}
-	if err := r.publish(req.Context(), "joined", name, ""); err != nil {
+	if err := r.enter(req.Context(), name); err != nil {
 		return nil, err
 	}
-	context.AfterFunc(req.Context(), func() {
-		_ = r.publish(context.Background(), "left", name, "") // the hub may be closed by then
-	})
+	context.AfterFunc(req.Context(), func() { r.leave(name) })
 	return &fanfare.Grant{Topics: []string{"room"}}, nil
+}
+
+// enter counts a connection, and publishes that its name joins with the first one. A user
+// has several with two open tabs, or after a lost connection until the server has noticed.
+func (r *room) enter(ctx context.Context, name string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.connections[name] == 0 {
+		if err := r.publish(ctx, "joined", name, ""); err != nil {
+			return err
+		}
+	}
+	r.connections[name]++
+	return nil
+}
+
+// leave is called when a connection has ended.
+func (r *room) leave(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.connections[name]--; r.connections[name] == 0 {
+		delete(r.connections, name)
+		_ = r.publish(context.Background(), "left", name, "") // the hub may be closed by then
+	}
 }
 
 func (r *room) publish(ctx context.Context, typ, name, text string) error {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,6 +81,68 @@ func TestRoom(t *testing.T) {
 		}
 		annGets("joined", "ann: ")
 		ann.Quiet(time.Hour)
+	})
+}
+
+// A name is in the room as long as one of its connections is open, over either transport.
+func TestANameLeavesWithItsLastConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		room := newRoom()
+		ann := ssetest.Connect(t, room, httptest.NewRequest("GET", "/events?name=ann", nil))
+		ann.Status()
+		gets := func(typ string) {
+			t.Helper()
+			event := ann.Next()
+			require.Equal(t, typ+" bob: ", event.Type+" "+string(event.Data))
+		}
+
+		// Bob's phone changes its network, and he is back before the server notices that
+		// his first connection has vanished.
+		var link faults.Link
+		wstest.Dial(t, room, faults.Via(httptest.NewRequest("GET", "/ws?name=bob", nil), &link))
+		gets("joined")
+		link.Vanish()
+		bob := wstest.Dial(t, room, httptest.NewRequest("GET", "/ws?name=bob", nil))
+		ann.Quiet(time.Minute)
+
+		// A second tab of his opens and closes.
+		tab := ssetest.Connect(t, room, httptest.NewRequest("GET", "/events?name=bob", nil))
+		tab.Status()
+		ann.Quiet(time.Minute)
+		tab.Close()
+		ann.Quiet(time.Minute)
+
+		require.NoError(t, bob.Close(ws.StatusNormalClosure, ""))
+		gets("left")
+		wstest.Dial(t, room, httptest.NewRequest("GET", "/ws?name=bob", nil))
+		gets("joined")
+		ann.Quiet(time.Minute)
+	})
+}
+
+// Joining and leaving alternate, whatever the order in which connections open and close.
+func TestJoiningAndLeavingAlternate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		room := newRoom()
+		ann := ssetest.Connect(t, room, httptest.NewRequest("GET", "/events?name=ann", nil))
+		var clients sync.WaitGroup
+		for range 4 {
+			clients.Go(func() {
+				for range 20 {
+					s := ssetest.Connect(t, room, httptest.NewRequest("GET", "/events?name=bob", nil))
+					s.Close()
+				}
+			})
+		}
+		clients.Wait()
+		synctest.Wait()
+		ann.Close()
+		last := "left"
+		for e := range ann.All() {
+			require.NotEqual(t, last, e.Type, "twice in a row")
+			last = e.Type
+		}
+		require.Equal(t, "left", last)
 	})
 }
 

@@ -16,9 +16,12 @@ require (
 	github.com/launchdarkly/eventsource v1.11.0
 	github.com/lxzan/gws v1.8.9
 	github.com/openai/openai-go v1.12.0
+	github.com/pires/go-proxyproto v0.15.0
 	github.com/r3labs/sse/v2 v2.10.0
+	github.com/soheilhy/cmux v0.1.5
 	github.com/stretchr/testify v1.12.1
 	github.com/tmaxmax/go-sse v0.12.0
+	golang.org/x/net v0.56.0
 	gopkg.in/cenkalti/backoff.v1 v1.1.0
 	nhooyr.io/websocket v1.8.17
 )
@@ -60,7 +63,6 @@ require (
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/arch v0.22.0 // indirect
 	golang.org/x/crypto v0.53.0 // indirect
-	golang.org/x/net v0.56.0 // indirect
 	golang.org/x/sys v0.46.0 // indirect
 	golang.org/x/text v0.40.0 // indirect
 	golang.org/x/time v0.15.0 // indirect

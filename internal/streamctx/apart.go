@@ -8,5 +8,6 @@ import "context"
 func Apart(ctx context.Context) context.Context {
 	ctx = context.WithValue(ctx, bypassKey{}, (*bypass)(nil))
 	ctx = context.WithValue(ctx, holdKey{}, (*Hold)(nil))
+	ctx = context.WithValue(ctx, serverKey{}, nil)
 	return context.WithValue(ctx, originKey{}, false)
 }

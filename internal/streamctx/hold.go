@@ -3,6 +3,7 @@ package streamctx
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // Hold counts one request and its streams for one middleware: a Limit, which counts
@@ -13,6 +14,8 @@ type Hold struct {
 	// Set by NewHold.
 	outer   *Hold // of the next middleware outwards
 	release func(*Hold)
+
+	hijacked atomic.Bool // by one of the streams; see MarkHijacked
 
 	// Guarded by mu.
 	mu      sync.Mutex

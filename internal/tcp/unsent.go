@@ -1,6 +1,9 @@
 package tcp
 
-import "net"
+import (
+	"net"
+	"syscall"
+)
 
 // SetUnsent bounds how many bytes the kernel accepts that it has not sent yet, about.
 // If bytes is 0, the kernel's default applies: some megabytes, of which a third must
@@ -8,9 +11,10 @@ import "net"
 // client blocks only as long as the client needs for that much, and the connection pins
 // little memory.
 //
-// It has an effect on Linux, for TCP connections, plain or under TLS.
+// It has an effect on Linux, for TCP connections, plain, under TLS or under another
+// wrapper that [Under] looks through.
 func SetUnsent(c net.Conn, bytes int) {
-	if t, ok := Under(c).(*net.TCPConn); ok {
+	if t, ok := Under(c).(syscall.Conn); ok {
 		setUnsent(t, bytes)
 	}
 }

@@ -1,13 +1,12 @@
 package tcp
 
 import (
-	"net"
 	"syscall"
 )
 
 const tcpNotSentLowat = 0x19 // TCP_NOTSENT_LOWAT, missing from package syscall
 
-func setUnsent(c *net.TCPConn, bytes int) {
+func setUnsent(c syscall.Conn, bytes int) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return

@@ -2,6 +2,6 @@
 
 package tcp
 
-import "net"
+import "syscall"
 
-func setUnsent(*net.TCPConn, int) {}
+func setUnsent(syscall.Conn, int) {}

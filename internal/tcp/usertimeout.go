@@ -2,6 +2,7 @@ package tcp
 
 import (
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -10,12 +11,16 @@ import (
 // quarter of an hour on Linux. A write deadline does not replace it: a write to a peer
 // that has vanished succeeds as long as the socket's buffer has room.
 //
-// It has an effect on Linux, for TCP connections, plain or under TLS.
+// It has an effect on Linux, for TCP connections, plain, under TLS or under another
+// wrapper that [Under] looks through.
 func SetUserTimeout(c net.Conn, d time.Duration) {
 	switch t := Under(c).(type) {
-	case *net.TCPConn:
+	case syscall.Conn:
 		setUserTimeout(t, d)
-	case interface{ SetUserTimeout(time.Duration) error }: // a connection of package faults
+	case userTimeouter:
 		_ = t.SetUserTimeout(d)
 	}
 }
+
+// userTimeouter is a connection of package faults.
+type userTimeouter interface{ SetUserTimeout(time.Duration) error }

@@ -1,14 +1,13 @@
 package tcp
 
 import (
-	"net"
 	"syscall"
 	"time"
 )
 
 const tcpUserTimeout = 0x12 // TCP_USER_TIMEOUT, missing from package syscall
 
-func setUserTimeout(c *net.TCPConn, d time.Duration) {
+func setUserTimeout(c syscall.Conn, d time.Duration) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return

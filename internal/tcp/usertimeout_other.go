@@ -3,8 +3,8 @@
 package tcp
 
 import (
-	"net"
+	"syscall"
 	"time"
 )
 
-func setUserTimeout(*net.TCPConn, time.Duration) {}
+func setUserTimeout(syscall.Conn, time.Duration) {}

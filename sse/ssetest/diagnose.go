@@ -37,6 +37,7 @@ const (
 //     type of the wrapper in the way;
 //   - a response that is held back, or compressed without flushing, with the type of the
 //     wrapper that does it;
+//   - a response whose body is kept in memory, as some access logs do;
 //   - a context that a timeout ends, and after how long;
 //   - headers that let a proxy cache, transform or hold back the stream.
 //
@@ -198,6 +199,9 @@ func (p *probe) examine(w http.ResponseWriter, r *http.Request) error {
 	arrived, err := p.stream(writer)
 	if err == nil && !arrived {
 		p.heldBackBy = p.findHoldingBack(chain)
+	}
+	if err == nil && arrived {
+		err = p.checkRetention(writer, chain)
 	}
 	return err
 }

@@ -46,6 +46,14 @@ var chains = []chain{
 	{name: "over HTTP/2", version: 2, wrap: chimiddleware.Compress(5, "text/*")},
 	{name: "a wrapper with Unwrap", wrap: wrapped(func(w http.ResponseWriter) http.ResponseWriter { return open{w} })},
 
+	{name: "an access log that keeps the body", wrap: wrapped(func(w http.ResponseWriter) http.ResponseWriter { return &keeping{ResponseWriter: w} }), want: []string{
+		"of 100 KB that were written, at least 100 KB are still in memory"}},
+	{name: "chi's Tee", wrap: teeing, want: []string{"still in memory"}},
+	{name: "chi's Tee, compressed outside of it", wrap: func(next http.Handler) http.Handler {
+		return chimiddleware.Compress(5, "text/*")(teeing(next))
+	}, want: []string{"still in memory"}},
+	{name: "the same over HTTP/2", version: 2, wrap: teeing, want: []string{"still in memory"}},
+
 	{name: "chi Timeout", wrap: chimiddleware.Timeout(time.Minute), want: []string{"context ends after 1m0s"}},
 	{name: "http.TimeoutHandler", wrap: timeoutHandler, want: []string{
 		"context ends after 30s", "deadlines cannot be reached past *http.timeoutWriter", "*http.timeoutWriter has no Flush"}},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"strings"
 	"time"
 
 	chimiddleware "github.com/go-chi/chi/v5/middleware"
@@ -52,6 +53,30 @@ type gzipped struct {
 
 func (g gzipped) Write(b []byte) (int, error) { return g.w.Write(b) }
 func (g gzipped) Unwrap() http.ResponseWriter { return g.ResponseWriter }
+
+// keeping keeps what is written, as an access log does that logs the body.
+type keeping struct {
+	http.ResponseWriter
+	body bytes.Buffer
+}
+
+func (k *keeping) Write(b []byte) (int, error) {
+	k.body.Write(b)
+	return k.ResponseWriter.Write(b)
+}
+
+func (k *keeping) Unwrap() http.ResponseWriter { return k.ResponseWriter }
+
+// teeing logs the body when the handler has returned: chi's Tee does the writing.
+func teeing(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var body strings.Builder
+		tee := chimiddleware.NewWrapResponseWriter(w, r.ProtoMajor)
+		tee.Tee(&body)
+		next.ServeHTTP(tee, r)
+		_, _ = io.Discard.Write([]byte(body.String()))
+	})
+}
 
 // neverFlushed is a middleware that compresses and does not flush.
 func neverFlushed(next http.Handler) http.Handler {
