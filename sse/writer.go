@@ -61,7 +61,8 @@ type Writer struct {
 // apply; if not, it is not kept.
 //
 // The caller closes the Writer before its handler returns. http.Server.Shutdown waits
-// for the handler, as it does for any other; middleware.Drain ends its Context.
+// for the handler, as it does for any other; middleware.Drain ends its Context, unless
+// Drain.FinishAnswers is set.
 //
 // After an error nothing has been sent, and the caller answers the request. The error
 // wraps [ErrCannotFlush] if a wrapper of w hides Flush, and names the wrapper. There is
@@ -141,10 +142,17 @@ func (s *Writer) requestEnded() {
 
 // end ends the Context for a middleware. The handler then closes the Writer.
 func (s *Writer) end(how streamctx.End) {
+	if how.Finish {
+		return
+	}
 	if how.Cut {
 		s.response.Cut()
 	}
-	s.cancel(errEnded)
+	if how.Cause == nil {
+		s.cancel(errEnded)
+		return
+	}
+	s.cancel(fmt.Errorf("%w: %w", errEnded, how.Cause))
 }
 
 // Context returns the context of the stream. It has the values of the request's context,
@@ -232,7 +240,7 @@ func (s *Writer) contextOfRequestEnded() bool {
 		return false
 	}
 	cause := context.Cause(s.ctx)
-	return cause != errMaxAge && cause != errEnded
+	return cause != errMaxAge && !errors.Is(cause, errEnded)
 }
 
 // fail makes err the error of the stream. The caller has locked mu.
