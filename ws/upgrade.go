@@ -201,6 +201,7 @@ func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, buffers
 	if o.Compression {
 		r = withOffer(r)
 	}
+	streamctx.DropContent(h.Header()) // of layers that do not see the connection's bytes
 	library, err := websocket.Accept(h, r, &websocket.AcceptOptions{
 		Subprotocols:       offered(r.Header, o.Subprotocols),
 		InsecureSkipVerify: true, // the origin was checked

@@ -61,8 +61,9 @@ func endingWith(values, end context.Context) (ctx context.Context, stop func()) 
 
 // Take makes the writer the stream's. Below a Bypass only the stream can use the writer
 // from now on, and the response has the header that the wrappers and the stream's own
-// handler have set. It fails if the request has been answered, has a stream or has
-// ended. Without a Bypass it fails only if a Hold of the request has been released.
+// handler have set, without what describes their content ([DropContent]). It fails if
+// the request has been answered, has a stream or has ended. Without a Bypass it fails
+// only if a Hold of the request has been released.
 func (c *Claim) Take() error {
 	if c.late {
 		return errEnded
@@ -78,6 +79,8 @@ func (c *Claim) Take() error {
 	c.bypass.copyHeader(c.before)
 	server := c.Writer.Header()
 	maps.Copy(server, c.w.Header())
+	DropContent(server)
+	maps.Copy(server, c.bypass.content)
 	return nil
 }
 
