@@ -102,6 +102,7 @@ func claimResponse(claim *streamctx.Claim, r *http.Request, o Options) (*respons
 	if err := claim.Take(); err != nil {
 		return nil, fmt.Errorf("sse: %w", err)
 	}
+	claim.Announce(http.StatusOK, setHeader, nil)
 	return response, nil
 }
 
@@ -255,6 +256,7 @@ func (s *Writer) fail(err error) {
 // second Close returns nil.
 func (s *Writer) Close() error {
 	s.response.Closing()
+	defer s.claim.AwaitWrappers() // without mu
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if errors.Is(s.err, ErrClosed) {

@@ -70,6 +70,7 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *Options) (*Conn, erro
 		claim.Leave()
 		return nil, &HandshakeError{Status: http.StatusServiceUnavailable, Err: err}
 	}
+	claim.Announce(http.StatusSwitchingProtocols, nil, nil)
 	c, err := accept(claim.Context, claim.Writer, r, new(tcp.Buffers), new(deflater), options)
 	if err != nil {
 		claim.Leave()

@@ -25,14 +25,16 @@ type Claim struct {
 	stop   func()              // ends Context
 	unhold func()              // lets the holds go on without this claim
 	late   bool                // one of them has been released already
+	head   bool                // the request's method is HEAD
 
-	taken bool // a stream of the bypass that has not left yet
+	taken      bool         // a stream of the bypass that has not left yet
+	announcing <-chan error // closed when Announce has ended; nil before it has begun
 }
 
 // ClaimOf returns a claim on the request. It copies the header now, because a
 // timeout's late answer may change it at any time. The caller calls Leave.
 func ClaimOf(w http.ResponseWriter, r *http.Request) *Claim {
-	c := &Claim{Writer: w, Context: r.Context(), bypass: bypassOf(r.Context()), w: w, stop: func() {}}
+	c := &Claim{Writer: w, Context: r.Context(), bypass: bypassOf(r.Context()), w: w, stop: func() {}, head: r.Method == http.MethodHead}
 	var ok bool
 	c.unhold, ok = join(r.Context())
 	c.late = !ok
