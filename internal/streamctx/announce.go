@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"time"
-
-	"github.com/fanfare-go/fanfare/internal/guard"
-	"github.com/fanfare-go/fanfare/internal/wrappers"
 )
 
 const (
@@ -70,22 +68,27 @@ func (c *Claim) Announce(status int, set func(http.Header), logger *slog.Logger)
 
 // announce answers a request through the wrappers. What they pass on is dropped.
 func announce(w http.ResponseWriter, status int, head bool) error {
-	err := guard.Call("WriteHeader", func() error {
+	err := recovered(func() {
 		w.WriteHeader(status)
-		// The writer of gin stores the status until something is written.
-		if gin, _, ok := wrappers.Find[interface{ WriteHeaderNow() }](w); ok {
-			gin.WriteHeaderNow()
+		if status != http.StatusSwitchingProtocols && !head {
+			_, _ = w.Write([]byte(":\n")) // some act at the first byte, or store the status until then
 		}
-		if status == http.StatusSwitchingProtocols || head {
-			return nil
-		}
-		// Some act at the first byte. A compressor passes the status on with it.
-		_, _ = w.Write([]byte(":\n"))
-		return nil
 	})
-	// A Flush that cannot get further panics in some wrappers, and is an error in others.
-	_ = guard.Call("Flush", func() error { return http.NewResponseController(w).Flush() })
+	// The writer of gin stores the status until something is written or flushed. A Flush
+	// that gets no further is an error of some wrappers, and a panic of others.
+	_ = recovered(func() { _ = http.NewResponseController(w).Flush() })
 	return err
+}
+
+// recovered calls f, and returns its panic as an error.
+func recovered(f func()) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	f()
+	return nil
 }
 
 // adopt adds to the stream's header what the wrappers have changed in theirs, but for

@@ -109,14 +109,15 @@ func TestHeaderOfAnAnnouncement(t *testing.T) {
 	assert.Equal(t, http.Header{"Set-Cookie": {"a=1", "b=2"}, "Content-Type": {"text/event-stream"}}, server.Header())
 }
 
-// storing is a wrapper that stores the status, as gin's writer does, and one around it.
+// storing is a wrapper that stores the status until it is flushed, as gin's writer does,
+// and one around it.
 type storing struct {
 	http.ResponseWriter
 	status int
 }
 
 func (s *storing) WriteHeader(status int) { s.status = status }
-func (s *storing) WriteHeaderNow()        { s.ResponseWriter.WriteHeader(s.status) }
+func (s *storing) Flush()                 { s.ResponseWriter.WriteHeader(s.status) }
 
 type around struct{ http.ResponseWriter }
 
@@ -132,7 +133,7 @@ func TestAnnouncementPassesRouters(t *testing.T) {
 		require.NoError(t, claim.Take())
 		claim.Announce(101, nil, silent)
 	})
-	assert.Equal(t, "101 ", between.calls[0])
+	assert.Equal(t, []string{"101 "}, between.calls)
 }
 
 // Without a Bypass the stream itself writes through the wrappers.
