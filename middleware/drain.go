@@ -17,7 +17,9 @@ import (
 // Drain ends the streams of a server in good order before it shuts down. Load balancers
 // notice first, then new streams are refused, and the open ones end one after the
 // other, so that their clients do not all reach the next server at once. A stream ends
-// after the messages that its server's Hub has for it, and its client resumes there.
+// after the messages that its server's Hub has for it, and its client resumes there. For
+// an sse.Writer, and for a request that is no stream of this kit, such as one of another
+// library or a loop of your own, its Context ends: the handler must watch it.
 //
 // Without a Drain, http.Server.Shutdown ends the streams of sse.Handler and ws.Handler
 // too, but all at once. It waits forever for an sse.Writer, and does not know the
@@ -34,6 +36,13 @@ type Drain struct {
 	// ctx is closer, they end over three quarters of the time left. If zero, 10 s; if
 	// negative, they end all at once.
 	Spread time.Duration
+
+	// FinishAnswers lets answers that are under way come to their own end: those of an
+	// sse.Writer, such as the tokens of a language model, and requests that are no
+	// streams. Shutdown ends the other streams over Spread, and waits for the answers
+	// until its ctx ends; then their contexts end. Do not set it if there are such
+	// streams that never end.
+	FinishAnswers bool
 
 	// Plain refuses an EventSource with 503 itself. See Limit.Plain.
 	Plain bool
@@ -55,6 +64,10 @@ type Drain struct {
 	err   error
 	empty chan struct{} // made when refusing begins; closed, under mu, when holds is empty
 }
+
+// ErrDraining is wrapped by the cause (context.Cause) of a context that [Drain.Shutdown]
+// has ended.
+var ErrDraining = errors.New("middleware: Drain has ended the request")
 
 const defaultSpread = 10 * time.Second
 
@@ -135,9 +148,11 @@ func (d *Drain) Ready(w http.ResponseWriter, r *http.Request) {
 }
 
 // Shutdown waits for Delay, refuses new streams, ends the open ones over Spread, and
-// returns when they and all other requests that passed Handler have ended. If ctx ends
-// first, Shutdown cuts the connections of the remaining streams, and returns the error
-// of ctx without waiting any longer. Another call waits for the first one, or for its
+// returns when they and all other requests that passed Handler have ended. Unless
+// FinishAnswers is set, the context of such a request ends in its turn, too, but not
+// before the request is a second old, since it may be about to become a stream. If ctx
+// ends first, Shutdown cuts the connections of the remaining streams, ends the contexts
+// of the other requests, and returns the error of ctx without waiting any longer. Another call waits for the first one, or for its
 // own ctx.
 func (d *Drain) Shutdown(ctx context.Context) error {
 	d.mu.Lock()
@@ -164,7 +179,7 @@ func (d *Drain) shutdown(ctx context.Context) error {
 		return nil
 	}
 	for _, hold := range d.open() {
-		hold.End(streamctx.End{Cut: true})
+		hold.End(streamctx.End{Cut: true, Cause: ErrDraining})
 	}
 	return ctx.Err()
 }
@@ -192,7 +207,7 @@ func (d *Drain) endStreams(ctx context.Context) {
 	for i, hold := range holds {
 		due := time.Duration(float64(spread) * (float64(i+1) / float64(len(holds)))) // an integer product could overflow
 		sleep(ctx, d.empty, due-time.Since(start))
-		hold.End(streamctx.End{})
+		hold.End(streamctx.End{Finish: d.FinishAnswers, Cause: ErrDraining})
 	}
 }
 

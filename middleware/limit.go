@@ -164,14 +164,27 @@ func (l *Limit) leave(key string, hold *streamctx.Hold) {
 	}
 }
 
+// ErrDisconnected is wrapped by the cause (context.Cause) of a context that
+// [Limit.Disconnect] has ended.
+var ErrDisconnected = errors.New("middleware: Limit.Disconnect has ended the request")
+
 // Disconnect ends all streams of a key on this server, such as those of a user whose
 // rights were revoked, and returns how many requests it counted for the key. A
 // WebSocket is closed with code and reason; if code is zero or cannot be sent, with
 // 3003 (forbidden). An event stream just ends, and its client comes back: Grant has to
 // refuse it then. A request that becomes a stream later ends as soon as it has.
+//
+// The context of any other request ends, such as that of a stream of another library or
+// of a loop of your own, with a cause that wraps [ErrDisconnected] and has the reason.
+// Its handler must watch the context: nothing else can end it, nor a connection that it
+// has hijacked.
 func (l *Limit) Disconnect(key string, code int, reason string) int {
 	if !status.Sendable(code) {
 		code = 3003
+	}
+	cause := ErrDisconnected
+	if reason != "" {
+		cause = fmt.Errorf("%w: %s", ErrDisconnected, reason)
 	}
 	l.mu.Lock()
 	holds := make([]*streamctx.Hold, 0, len(l.keys[key]))
@@ -180,7 +193,7 @@ func (l *Limit) Disconnect(key string, code int, reason string) int {
 	}
 	l.mu.Unlock()
 	for _, hold := range holds {
-		hold.End(streamctx.End{Code: code, Reason: reason})
+		hold.End(streamctx.End{Code: code, Reason: reason, Cause: cause})
 	}
 	return len(holds)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fanfare-go/fanfare/internal/delivery"
+	"github.com/fanfare-go/fanfare/internal/streamctx"
 	"github.com/fanfare-go/fanfare/internal/tcp"
 )
 
@@ -50,6 +51,7 @@ func hijack(w http.ResponseWriter, buffers *tcp.Buffers, o Options) (*detached, 
 // responseHead returns the status line and the header of a detached response (RFC 9112
 // section 2.1).
 func responseHead(header http.Header, status int) []byte {
+	streamctx.DropContent(header) // of layers that do not see the connection's bytes
 	setHeader(header)
 	if header.Get("Date") == "" {
 		header.Set("Date", time.Now().UTC().Format(http.TimeFormat))

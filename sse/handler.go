@@ -72,8 +72,9 @@ type Handler struct {
 	// HTTP/1.1 and where the connection can be hijacked; other streams stay attached.
 	//
 	// It bypasses middleware that acts when the handler returns (loggers, throttles,
-	// metrics) or when WriteHeader is called (some session cookies), and compression. The
-	// header that is set before the stream begins is sent. A Limit and a Drain of this kit
+	// metrics) or, without a middleware.Bypass, when WriteHeader is called (some session
+	// cookies), and compression. The header that is set before the stream begins is sent,
+	// but for what describes the content of a layer (Content-Encoding, ETag). A Limit and a Drain of this kit
 	// still count the stream. Nothing reads from the connection: a write finds out that
 	// the client has left, the second heartbeat at the latest.
 	Detach bool

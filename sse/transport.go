@@ -43,7 +43,7 @@ func (t *transport) Check(w, target http.ResponseWriter, r *http.Request) (deliv
 	}
 	t.response = response
 	t.detach = t.Detach && !t.polls() && detachable(target, r)
-	return delivery.Mode{Codec: t.codecs.of(t.query, t.detach), Detached: t.detach}, nil
+	return delivery.Mode{Codec: t.codecs.of(t.query, t.detach), Detached: t.detach, Status: http.StatusOK, Header: setHeader}, nil
 }
 
 func refusal(status int, reason string) error {

@@ -75,7 +75,8 @@ type Writer struct {
 // failed write of an event or a heartbeat ends the Context.
 //
 // The caller closes the Writer before its handler returns. http.Server.Shutdown waits
-// for the handler, as it does for any other; middleware.Drain ends its Context.
+// for the handler, as it does for any other; middleware.Drain ends its Context, unless
+// Drain.FinishAnswers is set.
 //
 // After an error nothing has been sent, and the caller answers the request. The error
 // wraps [ErrCannotFlush] if a wrapper of w hides Flush, and names the wrapper. There is
@@ -140,6 +141,7 @@ func claimResponse(claim *streamctx.Claim, r *http.Request, o Options) (*respons
 	if err := claim.Take(); err != nil {
 		return nil, fmt.Errorf("sse: %w", err)
 	}
+	claim.Announce(http.StatusOK, setHeader, nil)
 	return response, nil
 }
 
@@ -180,10 +182,17 @@ func (s *Writer) requestEnded() {
 
 // end ends the Context for a middleware. The handler then closes the Writer.
 func (s *Writer) end(how streamctx.End) {
+	if how.Finish {
+		return
+	}
 	if how.Cut {
 		s.response.Cut()
 	}
-	s.cancel(errEnded)
+	if how.Cause == nil {
+		s.cancel(errEnded)
+		return
+	}
+	s.cancel(fmt.Errorf("%w: %w", errEnded, how.Cause))
 }
 
 // Context returns the context of the stream. It has the values of the request's context,
@@ -326,7 +335,7 @@ func (s *Writer) contextOfRequestEnded() bool {
 		return false
 	}
 	cause := context.Cause(s.ctx)
-	return cause != errMaxAge && cause != errEnded
+	return cause != errMaxAge && !errors.Is(cause, errEnded)
 }
 
 // fail makes err the error of the stream. The caller has locked mu.
@@ -354,6 +363,7 @@ func (s *Writer) Abort() error { return s.close(true) }
 
 func (s *Writer) close(cut bool) (err error) {
 	s.response.Closing()
+	defer s.claim.AwaitWrappers() // without mu
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if errors.Is(s.err, ErrClosed) {

@@ -25,6 +25,7 @@ func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, buffers
 	if o.Compression {
 		r, h.window = withOffer(r)
 	}
+	streamctx.DropContent(h.Header()) // of layers that do not see the connection's bytes
 	done := false
 	defer func() {
 		if !done && s.Conn != nil { // also after a panic: net/http does not close what was hijacked

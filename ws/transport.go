@@ -22,7 +22,7 @@ func (t *transport) Check(w, target http.ResponseWriter, r *http.Request) (deliv
 	if err := check(w, target, r, t.options); err != nil {
 		return delivery.Mode{}, &fanfare.Refusal{Status: statusOf(err), Plain: true, Err: err}
 	}
-	return delivery.Mode{Codec: &t.plain, Detached: t.Detach}, nil
+	return delivery.Mode{Codec: &t.plain, Detached: t.Detach, Status: http.StatusSwitchingProtocols}, nil
 }
 
 // Begin upgrades the connection, starts the stream, and reads what the client sends.

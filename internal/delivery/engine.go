@@ -56,6 +56,7 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request, t Transport) 
 		return
 	}
 	claim := streamctx.ClaimOf(w, r)
+	defer claim.AwaitWrappers()
 	defer claim.Leave()
 	mode, err := t.Check(w, claim.Writer, r)
 	if err != nil {
@@ -72,6 +73,7 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request, t Transport) 
 		e.log().Info(e.Name+": a stream came too late", "path", r.URL.Path, "reason", err)
 		return
 	}
+	claim.Announce(mode.Status, mode.Header, e.log())
 	if err := t.Begin(claim.Writer, r, o); err != nil && !o.begun {
 		e.refuse(w, r, err)
 	}

@@ -20,4 +20,7 @@ type Transport interface {
 type Mode struct {
 	Codec    *Codec
 	Detached bool // the stream outlives the request
+
+	Status int               // of the response: 200 or 101
+	Header func(http.Header) // sets the fields that the transport sets; nil: none
 }

@@ -21,8 +21,8 @@ import (
 	"github.com/fanfare-go/fanfare/ws/wstest"
 )
 
-// compressors are mounted around a WebSocket, without Bypass.
-var compressors = []struct {
+// hidingCompressors are mounted around a WebSocket, without Bypass.
+var hidingCompressors = []struct {
 	name  string
 	mount func(http.Handler) http.Handler
 	keeps string // the wrapper that keeps the status of the handshake; "" if none does
@@ -68,7 +68,7 @@ var compressors = []struct {
 // A browser accepts gzip. Its WebSocket opens below a compressor that keeps the status of
 // a response until the body begins, and wstest.Diagnose names the wrapper.
 func TestWebSocketsBelowCompressors(t *testing.T) {
-	for _, compressor := range compressors {
+	for _, compressor := range hidingCompressors {
 		for detach, way := range detached {
 			t.Run(compressor.name+"/"+way, func(t *testing.T) {
 				hub := &broadcast.Hub{Logger: silent}

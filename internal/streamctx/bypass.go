@@ -37,6 +37,10 @@ type bypass struct {
 	ctx    context.Context     // the server's, and ended by cancel
 	cancel context.CancelCauseFunc
 
+	// content is what w's header says of the content: a compressor outside of the
+	// Bypass has set it, through which a stream writes. It is nil if there is none.
+	content http.Header
+
 	// io serialises what the handlers write. It is locked before mu.
 	io sync.Mutex
 
@@ -63,7 +67,7 @@ func bypassOf(ctx context.Context) *bypass {
 }
 
 func newBypass(ctx context.Context, w http.ResponseWriter) *bypass {
-	b := &bypass{w: w, header: w.Header().Clone()}
+	b := &bypass{w: w, header: w.Header().Clone(), content: contentOf(w.Header())}
 	if b.header == nil {
 		b.header = make(http.Header)
 	}

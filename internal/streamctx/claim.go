@@ -2,6 +2,7 @@ package streamctx
 
 import (
 	"context"
+	"maps"
 	"net/http"
 )
 
@@ -13,7 +14,8 @@ type Claim struct {
 	Writer http.ResponseWriter
 
 	// Context has the values of the request's context. Below a Bypass it ends with
-	// the server's context, and not with a timeout in between.
+	// the server's context, and not with a timeout in between. If a Hold has cancelled
+	// the request's context, it ends with the connection.
 	Context context.Context
 
 	// Set by ClaimOf.
@@ -23,35 +25,47 @@ type Claim struct {
 	stop   func()              // ends Context
 	unhold func()              // lets the holds go on without this claim
 	late   bool                // one of them has been released already
+	head   bool                // the request's method is HEAD
 
-	taken bool // a stream of the bypass that has not left yet
+	taken      bool         // a stream of the bypass that has not left yet
+	announcing <-chan error // closed when Announce has ended; nil before it has begun
 }
 
 // ClaimOf returns a claim on the request. It copies the header now, because a
 // timeout's late answer may change it at any time. The caller calls Leave.
 func ClaimOf(w http.ResponseWriter, r *http.Request) *Claim {
-	c := &Claim{Writer: w, Context: r.Context(), bypass: bypassOf(r.Context()), w: w, stop: func() {}}
+	c := &Claim{Writer: w, Context: r.Context(), bypass: bypassOf(r.Context()), w: w, stop: func() {}, head: r.Method == http.MethodHead}
 	var ok bool
 	c.unhold, ok = join(r.Context())
 	c.late = !ok
-	if c.bypass == nil {
-		return c
+	ctx, stop, ended := unended(r.Context())
+	switch {
+	case ended:
+		c.Context, c.stop = ctx, stop
+	case c.bypass != nil:
+		c.Context, c.stop = endingWith(r.Context(), c.bypass.ctx)
 	}
-	server := c.bypass.ctx
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
-	stop := context.AfterFunc(server, func() { cancel(context.Cause(server)) })
-	c.stop = func() {
-		stop()
+	if c.bypass != nil {
+		c.Writer, c.before = c.bypass.w, c.bypass.snapshot()
+	}
+	return c
+}
+
+// endingWith returns a context with the values of one context and the end of another.
+func endingWith(values, end context.Context) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(values))
+	unwatch := context.AfterFunc(end, func() { cancel(context.Cause(end)) })
+	return ctx, func() {
+		unwatch()
 		cancel(context.Canceled)
 	}
-	c.Writer, c.Context, c.before = c.bypass.w, ctx, c.bypass.snapshot()
-	return c
 }
 
 // Take makes the writer the stream's. Below a Bypass only the stream can use the writer
 // from now on, and the response has the header that the wrappers and the stream's own
-// handler have set. It fails if the request has been answered, has a stream or has
-// ended. Without a Bypass it fails only if a Hold of the request has been released.
+// handler have set, without what describes their content ([DropContent]). It fails if
+// the request has been answered, has a stream or has ended. Without a Bypass it fails
+// only if a Hold of the request has been released.
 func (c *Claim) Take() error {
 	if c.late {
 		return errEnded
@@ -66,9 +80,9 @@ func (c *Claim) Take() error {
 	c.bypass.calls.Wait() // a handler may be setting a deadline, or sending an informational response
 	c.bypass.copyHeader(c.before)
 	server := c.Writer.Header()
-	for name, values := range c.w.Header() {
-		server[name] = values
-	}
+	maps.Copy(server, c.w.Header())
+	DropContent(server)
+	maps.Copy(server, c.bypass.content)
 	return nil
 }
 

@@ -9,4 +9,12 @@ type End struct {
 
 	// Cut closes the connection at once, and nothing more is written.
 	Cut bool
+
+	// Finish lets answers that come to an end by themselves do so: an sse.Writer and the
+	// context of a request that is no stream go on.
+	Finish bool
+
+	// Cause is the cause of the context that a request's handlers have, if the request
+	// is no stream and its context ends.
+	Cause error
 }

@@ -4,24 +4,34 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Hold counts one request and its streams for one middleware: a Limit, which counts
 // the request until all of it has ended, or a Drain, which waits for that. It is in
 // use until the handlers have returned, and the claims and streams of the request
 // have ended.
+//
+// It ends the streams by what they have attached, and the context of a request that is
+// no stream of this kit.
 type Hold struct {
 	// Set by NewHold.
 	outer   *Hold // of the next middleware outwards
 	release func(*Hold)
+	began   time.Time
 
 	hijacked atomic.Bool // by one of the streams; see MarkHijacked
 
 	// Guarded by mu.
-	mu      sync.Mutex
-	users   int // the handlers, claims and streams; after 0 the hold is released for good
-	streams map[*attached]struct{}
-	asked   []End // for streams that attach later
+	mu       sync.Mutex
+	parent   context.Context         // of the request when it came to the middleware; nil after Release
+	cancel   context.CancelCauseFunc // ends the context of the handlers; nil after Release
+	users    int                     // the handlers, claims and streams; after 0 the hold is released for good
+	claims   int                     // those among the users
+	streams  map[*attached]struct{}
+	isStream bool  // a stream has attached, which ends by itself
+	asked    []End // for streams that attach later
+	ended    bool  // the context was cancelled
 }
 
 // attached is a stream that is known to its holds.
@@ -39,15 +49,23 @@ func holdOf(ctx context.Context) *Hold {
 // which the middleware calls Release. When the Hold is no longer in use it calls
 // release with itself, once, in the goroutine of the last user.
 func NewHold(ctx context.Context, release func(*Hold)) (*Hold, context.Context) {
-	h := &Hold{outer: holdOf(ctx), release: release, users: 1}
+	h := &Hold{outer: holdOf(ctx), release: release, parent: ctx, began: time.Now(), users: 1}
+	ctx, h.cancel = context.WithCancelCause(ctx)
 	return h, context.WithValue(ctx, holdKey{}, h)
 }
 
 // Release is called by the middleware, once, when the handlers have returned.
-func (h *Hold) Release() { h.leave() }
+func (h *Hold) Release() {
+	h.mu.Lock()
+	cancel := h.cancel
+	h.parent, h.cancel = nil, nil // a stream that goes on must not pin the request
+	h.mu.Unlock()
+	cancel(context.Canceled) // as net/http is about to do
+	h.leave()
+}
 
-// join adds a user. It reports false if the hold has been released, which cannot
-// happen twice.
+// join adds a claim. It reports false if the hold has been released, which cannot
+// happen twice. As long as there is a claim the context is not cancelled.
 func (h *Hold) join() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -55,7 +73,16 @@ func (h *Hold) join() bool {
 		return false
 	}
 	h.users++
+	h.claims++
 	return true
+}
+
+func (h *Hold) unjoin() {
+	h.mu.Lock()
+	h.claims--
+	h.mu.Unlock()
+	h.endContext() // a stream was refused: the handlers may answer in another way
+	h.leave()
 }
 
 func (h *Hold) leave() {
@@ -68,7 +95,14 @@ func (h *Hold) leave() {
 	}
 }
 
-// End asks the streams of the request to end, those included that begin later.
+// youngest is how old a request must be before its context is cancelled by an End that
+// is neither a disconnect nor a cut. A younger one may be on its way to a stream, which
+// ends in good order: with its context cancelled, authentication would answer with an
+// error, and an EventSource would not come back.
+const youngest = time.Second
+
+// End asks the streams of the request to end, those included that begin later. The
+// context of a request that is no stream of this kit is cancelled.
 func (h *Hold) End(how End) {
 	h.mu.Lock()
 	h.asked = append(h.asked, how)
@@ -80,6 +114,44 @@ func (h *Hold) End(how End) {
 	for _, s := range streams {
 		s.end(how)
 	}
+	h.endContext()
+}
+
+// endContext cancels the context if the request has been asked to end and is no stream
+// nor about to become one.
+func (h *Hold) endContext() {
+	h.mu.Lock()
+	how, wait := h.askedOfContext()
+	cancel := h.cancel
+	if how != nil && wait <= 0 {
+		h.ended = true
+	}
+	h.mu.Unlock()
+	switch {
+	case how == nil:
+	case wait > 0:
+		time.AfterFunc(wait, h.endContext)
+	default:
+		cancel(how.Cause)
+	}
+}
+
+// askedOfContext returns what the context was asked to end for, and how long it may go
+// on; nil if it has not been asked, or is a stream's. The caller has locked mu.
+func (h *Hold) askedOfContext() (how *End, wait time.Duration) {
+	if h.ended || h.isStream || h.claims > 0 || h.cancel == nil {
+		return nil, 0
+	}
+	for i := range h.asked {
+		switch end := &h.asked[i]; {
+		case end.Finish:
+		case end.Cut, end.Code != 0:
+			return end, 0
+		case how == nil:
+			how, wait = end, youngest-time.Since(h.began)
+		}
+	}
+	return how, wait
 }
 
 // join adds a claim to each hold of the request, until leave is called for the first
@@ -93,7 +165,7 @@ func join(ctx context.Context) (leave func(), ok bool) {
 	var joined []*Hold
 	leave = sync.OnceFunc(func() {
 		for _, h := range joined {
-			h.leave()
+			h.unjoin()
 		}
 	})
 	for h := innermost; h != nil; h = h.outer {
@@ -103,6 +175,25 @@ func join(ctx context.Context) (leave func(), ok bool) {
 		joined = append(joined, h)
 	}
 	return leave, true
+}
+
+// unended returns a context with the values of ctx that ends with the connection, and
+// how to end it, if a hold has cancelled ctx. A stream that begins now is asked to end
+// when it attaches, and can then say so to its client. It is called by a stream that has
+// joined.
+func unended(ctx context.Context) (fresh context.Context, stop func(), ok bool) {
+	var outermost context.Context
+	for h := holdOf(ctx); h != nil; h = h.outer {
+		h.mu.Lock()
+		ok = ok || h.ended
+		outermost = h.parent
+		h.mu.Unlock()
+	}
+	if !ok || outermost == nil {
+		return nil, nil, false
+	}
+	fresh, stop = endingWith(ctx, outermost)
+	return fresh, stop, true
 }
 
 // Held reports whether a middleware has a Hold on the request.
@@ -138,6 +229,7 @@ func (h *Hold) attach(s *attached) (asked []End) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.users++
+	h.isStream = true
 	if h.streams == nil {
 		h.streams = make(map[*attached]struct{})
 	}

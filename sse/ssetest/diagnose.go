@@ -39,6 +39,7 @@ const (
 //     wrapper that does it;
 //   - a response whose body is kept in memory, as some access logs do;
 //   - a context that a timeout ends, and after how long;
+//   - a Content-Encoding that does not fit the bytes;
 //   - headers that let a proxy cache, transform or hold back the stream.
 //
 // It returns nil if it found nothing, else its findings, joined by errors.Join. A request
@@ -77,6 +78,7 @@ type probe struct {
 	// Set by the client while it reads.
 	received atomic.Int64  // bytes
 	more     chan struct{} // has a token if bytes were received since it was last emptied
+	kept     []byte        // the beginning of the body; read once the client has ended
 
 	// Set by the handler that the request reaches.
 	once    sync.Once
@@ -86,6 +88,7 @@ type probe struct {
 	// Owned by that handler until done is closed.
 	found      []error
 	begun      bool   // the header was sent
+	failed     bool   // an error has ended the stream, and is among found
 	heldBackBy string // what holds the response back; empty: nothing
 }
 
@@ -137,8 +140,9 @@ func browserRequest(ctx context.Context, r *http.Request) *http.Request {
 	return request
 }
 
-// Write counts what the client has received.
+// Write counts what the client has received, and keeps the beginning.
 func (p *probe) Write(b []byte) (int, error) {
+	p.kept = append(p.kept, b[:min(len(b), maxKept-len(p.kept))]...)
 	p.received.Add(int64(len(b)))
 	select {
 	case p.more <- struct{}{}:
@@ -171,7 +175,7 @@ func (p *probe) serve(w http.ResponseWriter, r *http.Request) {
 			err = fmt.Errorf("the chain panics when a stream writes to it: %v", panicked.Value)
 		}
 		if err != nil {
-			p.found = append(p.found, err)
+			p.found, p.failed = append(p.found, err), true
 		}
 	})
 }
@@ -212,7 +216,7 @@ func (p *probe) stream(writer *sse.Writer) (arrived bool, err error) {
 	arrived = p.arrives(0)
 	for i := 0; i < 2 && arrived; i++ {
 		before := p.received.Load()
-		if err := writer.Send(sse.Event{Type: "probe", Data: fmt.Appendf(nil, "%d", i)}); err != nil {
+		if err := writer.Send(sse.Event{Type: probeType, Data: fmt.Appendf(nil, "%d", i)}); err != nil {
 			return false, err
 		}
 		arrived = p.arrives(before)
@@ -246,7 +250,11 @@ func (p *probe) findings(response *http.Response) []error {
 		if response == nil || !p.begun {
 			return p.found
 		}
-		return append(p.found, checkHeader(response)...)
+		found := append(p.found, checkHeader(response)...)
+		if err := checkLabel(response.Header, p.kept); err != nil && response.StatusCode == http.StatusOK && !p.failed {
+			found = append(found, err)
+		}
+		return found
 	}
 	// The header of a response that is held back is not the stream's: the probe has
 	// written past it.

@@ -69,6 +69,22 @@ var chains = []chain{
 		})
 	}, want: []string{"held back by ssetest_test.pretender"}},
 	{name: "gzip that is never flushed", wrap: neverFlushed, want: []string{"compressed (gzip) without flushing by ssetest_test.gzipped"}},
+	{name: "a label of gzip, and plain bytes", wrap: labels("gzip", plainly), want: []string{`Content-Encoding is "gzip", but the bytes are not encoded`}},
+	{name: "a label of br, and plain bytes", wrap: labels("br", plainly), want: []string{`Content-Encoding is "br", but the bytes are not encoded`}},
+	{name: "a label of gzip, and deflate", wrap: labels("gzip", deflating), want: []string{"the bytes are not gzip"}},
+	{name: "a label of deflate, and gzip", wrap: labels("deflate", gzipping), want: []string{"the bytes are not deflate"}},
+	{name: "a label of zstd, and gzip", wrap: labels("zstd", gzipping), want: []string{"the bytes are not zstd"}},
+	{name: "gzip twice, and one label", wrap: labels("gzip", gzippingTwice), want: []string{"what it decodes to is not the stream"}},
+	{name: "gzip without a label", wrap: labels("", gzipping), want: []string{"there is no Content-Encoding"}},
+	{name: "a label that no browser knows", wrap: labels("squeezed", gzipping), want: []string{"browsers do not know it"}},
+	{name: "other bytes", wrap: labels("", prefixed("")), want: []string{"are not those of the stream"}},
+	{name: "a label of gzip, and gzip", wrap: labels("GZIP", gzipping)},
+	{name: "a label of gzip twice, and gzip twice", wrap: labels("gzip, gzip", gzippingTwice)},
+	{name: "a label of deflate, and deflate", wrap: labels("deflate", zlibbing)},
+	{name: "a label of deflate, and deflate without its header", wrap: labels("deflate", deflating)},
+	{name: "a label of identity", wrap: labels("identity", plainly)},
+	{name: "a label of zstd, and zstd", wrap: labels("zstd", prefixed("\x28\xb5\x2f\xfd"))},
+	{name: "a label of br, and what may be br", wrap: labels("br", prefixed("\x8b"))},
 	{name: "a header that lets proxies cache", wrap: wrapped(func(w http.ResponseWriter) http.ResponseWriter {
 		return header{w, "Cache-Control", "public, max-age=60"}
 	}), want: []string{"without no-store", "without no-transform"}},

@@ -3,7 +3,10 @@ package ssetest_test
 import (
 	"bufio"
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
+	"compress/zlib"
+	"errors"
 	"io"
 	"log"
 	"net/http"
@@ -134,4 +137,67 @@ func (b *buffered) WriteHeader(s int) {
 	if b.status == 0 {
 		b.status = s
 	}
+}
+
+// labels is a middleware that sets a Content-Encoding, and writes something else.
+func labels(label string, encode func(io.Writer) io.Writer) middlewareFunc {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if label != "" {
+				w.Header().Set("Content-Encoding", label)
+			}
+			next.ServeHTTP(encoding{w, encode(w)}, r)
+		})
+	}
+}
+
+// encoding encodes what is written.
+type encoding struct {
+	http.ResponseWriter
+	w io.Writer
+}
+
+func (e encoding) Write(b []byte) (int, error) { return e.w.Write(b) }
+func (e encoding) Unwrap() http.ResponseWriter { return e.ResponseWriter }
+func (e encoding) Flush() {
+	if f, ok := e.w.(interface{ Flush() error }); ok {
+		f.Flush()
+	}
+	e.ResponseWriter.(http.Flusher).Flush()
+}
+
+func plainly(w io.Writer) io.Writer  { return w }
+func gzipping(w io.Writer) io.Writer { return gzip.NewWriter(w) }
+func zlibbing(w io.Writer) io.Writer { return zlib.NewWriter(w) }
+func deflating(w io.Writer) io.Writer {
+	z, _ := flate.NewWriter(w, flate.DefaultCompression)
+	return z
+}
+
+// twice is a writer that is flushed in two steps.
+type twice struct{ outer, inner *gzip.Writer }
+
+func gzippingTwice(w io.Writer) io.Writer {
+	outer := gzip.NewWriter(w)
+	return twice{outer, gzip.NewWriter(outer)}
+}
+
+func (t twice) Write(b []byte) (int, error) { return t.inner.Write(b) }
+func (t twice) Flush() error                { return errors.Join(t.inner.Flush(), t.outer.Flush()) }
+
+// prefixed begins as a coding does that is not decoded.
+func prefixed(prefix string) func(io.Writer) io.Writer {
+	return func(w io.Writer) io.Writer { return &prefixing{w, prefix} }
+}
+
+type prefixing struct {
+	io.Writer
+	prefix string
+}
+
+func (p *prefixing) Write(b []byte) (int, error) {
+	prefix := p.prefix
+	p.prefix = ""
+	_, err := p.Writer.Write(append([]byte(prefix), bytes.ReplaceAll(b, []byte("probe"), []byte("xxxxx"))...))
+	return len(b), err
 }
