@@ -20,10 +20,17 @@ type framing struct {
 	rest   uint64 // bytes of its payload that have not arrived
 	unread uint64 // bytes of messages that have arrived and were not read from the library
 	err    error  // what is wrong: nothing after it goes to the library
+
+	client, deflates bool // of the socket
+	fragmented       bool // the last frame of a message has not begun
+
+	hold  bool // stop before the frame that ends the connection
+	holds bool // parse has stopped there
+	held  bool // parse has stopped there before, and does not stop again
 }
 
 // parse parses p, and returns how many bytes of it come before an error.
-func (f *framing) parse(p []byte, client bool) int {
+func (f *framing) parse(p []byte) int {
 	all := len(p)
 	for len(p) > 0 && f.err == nil {
 		if f.rest > 0 {
@@ -37,7 +44,12 @@ func (f *framing) parse(p []byte, client bool) int {
 		}
 		f.header[f.have] = p[0]
 		f.have++
-		if f.parseHeader(client); f.err == nil {
+		if f.hold && !f.held && f.endsConnection() {
+			f.have--
+			f.holds, f.held = true, true
+			break
+		}
+		if f.parseHeader(); f.err == nil {
 			p = p[1:]
 		}
 	}
@@ -46,12 +58,12 @@ func (f *framing) parse(p []byte, client bool) int {
 
 // parseHeader looks for an error in the bytes of a header that have arrived, and begins
 // the payload once the header is complete.
-func (f *framing) parseHeader(client bool) {
+func (f *framing) parseHeader() {
 	if f.have < 2 {
 		return
 	}
 	masked := f.header[1]&maskBit != 0
-	if client && masked {
+	if f.client && masked {
 		f.err = errMasked // RFC 6455 section 5.1
 		return
 	}
@@ -71,5 +83,32 @@ func (f *framing) parseHeader(client bool) {
 	}
 	if f.have == need {
 		f.have, f.rest, f.data = 0, size, f.header[0]&0x8 == 0
+		if f.data {
+			f.fragmented = f.header[0]&finBit == 0
+		}
 	}
+}
+
+// endsConnection reports whether the bytes of a header that have arrived are those of a
+// close frame, or of a frame for which the library fails the connection.
+func (f *framing) endsConnection() bool {
+	const rsv1, rsv2and3 = 0x40, 0x30
+	first, opcode := f.header[0], f.header[0]&0xf
+	control := opcode&0x8 != 0
+	switch f.have {
+	case 1:
+		switch {
+		case opcode == opClose, opcode > opPong, !control && opcode > opBinary, first&rsv2and3 != 0:
+			return true
+		case first&rsv1 != 0 && (!f.deflates || control || opcode == 0):
+			return true
+		case control:
+			return first&finBit == 0
+		}
+		return f.fragmented != (opcode == 0)
+	case 2:
+		masked := f.header[1]&maskBit != 0
+		return masked == f.client || control && f.header[1]&^maskBit > 125
+	}
+	return false
 }

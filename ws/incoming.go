@@ -14,7 +14,8 @@ import (
 type incoming struct {
 	reader  tcp.Reader
 	framing framing
-	failed  bool // reading from the network connection has failed
+	failed  bool   // reading from the network connection has failed
+	held    []byte // from the frame on that ends the connection: not passed to the library yet
 
 	// Stored by the goroutine that reads, loaded by any.
 	reads    atomic.Int64 // raised before and after each read of the network connection: odd during one
@@ -26,6 +27,12 @@ func (s *socket) Read(p []byte) (int, error) {
 	in := &s.in
 	if in.framing.err != nil {
 		return 0, in.framing.err
+	}
+	if len(in.held) > 0 {
+		s.conn.awaitAnswers()
+		n := copy(p, in.held)
+		in.held = in.held[n:]
+		return s.parse(p[:n], nil)
 	}
 	if in.reader.Buffered() > 0 {
 		n, _ := in.reader.Read(p)
@@ -41,11 +48,24 @@ func (s *socket) Read(p []byte) (int, error) {
 	return s.parse(p[:n], err)
 }
 
-// parse makes the result of a Read from what the network connection has returned.
+// parse makes the result of a Read from what the network connection has returned. For a
+// Handler it holds back what ends the connection until the library asks for it: until the
+// messages before it were read, and answered.
 func (s *socket) parse(p []byte, err error) (int, error) {
-	n := s.in.framing.parse(p, s.client)
-	if s.in.framing.err != nil {
-		return n, s.in.framing.err
+	f := &s.in.framing
+	f.hold = s.conn != nil && s.conn.reading.inbox != nil
+	f.client, f.deflates = s.client, s.deflates
+	n := f.parse(p)
+	if f.err != nil {
+		return n, f.err
+	}
+	if f.holds {
+		f.holds = false
+		s.in.held = append([]byte(nil), p[n:]...)
+		if n > 0 {
+			return n, nil // a Read that fails fails again
+		}
+		return s.Read(p)
 	}
 	if errors.Is(err, io.EOF) {
 		err = errCut
