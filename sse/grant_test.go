@@ -154,3 +154,24 @@ func TestClientThatLeavesInGrantIsNoError(t *testing.T) {
 		assert.Equal(t, "DEBUG", line["level"])
 	}
 }
+
+// A Grant without topics but with a Change is a stream that has its position and its
+// heartbeats: its client reconnects for topics, or has a WebSocket that can change them.
+func TestGrantWithoutTopicsIsAStream(t *testing.T) {
+	for _, detach := range []bool{false, true} {
+		var hub broadcast.Hub
+		h := &sse.Handler{Broadcaster: &hub, Logger: silent, Detach: detach, Grant: func(r *http.Request) (*fanfare.Grant, error) {
+			return &fanfare.Grant{Topics: r.URL.Query()["topic"], Change: func([]string) (*fanfare.Grant, error) { return nil, nil }}, nil
+		}}
+		serve(t, h, func(t *testing.T, n *network) {
+			begin := position(t, &hub)
+			s := n.get("/?heartbeat=1")
+			s.expect("retry: 3000\nid: " + begin + "\n\n")
+			moved := publish(t, &hub, "a", "not for it")
+			time.Sleep(15 * time.Second)
+			s.expect("id: " + moved + "\n\n")
+			hub.Close()
+			s.expectEnd()
+		})
+	}
+}
