@@ -13,7 +13,10 @@ import (
 //
 // The functions of a Grant are called for that stream only, one at a time.
 type Grant struct {
-	// Topics are the exact names of the client's topics, 1 to 1,000.
+	// Topics are the exact names of the client's topics, up to 1,000. Without a Change
+	// there must be at least one: else the client is refused with 403. With it the client
+	// may be in no topic yet: its stream has its positions and heartbeats until the
+	// client asks for topics, or reconnects.
 	Topics []string
 
 	// Filter reports whether the client gets a message. If nil, it gets all
@@ -33,11 +36,13 @@ type Grant struct {
 	Snapshot func(context.Context) ([]broadcast.Message, error)
 
 	// Change is called when a client asks for other topics on its open WebSocket;
-	// topics is the whole new set. The Grant that it returns replaces Topics, Filter
-	// and Snapshot for the rest of the stream, and Change itself if it has one.
-	// Snapshot is then called for the state of the new topics. An error refuses the
-	// change: the client keeps its topics, and is sent the Status of a *Refusal, or
-	// 500 for any other error. If nil, the client cannot change its topics.
+	// topics is the whole new set, of at most 1,000. The Grant that it returns replaces
+	// Topics, Filter and Snapshot for the rest of the stream, and Change itself if it
+	// has one; only then may it have no Topics. Snapshot is then called for the state
+	// of the new topics. An error refuses the change: the client keeps its topics, and
+	// is sent the Status of a *Refusal, or 500 for any other error. A client that asks
+	// more often than five times a second, in bursts of ten, waits, and only its latest
+	// request counts. If nil, a request for other topics is refused with 403.
 	Change func(topics []string) (*Grant, error)
 
 	// Expires is when the stream ends, for example when the client's token expires.

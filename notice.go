@@ -14,7 +14,8 @@ type Notice struct {
 	ID broadcast.ID
 
 	// Topics are, for Gap, the topics that have lost messages, or nil for all topics of
-	// the client; for Topics, the topics that the client now has.
+	// the client; for Topics, the topics that the client now has, or nil if Status is
+	// set: it has those that it had.
 	Topics []string
 
 	// Status is, for Topics, the HTTP status that says why the client did not get the

@@ -5,7 +5,7 @@
 const defaults = { retry: 500, maxRetry: 30_000, silence: 45_000, patience: 10_000, good: 5_000, upgrade: 10_000 };
 
 const request = async ({ headers, withCredentials }, more) => ({
-  // Not an EventSource's, to which refusals are sent as 200.
+  // An EventSource is refused with 200.
   headers: { Accept: 'text/event-stream, */*;q=0.1', ...(typeof headers === 'function' ? await headers() : headers) },
   credentials: withCredentials ? 'include' : 'same-origin',
   cache: 'no-store',
@@ -180,7 +180,7 @@ export class Fanfare extends EventTarget {
     if (!opened) this.#set('connecting');
     if (this.readyState > 1) return;
     const [transport] = this.#order;
-    const link = (this.#link = { transport, opened, started: performance.now(), probe: this.#link.probe });
+    const link = (this.#link = { transport, opened, topics: this.#options.topics, started: performance.now(), probe: this.#link.probe });
     const current = (f) => (x) => link === this.#link && f(x);
     const alive = () => (link.quiet = 0);
     alive();
@@ -194,7 +194,7 @@ export class Fanfare extends EventTarget {
     if (opened && !polls) this.#tryUpgrade();
   }
 
-  // Timers stop while a computer sleeps; the clock does not.
+  // Timers stop while a computer sleeps, clocks do not.
   #watch(now = Date.now()) {
     const { silence, patience } = this.#options;
     const link = this.#link;
@@ -209,7 +209,8 @@ export class Fanfare extends EventTarget {
     const link = this.#link;
     const envelope = JSON.parse(text);
     link.quiet = 0;
-    if (envelope.topics && envelope.position) this.#options.topics = envelope.topics;
+    if (envelope.status) this.#options.topics = link.topics;
+    else if (envelope.topics && envelope.position) this.#options.topics = link.topics = envelope.topics;
     link.progress ||= !envelope.ready || !this.lastEventId;
     if (!link.opened) {
       link.opened = performance.now();
@@ -245,7 +246,7 @@ export class Fanfare extends EventTarget {
       return this.#connect(opened, true);
     }
     this.#stop();
-    // Some networks cut open WebSockets: a short link is a failure.
+    // Some networks cut WebSockets: a short link is a failure.
     if (opened && lasted > good) {
       this.#failures = this.#attempt = 0;
       if (transport === transports[0]) this.#upgrades = 0;

@@ -670,7 +670,8 @@ describe('edge cases', () => {
     const { stream } = await begin({ ws: 'http://x/ws', topics: ['a'] });
     sockets[0].deliver({ ready: '1-1' });
     stream.setTopics(['secret']);
-    sockets[0].deliver({ topics: ['a'], position: '1-1', status: 403 });
+    sockets[0].deliver({ position: '1-1' });
+    sockets[0].deliver({ position: '1-1', status: 403 });
     await pass(10_000);
     sockets[0].end();
     await pass(1000);

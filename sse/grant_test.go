@@ -47,8 +47,8 @@ func TestRefusedClientGetsTheStatusAlone(t *testing.T) {
 			}, 403, "refused with status"},
 		{"neither", "nothing has been granted",
 			func(*http.Request) (*fanfare.Grant, error) { return nil, nil }, 500, "neither a Grant nor an error"},
-		{"no Topics", "it would be a stream of nothing",
-			func(*http.Request) (*fanfare.Grant, error) { return &fanfare.Grant{}, nil }, 500, "without Topics"},
+		{"no Topics", "it would be a stream of nothing, for good",
+			func(*http.Request) (*fanfare.Grant, error) { return &fanfare.Grant{}, nil }, 403, "without Topics"},
 		{"an empty topic", "no topic has that name",
 			func(*http.Request) (*fanfare.Grant, error) { return &fanfare.Grant{Topics: []string{"a", ""}}, nil }, 500, "topic is empty"},
 		{"too many topics", "a Hub takes 1,000",
@@ -152,5 +152,26 @@ func TestClientThatLeavesInGrantIsNoError(t *testing.T) {
 	require.Len(t, log.lines, 2)
 	for _, line := range log.lines {
 		assert.Equal(t, "DEBUG", line["level"])
+	}
+}
+
+// A Grant without topics but with a Change is a stream that has its position and its
+// heartbeats: its client reconnects for topics, or has a WebSocket that can change them.
+func TestGrantWithoutTopicsIsAStream(t *testing.T) {
+	for _, detach := range []bool{false, true} {
+		var hub broadcast.Hub
+		h := &sse.Handler{Broadcaster: &hub, Logger: silent, Detach: detach, Grant: func(r *http.Request) (*fanfare.Grant, error) {
+			return &fanfare.Grant{Topics: r.URL.Query()["topic"], Change: func([]string) (*fanfare.Grant, error) { return nil, nil }}, nil
+		}}
+		serve(t, h, func(t *testing.T, n *network) {
+			begin := position(t, &hub)
+			s := n.get("/?heartbeat=1")
+			s.expect("retry: 3000\nid: " + begin + "\n\n")
+			moved := publish(t, &hub, "a", "not for it")
+			time.Sleep(15 * time.Second)
+			s.expect("id: " + moved + "\n\n")
+			hub.Close()
+			s.expectEnd()
+		})
 	}
 }

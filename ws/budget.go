@@ -16,24 +16,17 @@ func newBudget(most int64) *budget {
 	return &budget{most: most, released: make(chan struct{}, 1)}
 }
 
-// acquire waits until n bytes fit in, or done is closed, and counts them. It reports
-// whether it had to wait.
-func (b *budget) acquire(n int64, done <-chan struct{}) (waited bool) {
+// acquire waits until n bytes fit in, or done is closed, and counts them.
+func (b *budget) acquire(n int64, done <-chan struct{}) {
 	for !b.fits(n) {
-		select {
-		case <-done:
-			b.add(n)
-			return waited
-		default:
-		}
-		waited = true
 		select {
 		case <-b.released:
 		case <-done:
+			b.add(n)
+			return
 		}
 	}
 	b.add(n)
-	return waited
 }
 
 // fits reports whether n more bytes are allowed. A single message always is.

@@ -55,6 +55,7 @@ type Client struct {
 	position  broadcast.ID
 	conn      *Conn         // nil while there is none
 	connected chan struct{} // closed when conn is set; nil if no Send waits for that
+	topics    clientTopics
 }
 
 const (
@@ -66,12 +67,13 @@ var errNoAnswer = errors.New("ws: the server does not answer the handshake")
 
 // Messages returns the messages of a stream, over as many connections as it takes. A
 // gap is yielded as an error ([broadcast.ErrGap]) before the messages that follow it, and
-// the sequence goes on. A message without an ID is state: of the Grant's Snapshot or
+// a change of topics that the server refuses as a [*TopicsError]; after both the sequence
+// goes on. A message without an ID is state: of the Grant's Snapshot or
 // Last. The messages belong to the caller.
 //
 // The sequence ends without an error when the server closes the connection with 1000, or
-// when the loop is left; both close the connection. Any error but a gap is the last that
-// is yielded:
+// when the loop is left; both close the connection. Any other error is the last that is
+// yielded:
 //   - the cause of ctx, once it has ended
 //   - a [*HandshakeError] with a final status: 204, or 4xx except 408, 425 and 429
 //   - a [*CloseError] with a final code: 1002, 1003, 1007 to 1010, 3003, 3500 to 3999 or
@@ -126,15 +128,20 @@ func (c *Client) Send(ctx context.Context, t MessageType, p []byte) error {
 	}
 }
 
-// setConn sets the connection for Send; nil for none.
-func (c *Client) setConn(conn *Conn) {
+// setConn sets the connection for Send; nil for none. It returns what has to be sent first
+// over a new one, nil for nothing.
+func (c *Client) setConn(conn *Conn) (first []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.conn = conn
+	if conn != nil {
+		first = c.topics.restore(c.position)
+	}
 	if conn != nil && c.connected != nil {
 		close(c.connected)
 		c.connected = nil
 	}
+	return first
 }
 
 // begin excludes a second Messages, until end.
@@ -232,7 +239,9 @@ func (c *Client) connect(ctx context.Context, target *url.URL, yield func(*broad
 		return false, err
 	}
 	conn.ReadAhead(0) // the caller may take its time for a message
-	c.setConn(conn)
+	if first := c.setConn(conn); first != nil {
+		_ = conn.Write(ctx, Text, first) // a connection that has failed is noticed by Read
+	}
 	defer func() {
 		c.setConn(nil)
 		if err == errDone || ctx.Err() != nil {
@@ -260,6 +269,10 @@ func (c *Client) connect(ctx context.Context, target *url.URL, yield func(*broad
 			goOn = yield(e.message, nil)
 		case e.gap != nil:
 			goOn = yield(nil, e.gap)
+		case e.answer:
+			if refused := c.answered(ctx, conn, e); refused != nil {
+				goOn = yield(nil, refused)
+			}
 		}
 		if !e.position.IsZero() {
 			c.setPosition(e.position)
@@ -275,10 +288,15 @@ var errNoEnvelope = errors.New("ws: the server does not send envelopes, which a 
 
 // dial makes a connection that resumes after the position.
 func (c *Client) dial(ctx context.Context, target *url.URL) (*Conn, error) {
-	u := *target
-	if position := c.Position(); !position.IsZero() {
-		query := u.Query()
+	u, position := *target, c.Position()
+	query := u.Query()
+	if !position.IsZero() {
 		query.Set("lastEventId", position.String())
+	}
+	c.mu.Lock()
+	restored := c.topics.addTo(query)
+	c.mu.Unlock()
+	if restored || !position.IsZero() {
 		u.RawQuery = query.Encode()
 	}
 	options := c.Dial
@@ -295,6 +313,10 @@ type envelope struct {
 	message  *broadcast.Message
 	gap      *broadcast.GapError
 	position broadcast.ID
+
+	answer bool     // to a change of topics
+	topics []string // that the client has now, unless it was refused
+	status int      // why it was refused; 0: it was not
 }
 
 func parseEnvelope(data []byte) (envelope, error) {
@@ -304,6 +326,7 @@ func parseEnvelope(data []byte) (envelope, error) {
 		Type, Data, Encoding string
 		Ready, Gap, Position broadcast.ID
 		Topics               []string
+		Status               int
 	}
 	if err := json.Unmarshal(data, &e); err != nil {
 		return envelope{}, fmt.Errorf("%w: %w", errNoEnvelope, err)
@@ -324,7 +347,8 @@ func parseEnvelope(data []byte) (envelope, error) {
 	case !e.Ready.IsZero():
 		return envelope{position: e.Ready}, nil
 	case !e.Position.IsZero():
-		return envelope{position: e.Position}, nil
+		answer := e.Topics != nil || e.Status != 0
+		return envelope{position: e.Position, answer: answer, topics: e.Topics, status: e.Status}, nil
 	}
 	return envelope{}, errNoEnvelope
 }

@@ -33,6 +33,7 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	if _, changed := c.phase.to(closing); !changed {
 		return fmt.Errorf("ws: closing: %w", net.ErrClosed)
 	}
+	c.reading.interruptEnd()
 	timer := time.AfterFunc(c.timeout, func() { c.cut(net.ErrClosed) })
 	defer timer.Stop()
 	if err := c.socket.close(&CloseError{code, strings.ToValidUTF8(reason, "\uFFFD")}); err != nil {

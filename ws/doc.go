@@ -35,12 +35,20 @@
 // pings.
 //
 // A client may ask for other topics if its Grant has a Change. It sends the whole new
-// set. The answer has the topics that it gets from then on, the position from which it
-// gets them, and a status if they are not those that it has asked for. A client that
-// reconnects has to ask for them in its request, in the way that Handler.Grant expects.
+// set. The answer has the topics that it gets from then on, and the position from which it
+// gets them. A refusal has a status instead, and the client has the topics that it had. Of
+// several requests in short time only the latest is answered.
 //
 //	{"topics":["prices","news"]}
 //	{"topics":["prices","news"],"position":"1f-31"}
+//	{"position":"1f-31","status":403}
+//
+// A client that reconnects asks for its topics in its request, in the way that
+// Handler.Grant expects. It may also ask for them again in a message, with the position up
+// to which it has had them: where the stream cannot go on from there with all of them, a
+// gap comes before the answer. A [Client] does both.
+//
+//	{"topics":["prices","news"],"after":"1f-31"}
 //
 // Only messages have a topic, so that they differ from all else. The position of a client
 // is the newest id, ready, gap or position that it has read. It resumes with that, on

@@ -22,12 +22,20 @@ type framing struct {
 	unread uint64 // bytes of messages that have arrived and were not read from the library
 	err    error  // what is wrong: nothing after it goes to the library
 	closed bool   // a close frame has arrived whole; what follows it is not parsed
+
+	client, deflates bool // of the socket
+	fragmented       bool // the last frame of a message has not begun
+
+	hold  bool // stop before the frame that ends the connection
+	holds bool // parse has stopped there
+	held  bool // parse has stopped there before, and does not stop again
 }
 
-// parse parses p, and returns how many bytes of it come before an error. It goes on after
-// an error, for the close frame of a peer that is refused: a length that is not in its
-// shortest form, or a mask that should not be there, can still be read.
-func (f *framing) parse(p []byte, client bool) (good int) {
+// parse parses p, and returns how many bytes of it come before an error, or before the
+// frame that it stops at. It goes on after an error, for the close frame of a peer that is
+// refused: a length that is not in its shortest form, or a mask that should not be there,
+// can still be read.
+func (f *framing) parse(p []byte) (good int) {
 	good = len(p)
 	for len(p) > 0 && !f.closed {
 		if f.rest > 0 {
@@ -42,7 +50,12 @@ func (f *framing) parse(p []byte, client bool) (good int) {
 		}
 		f.header[f.have] = p[0]
 		f.have++
-		if err := f.parseHeader(client); err != nil && f.err == nil {
+		if f.hold && !f.held && f.err == nil && f.endsConnection() {
+			f.have--
+			f.holds, f.held = true, true
+			return good - len(p)
+		}
+		if err := f.parseHeader(); err != nil && f.err == nil {
 			f.err = err
 			good -= len(p)
 		}
@@ -53,12 +66,12 @@ func (f *framing) parse(p []byte, client bool) (good int) {
 
 // parseHeader returns what is wrong with the bytes of a header that have arrived. Once the
 // header is complete, it begins the payload.
-func (f *framing) parseHeader(client bool) (err error) {
+func (f *framing) parseHeader() (err error) {
 	if f.have < 2 {
 		return nil
 	}
 	masked := f.header[1]&maskBit != 0
-	if client && masked {
+	if f.client && masked {
 		err = errMasked // RFC 6455 section 5.1
 	}
 	size, need, least := uint64(f.header[1]&^maskBit), int8(2), uint64(0)
@@ -78,6 +91,33 @@ func (f *framing) parseHeader(client bool) (err error) {
 		f.have, f.rest, f.data = 0, size, f.header[0]&0x8 == 0
 		f.close = f.header[0] == finBit|opClose && size <= maxControl
 		f.closed = f.close && size == 0
+		if f.data {
+			f.fragmented = f.header[0]&finBit == 0
+		}
 	}
 	return err
+}
+
+// endsConnection reports whether the bytes of a header that have arrived are those of a
+// close frame, or of a frame for which the library fails the connection.
+func (f *framing) endsConnection() bool {
+	const rsv1, rsv2and3 = 0x40, 0x30
+	first, opcode := f.header[0], f.header[0]&0xf
+	control := opcode&0x8 != 0
+	switch f.have {
+	case 1:
+		switch {
+		case opcode == opClose, opcode > opPong, !control && opcode > opBinary, first&rsv2and3 != 0:
+			return true
+		case first&rsv1 != 0 && (!f.deflates || control || opcode == 0):
+			return true
+		case control:
+			return first&finBit == 0
+		}
+		return f.fragmented != (opcode == 0)
+	case 2:
+		masked := f.header[1]&maskBit != 0
+		return masked == f.client || control && f.header[1]&^maskBit > 125
+	}
+	return false
 }

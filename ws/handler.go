@@ -60,9 +60,17 @@ type Handler struct {
 	// gets the client's messages. The request is valid as long as in Grant. The function
 	// is called for one message after the other, in order and never concurrently; it may
 	// keep and publish the bytes. While it runs, up to MaxMessage bytes of later messages
-	// are read ahead. The Conn is for answers: the Handler reads and closes it. The last
-	// messages of a client that leaves are handled after the Conn's Context has ended;
-	// publish them with another context.
+	// are read ahead. The Conn is for answers: the Handler reads and closes it.
+	//
+	// What came in before a close frame of the client, or before something that is not
+	// allowed, is handled first, so that its answers go out before the Handler's close
+	// frame: for WriteTimeout at most (10 s if that is off), and for half of it where
+	// the stream ends with 1012. The last messages of a client that leaves without a
+	// close frame are handled after the Conn's Context has ended; publish them with
+	// another context.
+	//
+	// A request for other topics is never a message for Receive, unless Encode is set and
+	// the Grant has no Change: a protocol of its own may use such messages.
 	//
 	// An error closes the connection: a [*CloseError] with its code and reason, io.EOF
 	// with 1000, any other error with 1011. If Receive is nil, a message from the client

@@ -46,7 +46,6 @@ func TestUnusableHandlerAnswers500(t *testing.T) {
 		"Handler has neither Topics nor Grant":   {Broadcaster: &broadcast.Hub{}},
 		"the topic is empty":                     {Broadcaster: &broadcast.Hub{}, Topics: []string{""}},
 		"Handler.Grant returned neither a Grant": {Broadcaster: &broadcast.Hub{}, Grant: func(*http.Request) (*fanfare.Grant, error) { return nil, nil }},
-		"Handler.Grant returned a Grant without": {Broadcaster: &broadcast.Hub{}, Grant: func(*http.Request) (*fanfare.Grant, error) { return &fanfare.Grant{}, nil }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := &logbook{}

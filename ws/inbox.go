@@ -6,13 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/delivery"
 	"github.com/fanfare-go/fanfare/internal/guard"
-	"github.com/fanfare-go/fanfare/internal/ondemand"
 )
 
 // inbox reads what a Handler's client sends, and passes it to Receive's function, one
@@ -24,25 +23,25 @@ type inbox struct {
 	stream  *delivery.Stream
 	logger  *slog.Logger
 	receive func(MessageType, []byte) error // nil: the client may not send messages
-	change  bool                            // the client may ask for other topics
+	topics  bool                            // a request for other topics is one, and no message for receive
 	most    int64                           // bytes of messages that wait
+	rate    float64                         // messages a second; 0: no limit
 
-	// Owned by the goroutine that reads.
-	rate     *rate     // nil: no limit
-	receiver *receiver // nil before the first message for receive
-
-	failed atomic.Bool // receive has returned an error, and gets no more messages
+	// Of any goroutine.
+	receiver atomic.Pointer[receiver] // nil before the first message that waits; set by the goroutine that reads
+	ended    atomic.Bool              // the stream was asked to end: what comes now is discarded
+	failed   atomic.Bool              // receive has returned an error, and gets no more messages
 }
 
-func newInbox(c *Conn, s *delivery.Stream, logger *slog.Logger, o Options) *inbox {
+// newInbox returns the inbox of a stream. The client's requests for other topics are
+// answered if answers is set: else only those that its Grant allows are not for receive.
+func newInbox(c *Conn, s *delivery.Stream, logger *slog.Logger, o Options, answers bool) *inbox {
 	most := o.MaxMessage
 	if most < 0 {
 		most = defaultMaxMessage
 	}
-	in := &inbox{conn: c, stream: s, logger: logger, most: most, change: s.MayChange()}
-	if o.MessageRate != 0 {
-		in.rate = &rate{perSecond: o.MessageRate}
-	}
+	in := &inbox{conn: c, stream: s, logger: logger, most: most, topics: answers || s.MayChange(), rate: o.MessageRate}
+	c.reading.inbox = in
 	return in
 }
 
@@ -51,8 +50,8 @@ func newInbox(c *Conn, s *delivery.Stream, logger *slog.Logger, o Options) *inbo
 func (in *inbox) serve() {
 	in.read()
 	<-in.stream.Done()
-	if in.receiver != nil {
-		in.receiver.waiting.Wait()
+	if q := in.receiver.Load(); q != nil {
+		<-q.idle()
 	}
 }
 
@@ -65,12 +64,7 @@ func (in *inbox) read() {
 		case err != nil:
 			in.stream.End(endOfReading(err))
 			return
-		case in.conn.phase.load() != open:
-		case in.receive == nil && !in.change:
-			in.stream.End(refusal("no message is expected"))
-		case !in.rate.allows(time.Now()):
-			in.stream.End(refusal("too many messages"))
-		default:
+		case !in.ended.Load() && in.conn.phase.load() == open:
 			in.dispatch(received{typ: typ, data: data})
 		}
 	}
@@ -81,42 +75,99 @@ func refusal(text string) delivery.Reason {
 }
 
 // dispatch passes a message on to the stream if it asks for other topics, else to
-// receive.
+// receive. Where the rate is limited all of them wait for their turn.
 func (in *inbox) dispatch(r received) {
-	if in.change && r.typ == Text {
-		if topics, ok := parseTopics(r.data); ok {
-			in.stream.Change(topics)
-			return
-		}
+	m := incomingMessage{received: r}
+	if in.topics && r.typ == Text {
+		m.wanted = parseTopics(r.data)
 	}
-	if in.receive == nil {
+	switch {
+	case m.wanted != nil && in.rate == 0:
+		in.stream.Change(*m.wanted)
+		return
+	case m.wanted == nil && in.receive == nil && in.stream.MayChange():
 		in.stream.End(refusal("no such message is expected"))
 		return
+	case m.wanted == nil && in.receive == nil:
+		in.stream.End(refusal("no message is expected"))
+		return
 	}
-	if in.receiver == nil {
-		in.receiver = &receiver{inbox: in, budget: newBudget(in.most)}
+	q := in.receiver.Load()
+	if q == nil {
+		q = newReceiver(in)
+		in.receiver.Store(q)
 	}
-	began := time.Now()
-	if in.receiver.put(r) {
-		in.rate.forgive(time.Since(began)) // what the client has sent meanwhile is read at once
+	q.put(m)
+}
+
+// handle handles a message in its turn.
+func (in *inbox) handle(m incomingMessage) {
+	switch {
+	case in.failed.Load():
+	case m.wanted != nil:
+		in.stream.Change(*m.wanted)
+	default:
+		if err := guard.Call("Receive", func() error { return in.receive(m.typ, m.data) }); err != nil {
+			in.fail(err)
+		}
 	}
 }
 
-// parseTopics returns the topics that a client asks for. An object with any other field
-// is not such a request.
-func parseTopics(data []byte) (topics []string, ok bool) {
+// beforeEnd is called before the reading goes on to what ends the connection. An error of
+// receive ends it first.
+func (in *inbox) beforeEnd() {
+	timeout := time.After(in.conn.timeout)
+	in.drain(timeout)
+	if in.failed.Load() {
+		select {
+		case <-in.stream.Done():
+		case <-in.conn.ctx.Done():
+		case <-timeout:
+		}
+	}
+}
+
+// drain waits until receive has handled all messages that were read, so that its answers
+// go out before a close frame. It waits no longer than the connection can be written to,
+// and not after timeout.
+func (in *inbox) drain(timeout <-chan time.Time) {
+	q := in.receiver.Load()
+	if q == nil {
+		return
+	}
+	q.hurry()
+	interrupt := in.conn.reading.interruptible()
+	if in.conn.phase.load() != open {
+		return
+	}
+	select {
+	case <-q.idle():
+	case <-interrupt:
+	case <-in.conn.ctx.Done():
+	case <-timeout:
+	}
+}
+
+// parseTopics returns what a client asks for that wants other topics; nil if it does not.
+// An object with a field that such a request does not have is none.
+func parseTopics(data []byte) *delivery.TopicsRequest {
 	if !bytes.Contains(data, []byte(`"topics"`)) {
-		return nil, false
+		return nil
 	}
 	var request struct {
 		Topics *[]string `json:"topics"`
+		After  string    `json:"after"`
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if d.Decode(&request) != nil || d.More() || request.Topics == nil {
-		return nil, false
+		return nil
 	}
-	return *request.Topics, true
+	after, err := broadcast.ParseID(request.After)
+	if err != nil {
+		after = broadcast.MakeID(1, 0) // which is before all messages, as in lastEventId
+	}
+	return &delivery.TopicsRequest{Topics: *request.Topics, After: after}
 }
 
 // fail ends the stream with an error of receive, which gets no more messages.
@@ -126,7 +177,7 @@ func (in *inbox) fail(err error) {
 	if why == delivery.Fault {
 		phase := in.conn.phase.load()
 		_, isPanic := errors.AsType[*guard.PanicError](err)
-		gone := !isPanic && (phase == refusing || phase == dead)
+		gone := !isPanic && (phase == refusing || phase == dead || in.conn.socket.out.state.load() == broken)
 		level := slog.LevelError
 		if gone {
 			level = slog.LevelDebug // receive could not answer a client that has left, or is refused
@@ -138,35 +189,4 @@ func (in *inbox) fail(err error) {
 	}
 	in.conn.phase.to(ending)
 	in.stream.End(why)
-}
-
-// receiver calls receive for the messages of one client, in a goroutine that exists
-// only while messages wait.
-type receiver struct {
-	inbox   *inbox
-	budget  *budget
-	queue   ondemand.Queue[received]
-	waiting sync.WaitGroup // for the messages in the queue, and the one that receive has
-}
-
-// put appends a message, and waits until the budget allows it. It reports whether it
-// had to wait.
-func (q *receiver) put(r received) (waited bool) {
-	waited = q.budget.acquire(r.size(), q.inbox.conn.ctx.Done())
-	q.waiting.Add(1)
-	q.queue.Put(r, 1, q)
-	return waited
-}
-
-// Work implements [ondemand.Worker].
-func (q *receiver) Work() {
-	for r, ok := q.queue.Take(); ok; r, ok = q.queue.Take() {
-		if !q.inbox.failed.Load() {
-			if err := guard.Call("Receive", func() error { return q.inbox.receive(r.typ, r.data) }); err != nil {
-				q.inbox.fail(err)
-			}
-		}
-		q.budget.release(r.size())
-		q.waiting.Done()
-	}
 }

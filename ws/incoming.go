@@ -14,7 +14,8 @@ import (
 type incoming struct {
 	reader  tcp.Reader
 	framing framing
-	failed  bool // reading from the network connection has failed
+	failed  bool   // reading from the network connection has failed
+	held    []byte // from the frame on that ends the connection: not passed to the library yet
 
 	// Stored by the goroutine that reads, loaded by any.
 	reads    atomic.Int64 // raised before and after each read of the network connection: odd during one
@@ -26,6 +27,12 @@ func (s *socket) Read(p []byte) (int, error) {
 	in := &s.in
 	if in.framing.err != nil {
 		return 0, in.framing.err
+	}
+	if len(in.held) > 0 {
+		s.conn.awaitAnswers()
+		n := copy(p, in.held)
+		in.held = in.held[n:]
+		return s.parse(p[:n], nil)
 	}
 	if in.reader.Buffered() > 0 {
 		n, _ := in.reader.Read(p)
@@ -41,16 +48,35 @@ func (s *socket) Read(p []byte) (int, error) {
 	return s.parse(p[:n], err)
 }
 
-// parse makes the result of a Read from what the network connection has returned.
+// parse makes the result of a Read from what the network connection has returned. For a
+// Handler it holds back what ends the connection until the library asks for it: until the
+// messages before it were read, and answered.
 func (s *socket) parse(p []byte, err error) (int, error) {
-	n := s.in.framing.parse(p, s.client)
-	if s.in.framing.err != nil {
-		return n, s.in.framing.err
+	f := &s.in.framing
+	n := s.parseFrames(p, s.conn != nil && s.conn.reading.inbox != nil)
+	if f.err != nil {
+		return n, f.err
+	}
+	if f.holds {
+		f.holds = false
+		s.in.held = append([]byte(nil), p[n:]...)
+		if n > 0 {
+			return n, nil // a Read that fails fails again
+		}
+		return s.Read(p)
 	}
 	if errors.Is(err, io.EOF) {
 		err = errCut
 	}
 	return n, err
+}
+
+// parseFrames lets framing parse p. If hold is true, it stops before the frame that ends the
+// connection.
+func (s *socket) parseFrames(p []byte, hold bool) int {
+	f := &s.in.framing
+	f.client, f.deflates, f.hold = s.client, s.deflates, hold
+	return f.parse(p)
 }
 
 // discard reads and discards until the peer's close frame or the end of the connection. It
@@ -59,13 +85,15 @@ func (s *socket) parse(p []byte, err error) (int, error) {
 // end of our half makes it end the connection.
 func (s *socket) discard() {
 	in := &s.in
+	s.parseFrames(in.held, false)
+	in.held = nil
 	if !in.framing.closed && s.out.state.load() == closeSent {
 		tcp.CloseWrite(s.Conn)
 	}
 	var b [1 << 10]byte
 	for !in.framing.closed && !in.failed {
 		n, err := in.reader.Read(b[:])
-		in.framing.parse(b[:n], s.client)
+		s.parseFrames(b[:n], false)
 		in.failed = err != nil
 	}
 	tcp.Discard(in.reader.Raw, in.reader.Buffers) // what follows a close frame must not reset the connection

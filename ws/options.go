@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"math"
 	"net/http"
 	"time"
 )
@@ -25,9 +26,10 @@ type Options struct {
 	// closes the connection with 1009. If zero, 32 KiB; if negative, there is no limit.
 	MaxMessage int64
 
-	// MessageRate is how many messages per second a client of a Handler may send, in
-	// bursts of as many. One more closes the connection with 1008. If zero or negative,
-	// there is no limit. Upgrade and Dial do not use it.
+	// MessageRate is how many messages per second of a client a Handler handles, in
+	// bursts of as many. More of them wait: up to MaxMessage bytes are read ahead, so
+	// that control frames are answered, then the client's own sending has to wait. If
+	// zero or negative, there is no limit. Upgrade and Dial do not use it.
 	MessageRate float64
 
 	// Compression agrees to permessage-deflate (RFC 7692), without context takeover.
@@ -69,7 +71,9 @@ func (o Options) withDefaults() Options {
 		o.MaxMessage = defaultMaxMessage
 	}
 	o.MaxMessage = max(o.MaxMessage, -1)
-	o.MessageRate = max(o.MessageRate, 0)
+	if !(o.MessageRate > 0 && o.MessageRate <= math.MaxFloat64) { // neither NaN nor infinite
+		o.MessageRate = 0
+	}
 	o.PingInterval = durationOr(o.PingInterval, defaultPingInterval)
 	o.WriteTimeout = durationOr(o.WriteTimeout, defaultWriteTimeout)
 	o.MaxAge = durationOr(o.MaxAge, 0)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
@@ -21,6 +22,25 @@ type reading struct {
 	ahead   *ahead        // reads all messages; nil before ReadAhead
 
 	err error // how reading ended; owned by the goroutine that runs next
+
+	inbox     *inbox                        // reads for a Handler; nil without one. Set before the first read
+	interrupt atomic.Pointer[chan struct{}] // closed by Close: inbox.drain must not wait for its caller
+}
+
+// interruptible returns a channel that is closed when Close is called after that.
+func (r *reading) interruptible() <-chan struct{} {
+	interrupt := make(chan struct{})
+	if r.interrupt.CompareAndSwap(nil, &interrupt) {
+		return interrupt
+	}
+	return *r.interrupt.Load()
+}
+
+// interruptEnd is called by Close.
+func (r *reading) interruptEnd() {
+	if interrupt := r.interrupt.Load(); interrupt != nil {
+		close(*interrupt)
+	}
 }
 
 // received is a message, or how reading ended.
@@ -110,11 +130,22 @@ func (c *Conn) next() (r received) {
 	return r
 }
 
+// awaitAnswers lets a Handler answer what came in, before the connection is closed for what
+// came after it. It is called by the goroutine that reads.
+func (c *Conn) awaitAnswers() {
+	if c.reading.inbox != nil && c.phase.load() == open {
+		c.reading.inbox.beforeEnd()
+	}
+}
+
 // readFailed ends the connection as an error of the library's requires, and returns
 // what Read returns from now on.
 func (c *Conn) readFailed(err error) error {
 	closed, isClose := errors.AsType[websocket.CloseError](err)
 	failed := c.socket.in.failed
+	if !isClose && !failed {
+		c.awaitAnswers()
+	}
 	switch c.phase.load() {
 	case closing:
 		if isClose || failed { // else Close goes on to discard what comes

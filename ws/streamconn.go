@@ -14,7 +14,10 @@ import (
 
 // streamConn is the Conn of a Handler's client as a delivery.Conn. The stream's writer
 // writes to it, and an inbox reads.
-type streamConn struct{ *Conn }
+type streamConn struct {
+	*Conn
+	inbox *inbox
+}
 
 var _ delivery.Conn = (*streamConn)(nil)
 
@@ -32,6 +35,7 @@ func (c *streamConn) Tick() time.Duration { return c.checkPeer() }
 // Closing sets one deadline for what is still to be written and for the peer's answer to
 // the close frame.
 func (c *streamConn) Closing() {
+	c.inbox.ended.Store(true)
 	c.socket.out.deadline.Fix()
 	timer := time.AfterFunc(c.timeout, func() { c.cut(net.ErrClosed) })
 	context.AfterFunc(c.ctx, func() { timer.Stop() })
@@ -50,6 +54,9 @@ func (c *streamConn) End(why delivery.Reason) {
 			c.cut(net.ErrClosed)
 		}
 		return
+	}
+	if why.Complete {
+		c.inbox.drain(time.After(c.timeout / 2)) // the other half is for the close frame
 	}
 	c.phase.to(ending)
 	_ = c.socket.close(&CloseError{StatusCode(why.Code), strings.ToValidUTF8(why.Text, "\uFFFD")})

@@ -3,6 +3,7 @@ package ws_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -68,7 +69,7 @@ func TestChange(t *testing.T) {
 		here := position(t, hub)
 		for topics, status := range map[string]string{`"secret"`: "403", `"panic"`: "500", `"nothing"`: "500", ``: "400", `"a\nb"`: "400"} {
 			p.write(ask(topics))
-			p.receives(`{"topics":["b","c"],"position":"` + here + `","status":` + status + `}`)
+			p.receives(`{"position":"` + here + `","status":` + status + `}`)
 		}
 		four := say(t, hub, "c", "four")
 		p.receives(message(four, "c", "four"))
@@ -178,20 +179,14 @@ func TestChangeLosesNothing(t *testing.T) {
 func TestReceiveGetsWhatDoesNotAskForTopics(t *testing.T) {
 	hub := &broadcast.Hub{}
 	received := make(chan string, 10)
-	grant := &fanfare.Grant{Topics: []string{"a"}}
+	var grant *fanfare.Grant
 	h := &ws.Handler{Broadcaster: hub, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) { return grant, nil },
 		Receive: func(*http.Request, *ws.Conn) func(ws.MessageType, []byte) error {
 			return func(_ ws.MessageType, data []byte) error { received <- string(data); return nil }
 		}}
 	serve(t, h, func(t *testing.T, n *network) {
-		own := `{"topics":["b"]}`
-		c := n.dial("/", ws.Options{})
-		require.NoError(t, c.Write(t.Context(), ws.Text, []byte(own)))
-		require.Equal(t, own, <-received, "without a Change it is a message like any other")
-		require.NoError(t, c.CloseNow())
-
 		grant = &fanfare.Grant{Topics: []string{"a"}, Change: func(topics []string) (*fanfare.Grant, error) { return &fanfare.Grant{Topics: topics}, nil }}
-		c = n.dial("/", ws.Options{})
+		c := n.dial("/", ws.Options{})
 		for _, own := range []string{`{"topics":["b"],"x":1}`, `{"topics":null}`, `{"topics":"b"}`, `{"topics":[1]}`, `{"topics":["b"]} {}`, `"topics"`, `{`} {
 			require.NoError(t, c.Write(t.Context(), ws.Text, []byte(own)))
 			require.Equal(t, own, <-received)
@@ -225,7 +220,80 @@ func TestChangeSendsTheStateOfNewTopics(t *testing.T) {
 		p.write(ask(`"b"`))
 		p.receives(`{"topic":"b","data":"state of b"}`, `{"topics":["b"],"position":"`+here+`"}`)
 		p.write(ask(`"` + strings.Repeat("x", 256) + `"`))
-		p.receives(`{"topics":["b"],"position":"` + here + `","status":400}`)
+		p.receives(`{"position":"` + here + `","status":400}`)
 		p.Close()
+	})
+}
+
+// A request for other topics without a Change is answered with a refusal. The connection
+// stays open, and Receive does not get the request.
+func TestTopicsWithoutChangeAreRefused(t *testing.T) {
+	received := make(chan string, 10)
+	receive := func(*http.Request, *ws.Conn) func(ws.MessageType, []byte) error {
+		return func(_ ws.MessageType, data []byte) error { received <- string(data); return nil }
+	}
+	grant := func(*http.Request) (*fanfare.Grant, error) { return &fanfare.Grant{Topics: []string{"a"}}, nil }
+	for name, h := range map[string]*ws.Handler{
+		"Topics":              {Topics: []string{"a"}},
+		"Topics and Receive":  {Topics: []string{"a"}, Receive: receive},
+		"a Grant":             {Grant: grant},
+		"a Grant and Receive": {Grant: grant, Receive: receive, Options: ws.Options{MessageRate: 10}},
+	} {
+		for _, detach := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, detached %v", name, detach), func(t *testing.T) {
+				hub := &broadcast.Hub{}
+				serve(t, &ws.Handler{Broadcaster: hub, Logger: silent, Topics: h.Topics, Grant: h.Grant, Receive: h.Receive, Options: h.Options, Detach: detach}, func(t *testing.T, n *network) {
+					p := n.raw("/", "")
+					here := position(t, hub)
+					p.receives(`{"ready":"` + here + `"}`)
+					for range 3 {
+						p.write(ask(`"b"`))
+						p.receives(`{"position":"` + here + `","status":403}`)
+					}
+					p.write(ask(strings.Repeat(`"x",`, 1000) + `"x"`))
+					p.receives(`{"position":"` + here + `","status":403}`)
+					p.receives(message(say(t, hub, "a", "one"), "a", "one"))
+					p.Close()
+					synctest.Wait()
+					require.Empty(t, received)
+				})
+			})
+		}
+	}
+}
+
+// A Handler with a protocol of its own could not answer: there a message with topics is
+// one of that protocol.
+func TestTopicsOfAnotherProtocolAreForReceive(t *testing.T) {
+	got := ""
+	h := &ws.Handler{Broadcaster: &broadcast.Hub{}, Topics: []string{"a"}, Encode: ws.Raw, Logger: silent,
+		Receive: func(*http.Request, *ws.Conn) func(ws.MessageType, []byte) error {
+			return func(_ ws.MessageType, data []byte) error { got = string(data); return nil }
+		}}
+	serve(t, h, func(t *testing.T, n *network) {
+		p := n.raw("/", "")
+		p.write(ask(`"b"`))
+		synctest.Wait()
+		require.Equal(t, `{"topics":["b"]}`, got)
+		p.Close()
+	})
+}
+
+// A client that is in no topic yet gets some on its open WebSocket.
+func TestWebSocketWithoutTopics(t *testing.T) {
+	hub := &broadcast.Hub{}
+	serve(t, changing(hub, true, func(*http.Request) []string { return nil }), func(t *testing.T, n *network) {
+		p := n.raw("/?heartbeat=1", "")
+		here := position(t, hub)
+		p.receives(`{"ready":"` + here + `"}`)
+		moved := say(t, hub, "a", "not for it")
+		p.receives(`{"position":"` + moved + `"}`)
+		require.Equal(t, byte(fin|ping), p.next().first)
+		p.write(masked(fin|pong, ""))
+		p.write(ask(`"a"`))
+		p.receives(`{"topics":["a"],"position":"` + moved + `"}`)
+		p.receives(message(say(t, hub, "a", "one"), "a", "one"))
+		hub.Close()
+		p.closes(ws.StatusServiceRestart)
 	})
 }

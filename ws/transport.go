@@ -36,14 +36,14 @@ func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delive
 	if c.socket.deflates {
 		o.Use(&t.deflated)
 	}
-	in := newInbox(c, o.Stream(), logger, t.options)
+	in := newInbox(c, o.Stream(), logger, t.options, t.Encode == nil)
 	if t.Receive != nil {
 		err = guard.Call("Receive", func() error {
 			in.receive = t.Receive(r.WithContext(o.Context()), c)
 			return nil
 		})
 	}
-	o.Start(&streamConn{c}, nil, t.options.PingInterval, t.options.MaxAge)
+	o.Start(&streamConn{c, in}, nil, t.options.PingInterval, t.options.MaxAge)
 	if err != nil {
 		in.fail(err)
 	}

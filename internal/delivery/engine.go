@@ -31,6 +31,7 @@ type Config struct {
 type Engine struct {
 	Config
 	everybody *fanfare.Grant // what each client gets where there is no Config.Grant
+	nowhere   string         // the topic of streams without topics
 
 	servers servers
 	clock   clock
@@ -46,6 +47,7 @@ type Engine struct {
 func (e *Engine) Configure(c Config) {
 	e.Config = c
 	e.everybody = &fanfare.Grant{Topics: c.Topics}
+	e.nowhere = newNowhere()
 }
 
 func (e *Engine) log() *slog.Logger { return cmp.Or(e.Logger, slog.Default()) }
@@ -100,8 +102,8 @@ func (e *Engine) grant(r *http.Request, ctx func() context.Context) (g *fanfare.
 		return nil, err
 	case g == nil:
 		return nil, fmt.Errorf("%s: Handler.Grant returned neither a Grant nor an error", e.Name)
-	case len(g.Topics) == 0:
-		return nil, fmt.Errorf("%s: Handler.Grant returned a Grant without Topics", e.Name)
+	case len(g.Topics) == 0 && g.Change == nil:
+		return nil, &fanfare.Refusal{Status: http.StatusForbidden, Err: errors.New("Handler.Grant returned a Grant without Topics, and without a Change to get some")}
 	case !g.Expires.IsZero() && !time.Now().Before(g.Expires):
 		return nil, &fanfare.Refusal{Status: http.StatusUnauthorized, Err: errors.New("the Grant had expired already")}
 	}

@@ -41,7 +41,7 @@ func TestRefusals(t *testing.T) {
 		{"no Broadcaster", delivery.Config{Topics: []string{"a"}}, transport{}, 500, "Handler.Broadcaster is nil"},
 		{"neither Topics nor Grant", delivery.Config{Broadcaster: hub}, transport{}, 500, "neither Topics nor Grant"},
 		{"no Grant, no error", delivery.Config{Broadcaster: hub, Grant: granted(nil, nil)}, transport{}, 500, "neither a Grant nor an error"},
-		{"no topics", delivery.Config{Broadcaster: hub, Grant: granted(&fanfare.Grant{}, nil)}, transport{}, 500, "without Topics"},
+		{"no topics", delivery.Config{Broadcaster: hub, Grant: granted(&fanfare.Grant{}, nil)}, transport{}, 403, "without Topics"},
 		{"an expired Grant", delivery.Config{Broadcaster: hub, Grant: granted(&fanfare.Grant{Topics: []string{"a"}, Expires: time.Unix(1, 0)}, nil)}, transport{}, 401, "expired"},
 		{"an error", delivery.Config{Broadcaster: hub, Grant: granted(nil, errors.New("no database"))}, transport{}, 500, "no database"},
 		{"a Refusal", delivery.Config{Broadcaster: hub, Grant: granted(nil, &fanfare.Refusal{Status: 404})}, transport{}, 404, "404"},

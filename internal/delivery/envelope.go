@@ -60,11 +60,15 @@ func NoticeEnvelope(n fanfare.Notice) []byte {
 	return append(b, '}')
 }
 
-// topicsEnvelope returns the answer to a client that has asked for other topics.
+// topicsEnvelope returns the answer to a client that has asked for other topics. A refusal
+// has a status in place of the topics, which may be much longer than the request.
 func topicsEnvelope(n fanfare.Notice) []byte {
-	b := append([]byte(nil), `{"topics":`...)
-	b = appendStrings(b, n.Topics)
-	b = append(b, `,"position":"`...)
+	b := append([]byte(nil), '{')
+	if n.Status == 0 {
+		b = append(b, `"topics":`...)
+		b = append(appendStrings(b, n.Topics), ',')
+	}
+	b = append(b, `"position":"`...)
 	b, _ = n.ID.AppendText(b)
 	b = append(b, '"')
 	if n.Status != 0 {

@@ -73,15 +73,17 @@ func (s *Stream) snapshot(b *batch) error {
 
 // changeTopics gives the client the topics that it has asked for, if it is granted
 // them, and adds the answer. The state of the new topics goes before the answer, as
-// it does before the position where a stream begins.
+// it does before the position where a stream begins. A client that asks too often waits,
+// and only its latest request counts.
 func (s *Stream) changeTopics(b *batch, w *Worker) error {
-	wanted := s.wanted.Swap(nil)
-	if wanted == nil {
+	if s.wanted.Load() == nil || s.changes.postpone(s.engine.clock.now(), s.notify) {
 		return nil
 	}
+	wanted := s.wanted.Swap(nil)
 	w.Wait() // for the Grant
+	had := s.grant.Topics
 	answer := fanfare.Notice{Kind: fanfare.Topics}
-	if err := s.change(*wanted); err != nil {
+	if err := s.change(wanted.Topics); err != nil {
 		refusal, err := refusalOf(err)
 		answer.Status = refusal.Status
 		level := slog.LevelInfo
@@ -89,20 +91,50 @@ func (s *Stream) changeTopics(b *batch, w *Worker) error {
 			level = slog.LevelError
 		}
 		s.engine.log().Log(context.Background(), level, s.engine.Name+": refused other topics", "status", answer.Status, "reason", err)
-	} else if err := s.snapshot(b); err != nil {
+	} else if err := s.beginTopics(b, had, wanted.After); err != nil {
 		return err
+	} else {
+		answer.Topics = s.grant.Topics
 	}
-	answer.ID, answer.Topics = s.sub.Position(), s.grant.Topics
+	answer.ID = s.sub.Position()
 	s.send(b, answer)
+	return nil
+}
+
+// beginTopics adds what goes before the answer to a change: the state of the new topics.
+// A client that had its topics up to a position, on another connection, has that state,
+// but gets a gap if topics that are new to this stream go on after a later position.
+func (s *Stream) beginTopics(b *batch, had []string, upTo broadcast.ID) error {
+	if upTo.IsZero() {
+		return s.snapshot(b)
+	}
+	old := make(map[string]bool, len(had))
+	for _, topic := range had {
+		old[topic] = true
+	}
+	var added []string
+	for _, topic := range s.grant.Topics {
+		if !old[topic] {
+			added = append(added, topic)
+		}
+	}
+	if position := s.sub.Position(); len(added) > 0 && isAfter(position, upTo) {
+		return s.sendGap(b, &broadcast.GapError{ID: position, Topics: added})
+	}
 	return nil
 }
 
 // change asks the Grant for other topics and subscribes to what it returns. After an
 // error the client has what it had.
 func (s *Stream) change(topics []string) error {
-	sub, ok := s.sub.(broadcast.TopicSetter)
-	if !ok {
-		return fmt.Errorf("%s: the Broadcaster's Subscription is no broadcast.TopicSetter", s.engine.Name)
+	if s.grant.Change == nil {
+		return &fanfare.Refusal{Status: http.StatusForbidden, Err: errors.New("the Grant has no Change")}
+	}
+	if len(topics) > maxTopics {
+		return &fanfare.Refusal{Status: http.StatusBadRequest, Err: fmt.Errorf("%d topics, at most %d are allowed", len(topics), maxTopics)}
+	}
+	if _, ok := s.sub.(broadcast.TopicSetter); !ok {
+		return fmt.Errorf("%s: %w", s.engine.Name, errNoTopicSetter)
 	}
 	var granted *fanfare.Grant
 	err := guard.Call("Grant.Change", func() (err error) {
@@ -114,8 +146,10 @@ func (s *Stream) change(topics []string) error {
 		return err
 	case granted == nil:
 		return fmt.Errorf("%s: Grant.Change returned neither a Grant nor an error", s.engine.Name)
+	case len(granted.Topics) == 0 && granted.Change == nil:
+		return &fanfare.Refusal{Status: http.StatusBadRequest, Err: errors.New("Grant.Change returned a Grant without Topics, and without a Change to get some")}
 	}
-	if err := sub.SetTopics(granted.Topics); errors.Is(err, broadcast.ErrClosed) {
+	if err := s.setTopics(granted.Topics); errors.Is(err, broadcast.ErrClosed) || errors.Is(err, errNoTopicSetter) {
 		return err
 	} else if err != nil {
 		return &fanfare.Refusal{Status: http.StatusBadRequest, Err: err}

@@ -72,13 +72,7 @@ func (e *Engine) open(r *http.Request, mode Mode) (_ *Opening, err error) {
 	}
 	after := After(r)
 	s.catchingUp = !after.IsZero()
-	s.sub, err = e.Broadcaster.Subscribe(r.Context(), broadcast.SubscribeOptions{
-		Topics: s.grant.Topics,
-		After:  after,
-		Last:   s.grant.Last,
-		Notify: s.notify,
-	})
-	if err != nil {
+	if s.sub, err = s.subscribe(r.Context(), after); err != nil {
 		return nil, fmt.Errorf("%s: subscribing: %w", e.Name, err)
 	}
 	switch err := s.firstPoll(after.IsZero()); {
@@ -109,7 +103,7 @@ func (s *Stream) firstPoll(fresh bool) error {
 	b.isFirst = true
 	s.firstBatch = b
 	begin := s.sub.Position()
-	n, err := s.sub.Poll(b.messages[:s.pollSize])
+	n, err := s.poll(b.messages[:s.pollSize])
 	if gap, ok := errors.AsType[*broadcast.GapError](err); ok {
 		if err := s.sendGap(b, gap); err != nil {
 			b.drop()
@@ -156,7 +150,7 @@ func (s *Stream) addLast(b *batch, polled int, begin broadcast.ID) (first, n int
 			continue
 		}
 		clear(b.messages[:n])
-		if n, err = s.sub.Poll(b.messages[:s.pollSize]); err != nil && !errors.As(err, &gap) {
+		if n, err = s.poll(b.messages[:s.pollSize]); err != nil && !errors.As(err, &gap) {
 			return 0, n, nil, err
 		}
 		first = 0
@@ -175,7 +169,7 @@ func isAfter(id, position broadcast.ID) bool {
 func withoutRequest(g *fanfare.Grant) *fanfare.Grant {
 	k := *g
 	k.Topics = nil
-	if k.Change != nil { // a change that is refused is answered with the topics as they are
+	if k.Change != nil { // a change is compared with them
 		for _, name := range g.Topics {
 			k.Topics = append(k.Topics, strings.Clone(name))
 		}

@@ -192,7 +192,7 @@ func (s *storm) visit() {
 	ends := []func(*delivery.Stream){
 		func(stream *delivery.Stream) { stream.End(delivery.Restart) },
 		func(stream *delivery.Stream) { stream.End(delivery.Cut); conn.Cut() },
-		func(stream *delivery.Stream) { stream.Change([]string{"a"}) },
+		func(stream *delivery.Stream) { stream.Change(delivery.TopicsRequest{Topics: []string{"a"}}) },
 		func(*delivery.Stream) { _ = server.Shutdown(context.Background()) },
 		func(*delivery.Stream) { cancel() },
 	}

@@ -40,10 +40,11 @@ type Stream struct {
 	beats     beats
 	heapIndex int32 // among the clock's ticks, from 1; 0: none. Guarded by clock.mu
 
-	wanted atomic.Pointer[[]string] // the topics that the client has asked for, until the writer applies them
+	wanted atomic.Pointer[TopicsRequest] // what the client has asked for, until the writer applies it
 
 	// Owned by the writer. The opening is its first owner.
 	grant        *fanfare.Grant
+	changes      changes
 	firstBatch   *batch       // what the first poll found, until the first turn
 	sentPosition broadcast.ID // the position that the client has
 	pollSize     int          // how many messages the next Poll may return
@@ -111,10 +112,10 @@ func (s *Stream) endReason() *Reason {
 	return s.ending.why.Load()
 }
 
-// Change asks for other topics, if the Grant lets the client do that. Only the latest
-// request counts.
-func (s *Stream) Change(topics []string) {
-	s.wanted.Store(&topics)
+// Change asks for other topics. The client gets an answer in turn, also if its Grant does
+// not let it change them. Only the latest request counts.
+func (s *Stream) Change(wanted TopicsRequest) {
+	s.wanted.Store(&wanted)
 	s.notify()
 }
 

@@ -101,7 +101,7 @@ func (s *Stream) step(b *batch, w *Worker) next {
 		return s.giveUp(b, w)
 	}
 	size := s.pollSize
-	n, err := s.sub.Poll(b.messages[:size])
+	n, err := s.poll(b.messages[:size])
 	b.polled = n
 	gap, isGap := errors.AsType[*broadcast.GapError](err)
 	if isGap {

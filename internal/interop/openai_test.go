@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/openai/openai-go"
-	"github.com/openai/openai-go/option"
+	openaioption "github.com/openai/openai-go/option"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -32,7 +32,7 @@ func complete(t *testing.T, h http.Handler) (text string, err error) {
 	defer server.Close()
 	transport, done := ownTransport()
 	defer done()
-	client := openai.NewClient(option.WithBaseURL(server.URL), option.WithAPIKey("key"), option.WithHTTPClient(transport), option.WithMaxRetries(0))
+	client := openai.NewClient(openaioption.WithBaseURL(server.URL), openaioption.WithAPIKey("key"), openaioption.WithHTTPClient(transport), openaioption.WithMaxRetries(0))
 	stream := client.Chat.Completions.NewStreaming(t.Context(), openai.ChatCompletionNewParams{
 		Model:    "m",
 		Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("hello")},
