@@ -1,6 +1,7 @@
 package broadcast
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 
@@ -24,11 +25,11 @@ type waker struct {
 	count    atomic.Int32   // len(underway), to be read without mu
 }
 
-// wakeUp is the part of a topic's sleepers that the publisher left to the goroutine.
+// wakeUp is what the publisher left to the goroutine of a topic's round of sleepers.
 type wakeUp struct {
-	topic    *topic
-	sleepers []*cursor
-	from     int // those before have been woken
+	hub   *Hub
+	topic *topic
+	round uint32
 }
 
 const (
@@ -51,17 +52,14 @@ func (w *waker) announce(t *topic) {
 
 // wake wakes the cursors that sleep on the topic. It calls Notify, so the caller holds no
 // lock.
-func (w *waker) wake(t *topic) {
-	sleepers := t.dequeueSleepers()
-	few := min(len(sleepers), wokenByPublisher)
-	for _, c := range sleepers[:few] {
-		c.wake()
-	}
-	if few == len(sleepers) {
-		w.done(t, sleepers)
+func (w *waker) wake(h *Hub, t *topic) {
+	round, any := t.rouse()
+	u := wakeUp{h, t, round}
+	if any && u.wake(wokenByPublisher) {
+		w.queue.Put(u, maxWakers, w)
 		return
 	}
-	w.queue.Put(wakeUp{t, sleepers, few}, maxWakers, w)
+	w.done(t)
 }
 
 // Work wakes what publishers have left in the queue, until that is empty.
@@ -71,16 +69,34 @@ func (w *waker) Work() {
 		if !ok {
 			return
 		}
-		for _, c := range u.sleepers[u.from:] {
-			c.wake()
-		}
-		w.done(u.topic, u.sleepers)
+		u.wake(math.MaxInt)
+		w.done(u.topic)
 	}
 }
 
+// wake wakes at most so many cursors, and reports whether it stopped there. One guard is
+// enough for all of them: it goes on after a Notify that panics.
+func (u wakeUp) wake(most int) (stopped bool) {
+	woken, rest := 0, true
+	for rest && woken < most {
+		u.hub.guard(inNotify, func() error {
+			for woken < most {
+				c := u.topic.nextToWake(u.round)
+				if c == nil {
+					rest = false
+					break
+				}
+				woken++
+				c.wake()
+			}
+			return nil
+		})
+	}
+	return rest
+}
+
 // done says that all cursors have been woken which slept when the message was published.
-func (w *waker) done(t *topic, sleepers []*cursor) {
-	t.recycle(sleepers)
+func (w *waker) done(t *topic) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.underway[t]--; w.underway[t] == 0 {
