@@ -3,6 +3,7 @@ package broadcast
 import (
 	"container/heap"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"time"
 )
@@ -77,6 +78,7 @@ func (s *subscription) openCursors(names []string, begin func() error, set func(
 		case done:
 			return nil
 		}
+		runtime.Gosched() // to who waits for Hub.mu
 	}
 }
 
@@ -94,7 +96,9 @@ func (h *Hub) releaseCursors(cursors []cursor) {
 		}
 		h.trim(now)
 		h.mu.Unlock()
-		cursors = cursors[n:]
+		if cursors = cursors[n:]; len(cursors) > 0 {
+			runtime.Gosched()
+		}
 	}
 }
 

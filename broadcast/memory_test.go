@@ -174,6 +174,7 @@ func TestHistoryIsBoundedInBytes(t *testing.T) {
 		s := newStoppedServer(t, engine, nil)
 		s.Keep, s.KeepBytes = 256, testedKeepBytes
 		s.start()
+		synctest.Wait()
 		begin := s.position()
 		text := strings.Repeat("x", 16<<10)
 		for range 2000 { // 32 MB

@@ -2,6 +2,7 @@ package broadcast
 
 import (
 	"container/heap"
+	"runtime"
 )
 
 // stage is how far a subscription has come from the position that it resumes from to the
@@ -267,6 +268,7 @@ func (s *subscription) moveCursors() bool {
 	for i := range s.cursors {
 		if i > 0 && i%cursorStep == 0 {
 			h.mu.Unlock()
+			runtime.Gosched()
 			h.mu.Lock()
 			if s.attention.Load() || s.stage != stagePlaced {
 				return false

@@ -53,31 +53,41 @@ func (t *topic) sleep(c *cursor) {
 	}
 }
 
-// rouse ends a round: its cursors are to be woken. It returns the round, and reports whether
-// there is any cursor to wake.
-func (t *topic) rouse() (round uint32, any bool) {
+// rouse ends a round: its cursors are to be woken. It returns the round, and removes the first
+// cursor to wake, or returns nil if there is none.
+func (t *topic) rouse() (round uint32, first *cursor, more bool) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	round = t.round
 	if t.sleepers.first != nil {
 		t.round++
 		t.waking.moveAll(&t.sleepers)
 	}
-	return round, t.waking.first != nil
+	first, more = t.popWaking(round)
+	t.mu.Unlock()
+	return round, first, more
 }
 
 // nextToWake removes the first cursor that is to be woken, of a round or one before, or
-// returns nil if none is left.
-func (t *topic) nextToWake(round uint32) *cursor {
+// returns nil if there is none. It reports whether there are more.
+func (t *topic) nextToWake(round uint32) (c *cursor, more bool) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	c := t.waking.first
-	if c == nil || int32(c.round-round) > 0 { // rounds may wrap around
-		return nil
+	c, more = t.popWaking(round)
+	t.mu.Unlock()
+	return c, more
+}
+
+// popWaking is nextToWake for a caller that holds mu.
+func (t *topic) popWaking(round uint32) (c *cursor, more bool) {
+	if c = t.waking.first; c == nil || c.isAfter(round) {
+		return nil, false
 	}
 	t.waking.remove(c)
-	return c
+	next := t.waking.first
+	return c, next != nil && !next.isAfter(round)
 }
+
+// isAfter reports whether the cursor fell asleep after a round. Rounds may wrap around.
+func (c *cursor) isAfter(round uint32) bool { return int32(c.round-round) > 0 }
 
 // release removes a cursor for good: from here on the topic does not have it.
 func (t *topic) release(c *cursor) {

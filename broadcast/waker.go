@@ -53,11 +53,13 @@ func (w *waker) announce(t *topic) {
 // wake wakes the cursors that sleep on the topic. It calls Notify, so the caller holds no
 // lock.
 func (w *waker) wake(h *Hub, t *topic) {
-	round, any := t.rouse()
-	u := wakeUp{h, t, round}
-	if any && u.wake(wokenByPublisher) {
-		w.queue.Put(u, maxWakers, w)
-		return
+	round, first, more := t.rouse()
+	if first != nil {
+		u := wakeUp{h, t, round}
+		if u.wake(first, more, wokenByPublisher) {
+			w.queue.Put(u, maxWakers, w)
+			return
+		}
 	}
 	w.done(t)
 }
@@ -69,30 +71,34 @@ func (w *waker) Work() {
 		if !ok {
 			return
 		}
-		u.wake(math.MaxInt)
+		if first, more := u.topic.nextToWake(u.round); first != nil {
+			u.wake(first, more, math.MaxInt)
+		}
 		w.done(u.topic)
 	}
 }
 
-// wake wakes at most so many cursors, and reports whether it stopped there. One guard is
-// enough for all of them: it goes on after a Notify that panics.
-func (u wakeUp) wake(most int) (stopped bool) {
-	woken, rest := 0, true
-	for rest && woken < most {
-		u.hub.guard(inNotify, func() error {
-			for woken < most {
-				c := u.topic.nextToWake(u.round)
-				if c == nil {
-					rest = false
-					break
-				}
-				woken++
-				c.wake()
+// wake wakes a cursor and those after it, but at most so many, and reports whether it left any.
+// One guard is enough for all of them: it goes on after a Notify that panics.
+func (u wakeUp) wake(c *cursor, more bool, most int) (left bool) {
+	wake := func() error {
+		for {
+			if c == nil && more && most > 0 {
+				c, more = u.topic.nextToWake(u.round)
 			}
-			return nil
-		})
+			if c == nil {
+				return nil
+			}
+			woken := c
+			c = nil
+			most--
+			woken.wake()
+		}
 	}
-	return rest
+	for c != nil || more && most > 0 {
+		u.hub.guard(inNotify, wake)
+	}
+	return more
 }
 
 // done says that all cursors have been woken which slept when the message was published.
