@@ -225,7 +225,11 @@ func (h *Hub) Subscribe(ctx context.Context, opts SubscribeOptions) (Subscriptio
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("broadcast: %w", err)
 	}
-	return newSubscription(h, topics, opts)
+	s, err := newSubscription(h, topics, opts)
+	if err != nil {
+		return nil, err // not s, which would be a Subscription that is not nil
+	}
+	return s, nil
 }
 
 // distinct validates topics and removes duplicates.

@@ -93,6 +93,16 @@ func newSubscription(h *Hub, topics []string, opts SubscribeOptions) (*subscript
 // Position returns the place up to which everything has been returned.
 func (s *subscription) Position() ID { return s.position }
 
+// Topics returns the names of the subscription's topics, as the Hub has them: a stream that
+// needs the names shares them with the Hub. It belongs to the goroutine that polls.
+func (s *subscription) Topics() []string {
+	names := make([]string, len(s.cursors))
+	for i := range s.cursors {
+		names[i] = s.cursors[i].topic.name
+	}
+	return names
+}
+
 // Poll returns pending messages first, then a gap with what follows it, then what the rings
 // have. If there is nothing to return it arms Notify, or returns ErrClosed at the end.
 func (s *subscription) Poll(buf []*Message) (int, error) {
