@@ -34,7 +34,9 @@ type SubscribeOptions struct {
 
 	// Last is how many of the newest kept messages of each topic are returned first
 	// to a subscription that does not resume. Position is after them from the start.
-	// If zero, none; a negative Last is an error.
+	// A message that is evicted before Poll has returned it is left out, with ErrGap after
+	// the others unless newer ones make up for it. If zero, none; a negative Last is an
+	// error.
 	Last int
 
 	// Notify is called at least once when there is something to return after an empty

@@ -3,13 +3,14 @@ package broadcast
 import (
 	"container/heap"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"time"
 )
 
 // cursor is a subscription's place in one topic's ring. It is in one of these states:
 //
-//   - ready: it has read the next message to return, and stands in subscription.ready.
+//   - ready: it stands at the next message to return, and in subscription.ready.
 //   - awake: its ring may have something to return. It stands in subscription.awake, and
 //     the next Poll reads it.
 //   - asleep: it stands in its topic's list of sleepers. The next message there moves it
@@ -19,61 +20,112 @@ import (
 // cursor is ready or awake and still in its topic's list; asleep keeps it from being put
 // there twice.
 //
+// A cursor holds no message, so that a slow reader pins none that its ring has evicted.
+//
 // Fields belong to the goroutine that polls, unless they say otherwise.
 type cursor struct {
 	sub   *subscription // set when the cursor is made
 	topic *topic        // set when the cursor is made
 
-	index  uint64 // of the next entry to read, in the topic's ring
-	next   *entry // read and not returned yet: it can no longer be lost; not nil if ready
-	awake  bool   // in subscription.awake
-	asleep bool   // in the topic's sleepers, or in subscription.woken
-	lost   bool   // the topic has lost something after Position; the next adopt reports it
+	index   uint64 // of the next entry to read, in the topic's ring
+	next    uint64 // the sequence of that entry if ready, else 0
+	awake   bool   // in subscription.awake
+	asleep  bool   // in the topic's sleepers, or in subscription.woken
+	lost    bool   // the topic has lost something after Position; the next adopt reports it
+	curtail bool   // Last messages were evicted before they were returned; the next adopt reports it if few are left
 
-	released atomic.Bool // set under Hub.mu when the subscription has other cursors, or is closed
-	woken    *cursor     // the next in subscription.woken; owned by the goroutine that wakes, until Poll claims the list
+	// Guarded by topic.mu; released is also read without it.
+	released      atomic.Bool // the subscription has other cursors, or is closed
+	listed        bool        // in one of the topic's lists
+	round         uint32      // of the topic when it was put there
+	before, after *cursor     // there
+
+	// after is the next in subscription.woken as well. It is owned then by the goroutine that
+	// wakes, until Poll claims the list.
 }
 
-// openCursors makes new cursors for the subscription and pins their topics. Their places in
-// the rings are still to be set. The caller holds Hub.mu.
-func (s *subscription) openCursors(topics []string) {
-	s.cursors, s.byTopic = make([]cursor, len(topics)), nil
-	s.ready, s.awake = nil, nil
-	if s.several() {
-		s.byTopic = make(map[*topic]*cursor, len(topics))
+// cursorStep is how many cursors are worked on while Hub.mu is held, so that a subscription
+// with a thousand of them does not hold up publishers.
+const cursorStep = 32
+
+// openCursors makes cursors on the named topics and pins these, with a few for each time that
+// it holds Hub.mu. In the first it calls begin, then set for each cursor, and in the last
+// commit. If one of them returns an error the topics are released again.
+func (s *subscription) openCursors(names []string, begin func() error, set func(*cursor), commit func([]cursor) error) error {
+	h, cursors := s.hub, make([]cursor, len(names))
+	for n := 0; ; {
+		from := n
+		h.mu.Lock()
+		err := h.use(time.Now())
+		if err == nil && n == 0 {
+			err = begin()
+		}
+		for ; err == nil && n < min(from+cursorStep, len(names)); n++ {
+			c := &cursors[n]
+			c.sub, c.topic = s, h.kept.topic(names[n])
+			h.kept.pin(c.topic)
+			set(c)
+		}
+		done := n == len(names)
+		if err == nil && done {
+			err = commit(cursors)
+		}
+		h.mu.Unlock()
+		switch {
+		case err != nil:
+			h.releaseCursors(cursors[:n])
+			return err
+		case done:
+			return nil
+		}
+		runtime.Gosched() // to who waits for Hub.mu
 	}
-	for i, name := range topics {
-		t := s.hub.kept.topic(name)
-		s.hub.kept.pin(t)
-		c := &s.cursors[i]
-		c.sub, c.topic = s, t
-		if s.several() {
-			s.byTopic[t] = c
+}
+
+// releaseCursors unpins the topics of cursors that are no longer polled. After that nothing
+// leads from a topic to them. The caller holds no lock.
+func (h *Hub) releaseCursors(cursors []cursor) {
+	for i := range cursors {
+		cursors[i].topic.release(&cursors[i])
+	}
+	for len(cursors) > 0 {
+		n, now := min(cursorStep, len(cursors)), time.Now()
+		h.mu.Lock()
+		for i := range n {
+			h.kept.unpin(cursors[i].topic, now)
+		}
+		h.trim(now)
+		h.mu.Unlock()
+		if cursors = cursors[n:]; len(cursors) > 0 {
+			runtime.Gosched()
 		}
 	}
 }
 
-// releaseCursors unpins the topics of cursors that are no longer polled. The caller holds
-// Hub.mu.
-func (h *Hub) releaseCursors(cursors []cursor, now time.Time) {
-	for i := range cursors {
-		cursors[i].released.Store(true)
-		h.kept.unpin(cursors[i].topic, now)
+// indexByTopic makes the map of a subscription's cursors by topic, if there are several.
+func (s *subscription) indexByTopic() {
+	s.byTopic = nil
+	if s.several() {
+		s.byTopic = make(map[*topic]*cursor, len(s.cursors))
+		for i := range s.cursors {
+			s.byTopic[s.cursors[i].topic] = &s.cursors[i]
+		}
 	}
+}
+
+// cursorOn returns the subscription's cursor on a topic, or nil.
+func (s *subscription) cursorOn(t *topic) *cursor {
+	if s.several() {
+		return s.byTopic[t]
+	}
+	if c := &s.cursors[0]; c.topic == t {
+		return c
+	}
+	return nil
 }
 
 // several reports whether messages of more than one topic have to be merged.
 func (s *subscription) several() bool { return len(s.cursors) > 1 }
-
-// reads reports whether a topic is one of the subscription's.
-func (s *subscription) reads(topic string) bool {
-	for i := range s.cursors {
-		if s.cursors[i].topic.name == topic {
-			return true
-		}
-	}
-	return false
-}
 
 // SetTopics replaces the subscription's topics from Position on. Topics that are new are
 // resumed after it.
@@ -90,40 +142,54 @@ func (s *subscription) SetTopics(topics []string) error {
 }
 
 func (s *subscription) setTopics(names []string) error {
-	h, now := s.hub, time.Now()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if s.closed.Load() {
-		return ErrClosed
+	h, live := s.hub, false
+	open := func() error {
+		if s.closed.Load() {
+			return ErrClosed
+		}
+		return nil
 	}
-	if err := h.use(now); err != nil {
-		return err
+	// Of a live subscription, cursors on topics that it had go on where the old ones are, the
+	// others begin after Position. In any other stage they are set when it is adopted.
+	set := func(c *cursor) {
+		if old := s.cursorOn(c.topic); old != nil {
+			c.index, c.next, c.lost, c.curtail = old.index, old.next, old.lost, old.curtail
+		} else if s.stage == stageLive {
+			c.index, c.lost = c.topic.indexAfter(s.position.seq), c.topic.evicted > s.position.seq
+		}
 	}
 	old := s.cursors
-	s.openCursors(names)
-	h.releaseCursors(old, now)
-	s.relocate(old)
+	err := s.openCursors(names, open, set, func(cursors []cursor) error {
+		if err := open(); err != nil {
+			return err
+		}
+		s.cursors = cursors
+		s.pending.keep(names)
+		s.placement.history.keep(names)
+		live = s.stage == stageLive
+		s.relocate()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	s.indexByTopic()
+	s.ready, s.awake = nil, nil
+	if live {
+		s.enqueueCursors()
+	}
+	h.releaseCursors(old)
 	return nil
 }
 
-// inherit sets the new cursors of a live subscription: those on topics that it had go on
-// where the old ones were, the others begin after Position. The caller holds Hub.mu.
-func (s *subscription) inherit(old []cursor) {
-	before := make(map[*topic]*cursor, len(old))
-	for i := range old {
-		before[old[i].topic] = &old[i]
-	}
+// enqueueCursors puts new cursors of a live subscription where they belong.
+func (s *subscription) enqueueCursors() {
 	for i := range s.cursors {
 		c := &s.cursors[i]
-		if o := before[c.topic]; o != nil {
-			c.index, c.next, c.lost = o.index, o.next, o.lost
-		} else {
-			c.index, c.lost = c.topic.indexAfter(s.position.seq), c.topic.evicted > s.position.seq
-		}
-		if c.lost {
+		if c.lost || c.curtail {
 			s.attention.Store(true)
 		}
-		if c.next != nil {
+		if c.next != 0 {
 			s.ready = append(s.ready, c)
 		} else {
 			s.markAwake(c)
@@ -132,13 +198,13 @@ func (s *subscription) inherit(old []cursor) {
 	heap.Init(&s.ready)
 }
 
-// read returns the next entry up to limit and moves the cursor after it, or nil if there
-// is none yet. It reports whether entries before that have been lost.
+// read returns the next entry up to limit, or nil if there is none yet, and leaves the cursor
+// there. It reports whether entries before that have been lost.
 func (c *cursor) read(limit uint64) (e *entry, lost bool) {
 	for {
 		r := c.topic.ring.Load()
 		if r == nil {
-			return nil, false
+			return nil, c.topic.first.Load() > c.index
 		}
 		e := r.at(c.index).Load()
 		switch {
@@ -148,20 +214,16 @@ func (c *cursor) read(limit uint64) (e *entry, lost bool) {
 			return nil, true
 		case e.msg.ID.seq > limit:
 			return nil, false
-		}
-		c.index++
-		if e.msg.ID.seq > c.sub.skip {
+		case e.msg.ID.seq > c.sub.skip:
 			return e, false
 		}
+		c.index++
 	}
 }
 
-// hasNews reports whether read would find an entry or a loss now. It does not move the
-// cursor.
+// hasNews reports whether read would find an entry or a loss now.
 func (c *cursor) hasNews() bool {
-	index := c.index
 	e, lost := c.read(min(c.sub.hub.head.Load(), c.sub.end.Load()))
-	c.index = index
 	return e != nil || lost
 }
 
@@ -172,17 +234,28 @@ func (s *subscription) collect(buf []*Message, limit uint64) (n int, lost bool) 
 	if s.readAwake(limit) {
 		return 0, true
 	}
+	var last *cursor // that was read, and
+	var e *entry     // what it is at
 	for n < len(buf) && len(s.ready) > 0 && !lost {
 		c := s.ready[0]
-		if c.next.msg.ID.seq > limit {
+		if c.next > limit {
 			break
 		}
-		buf[n] = &c.next.msg
-		n++
-		if c.next, lost = c.read(limit); c.next != nil {
+		if c != last { // what it was at may have been evicted
+			e, lost = c.read(limit)
+		}
+		if e != nil {
+			buf[n] = &e.msg
+			n++
+			c.index++
+			e, lost = c.read(limit)
+		}
+		if last = c; e != nil {
+			c.next = e.msg.ID.seq
 			heap.Fix(&s.ready, 0)
 			continue
 		}
+		c.next = 0
 		heap.Pop(&s.ready)
 		s.markAwake(c)
 	}
@@ -205,8 +278,8 @@ func (s *subscription) findNews() {
 		s.markAwake(&s.cursors[0])
 	}
 	for c := s.woken.Swap(nil); c != nil; {
-		next := c.woken
-		c.woken, c.asleep = nil, false
+		next := c.after
+		c.after, c.asleep = nil, false
 		if !c.released.Load() {
 			s.markAwake(c)
 		}
@@ -216,7 +289,7 @@ func (s *subscription) findNews() {
 
 // markAwake lets the next readAwake read a cursor, unless it is ready.
 func (s *subscription) markAwake(c *cursor) {
-	if c.next == nil && !c.awake {
+	if c.next == 0 && !c.awake {
 		c.awake = true
 		s.awake = append(s.awake, c)
 	}
@@ -233,7 +306,7 @@ func (s *subscription) readAwake(limit uint64) (lost bool) {
 			awake = append(awake, c)
 			continue
 		}
-		c.awake, c.next = false, e
+		c.awake, c.next = false, e.msg.ID.seq
 		heap.Push(&s.ready, c)
 	}
 	clear(s.awake[len(awake):])
@@ -261,27 +334,27 @@ func (s *subscription) sleepCursors() {
 }
 
 // wake moves a cursor that slept to subscription.woken, and calls Notify if the subscription
-// is armed. Any goroutine may call it, once for each time that it has dequeued the cursor
-// from its topic's sleepers.
+// is armed. Any goroutine may call it, once for each time that it has removed the cursor from
+// those that its topic has to wake. The caller guards it.
 func (c *cursor) wake() {
 	s := c.sub
 	if c.released.Load() {
 		return
 	}
 	for {
-		c.woken = s.woken.Load()
-		if s.woken.CompareAndSwap(c.woken, c) {
+		c.after = s.woken.Load()
+		if s.woken.CompareAndSwap(c.after, c) {
 			break
 		}
 	}
-	s.wake()
+	s.callNotify()
 }
 
 // bySequence is a heap of ready cursors by the sequence of their next message.
 type bySequence []*cursor
 
 func (b bySequence) Len() int           { return len(b) }
-func (b bySequence) Less(i, j int) bool { return b[i].next.msg.ID.seq < b[j].next.msg.ID.seq }
+func (b bySequence) Less(i, j int) bool { return b[i].next < b[j].next }
 func (b bySequence) Swap(i, j int)      { b[i], b[j] = b[j], b[i] }
 func (b *bySequence) Push(c any)        { *b = append(*b, c.(*cursor)) }
 func (b *bySequence) Pop() any {

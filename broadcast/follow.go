@@ -214,7 +214,7 @@ func (h *Hub) apply(m Message, loss bool) {
 		s.wake()
 	}
 	if arrived != nil {
-		h.waker.wake(arrived)
+		h.waker.wake(h, arrived)
 	}
 	if entered {
 		cmp.Or(h.Logger, slog.Default()).Warn("broadcast: the journal has a new epoch, streams get a gap", "epoch", m.ID.epoch)
@@ -228,7 +228,7 @@ func (h *Hub) apply(m Message, loss bool) {
 // because of it. The caller holds mu.
 func (h *Hub) lose(seq uint64) []*subscription {
 	h.kept.lose(seq)
-	subs := h.subscriptions()
+	subs := h.subs.all()
 	for _, s := range subs {
 		s.lose(seq)
 	}
@@ -241,7 +241,7 @@ func (h *Hub) lose(seq uint64) []*subscription {
 func (h *Hub) enter(start ID) []*subscription {
 	h.kept.clear()
 	h.kept.lose(start.seq)
-	subs := h.subscriptions()
+	subs := h.subs.all()
 	for _, s := range subs {
 		s.enterEpoch(start.seq)
 	}

@@ -214,14 +214,14 @@ func TestEntryLargerThanKeepBytesIsALossOfItsTopic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		engine := new(broadcasttest.Journal)
 		large, small := newServer(t, engine, nil), newStoppedServer(t, engine, nil)
-		small.KeepBytes = 100
+		small.KeepBytes = 1000
 		small.start()
 		synctest.Wait()
 		begin := small.position()
 		r := small.resume(begin, "a", "b")
 		large.publish("a", "1")
 		large.publish("b", "2")
-		large.publish("a", strings.Repeat("x", 200))
+		large.publish("a", strings.Repeat("x", 1000))
 		synctest.Wait()
 		require.Equal(t, 1, small.Stats().Messages, "what is on the other topic stays")
 		large.publish("a", "3")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/fanfare-go/fanfare/internal/backoff"
 )
@@ -30,23 +31,48 @@ const (
 	maxRounds  = 3  // of reading on, if rings have evicted more meanwhile
 )
 
-// reader is a subscription that the journal is read for. The goroutine that reads owns it.
+// reader is a subscription that the journal is read for. The goroutine that reads owns it, but
+// for sub.
 type reader struct {
-	sub     *subscription
-	cursors []cursor        // the subscription's when the read began: SetTopics replaces them
+	sub     *subscription   // nil if it does not wait any more; guarded by Hub.mu
 	topics  map[string]bool // the names of their topics
 	after   uint64          // the position's sequence
-	history []*Message      // what follows it
+	history *history        // what follows it
 	lost    bool            // some of it is not in the journal any more, or it is too much
+}
+
+// forget lets a reader go on without its subscription, which does not wait for it any more.
+// The caller holds Hub.mu.
+func (r *reader) forget() {
+	if r == nil || r.sub == nil {
+		return
+	}
+	r.sub.reader, r.sub = nil, nil
+	r.history.drop()
+}
+
+// remove forgets a subscription. The caller holds Hub.mu.
+func (n *historian) remove(s *subscription) {
+	delete(n.waiting, s)
+	s.reader.forget()
 }
 
 // readFor lets a subscription wait until its history has been read. The caller holds mu.
 func (h *Hub) readFor(s *subscription) {
+	s.reader.forget() // it reads for the topics before
+	h.readAgain(s)
+	h.startReading()
+}
+
+// readAgain lets a subscription wait whose history could not be read. The caller holds mu.
+func (h *Hub) readAgain(s *subscription) {
+	if s.stage != stageReading {
+		return
+	}
 	if h.historian.waiting == nil {
 		h.historian.waiting = make(map[*subscription]struct{})
 	}
 	h.historian.waiting[s] = struct{}{}
-	h.startReading()
 }
 
 // startReading starts another goroutine that reads, if there is something to read and
@@ -78,8 +104,9 @@ func (h *Hub) readWaiting(ctx context.Context) {
 		cmp.Or(h.Logger, slog.Default()).Warn("broadcast: reading what clients have missed failed, trying again", "error", err, "clients", len(readers))
 		h.mu.Lock()
 		for _, r := range readers {
-			if r.sub.stage == stageReading {
-				h.historian.waiting[r.sub] = struct{}{}
+			if s := r.sub; s != nil {
+				r.forget()
+				h.readAgain(s)
 			}
 		}
 		h.mu.Unlock()
@@ -96,8 +123,9 @@ func (h *Hub) claimReaders(ctx context.Context) (readers []*reader) {
 		h.historian.reads-- // those that wait do so for the next Run
 		return nil
 	}
-	for s := range h.historian.waiting {
-		delete(h.historian.waiting, s)
+	waiting := h.historian.waiting
+	h.historian.waiting = nil // a new map, since one keeps the size of its peak
+	for s := range waiting {
 		if s.stage != stageReading {
 			continue
 		}
@@ -105,7 +133,8 @@ func (h *Hub) claimReaders(ctx context.Context) (readers []*reader) {
 			h.locate(s)
 			continue
 		}
-		r := &reader{sub: s, cursors: s.cursors, topics: make(map[string]bool, len(s.cursors)), after: s.from.seq}
+		r := &reader{sub: s, topics: make(map[string]bool, len(s.cursors)), after: s.from.seq, history: &history{past: &h.past}}
+		s.reader = r
 		for i := range s.cursors {
 			r.topics[s.cursors[i].topic.name] = true
 		}
@@ -122,7 +151,10 @@ func (h *Hub) readHistory(ctx context.Context, readers []*reader) error {
 	h.mu.Lock()
 	epoch, from, to := h.epoch, readers[0].after, uint64(0)
 	for _, r := range readers {
-		from, to = min(from, r.after), max(to, r.sub.evicted())
+		from = min(from, r.after)
+		if r.sub != nil {
+			to = max(to, r.sub.evicted())
+		}
 	}
 	h.mu.Unlock()
 	for round := 1; len(readers) > 0; round++ {
@@ -142,29 +174,36 @@ func (h *Hub) readHistory(ctx context.Context, readers []*reader) error {
 // returns those whose rings have evicted more meanwhile, and the sequence to read on to;
 // none in the last round.
 func (h *Hub) placeReaders(readers []*reader, upTo ID, last bool) (rest []*reader, to uint64) {
-	var located []*reader
+	var located []*subscription
 	h.mu.Lock()
 	to = upTo.seq
 	for _, r := range readers {
-		to = max(to, r.sub.evicted())
-	}
-	for _, r := range readers {
-		switch {
-		case r.sub.stage != stageReading || &r.cursors[0] != &r.sub.cursors[0]:
-			// Close or SetTopics has decided otherwise.
-		case h.epoch != upTo.epoch:
-			h.locate(r.sub)
-			located = append(located, r)
-		case !r.lost && r.sub.evicted() > upTo.seq && !last:
-			rest = append(rest, r)
-		default:
-			h.placeReader(r, upTo.seq)
-			located = append(located, r)
+		if r.sub != nil {
+			to = max(to, r.sub.evicted())
 		}
 	}
+	for _, r := range readers {
+		s := r.sub
+		switch {
+		case s == nil:
+			continue // Close or SetTopics has decided otherwise
+		case s.stage != stageReading:
+			r.forget()
+			continue
+		case h.epoch != upTo.epoch:
+			r.forget()
+			h.locate(s)
+		case !r.lost && s.evicted() > upTo.seq && !last:
+			rest = append(rest, r)
+			continue
+		default:
+			h.placeReader(r, upTo.seq)
+		}
+		located = append(located, s)
+	}
 	h.mu.Unlock()
-	for _, r := range located {
-		r.sub.wake()
+	for _, s := range located {
+		s.wake()
 	}
 	return rest, to
 }
@@ -174,9 +213,11 @@ func (h *Hub) placeReaders(readers []*reader, upTo ID, last bool) (rest []*reade
 func (h *Hub) placeReader(r *reader, upTo uint64) {
 	s := r.sub
 	if r.lost || s.evicted() > upTo {
+		r.forget()
 		h.place(s, placement{after: s.from.seq})
 		return
 	}
+	r.sub, s.reader = nil, nil
 	h.place(s, placement{after: max(upTo, s.from.seq), history: r.history})
 }
 
@@ -191,7 +232,6 @@ func (h *Hub) readUpTo(ctx context.Context, after ID, to uint64, readers []*read
 	if after.seq >= to {
 		return nil
 	}
-	most := maxHistory * h.keep()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for m, err := range h.Journal.Tail(ctx, after) {
@@ -203,16 +243,7 @@ func (h *Hub) readUpTo(ctx context.Context, after ID, to uint64, readers []*read
 			return errOtherEpoch // until the follower has entered it as well
 		}
 		loss = loss || m.ID.seq != after.seq+1
-		valid := m.ID.seq <= to && m.validate() == nil
-		for _, r := range readers {
-			switch {
-			case m.ID.seq <= r.after || r.lost:
-			case loss:
-				r.lost = true
-			case valid && r.topics[m.Topic]:
-				r.add(&m, most)
-			}
-		}
+		h.addHistory(m, loss, m.ID.seq <= to && m.validate() == nil, readers)
 		if after = m.ID; after.seq >= to {
 			return nil
 		}
@@ -223,11 +254,29 @@ func (h *Hub) readUpTo(ctx context.Context, after ID, to uint64, readers []*read
 	return errTailEnded
 }
 
-// add appends a message to the history, which must not become longer than most.
-func (r *reader) add(m *Message, most int) {
-	if len(r.history) == most {
-		r.lost = true
+// addHistory gives an entry of the journal to the readers that it is for, or tells them that
+// something before it is lost.
+func (h *Hub) addHistory(m Message, loss, valid bool, readers []*reader) {
+	var held *pastMessage
+	for _, r := range readers {
+		switch {
+		case m.ID.seq <= r.after || r.lost:
+		case loss:
+			r.lost = true
+		case valid && r.topics[m.Topic]:
+			if held == nil {
+				held = h.past.hold(m)
+			}
+			if r.lost = !r.history.add(held, h.keep(), h.keepBytes()); r.lost {
+				r.history.drop()
+			}
+		}
+	}
+	if held == nil {
 		return
 	}
-	r.history = append(r.history, m)
+	h.past.release(held)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.trim(time.Now())
 }

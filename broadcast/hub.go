@@ -1,6 +1,7 @@
 package broadcast
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -27,9 +28,17 @@ type Hub struct {
 	// resume and for slow readers. If zero, 256.
 	Keep int
 
-	// KeepBytes bounds the Topic, Type, From and Data of all kept messages together.
-	// Each takes up to 150 bytes more in memory. Beyond it the oldest message is evicted,
-	// whatever its topic. A message larger than KeepBytes is refused. If zero, 64 MiB.
+	// KeepBytes bounds what the Hub keeps, in bytes of memory: messages, topics without
+	// subscriptions, and history read from a Journal for clients that resume. A message
+	// counts its Topic, Type, From and Data and 200 bytes, a topic its name and 250 bytes.
+	// Beyond it the oldest message is evicted, whatever its topic, and a topic that has
+	// neither messages nor subscriptions left is forgotten. A message that does not fit with
+	// its topic is refused. All history together has at most a quarter, that of one client an
+	// eighth; a client whose history does not fit gets a gap. If zero, 64 MiB.
+	//
+	// Subscriptions do not count: each takes about 400 bytes, and 150 for each of its topics
+	// if there are several. A topic that only it has takes 250 bytes and its name more. They
+	// hold no messages: a slow client pins only those that its stream is writing.
 	KeepBytes int64
 
 	// TopicTTL is how long an unused topic is kept, after the last subscription to it has
@@ -58,14 +67,16 @@ type Hub struct {
 	// Guarded by mu.
 	epoch     uint64 // 0 until the first use, or until the journal's is known
 	kept      retention
-	subs      map[*subscription]struct{} // those that are open
+	subs      subscriptions // those that are open
+	expiry    expiry
 	closed    bool
 	gaps      uint64 // see HubStats
 	follower  follower
 	resolver  resolver
 	historian historian
 
-	// With locks of their own.
+	// With locks of their own, or atomic.
+	past     past
 	waker    waker
 	appender appender
 }
@@ -108,8 +119,8 @@ func (h *Hub) guard(where string, f func() error) error {
 	return err
 }
 
-// use is the beginning of each call. It draws the epoch of a Hub in memory, and forgets
-// topics that have expired. The caller holds mu.
+// use is the beginning of each call. The first one starts the Hub's clock, and draws the epoch
+// of a Hub in memory. The caller holds mu.
 func (h *Hub) use(now time.Time) error {
 	if h.closed {
 		return ErrClosed
@@ -119,8 +130,17 @@ func (h *Hub) use(now time.Time) error {
 			h.epoch = rand.Uint64()
 		}
 	}
-	h.kept.expire(now.Add(-h.topicTTL()))
+	if h.kept.began.IsZero() {
+		h.kept.began = now
+	}
 	return nil
+}
+
+// trim evicts what is more than KeepBytes. It follows everything that makes the Hub keep more.
+// The caller holds mu.
+func (h *Hub) trim(now time.Time) {
+	h.kept.trim(h.keepBytes() - h.past.bytes.Load())
+	h.scheduleExpiry(now)
 }
 
 // Publish appends m to the log.
@@ -151,7 +171,7 @@ func (h *Hub) Publish(ctx context.Context, m Message) (ID, error) {
 	m.ID = ID{h.epoch, h.head.Load() + 1}
 	t := h.insert(m, now)
 	h.mu.Unlock()
-	h.waker.wake(t)
+	h.waker.wake(h, t)
 	return m.ID, nil
 }
 
@@ -162,8 +182,8 @@ func (h *Hub) publishable(ctx context.Context, m *Message) error {
 	if err := m.validate(); err != nil {
 		return err
 	}
-	if m.size() > h.keepBytes() {
-		return fmt.Errorf("the message has %d bytes, Hub.KeepBytes is %d", m.size(), h.keepBytes())
+	if need := m.cost() + topicCost + int64(len(m.Topic)); need > h.keepBytes() {
+		return fmt.Errorf("the message needs %d bytes with its topic, Hub.KeepBytes is %d", need, h.keepBytes())
 	}
 	return ctx.Err()
 }
@@ -177,8 +197,13 @@ func (h *Hub) insert(m Message, now time.Time) *topic {
 		t.typ = strings.Clone(m.Type)
 	}
 	m.Topic, m.Type, m.From = t.name, t.typ, strings.Clone(m.From)
+	if cap(m.Data) > len(m.Data)+len(m.Data)/4+messageCost {
+		m.Data = bytes.Clone(m.Data) // else what is kept would be far more than what counts
+	}
 	h.kept.add(t, m, h.keep(), h.keepBytes())
 	h.kept.touch(t, now)
+	h.kept.forgetEmpty(t) // which has lost the message at once if that is larger than KeepBytes
+	h.trim(now)
 	h.waker.announce(t)
 	h.head.Store(m.ID.seq)
 	return t
@@ -200,26 +225,10 @@ func (h *Hub) Subscribe(ctx context.Context, opts SubscribeOptions) (Subscriptio
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("broadcast: %w", err)
 	}
-	s, err := h.subscribe(topics, opts)
+	s, err := newSubscription(h, topics, opts)
 	if err != nil {
-		return nil, err
+		return nil, err // not s, which would be a Subscription that is not nil
 	}
-	sortBySequence(s.pending) // without the lock, for which publishers wait
-	return s, nil
-}
-
-func (h *Hub) subscribe(topics []string, opts SubscribeOptions) (*subscription, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err := h.use(time.Now()); err != nil {
-		return nil, err
-	}
-	s := newSubscription(h, topics, opts)
-	if h.subs == nil {
-		h.subs = make(map[*subscription]struct{})
-	}
-	h.subs[s] = struct{}{}
-	h.locateNew(s, opts.Last)
 	return s, nil
 }
 
@@ -271,7 +280,7 @@ func (h *Hub) Position(ctx context.Context) (ID, error) {
 type HubStats struct {
 	Topics        int    // topics that are kept
 	Messages      int    // messages kept
-	Bytes         int64  // the size of their Topic, Type, From and Data
+	Bytes         int64  // what counts against Hub.KeepBytes: these messages, topics without subscriptions, and history that is still to be returned
 	Subscriptions int    // open subscriptions
 	Gaps          uint64 // gaps that Polls have returned since the Hub's first use
 	Position      ID     // the head of the log as this Hub has it; zero if not known yet
@@ -285,8 +294,8 @@ func (h *Hub) Stats() HubStats {
 	return HubStats{
 		Topics:        len(h.kept.topics),
 		Messages:      h.kept.messages,
-		Bytes:         h.kept.bytes,
-		Subscriptions: len(h.subs),
+		Bytes:         h.kept.bytes + h.past.bytes.Load(),
+		Subscriptions: h.subs.count,
 		Gaps:          h.gaps,
 		Position:      MakeID(h.epoch, h.head.Load()),
 		Following:     h.follower.following,
@@ -298,21 +307,12 @@ func (h *Hub) Stats() HubStats {
 func (h *Hub) Close() error {
 	h.mu.Lock()
 	h.closed = true
-	subs := h.subscriptions()
+	subs := h.subs.all()
 	h.follower.stop()
+	h.expiry.stop()
 	h.mu.Unlock()
 	for _, s := range subs {
 		s.Finish()
 	}
 	return nil
-}
-
-// subscriptions lists the open subscriptions, for work on each without mu. The caller
-// holds mu.
-func (h *Hub) subscriptions() []*subscription {
-	subs := make([]*subscription, 0, len(h.subs))
-	for s := range h.subs {
-		subs = append(subs, s)
-	}
-	return subs
 }

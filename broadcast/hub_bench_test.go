@@ -122,14 +122,64 @@ func BenchmarkPublishWhilePolled(b *testing.B) {
 			}
 			stop.Store(true)
 			poller.Wait()
-			slices.Sort(took)
-			for _, p := range []struct {
-				name string
-				at   float64
-			}{{"p50-ns", .5}, {"p99-ns", .99}, {"p99.9-ns", .999}} {
-				b.ReportMetric(float64(took[int(float64(len(took))*p.at)].Nanoseconds()), p.name)
-			}
+			benchPercentiles(b, took)
 			b.ReportMetric(float64(hub.Stats().Gaps), "gaps")
+		})
+	}
+}
+
+// BenchmarkPublishWhileTopicsChange publishes while 8 clients with 1,000 topics change them, or
+// come and go, without a pause.
+func BenchmarkPublishWhileTopicsChange(b *testing.B) {
+	odd, even := benchTopics(2000)[:1000], benchTopics(2000)[1000:]
+	for name, client := range map[string]func(hub *broadcast.Hub, sub broadcast.Subscription, names []string) broadcast.Subscription{
+		"alone": nil,
+		"SetTopics": func(_ *broadcast.Hub, sub broadcast.Subscription, names []string) broadcast.Subscription {
+			if err := sub.(broadcast.TopicSetter).SetTopics(names); err != nil {
+				b.Error(err)
+			}
+			return sub
+		},
+		"Subscribe and Close": func(hub *broadcast.Hub, sub broadcast.Subscription, names []string) broadcast.Subscription {
+			sub.Close()
+			return benchSubscribe(b, hub, names, func() {})
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			var hub broadcast.Hub
+			defer hub.Close()
+			var stop atomic.Bool
+			var clients sync.WaitGroup
+			for range 8 {
+				if client == nil {
+					break
+				}
+				clients.Go(func() {
+					buf := make([]*broadcast.Message, 64)
+					sub := benchSubscribe(b, &hub, odd, func() {})
+					defer func() { sub.Close() }()
+					for i := 0; !stop.Load(); i++ {
+						names := odd
+						if i%2 == 0 {
+							names = even
+						}
+						sub = client(&hub, sub, names)
+						sub.Poll(buf)
+					}
+				})
+			}
+			took := make([]time.Duration, 0, 1<<20)
+			tick := time.NewTicker(time.Millisecond) // publishers that come now and then
+			defer tick.Stop()
+			for b.Loop() {
+				<-tick.C
+				began := time.Now()
+				benchPublish(b, &hub, "topic 0")
+				took = append(took, time.Since(began))
+			}
+			stop.Store(true)
+			clients.Wait()
+			benchPercentiles(b, took)
 		})
 	}
 }
@@ -203,6 +253,17 @@ func BenchmarkSubscribe(b *testing.B) {
 				sub.Close()
 			}
 		})
+	}
+}
+
+// benchPercentiles reports the time that publishing took.
+func benchPercentiles(b *testing.B, took []time.Duration) {
+	slices.Sort(took)
+	for _, p := range []struct {
+		name string
+		at   float64
+	}{{"p50-ns", .5}, {"p99-ns", .99}, {"p99.9-ns", .999}} {
+		b.ReportMetric(float64(took[int(float64(len(took))*p.at)].Nanoseconds()), p.name)
 	}
 }
 

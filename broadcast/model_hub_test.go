@@ -34,7 +34,6 @@ type modelMessage struct {
 // modelTopic is a topic that is remembered.
 type modelTopic struct {
 	kept    []int // sequences
-	hadAny  bool  // whether it ever had a message
 	cursors int
 	used    time.Time
 }
@@ -50,22 +49,56 @@ func (m *model) topic(name string) *modelTopic {
 	return m.topics[name]
 }
 
+// What a message and an unused topic count beyond their text.
+const modelMessageCost, modelTopicCost = 200, 250
+
 func (m *model) publish(name string, size int64, seen *modelTally) {
-	m.expire(seen)
 	t := m.topic(name)
 	for len(t.kept) >= m.keep {
 		m.evict(t)
 	}
 	m.log = append(m.log, modelMessage{topic: name, size: size})
-	t.kept, t.hadAny = append(t.kept, m.head()), true
+	t.kept = append(t.kept, m.head())
 	m.messages++
-	m.bytes += size
+	m.bytes += size + modelMessageCost
+	m.touch(name)
+	m.trim(seen)
+}
+
+// trim evicts the oldest messages, and forgets unused topics that lose their last one.
+func (m *model) trim(seen *modelTally) {
 	for oldest := 1; m.bytes > m.keepBytes; oldest++ {
-		if l := m.at(oldest); !l.gone {
-			m.evict(m.topics[l.topic])
+		l := m.at(oldest)
+		if l.gone {
+			continue
+		}
+		t := m.topics[l.topic]
+		m.evict(t)
+		if t.cursors == 0 && len(t.kept) == 0 {
+			m.forget(l.topic)
+			seen.Trimmed++
 		}
 	}
-	m.touch(name)
+}
+
+// use removes a topic from the unused ones.
+func (m *model) use(name string) {
+	if i := slices.Index(m.unused, name); i >= 0 {
+		m.unused = slices.Delete(m.unused, i, i+1)
+		m.bytes -= int64(len(name)) + modelTopicCost
+	}
+}
+
+// forget forgets an unused topic.
+func (m *model) forget(name string) {
+	m.use(name)
+	delete(m.topics, name)
+	for seq := m.head(); seq > 0; seq-- {
+		if m.at(seq).topic == name {
+			m.tombstones[name] = seq
+			break
+		}
+	}
 }
 
 func (m *model) evict(t *modelTopic) {
@@ -73,7 +106,7 @@ func (m *model) evict(t *modelTopic) {
 	oldest.gone = true
 	t.kept = t.kept[1:]
 	m.messages--
-	m.bytes -= oldest.size
+	m.bytes -= oldest.size + modelMessageCost
 }
 
 // touch makes a topic without subscriptions the one used last.
@@ -82,52 +115,42 @@ func (m *model) touch(name string) {
 	if t.cursors > 0 {
 		return
 	}
-	m.unused = append(slices.DeleteFunc(m.unused, func(n string) bool { return n == name }), name)
+	m.use(name)
+	m.unused = append(m.unused, name)
+	m.bytes += int64(len(name)) + modelTopicCost
 	t.used = time.Now()
 }
 
-// expire forgets two topics at most that have not been used for ttl.
+// expire forgets the topics that have not been used for ttl.
 func (m *model) expire(seen *modelTally) {
-	for range 2 {
-		if len(m.unused) == 0 || time.Since(m.topics[m.unused[0]].used) < m.ttl {
-			return
-		}
+	for len(m.unused) > 0 && time.Since(m.topics[m.unused[0]].used) >= m.ttl {
 		name := m.unused[0]
-		m.unused = m.unused[1:]
-		if len(m.topics[name].kept) > 0 {
-			seen.Forgotten++
-		}
+		seen.Forgotten++
 		for len(m.topics[name].kept) > 0 {
 			m.evict(m.topics[name])
 		}
-		delete(m.topics, name)
-		for seq := m.head(); seq > 0; seq-- {
-			if m.at(seq).topic == name {
-				m.tombstones[name] = seq
-				break
-			}
-		}
+		m.forget(name)
 	}
 }
 
-func (m *model) subscribe(names []string, seen *modelTally) {
-	m.expire(seen)
+func (m *model) subscribe(names []string) {
 	for _, name := range names {
 		m.topic(name).cursors++
-		m.unused = slices.DeleteFunc(m.unused, func(n string) bool { return n == name })
+		m.use(name)
 	}
 }
 
-func (m *model) unsubscribe(names []string) {
+func (m *model) unsubscribe(names []string, seen *modelTally) {
 	for _, name := range names {
 		t := m.topics[name]
 		t.cursors--
 		switch {
 		case t.cursors > 0:
-		case t.hadAny:
+		case len(t.kept) > 0:
 			m.touch(name)
 		default:
-			delete(m.topics, name)
+			m.forget(name)
 		}
 	}
+	m.trim(seen)
 }

@@ -25,17 +25,19 @@ type modelStream struct {
 	names  []string
 	topics map[string]bool
 
-	after    int          // it began after this sequence, or last changed its topics there
-	begin    broadcast.ID // the position that it sends first
-	odd      bool         // the log has no such position: a gap comes first
-	fresh    bool         // it has not been polled, but for the backlog
-	changed  bool         // it has not been polled since it has its topics
-	backlog  []int        // what Last asked for
-	at       int          // all up to here was returned, or reported as lost
-	end      int          // the last sequence to return; -1: it has no end
-	reported []*claim     // by sequence: the gap that reported its loss
-	queue    []modelItem  // polled, not written
-	drained  bool         // the last Poll was empty
+	after    int             // it began after this sequence, or last changed its topics there
+	begin    broadcast.ID    // the position that it sends first
+	odd      bool            // the log has no such position: a gap comes first
+	fresh    bool            // it has not been polled, but for the backlog
+	changed  bool            // it has not been polled since it has its topics
+	backlog  []int           // what Last asked for
+	last     int             // how many of each topic that was
+	curtail  map[string]bool // topics of which some of it was evicted before it was polled
+	at       int             // all up to here was returned, or reported as lost
+	end      int             // the last sequence to return; -1: it has no end
+	reported []*claim        // by sequence: the gap that reported its loss
+	queue    []modelItem     // polled, not written
+	drained  bool            // the last Poll was empty
 
 	// What the client has, by what was written to it.
 	written  []bool // or left out by the filter, or reported as lost
@@ -144,6 +146,7 @@ func (w *world) poll(c *modelClient, size int) {
 		w.note("client %d polls %d: %v, error %v, position %v", c.number, size, sequences(polled), err, s.sub.Position())
 	}
 	s.armed, s.drained = false, false
+	w.curtail(s)
 	if len(s.backlog) > 0 {
 		w.pollBacklog(c, polled, size, err)
 		return
@@ -174,6 +177,12 @@ func (w *world) poll(c *modelClient, size int) {
 			}
 		}
 	}
+	for name := range s.curtail {
+		if w.few(s, name) && s.topics[name] && gap == nil {
+			w.fail("client %d: no gap, but Last messages of %s were evicted", c.number, name)
+		}
+	}
+	s.curtail = nil
 	if s.odd && gap == nil {
 		w.fail("client %d: no gap after a position that the log does not have", c.number)
 	}
@@ -251,12 +260,39 @@ func (w *world) ended(c *modelClient) {
 	w.cut(c)
 }
 
+// curtail leaves out of a stream's backlog what was evicted.
+func (w *world) curtail(s *modelStream) {
+	if len(s.backlog) == 0 {
+		return
+	}
+	s.backlog = slices.DeleteFunc(s.backlog, func(seq int) bool {
+		l := w.model.at(seq)
+		if l.gone {
+			if s.curtail == nil {
+				s.curtail = make(map[string]bool)
+			}
+			s.curtail[l.topic] = true
+			w.tally.Curtailed++
+		}
+		return l.gone
+	})
+}
+
+// few reports whether a topic has too little left of what Last asked for: a gap says so.
+func (w *world) few(s *modelStream, name string) bool {
+	return s.curtail[name] && len(w.model.topics[name].kept) < min(s.last, w.model.keep)
+}
+
 // pollBacklog checks a Poll that returns Last messages. They are before the position, and are
 // sent without IDs.
 func (w *world) pollBacklog(c *modelClient, polled []*broadcast.Message, size int, err error) {
 	s := c.stream
 	want := s.backlog[:min(size, len(s.backlog))]
-	if got := sequences(polled); err != nil || !slices.Equal(got, want) {
+	got := sequences(polled)
+	if n := len(got); n > 0 && n < len(want) && s.curtail != nil {
+		want = want[:n] // Poll stops at what was evicted; the next one goes on
+	}
+	if err != nil || !slices.Equal(got, want) {
 		w.fail("client %d: of the last messages came %v, error %v, want %v", c.number, got, err, want)
 	}
 	if s.sub.Position() != s.begin {
@@ -336,10 +372,12 @@ func (w *world) gap(c *modelClient, gap *broadcast.GapError, polled []*broadcast
 			claim.lost++
 			lost = append(lost, seq)
 		}
-		late := w.lateLoss(s, name, limit)
-		claim.excused = s.odd || late
+		late, few := w.lateLoss(s, name, limit), w.few(s, name)
+		claim.excused = s.odd || late || few
 		switch {
 		case claim.lost > 0 || s.odd:
+		case few:
+			w.tally.Few++
 		case late:
 			w.tally.Late++
 		case (s.fresh || s.changed) && w.mayCollide(s, name):

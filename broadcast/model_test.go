@@ -66,6 +66,9 @@ func TestModel(t *testing.T) {
 	assert.NotZero(t, seen.Gaps)
 	assert.NotZero(t, seen.Overruns)
 	assert.NotZero(t, seen.Forgotten)
+	assert.NotZero(t, seen.Trimmed)
+	assert.NotZero(t, seen.Curtailed)
+	assert.NotZero(t, seen.Few)
 	assert.NotZero(t, seen.Resumed)
 	assert.NotZero(t, seen.Changed)
 	// The table of tombstones is bounded, so two topics may collide, and a resume on one of
@@ -78,7 +81,9 @@ type modelTally struct {
 	Messages, Polls, Gaps  int
 	Overruns               int // gaps in the middle of a stream
 	Resumed, Odd           int // streams resumed; those from a position that the log does not have
-	Forgotten              int // topics forgotten with messages
+	Forgotten, Trimmed     int // topics forgotten after TopicTTL; those forgotten with their last message
+	Curtailed              int // Last messages that were evicted before they were polled
+	Few                    int // gaps because of that
 	Tombstones, Collisions int // resumes on which another topic's tombstone may cause a gap, and does
 	Late                   int // gaps for a loss after the end of a finished stream
 	Changed                int // times that a stream was given other topics

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"testing/synctest"
 	"time"
 
 	"github.com/fanfare-go/fanfare/broadcast"
@@ -40,9 +41,9 @@ func (w *world) begin(seed uint64) {
 	w.source.Seed(seed, 0)
 	w.names = []string{"a", "b", "c", "d", "e", "f"}[:1+w.rng.IntN(6)]
 	w.model.keep = 1 + w.rng.IntN(8)
-	w.model.keepBytes = 4 << 10 // more than they ever publish and keep
+	w.model.keepBytes = 1 << 20 // more than they ever publish and keep
 	if w.rng.IntN(3) == 0 {
-		w.model.keepBytes = int64(10 + w.rng.IntN(60))
+		w.model.keepBytes = int64(modelMessageCost + modelTopicCost + 10 + w.rng.IntN(2000))
 	}
 	w.model.ttl = time.Minute
 	for range 1 + w.rng.IntN(5) {
@@ -137,6 +138,8 @@ func (w *world) refuse() {
 func (w *world) pass(d time.Duration) {
 	w.note("%v pass", d)
 	time.Sleep(d)
+	synctest.Wait() // for what expires in this moment
+	w.model.expire(w.tally)
 }
 
 // crash is the end of a server: streams get nothing more, and clients come back
@@ -225,8 +228,8 @@ func (w *world) change(c *modelClient) {
 	names := w.some()
 	w.note("client %d changes to %v from %v", c.number, names, s.sub.Position())
 	before, position := s.names, s.sub.Position()
-	w.model.subscribe(names, w.tally)
-	w.model.unsubscribe(before)
+	w.model.subscribe(names)
+	w.model.unsubscribe(before, w.tally)
 	for seq := range s.reported {
 		if claim := s.reported[seq]; claim != nil && !slices.Contains(names, claim.topic) {
 			s.reported[seq] = nil // it may be reported again if the topic comes back
@@ -266,7 +269,7 @@ func (w *world) open(c *modelClient) {
 		last = w.rng.IntN(m.keep + 2)
 	}
 
-	m.subscribe(s.names, w.tally)
+	m.subscribe(s.names)
 	w.expectBegin(s, after, last)
 	w.note("client %d opens %v after %q, Last %d", c.number, asked, after, last)
 
@@ -320,6 +323,7 @@ func (w *world) expectBegin(s *modelStream, after broadcast.ID, last int) {
 		for _, name := range s.names {
 			kept := m.topics[name].kept
 			s.backlog = append(s.backlog, kept[len(kept)-min(last, len(kept)):]...)
+			s.last = last
 		}
 		slices.Sort(s.backlog)
 	case after.Epoch() != m.epoch:
@@ -339,7 +343,7 @@ func (w *world) cut(c *modelClient) {
 		return
 	}
 	w.note("client %d is cut, at %v", c.number, c.position)
-	w.model.unsubscribe(s.names)
+	w.model.unsubscribe(s.names, w.tally)
 	for range 2 {
 		if err := s.sub.Close(); err != nil {
 			w.fail("Close: %v", err)

@@ -1,9 +1,8 @@
 package broadcast
 
 import (
-	"cmp"
 	"container/heap"
-	"slices"
+	"runtime"
 )
 
 // stage is how far a subscription has come from the position that it resumes from to the
@@ -12,6 +11,7 @@ import (
 //
 //	from      to                        when
 //	          waiting, reading, placed  Subscribe locates it
+//	          live                      Subscribe begins with Last messages
 //	waiting   reading, placed           the engine has answered
 //	reading   placed                    its history has been read
 //	reading   waiting                   the journal has a new epoch
@@ -69,7 +69,7 @@ type placement struct {
 	//
 	// Invariant: its sequences rise, and are between the subscription's position and after.
 	// If a new epoch has placed the subscription since, they are of the epoch before.
-	history []*Message
+	history *history
 
 	// gap is set if messages of any topic may have been lost. The next Poll reports and
 	// clears it. In stageLive it is set when the journal's tail has lost entries.
@@ -87,24 +87,42 @@ func (h *Hub) knows(id ID) bool {
 // holds mu.
 func (h *Hub) newest() uint64 { return max(h.head.Load(), h.follower.newest) }
 
-// locateNew locates a subscription that Subscribe has made. The caller holds mu.
-func (h *Hub) locateNew(s *subscription, last int) {
-	switch {
-	case !s.from.IsZero() || last == 0:
+// locateNew locates a subscription that Subscribe has made, unless beginWithLast has placed
+// it. The caller holds mu.
+func (h *Hub) locateNew(s *subscription) {
+	if s.stage != stageLive {
 		h.locate(s)
-	case h.epoch == 0:
-		// There is no newest message yet. It gets all that is kept, after a gap.
-		s.from = s.position
-		h.locate(s)
-	default:
-		// After the head, which may be before the newest: the messages that the tail
-		// has still to reach follow the Last ones.
-		s.pending = s.newestKept(last)
-		h.place(s, placement{after: h.head.Load()})
 	}
 	if s.stage == stagePlaced && !s.placement.gap {
 		s.position = ID{h.epoch, s.placement.after}
 	}
+}
+
+// beginWithLast lets the cursors of a subscription begin with the Last messages of each topic.
+// Its position is the head, which may be before the newest: the messages that the tail has
+// still to reach follow the Last ones. The caller holds mu, and sets the cursors with
+// beginCursorWithLast.
+func (h *Hub) beginWithLast(s *subscription) {
+	if h.epoch == 0 {
+		// There is no newest message yet. It gets all that is kept, after a gap.
+		s.from = s.position
+		return
+	}
+	head := h.head.Load()
+	s.stage, s.placement = stageLive, placement{after: head}
+	s.position, s.epoch, s.inLast = ID{h.epoch, head}, h.epoch, true
+}
+
+// beginCursorWithLast sets a cursor at the oldest Last message of its topic. The caller holds
+// Hub.mu.
+func (c *cursor) beginCursorWithLast() {
+	s, t := c.sub, c.topic
+	if s.stage != stageLive {
+		return
+	}
+	after := t.indexAfter(s.position.seq)
+	c.index = after - min(uint64(s.last), after-t.first.Load())
+	c.lost = t.evicted > s.position.seq
 }
 
 // locate places a subscription by its position, or lets it wait for the engine or for its
@@ -187,24 +205,21 @@ func (s *subscription) enterEpoch(start uint64) {
 }
 
 // relocate decides where the subscription goes on when SetTopics has replaced its cursors.
-// In stagePlaced there is nothing to do, since adopt sets all of them. The caller holds
-// Hub.mu.
-func (s *subscription) relocate(old []cursor) {
+// In stagePlaced there is nothing to do, since adopt sets all of them, and in stageLive they
+// have been set. The caller holds Hub.mu.
+func (s *subscription) relocate() {
 	p := &s.placement
-	if s.stage == stagePlaced && !p.gap && s.position.epoch == s.hub.epoch && s.position.seq < p.after {
-		// Not all history has been returned, and it is not of these topics.
-		s.from, s.pending = s.position, nil
-		s.hub.locate(s)
-		return
-	}
-	leftOut := func(m *Message) bool { return !s.reads(m.Topic) }
-	s.pending = slices.DeleteFunc(s.pending, leftOut)
-	p.history = slices.DeleteFunc(p.history, leftOut)
 	switch s.stage {
 	case stageWaiting, stageReading:
 		s.hub.locate(s)
-	case stageLive:
-		s.inherit(old)
+	case stagePlaced:
+		if !p.gap && s.position.epoch == s.hub.epoch && s.position.seq < p.after {
+			// Not all history has been returned, and it is not of these topics.
+			s.pending.drop()
+			p.history.drop()
+			s.from, s.pending = s.position, nil
+			s.hub.locate(s)
+		}
 	}
 }
 
@@ -220,22 +235,23 @@ func (s *subscription) adopt(buf []*Message) (int, error) {
 	if !s.hasPlacement() {
 		return 0, nil
 	}
-	if len(p.history) > 0 {
+	s.pending = nil // all of it has been returned
+	if !p.history.isEmpty() {
 		s.pending, p.history = p.history, nil
 		s.attention.Store(true) // to adopt the rest once the history has been returned
 		return 0, nil
 	}
-	gap := p.gap
-	p.gap = false
-	var lost []string
+	p.history = nil
 	if s.stage == stagePlaced {
-		lost = s.moveCursors(gap)
+		if !s.moveCursors() {
+			return 0, nil // it has been placed anew, or closed
+		}
 		s.stage = stageLive
-	} else {
-		lost = s.catchUpCursors()
 	}
-	switch {
+	lost := s.catchUpCursors()
+	switch gap := p.gap; {
 	case gap:
+		p.gap = false
 		return s.reportGap(buf, nil)
 	case lost != nil:
 		return s.reportGap(buf, lost)
@@ -244,45 +260,52 @@ func (s *subscription) adopt(buf []*Message) (int, error) {
 }
 
 // moveCursors sets the cursors after placement.after, and the position too unless there is
-// a gap. It returns the topics that have lost something after that. The caller holds Hub.mu.
-func (s *subscription) moveCursors(gap bool) (lost []string) {
-	after := s.placement.after
-	s.epoch, s.skip = s.hub.epoch, after
-	if !gap {
+// a gap. It reports whether that still holds. The caller holds Hub.mu, which is released
+// between a few cursors and the next.
+func (s *subscription) moveCursors() bool {
+	h, p := s.hub, &s.placement
+	s.epoch, s.skip, s.inLast = h.epoch, p.after, false
+	for i := range s.cursors {
+		if i > 0 && i%cursorStep == 0 {
+			h.mu.Unlock()
+			runtime.Gosched()
+			h.mu.Lock()
+			if s.attention.Load() || s.stage != stagePlaced {
+				return false
+			}
+		}
+		c := &s.cursors[i]
+		c.next, c.curtail = 0, false
+		c.index, c.lost = c.topic.indexAfter(p.after), c.topic.evicted > p.after
+	}
+	if !p.gap {
 		position := uint64(0)
 		if s.position.epoch == s.epoch {
 			position = s.position.seq
 		}
 		// A subscription that was finished before it had its history ends before after.
-		s.position = ID{s.epoch, max(min(after, s.end.Load()), position)}
+		s.position = ID{s.epoch, max(min(p.after, s.end.Load()), position)}
 	}
-	s.ready = s.ready[:0]
-	for i := range s.cursors {
-		c := &s.cursors[i]
-		c.next, c.lost = nil, false
-		c.index = c.topic.indexAfter(after)
-		if c.topic.evicted > after {
-			lost = append(lost, c.topic.name)
-		}
-		s.markAwake(c)
-	}
-	return lost
+	return true
 }
 
 // catchUpCursors moves cursors whose entries were evicted to the oldest that is kept, and
-// returns the topics that have lost something. The caller holds Hub.mu.
+// returns the topics that have lost something. A topic that has lost Last messages of its
+// subscription has lost nothing if as many newer ones are kept. The caller holds Hub.mu.
 func (s *subscription) catchUpCursors() (lost []string) {
 	s.ready = s.ready[:0]
 	for i := range s.cursors {
 		c := &s.cursors[i]
 		first := c.topic.first.Load()
-		if c.lost || c.index < first && c.topic.evicted > s.skip {
+		overrun := (c.curtail || c.index < first) && c.topic.evicted > s.skip
+		few := c.curtail && c.topic.kept() < uint64(min(s.last, s.hub.keep()))
+		if c.lost || overrun || few {
 			lost = append(lost, c.topic.name)
-			c.next = nil // evicted as well, and older than the loss that is reported now
+			c.next = 0
 		}
-		c.lost = false
+		c.lost, c.curtail = false, false
 		c.index = max(c.index, first)
-		if c.next != nil {
+		if c.next != 0 {
 			s.ready = append(s.ready, c)
 		} else {
 			s.markAwake(c)
@@ -309,20 +332,4 @@ func (s *subscription) reportGap(buf []*Message, topics []string) (int, error) {
 		s.position = buf[n-1].ID
 	}
 	return n, gap
-}
-
-// newestKept returns the newest n messages that are kept of each of the subscription's
-// topics, not sorted. The caller holds Hub.mu.
-func (s *subscription) newestKept(n int) (all []*Message) {
-	for i := range s.cursors {
-		t := s.cursors[i].topic
-		for index := t.next - min(uint64(n), t.kept()); index < t.next; index++ {
-			all = append(all, &t.ring.Load().at(index).Load().msg)
-		}
-	}
-	return all
-}
-
-func sortBySequence(messages []*Message) {
-	slices.SortFunc(messages, func(a, b *Message) int { return cmp.Compare(a.ID.seq, b.ID.seq) })
 }

@@ -11,8 +11,8 @@ import (
 // for all that wait. It is guarded by Hub.mu.
 type resolver struct {
 	// waiting are the subscriptions in stageWaiting, but for those that the engine is
-	// being asked about.
-	waiting map[*subscription]struct{}
+	// being asked about, which are asked. Close removes a subscription from both.
+	waiting, asked map[*subscription]struct{}
 
 	// nudged gets a token when waiting is to be resolved; nil if Run does not run.
 	nudged chan struct{}
@@ -24,6 +24,12 @@ func (r *resolver) add(s *subscription) {
 		r.waiting = make(map[*subscription]struct{})
 	}
 	r.waiting[s] = struct{}{}
+}
+
+// remove forgets a subscription. The caller holds Hub.mu.
+func (r *resolver) remove(s *subscription) {
+	delete(r.waiting, s)
+	delete(r.asked, s)
 }
 
 // nudge lets the engine be asked about those that wait. It does not wait.
@@ -51,7 +57,7 @@ func (h *Hub) resolve(ctx context.Context) {
 		}
 		h.mu.Lock()
 		waiting, entered := h.resolver.waiting, h.follower.entered
-		h.resolver.waiting = nil
+		h.resolver.waiting, h.resolver.asked = nil, waiting
 		h.mu.Unlock()
 
 		var newest ID

@@ -1,8 +1,8 @@
 package broadcast
 
 import (
-	"container/list"
 	"hash/maphash"
+	"maps"
 	"strings"
 	"time"
 )
@@ -11,14 +11,37 @@ import (
 // forgets topics that have not been used for a while. It is guarded by Hub.mu.
 type retention struct {
 	topics         map[string]*topic
+	peak           int       // how many topics the map has had room for
 	oldest, newest *entry    // the ends of the list of all kept messages, in sequence
 	messages       int       // how many there are
-	bytes          int64     // and their size
-	unused         list.List // of *topic without cursors, the longest unused first
+	bytes          int64     // what they and the unused topics count
+	unused         topicList // topics without cursors, the longest unused first
 	tombstones     tombstones
+	began          time.Time // topic.used is since then
 }
 
-// topic returns the named topic, and makes it if it does not exist.
+const (
+	// messageCost is what a kept message takes beyond its text: the entry, places in a ring
+	// that may be half empty, and what the allocator rounds up.
+	messageCost = 200
+
+	// topicCost is what an unused topic takes beyond its name: the topic, and its place in a
+	// map that may be half empty.
+	topicCost = 250
+
+	// smallMap is how many topics may be moved to a smaller map at once.
+	smallMap = 1024
+)
+
+// cost is what a message counts against [Hub.KeepBytes].
+func (m *Message) cost() int64 { return m.size() + messageCost }
+
+// cost is what the topic counts against [Hub.KeepBytes] while it is unused. With cursors it is
+// a part of what its subscriptions cost.
+func (t *topic) cost() int64 { return int64(len(t.name)) + topicCost }
+
+// topic returns the named topic, and makes it if it does not exist. The caller pins or touches
+// it.
 func (k *retention) topic(name string) *topic {
 	t := k.topics[name]
 	if t == nil {
@@ -28,14 +51,14 @@ func (k *retention) topic(name string) *topic {
 			k.topics = make(map[string]*topic)
 		}
 		k.topics[name] = t
+		k.peak = max(k.peak, len(k.topics))
 	}
 	return t
 }
 
-// add appends a message to its topic and the list, and evicts what is then too much: the
-// oldest of a topic with more than keep messages, the oldest of all while they have more
-// than keepBytes together. A message that alone has more (it comes from a Hub that keeps
-// more) is evicted with all of its topic.
+// add appends a message to its topic and the list, and evicts what is then too much of the
+// topic: its oldest while it has more than keep messages. A message that alone is more than
+// keepBytes (it comes from a Hub that keeps more) is evicted with all of its topic.
 func (k *retention) add(t *topic, m Message, keep int, keepBytes int64) {
 	for t.kept() >= uint64(keep) {
 		k.evict(t)
@@ -48,13 +71,21 @@ func (k *retention) add(t *topic, m Message, keep int, keepBytes int64) {
 	}
 	k.newest = e
 	k.messages++
-	k.bytes += m.size()
+	k.bytes += m.cost()
 	t.push(e)
-	for m.size() > keepBytes && t.kept() > 0 {
+	for m.cost() > keepBytes && t.kept() > 0 {
 		k.evict(t)
 	}
-	for k.bytes > keepBytes {
-		k.evict(k.oldest.topic) // the list is in sequence, so its oldest is its ring's too
+}
+
+// trim evicts the oldest messages, of any topic, while more than keepBytes are kept, and
+// forgets unused topics that lose their last one.
+func (k *retention) trim(keepBytes int64) {
+	for k.bytes > keepBytes && k.oldest != nil {
+		t := k.oldest.topic
+		k.evict(t) // the list is in sequence, so its oldest is its ring's too
+		t.shrink()
+		k.forgetEmpty(t)
 	}
 }
 
@@ -74,57 +105,76 @@ func (k *retention) evict(t *topic) {
 	// A slow reader may keep the message for long: it must not pin anything else.
 	e.older, e.newer, e.topic = nil, nil, nil
 	k.messages--
-	k.bytes -= e.msg.size()
+	k.bytes -= e.msg.cost()
 }
 
 // pin counts a cursor on a topic, which is kept as long as it has any.
 func (k *retention) pin(t *topic) {
 	t.cursors++
-	if t.unused != nil {
-		k.unused.Remove(t.unused)
-		t.unused = nil
-	}
+	k.use(t)
 }
 
 func (k *retention) unpin(t *topic, now time.Time) {
 	t.cursors--
-	switch {
-	case t.cursors > 0:
-	case t.next == 0:
-		delete(k.topics, t.name) // it never had a message, so there is nothing to come back for
-	default:
+	if t.cursors == 0 {
 		k.touch(t, now)
+		k.forgetEmpty(t)
+	}
+}
+
+// use removes a topic from the unused ones.
+func (k *retention) use(t *topic) {
+	if t.isUnused {
+		k.unused.remove(t)
+		k.bytes -= t.cost()
 	}
 }
 
 // touch makes a topic without cursors the one used last.
 func (k *retention) touch(t *topic, now time.Time) {
-	switch {
-	case t.cursors > 0:
+	if t.cursors > 0 {
 		return
-	case t.unused == nil:
-		t.unused = k.unused.PushBack(t)
-	default:
-		k.unused.MoveToBack(t.unused)
 	}
-	t.used = now
+	k.use(t)
+	k.unused.append(t)
+	k.bytes += t.cost()
+	t.used = now.Sub(k.began)
 }
 
-// expire forgets topics that have not been used since a time: two at most, so that no
-// caller pays for a sweep.
-func (k *retention) expire(since time.Time) {
-	for range 2 {
-		front := k.unused.Front()
-		if front == nil || front.Value.(*topic).used.After(since) {
-			return
+// expire forgets topics that have not been used for a time, but not more than a few, with a
+// few messages. It reports whether it stopped because of that.
+func (k *retention) expire(now time.Time, unused time.Duration) (more bool) {
+	const few = 128
+	for before := k.messages + len(k.topics); ; {
+		t := k.unused.first
+		switch {
+		case t == nil || now.Sub(k.began)-t.used < unused:
+			return false
+		case before-k.messages-len(k.topics) >= few:
+			return true
 		}
-		t := front.Value.(*topic)
-		k.unused.Remove(front)
-		k.tombstones.add(t.name, t.newest())
 		for t.kept() > 0 {
 			k.evict(t)
 		}
-		delete(k.topics, t.name)
+		k.forgetEmpty(t)
+	}
+}
+
+// forgetEmpty forgets a topic that has neither cursors nor messages.
+func (k *retention) forgetEmpty(t *topic) {
+	if !t.isUnused || t.kept() > 0 {
+		return
+	}
+	k.use(t)
+	if t.next > 0 {
+		k.tombstones.add(t.name, t.newest())
+	} // else there is nothing to come back for
+	delete(k.topics, t.name)
+	// A map keeps the size of its peak.
+	if n := len(k.topics); n <= smallMap && n < k.peak/8 {
+		smaller := make(map[string]*topic, n)
+		maps.Copy(smaller, k.topics)
+		k.topics, k.peak = smaller, n
 	}
 }
 
@@ -139,8 +189,38 @@ func (k *retention) lose(seq uint64) {
 // clear evicts all messages.
 func (k *retention) clear() {
 	for k.oldest != nil {
-		k.evict(k.oldest.topic)
+		t := k.oldest.topic
+		k.evict(t)
+		t.shrink()
+		k.forgetEmpty(t)
 	}
+}
+
+// topicList is a list of topics, linked through them.
+type topicList struct{ first, last *topic }
+
+func (l *topicList) append(t *topic) {
+	if t.older = l.last; t.older == nil {
+		l.first = t
+	} else {
+		t.older.newer = t
+	}
+	l.last = t
+	t.isUnused = true
+}
+
+func (l *topicList) remove(t *topic) {
+	if t.older == nil {
+		l.first = t.newer
+	} else {
+		t.older.newer = t.newer
+	}
+	if t.newer == nil {
+		l.last = t.older
+	} else {
+		t.newer.older = t.older
+	}
+	t.older, t.newer, t.isUnused = nil, nil, false
 }
 
 // tombstones remember the newest sequence of topics that were forgotten, so that a client

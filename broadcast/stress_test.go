@@ -73,7 +73,7 @@ func TestStress(t *testing.T) {
 			reason: "the slot that is read is the one that is written"},
 		{name: "overrun, several topics", keep: 3, topics: 5, readers: 40, each: 4, gaps: true,
 			reason: "some topics lose what others still keep"},
-		{name: "overrun by bytes", keep: 1 << 16, keepBytes: 400, topics: 6, readers: 40, each: 3, gaps: true,
+		{name: "overrun by bytes", keep: 1 << 16, keepBytes: 5000, topics: 6, readers: 40, each: 3, gaps: true,
 			reason: "a message on one topic evicts another's last one, and leaves a ring empty"},
 	} {
 		t.Run(sc.name, func(t *testing.T) {

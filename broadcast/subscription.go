@@ -4,7 +4,6 @@ import (
 	"errors"
 	"math"
 	"sync/atomic"
-	"time"
 )
 
 // subscription is a [Subscription] of a Hub: a position, and a cursor for each topic.
@@ -12,17 +11,19 @@ type subscription struct {
 	// Set by Subscribe.
 	hub    *Hub
 	notify func()
+	last   int // SubscribeOptions.Last, if it does not resume
 
-	// Owned by the goroutine that polls. The Hub reads cursors and byTopic as well, so
-	// SetTopics holds Hub.mu when it replaces them.
+	// Owned by the goroutine that polls. The Hub reads cursors and pending as well, so they
+	// are replaced with Hub.mu held.
 	cursors  []cursor           // one for each topic
 	byTopic  map[*topic]*cursor // nil with one topic
 	ready    bySequence
 	awake    []*cursor
 	position ID
-	epoch    uint64     // of the log that the cursors are on; 0 until the first placement is adopted
-	skip     uint64     // placement.after as it was adopted: entries up to it are not returned
-	pending  []*Message // returned before anything from the rings: Last messages or history
+	epoch    uint64   // of the log that the cursors are on; 0 until the first placement is adopted
+	skip     uint64   // placement.after as it was adopted: entries up to it are not returned
+	pending  *history // returned before anything from the rings
+	inLast   bool     // the cursors are among the Last messages, which come first
 
 	// Atomics.
 	woken     atomic.Pointer[cursor] // a stack: cursor.wake pushes, Poll claims it whole
@@ -34,9 +35,11 @@ type subscription struct {
 	// Guarded by Hub.mu. attention is set when these have changed; the next Poll applies
 	// them before it returns newer messages. So it is set before such a message becomes the
 	// head. Poll sets it itself when it finds a loss in a ring, and adopt clears it.
-	stage     stage
-	from      ID // where it resumes: SubscribeOptions.After, or Position if SetTopics has located it anew
-	placement placement
+	stage      stage
+	reader     *reader       // that reads its history; nil if none does
+	next, prev *subscription // among the open ones
+	from       ID            // where it resumes: SubscribeOptions.After, or Position if SetTopics has located it anew
+	placement  placement
 }
 
 const forever = math.MaxUint64
@@ -46,20 +49,59 @@ var (
 	_ TopicSetter = (*subscription)(nil)
 )
 
-// newSubscription makes a subscription that is still to be located. The caller holds
-// Hub.mu.
-func newSubscription(h *Hub, topics []string, opts SubscribeOptions) *subscription {
+// newSubscription opens a subscription. It is among the Hub's from when it is placed, so that
+// it misses no loss.
+func newSubscription(h *Hub, topics []string, opts SubscribeOptions) (*subscription, error) {
 	s := &subscription{hub: h, notify: opts.Notify, from: opts.After, position: opts.After}
 	if s.position.IsZero() {
 		s.position = ID{epoch: unknownEpoch}
 	}
 	s.end.Store(forever)
-	s.openCursors(topics)
-	return s
+	if opts.After.IsZero() {
+		s.last = opts.Last
+	}
+	opened, live := false, false
+	begin := func() error {
+		h.subs.add(s)
+		opened = true
+		if s.last > 0 {
+			h.beginWithLast(s)
+		}
+		return nil
+	}
+	err := s.openCursors(topics, begin, (*cursor).beginCursorWithLast, func(cursors []cursor) error {
+		s.cursors = cursors
+		h.locateNew(s)
+		live = s.stage == stageLive
+		return nil
+	})
+	if err != nil {
+		if opened {
+			h.mu.Lock()
+			h.subs.remove(s)
+			h.mu.Unlock()
+		}
+		return nil, err
+	}
+	s.indexByTopic()
+	if live {
+		s.enqueueCursors()
+	}
+	return s, nil
 }
 
 // Position returns the place up to which everything has been returned.
 func (s *subscription) Position() ID { return s.position }
+
+// Topics returns the names of the subscription's topics, as the Hub has them: a stream that
+// needs the names shares them with the Hub. It belongs to the goroutine that polls.
+func (s *subscription) Topics() []string {
+	names := make([]string, len(s.cursors))
+	for i := range s.cursors {
+		names[i] = s.cursors[i].topic.name
+	}
+	return names
+}
 
 // Poll returns pending messages first, then a gap with what follows it, then what the rings
 // have. If there is nothing to return it arms Notify, or returns ErrClosed at the end.
@@ -68,7 +110,10 @@ func (s *subscription) Poll(buf []*Message) (int, error) {
 		return 0, errors.New("broadcast: Poll needs a buffer for at least one message")
 	}
 	for !s.closed.Load() {
-		if n := s.returnPending(buf); n > 0 {
+		if n := s.returnHistory(buf); n > 0 {
+			return n, nil
+		}
+		if n := s.returnLast(buf); n > 0 {
 			return n, nil
 		}
 		// Load the head before attention, which was set before any message up to head that
@@ -113,29 +158,44 @@ func (s *subscription) Poll(buf []*Message) (int, error) {
 	return 0, ErrClosed
 }
 
-// returnPending fills buf with pending messages. Those up to the position are Last
-// messages: they do not move it, and are returned even if the subscription has been
-// finished. The others are history: they move it, and end where the subscription ends.
-func (s *subscription) returnPending(buf []*Message) (n int) {
-	if len(s.pending) == 0 {
+// returnHistory fills buf with history, up to where the subscription ends.
+func (s *subscription) returnHistory(buf []*Message) (n int) {
+	if s.pending == nil {
 		return 0
 	}
-	end, last := s.end.Load(), s.pending[0].ID.seq <= s.position.seq
-	if last {
-		end = forever
-	}
-	for n < len(buf) && n < len(s.pending) && s.pending[n].ID.seq <= end {
-		buf[n] = s.pending[n]
-		s.pending[n] = nil
-		n++
-	}
-	if s.pending = s.pending[n:]; n == 0 || len(s.pending) == 0 {
-		s.pending = nil
-	}
-	if n > 0 && !last {
+	if n = s.pending.take(buf, s.end.Load()); n > 0 {
 		s.position = buf[n-1].ID
 	}
 	return n
+}
+
+// returnLast fills buf with Last messages. These are up to the position, which they do not
+// move, and they are returned even if the subscription has been finished. Messages that were
+// evicted meanwhile are left out.
+func (s *subscription) returnLast(buf []*Message) (n int) {
+	for s.inLast && !s.closed.Load() {
+		n, lost := s.collect(buf, s.position.seq)
+		switch {
+		case n > 0:
+			return n
+		case lost && s.curtailCursors():
+			continue
+		}
+		s.skip, s.inLast = s.position.seq, false
+	}
+	return 0
+}
+
+// curtailCursors moves the awake cursors whose entries were evicted to the oldest that is
+// kept, and reports whether there were any.
+func (s *subscription) curtailCursors() (any bool) {
+	for _, c := range s.awake {
+		if first := c.topic.first.Load(); c.index < first {
+			c.index, c.curtail, any = first, true, true
+			s.attention.Store(true)
+		}
+	}
+	return any
 }
 
 // arm lets the next wake call Notify, and reports whether it did. It does not if there is
@@ -158,13 +218,20 @@ func (s *subscription) arm(end uint64) bool {
 // wake calls Notify if the last Poll was empty and no wake has called it since. The caller
 // holds no lock.
 func (s *subscription) wake() {
+	s.hub.guard(inNotify, func() error {
+		s.callNotify()
+		return nil
+	})
+}
+
+// callNotify is wake for a caller that guards it.
+func (s *subscription) callNotify() {
 	if s.armed.Swap(false) && s.notify != nil {
-		s.hub.guard("a subscriber's Notify", func() error {
-			s.notify()
-			return nil
-		})
+		s.notify()
 	}
 }
+
+const inNotify = "a subscriber's Notify"
 
 // Finish lets the subscription end at what is the head now.
 func (s *subscription) Finish() {
@@ -174,18 +241,59 @@ func (s *subscription) Finish() {
 	s.wake()
 }
 
-// Close ends the subscription.
+// Close ends the subscription. Nothing of the Hub leads to it afterwards, so that it goes, and
+// what its Notify holds, as soon as the caller forgets it.
 func (s *subscription) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
-	h, now := s.hub, time.Now()
+	h := s.hub
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	s.stage = stageEnded
-	delete(h.subs, s)
-	delete(h.resolver.waiting, s)
-	delete(h.historian.waiting, s)
-	h.releaseCursors(s.cursors, now)
+	h.subs.remove(s)
+	h.resolver.remove(s)
+	h.historian.remove(s)
+	s.pending.drop()
+	s.placement.history.drop()
+	cursors := s.cursors
+	h.mu.Unlock()
+	h.releaseCursors(cursors)
 	return nil
+}
+
+// subscriptions is the list of those that are open, linked through them, so that it does not
+// keep the size of its peak. It is guarded by Hub.mu.
+type subscriptions struct {
+	first *subscription
+	count int
+}
+
+func (l *subscriptions) add(s *subscription) {
+	if s.next = l.first; s.next != nil {
+		s.next.prev = s
+	}
+	l.first = s
+	l.count++
+}
+
+func (l *subscriptions) remove(s *subscription) {
+	if s.prev == nil {
+		l.first = s.next
+	} else {
+		s.prev.next = s.next
+	}
+	if s.next != nil {
+		s.next.prev = s.prev
+	}
+	s.prev, s.next = nil, nil
+	l.count--
+}
+
+// all lists them, for work on each without Hub.mu.
+func (l *subscriptions) all() []*subscription {
+	subs := make([]*subscription, 0, l.count)
+	for s := l.first; s != nil; s = s.next {
+		subs = append(subs, s)
+	}
+	return subs
 }

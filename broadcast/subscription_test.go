@@ -36,3 +36,12 @@ func TestLossAfterTheEndIsNotReported(t *testing.T) {
 	_, err = sub.Poll(buf)
 	require.ErrorIs(t, err, broadcast.ErrClosed, "what was lost came after the end")
 }
+
+// Subscribe returns no subscription with an error.
+func TestNoSubscriptionWithAnError(t *testing.T) {
+	var hub broadcast.Hub
+	require.NoError(t, hub.Close())
+	sub, err := hub.Subscribe(t.Context(), broadcast.SubscribeOptions{Topics: []string{"a"}})
+	require.ErrorIs(t, err, broadcast.ErrClosed)
+	require.True(t, sub == nil, "a nil interface")
+}

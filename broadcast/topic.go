@@ -1,8 +1,6 @@
 package broadcast
 
 import (
-	"container/list"
-	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -30,21 +28,23 @@ type topic struct {
 	name string // set when the topic is made
 
 	// Written under Hub.mu, read by Polls without it.
-	ring  atomic.Pointer[ring] // nil until the first message
+	ring  atomic.Pointer[ring] // nil while it has no message
 	first atomic.Uint64        // index of the oldest kept entry
 
 	// Guarded by Hub.mu.
-	typ     string        // Type of the newest message, to share it with the next
-	next    uint64        // index that the next entry will have
-	evicted uint64        // the highest sequence that it has lost: a position before that has a gap
-	cursors int           // of open subscriptions; they pin the topic
-	unused  *list.Element // among the topics without cursors; nil while it has one
-	used    time.Time     // when it was last published to, or lost its last cursor
+	typ          string        // Type of the newest message, to share it with the next
+	next         uint64        // index that the next entry will have
+	evicted      uint64        // the highest sequence that it has lost: a position before that has a gap
+	used         time.Duration // when it was last published to, or lost its last cursor; since retention.began
+	older, newer *topic        // among the unused topics
+	cursors      int32         // of open subscriptions; they pin the topic
+	isUnused     bool          // it is among the unused topics; never while it has a cursor
 
 	// Guarded by mu, which is locked after Hub.mu.
 	mu       sync.Mutex
-	sleepers []*cursor
-	spare    []*cursor // an emptied list to use again
+	round    uint32     // of the cursors that fall asleep now; each message begins another
+	sleepers cursorList // the cursors of this round
+	waking   cursorList // those of earlier rounds that are still to be woken
 }
 
 // kept returns how many messages the ring has.
@@ -62,17 +62,31 @@ func (t *topic) newest() uint64 {
 // few messages stays small.
 func (t *topic) push(e *entry) {
 	e.topic, e.index = t, t.next
-	r := t.ring.Load()
-	if r == nil || t.kept() == uint64(len(*r)) {
-		grown := make(ring, max(1, 2*t.kept()))
-		for i := t.first.Load(); i < t.next; i++ {
-			grown.at(i).Store(r.at(i).Load())
-		}
-		r = &grown
-		t.ring.Store(r)
+	if r := t.ring.Load(); r == nil || t.kept() == uint64(len(*r)) {
+		t.resize(max(1, 2*t.kept()))
 	}
-	r.at(e.index).Store(e)
+	t.ring.Load().at(e.index).Store(e)
 	t.next++
+}
+
+// resize moves the kept entries to a ring of another size.
+func (t *topic) resize(size uint64) {
+	old, resized := t.ring.Load(), make(ring, size)
+	for i := t.first.Load(); i < t.next; i++ {
+		resized.at(i).Store(old.at(i).Load())
+	}
+	t.ring.Store(&resized)
+}
+
+// shrink makes a ring smaller that has become nearly empty.
+func (t *topic) shrink() {
+	switch r := t.ring.Load(); {
+	case r == nil:
+	case t.kept() == 0:
+		t.ring.Store(nil)
+	case t.kept() <= uint64(len(*r))/4:
+		t.resize(uint64(len(*r)) / 2)
+	}
 }
 
 // evict removes the oldest entry and returns it.
@@ -94,43 +108,4 @@ func (t *topic) indexAfter(seq uint64) uint64 {
 	return first + uint64(sort.Search(int(t.kept()), func(i int) bool {
 		return r.at(first+uint64(i)).Load().msg.ID.seq > seq
 	}))
-}
-
-// sleep adds a cursor to those that the next message wakes.
-func (t *topic) sleep(c *cursor) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.sleepers) == cap(t.sleepers) {
-		// Before the list grows, remove released cursors: those of clients that come and
-		// go on a silent topic must not pile up.
-		t.sleepers = removeReleased(t.sleepers)
-		if len(t.sleepers) > cap(t.sleepers)/2 {
-			// Grow all the same, or each client that comes and goes would cost a pass.
-			t.sleepers = slices.Grow(t.sleepers, cap(t.sleepers))
-		}
-	}
-	t.sleepers = append(t.sleepers, c)
-}
-
-func removeReleased(cursors []*cursor) []*cursor {
-	return slices.DeleteFunc(cursors, func(c *cursor) bool { return c.released.Load() })
-}
-
-// dequeueSleepers hands over the list of sleepers. Once they are awake, recycle returns
-// the list to be filled again.
-func (t *topic) dequeueSleepers() []*cursor {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	sleepers := t.sleepers
-	t.sleepers, t.spare = t.spare, nil
-	return sleepers
-}
-
-func (t *topic) recycle(sleepers []*cursor) {
-	clear(sleepers)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.spare == nil {
-		t.spare = sleepers[:0]
-	}
 }

@@ -1,6 +1,7 @@
 package broadcast
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 
@@ -24,11 +25,11 @@ type waker struct {
 	count    atomic.Int32   // len(underway), to be read without mu
 }
 
-// wakeUp is the part of a topic's sleepers that the publisher left to the goroutine.
+// wakeUp is what the publisher left to the goroutine of a topic's round of sleepers.
 type wakeUp struct {
-	topic    *topic
-	sleepers []*cursor
-	from     int // those before have been woken
+	hub   *Hub
+	topic *topic
+	round uint32
 }
 
 const (
@@ -51,17 +52,16 @@ func (w *waker) announce(t *topic) {
 
 // wake wakes the cursors that sleep on the topic. It calls Notify, so the caller holds no
 // lock.
-func (w *waker) wake(t *topic) {
-	sleepers := t.dequeueSleepers()
-	few := min(len(sleepers), wokenByPublisher)
-	for _, c := range sleepers[:few] {
-		c.wake()
+func (w *waker) wake(h *Hub, t *topic) {
+	round, first, more := t.rouse()
+	if first != nil {
+		u := wakeUp{h, t, round}
+		if u.wake(first, more, wokenByPublisher) {
+			w.queue.Put(u, maxWakers, w)
+			return
+		}
 	}
-	if few == len(sleepers) {
-		w.done(t, sleepers)
-		return
-	}
-	w.queue.Put(wakeUp{t, sleepers, few}, maxWakers, w)
+	w.done(t)
 }
 
 // Work wakes what publishers have left in the queue, until that is empty.
@@ -71,16 +71,38 @@ func (w *waker) Work() {
 		if !ok {
 			return
 		}
-		for _, c := range u.sleepers[u.from:] {
-			c.wake()
+		if first, more := u.topic.nextToWake(u.round); first != nil {
+			u.wake(first, more, math.MaxInt)
 		}
-		w.done(u.topic, u.sleepers)
+		w.done(u.topic)
 	}
 }
 
+// wake wakes a cursor and those after it, but at most so many, and reports whether it left any.
+// One guard is enough for all of them: it goes on after a Notify that panics.
+func (u wakeUp) wake(c *cursor, more bool, most int) (left bool) {
+	wake := func() error {
+		for {
+			if c == nil && more && most > 0 {
+				c, more = u.topic.nextToWake(u.round)
+			}
+			if c == nil {
+				return nil
+			}
+			woken := c
+			c = nil
+			most--
+			woken.wake()
+		}
+	}
+	for c != nil || more && most > 0 {
+		u.hub.guard(inNotify, wake)
+	}
+	return more
+}
+
 // done says that all cursors have been woken which slept when the message was published.
-func (w *waker) done(t *topic, sleepers []*cursor) {
-	t.recycle(sleepers)
+func (w *waker) done(t *topic) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.underway[t]--; w.underway[t] == 0 {

@@ -155,7 +155,7 @@ func (s *Stream) change(topics []string) error {
 		return &fanfare.Refusal{Status: http.StatusBadRequest, Err: err}
 	}
 	changed := *s.grant
-	changed.Topics, changed.Filter, changed.Snapshot = granted.Topics, granted.Filter, granted.Snapshot
+	changed.Topics, changed.Filter, changed.Snapshot = namesOf(s.sub, granted.Topics), granted.Filter, granted.Snapshot
 	if granted.Change != nil {
 		changed.Change = granted.Change
 	}

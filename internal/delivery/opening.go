@@ -88,7 +88,7 @@ func (e *Engine) open(r *http.Request, mode Mode) (_ *Opening, err error) {
 		})
 	}
 	if mode.Detached && e.Grant != nil {
-		s.grant = withoutRequest(s.grant)
+		s.grant = withoutRequest(s.grant, s.sub)
 	}
 	opened = true
 	return o, nil
@@ -163,18 +163,29 @@ func isAfter(id, position broadcast.ID) bool {
 	return id.Epoch() != position.Epoch() || id.Seq() > position.Seq()
 }
 
-// withoutRequest returns what a stream needs of a grant once it is subscribed. It drops
-// or clones the topics: they may be parts of the request's URL, which they would keep in
+// withoutRequest returns what a stream needs of a grant once it is subscribed. It drops or
+// replaces the topics: they may be parts of the request's URL, which they would keep in
 // memory.
-func withoutRequest(g *fanfare.Grant) *fanfare.Grant {
+func withoutRequest(g *fanfare.Grant, sub broadcast.Subscription) *fanfare.Grant {
 	k := *g
 	k.Topics = nil
 	if k.Change != nil { // a change is compared with them
-		for _, name := range g.Topics {
-			k.Topics = append(k.Topics, strings.Clone(name))
-		}
+		k.Topics = namesOf(sub, g.Topics)
 	}
 	return &k
+}
+
+// namesOf returns topics whose names nothing else hangs on: those that the subscription has
+// anyway, if it is a Hub's, or else clones.
+func namesOf(sub broadcast.Subscription, topics []string) []string {
+	if sub, ok := sub.(interface{ Topics() []string }); ok {
+		return sub.Topics()
+	}
+	names := make([]string, len(topics))
+	for i, name := range topics {
+		names[i] = strings.Clone(name)
+	}
+	return names
 }
 
 // Context returns the stream's context, which ends when the stream has ended.
