@@ -68,7 +68,7 @@ func TestDetachedResponseIsCompleteHTTP(t *testing.T) {
 		two := publish(t, &hub, "a", "two")
 		synctest.Wait()
 		require.NoError(t, hub.Close())
-		require.Equal(t, "retry: 3000\nid: "+begin+"\n\n"+tick(one, "one")+":\n"+tick(two, "two"), <-body)
+		require.Equal(t, "retry: 3000\nid: "+begin+"\n\n"+tick(one, "one")+":\n"+tick(two, "two"), nominal(<-body))
 		_, err = r.ReadByte()
 		require.Equal(t, io.EOF, err, "the connection is closed")
 	})

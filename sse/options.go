@@ -19,9 +19,10 @@ type Options struct {
 	WriteTimeout time.Duration
 
 	// Retry is the reconnection time that the client is sent (WHATWG HTML 9.2.6): how
-	// long it waits before it reconnects. It is rounded down to milliseconds, and at
-	// least 1 ms. If zero, 3 s. If negative, none is sent, and the client's own default
-	// applies.
+	// long it waits before it reconnects. Each stream sends a time of its own, at random
+	// between 75 and 125 % of it, so that clients that were cut together do not come back
+	// together. It is rounded down to milliseconds, and at least 1 ms. If zero, 3 s. If
+	// negative, none is sent, and the client's own default applies.
 	Retry time.Duration
 
 	// MaxAge is the longest a stream lives. Each stream ends at random between 80 and

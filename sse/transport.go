@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"math/rand/v2"
 	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/internal/delivery"
@@ -124,7 +127,14 @@ func prologue(r *http.Request, o Options) []byte {
 		b = append(b, '\n')
 	}
 	if o.Retry > 0 {
-		b = fmt.Appendf(b, "retry: %d\n", max(1, o.Retry.Milliseconds()))
+		b = fmt.Appendf(b, "retry: %d\n", max(1, spread(o.Retry).Milliseconds()))
 	}
 	return b
+}
+
+// spread draws the reconnection time of one stream, from three to five quarters of
+// retry: clients that are cut together do not come back together.
+func spread(retry time.Duration) time.Duration {
+	shortest := retry - retry/4
+	return shortest + rand.N(min(retry/2, math.MaxInt64-shortest)+1)
 }
