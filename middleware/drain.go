@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fanfare-go/fanfare"
+	"github.com/fanfare-go/fanfare/internal/ratelog"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
@@ -40,6 +41,8 @@ type Drain struct {
 	// Logger gets refusals (Info). If nil, slog.Default().
 	Logger *slog.Logger
 
+	reports ratelog.Log
+
 	// Guarded by mu.
 	mu       sync.Mutex
 	holds    map[*streamctx.Hold]struct{} // the requests that have passed Handler
@@ -68,7 +71,7 @@ func (d *Drain) Handler(next http.Handler) http.Handler {
 		hold, ctx := streamctx.NewHold(r.Context(), d.leave)
 		if !d.enter(hold) {
 			w.Header().Set("Connection", "close") // so that the client's next request can reach another server
-			refuse(w, r, d.Logger, &fanfare.Refusal{
+			refuse(w, r, &d.reports, d.Logger, &fanfare.Refusal{
 				Status:     http.StatusServiceUnavailable,
 				RetryAfter: max(d.spread(), time.Second),
 				Plain:      d.Plain,

@@ -146,6 +146,7 @@ func TestClientThatLeavesInGrantIsNoError(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		w := httptest.NewRecorder()
+		h := &sse.Handler{Broadcaster: h.Broadcaster, Logger: h.Logger, Grant: h.Grant} // logs both at once
 		h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", path, nil))
 		assert.Equal(t, 500, w.Code)
 	}

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
@@ -78,15 +79,21 @@ type Handler struct {
 	// the client has left, the second heartbeat at the latest.
 	Detach bool
 
+	// CacheBytes is how many bytes of encoded messages the handler keeps, so that a message
+	// is encoded once for all streams and not once for each: its newest messages, in all
+	// wire forms that open streams have asked for together. The newest form is kept also
+	// if it is larger. If zero, 16 MiB. If negative, none are kept.
+	CacheBytes int
+
 	// Logger gets refusals (Info), streams that end (Debug), and faults (Error). If nil,
 	// slog.Default().
 	Logger *slog.Logger
 
-	once           sync.Once       // makes what follows, at the first use
-	engine         delivery.Engine // its zero value has counted nothing
-	codecs         codecs
-	buffers        tcp.Buffers
-	warnOfDeadline sync.Once
+	once             sync.Once       // makes what follows, at the first use
+	engine           delivery.Engine // its zero value has counted nothing
+	codecs           codecs
+	buffers          tcp.Buffers
+	warnedOfDeadline atomic.Bool
 }
 
 // ServeHTTP answers a request with an event stream, or refuses it.
@@ -101,6 +108,7 @@ func (h *Handler) Stats() fanfare.StreamStats { return h.engine.Stats() }
 func (h *Handler) setUp() {
 	h.engine.Configure(delivery.Config{
 		Name: "sse", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant, ErrorHandler: h.ErrorHandler, Logger: h.Logger,
+		CacheBytes: h.CacheBytes,
 	})
 	h.codecs.setUp(h)
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/internal/delivery"
+	"github.com/fanfare-go/fanfare/internal/ratelog"
 	"github.com/fanfare-go/fanfare/internal/wrappers"
 )
 
@@ -35,7 +36,7 @@ type transport struct {
 func (t *transport) Check(w, target http.ResponseWriter, r *http.Request) (delivery.Mode, error) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		return delivery.Mode{}, refusal(http.StatusMethodNotAllowed, "the method is "+r.Method)
+		return delivery.Mode{}, refusal(http.StatusMethodNotAllowed, "the method is "+ratelog.Cut(r.Method))
 	}
 	if !acceptable(r) {
 		return delivery.Mode{}, refusal(http.StatusNotAcceptable, "Accept excludes text/event-stream")
@@ -77,11 +78,7 @@ func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delive
 		return nil
 	}
 	if err := t.response.commit(t.options); err != nil {
-		t.warnOfDeadline.Do(func() {
-			cmp.Or(t.Logger, slog.Default()).Warn("sse: the connection's deadlines cannot be reached: http.Server's timeouts will cut streams, "+
-				"and a client that does not read is not cut; give the wrapper an Unwrap method",
-				"wrapper", fmt.Sprintf("%T", target), "error", err)
-		})
+		t.warn(target, err)
 	}
 	switch {
 	case r.Method == http.MethodHead:
@@ -92,6 +89,16 @@ func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delive
 		o.Serve(t.response, first, t.options.Heartbeat, t.options.MaxAge)
 	}
 	return nil
+}
+
+// warn says once that the deadlines of connections cannot be reached.
+func (t *transport) warn(target http.ResponseWriter, err error) {
+	if t.warnedOfDeadline.Swap(true) {
+		return
+	}
+	cmp.Or(t.Logger, slog.Default()).Warn("sse: the connection's deadlines cannot be reached: http.Server's timeouts will cut streams, "+
+		"and a client that does not read is not cut; give the wrapper an Unwrap method",
+		"wrapper", fmt.Sprintf("%T", target), "error", err)
 }
 
 // acceptable reports whether the client's Accept admits an event stream: the

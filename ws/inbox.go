@@ -22,7 +22,7 @@ type inbox struct {
 	// Set before serve.
 	conn    *Conn
 	stream  *delivery.Stream
-	logger  *slog.Logger
+	engine  *delivery.Engine
 	receive func(MessageType, []byte) error // nil: the client may not send messages
 	change  bool                            // the client may ask for other topics
 	most    int64                           // bytes of messages that wait
@@ -34,12 +34,12 @@ type inbox struct {
 	failed atomic.Bool // receive has returned an error, and gets no more messages
 }
 
-func newInbox(c *Conn, s *delivery.Stream, logger *slog.Logger, o Options) *inbox {
+func newInbox(c *Conn, s *delivery.Stream, engine *delivery.Engine, o Options) *inbox {
 	most := o.MaxMessage
 	if most < 0 {
 		most = defaultMaxMessage
 	}
-	in := &inbox{conn: c, stream: s, logger: logger, most: most, change: s.MayChange()}
+	in := &inbox{conn: c, stream: s, engine: engine, most: most, change: s.MayChange()}
 	if o.MessageRate != 0 {
 		in.rate = &rate{perSecond: o.MessageRate}
 	}
@@ -131,7 +131,7 @@ func (in *inbox) fail(err error) {
 		if gone {
 			level = slog.LevelDebug // receive could not answer a client that has left, or is refused
 		}
-		in.logger.Log(context.Background(), level, "ws: Handler.Receive", "error", err)
+		in.engine.Report(level, "Handler.Receive", "error", err)
 		if gone {
 			return // read ends the stream, with the reason for which the connection has ended
 		}
