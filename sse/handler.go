@@ -76,7 +76,9 @@ type Handler struct {
 	// metrics) or when WriteHeader is called (some session cookies), and compression. The
 	// header that is set before the stream begins is sent. A Limit and a Drain of this kit
 	// still count the stream. Nothing reads from the connection: a write finds out that
-	// the client has left, the second heartbeat at the latest.
+	// the client has left, the second heartbeat at the latest. The first heartbeats are
+	// therefore sent 1, 2, 4 and 8 s after a stream has begun, as far as Options.Heartbeat
+	// is longer: a page that is reloaded leaves its old stream for a few seconds.
 	Detach bool
 
 	// CacheBytes is how many bytes of encoded messages the handler keeps, so that a message

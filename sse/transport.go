@@ -47,7 +47,11 @@ func (t *transport) Check(w, target http.ResponseWriter, r *http.Request) (deliv
 	}
 	t.response = response
 	t.detach = t.Detach && !t.polls() && detachable(target, r)
-	return delivery.Mode{Codec: t.codecs.of(t.query, t.detach), Detached: t.detach}, nil
+	return delivery.Mode{
+		Codec:     t.codecs.of(t.query, t.detach),
+		Detached:  t.detach,
+		Unwatched: t.detach || response.bodyTimeout > 0, // net/http reads on only after all of a body
+	}, nil
 }
 
 func refusal(status int, reason string) error {

@@ -59,7 +59,7 @@ func (e *Engine) open(r *http.Request, mode Mode) (_ *Opening, err error) {
 		return nil, fmt.Errorf("%s: Handler.Broadcaster is nil", e.Name)
 	}
 	s := &Stream{engine: e, codec: mode.Codec, request: r.Context(), detached: mode.Detached, pollSize: minPoll}
-	s.beats.always = IsOn(r.URL.Query(), "heartbeat")
+	s.beats.always, s.beats.soon = IsOn(r.URL.Query(), "heartbeat"), mode.Unwatched
 	e.forms.enter(s.codec)
 	s.server = e.servers.of(r) // before Grant: a Shutdown from here on ends the stream
 	o := &Opening{stream: s}
@@ -265,7 +265,7 @@ func (o *Opening) begin(conn Conn, prologue []byte, interval, maxAge time.Durati
 	o.begun = true
 	s := o.stream
 	now := s.engine.clock.now()
-	s.conn, s.beats.interval = conn, interval
+	s.conn, s.beats.interval, s.beats.began = conn, interval, now
 	s.beats.wrote.Store(int64(now))
 	s.shard = s.engine.counts.begin(s.catchingUp)
 	if maxAge > 0 {

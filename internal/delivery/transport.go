@@ -20,4 +20,8 @@ type Transport interface {
 type Mode struct {
 	Codec    *Codec
 	Detached bool // the stream outlives the request
+
+	// Unwatched says that nothing reads from the connection, so that only a write finds
+	// out that the client has left: the first heartbeats come sooner.
+	Unwatched bool
 }
