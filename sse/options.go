@@ -13,7 +13,7 @@ type Options struct {
 
 	// WriteTimeout is how long a client may take to accept one write before its
 	// connection is cut. A write is at most 64 KiB: a larger message is written in
-	// parts. Each write has at least half of WriteTimeout. The rest of a request's
+	// parts, each of which has WriteTimeout. The rest of a request's
 	// body has to arrive within WriteTimeout, too. If zero, 10 s. If negative, writes
 	// have no deadline, and a body has 10 s.
 	WriteTimeout time.Duration
