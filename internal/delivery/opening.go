@@ -47,7 +47,7 @@ func After(r *http.Request) broadcast.ID {
 	return id
 }
 
-// Asks reports whether a query switches on what is named, with 1 or true.
+// IsOn reports whether a query switches on what is named, with 1 or true.
 func IsOn(query url.Values, name string) bool {
 	value := query.Get(name)
 	return value == "1" || value == "true"
