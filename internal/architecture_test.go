@@ -42,18 +42,18 @@ func TestImports(t *testing.T) {
 		},
 		{
 			pkg:    "sse",
-			ours:   []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/guard", "internal/jsontext", "internal/ondemand", "internal/origin", "internal/status", "internal/streamctx", "internal/tcp", "internal/wrappers"},
+			ours:   []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/guard", "internal/jsontext", "internal/ondemand", "internal/origin", "internal/ratelog", "internal/status", "internal/streamctx", "internal/tcp", "internal/wrappers"},
 			reason: "the transports do not import each other",
 		},
 		{
 			pkg:     "ws",
-			ours:    []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/guard", "internal/jsontext", "internal/ondemand", "internal/origin", "internal/status", "internal/streamctx", "internal/tcp", "internal/wrappers"},
+			ours:    []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/guard", "internal/jsontext", "internal/ondemand", "internal/origin", "internal/ratelog", "internal/status", "internal/streamctx", "internal/tcp", "internal/wrappers"},
 			outside: []string{"github.com/coder/websocket"},
 			reason:  "the transports do not import each other",
 		},
 		{
 			pkg:    "middleware",
-			ours:   []string{"", "broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/origin", "internal/status", "internal/streamctx"},
+			ours:   []string{"", "broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/origin", "internal/ratelog", "internal/status", "internal/streamctx"},
 			reason: "middleware handles requests and does not depend on a transport",
 		},
 		{

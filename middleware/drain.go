@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fanfare-go/fanfare"
+	"github.com/fanfare-go/fanfare/internal/ratelog"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
@@ -52,7 +53,8 @@ type Drain struct {
 	// that ends on a signal, say, and all streams end at once. If nil, slog.Default().
 	Logger *slog.Logger
 
-	warned sync.Once // of a context that has ended
+	warned  sync.Once // of a context that has ended
+	reports ratelog.Log
 
 	// Guarded by mu.
 	mu       sync.Mutex
@@ -86,7 +88,7 @@ func (d *Drain) Handler(next http.Handler) http.Handler {
 		hold, ctx := streamctx.NewHold(r.Context(), d.leave)
 		if !d.enter(hold) {
 			w.Header().Set("Connection", "close") // so that the client's next request can reach another server
-			refuse(w, r, d.Logger, &fanfare.Refusal{
+			refuse(w, r, &d.reports, d.Logger, &fanfare.Refusal{
 				Status:     http.StatusServiceUnavailable,
 				RetryAfter: max(d.spread(), time.Second),
 				Plain:      d.Plain,

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fanfare-go/fanfare"
+	"github.com/fanfare-go/fanfare/internal/ratelog"
 	"github.com/fanfare-go/fanfare/internal/status"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
@@ -52,6 +53,8 @@ type Limit struct {
 	// Logger gets refusals (Info). If nil, slog.Default().
 	Logger *slog.Logger
 
+	reports ratelog.Log
+
 	// Guarded by mu.
 	mu    sync.Mutex
 	total int
@@ -67,13 +70,13 @@ const limitRetryAfter = 10 * time.Second
 func (l *Limit) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := l.valid(); err != nil {
-			refuse(w, r, l.Logger, &fanfare.Refusal{Status: http.StatusInternalServerError, Plain: true, Err: err})
+			refuse(w, r, &l.reports, l.Logger, &fanfare.Refusal{Status: http.StatusInternalServerError, Plain: true, Err: err})
 			return
 		}
 		key := l.key(r)
 		hold, ctx := streamctx.NewHold(r.Context(), func(hold *streamctx.Hold) { l.leave(key, hold) })
 		if refusal := l.enter(key, hold); refusal != nil {
-			refuse(w, r, l.Logger, refusal)
+			refuse(w, r, &l.reports, l.Logger, refusal)
 			return
 		}
 		defer hold.Release()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/internal/origin"
+	"github.com/fanfare-go/fanfare/internal/ratelog"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
@@ -110,11 +111,12 @@ func matches(pattern string, page origin.Origin) bool {
 // It goes outside of Drain and Limit, so that a request that it refuses does not count
 // there.
 func (o *Origins) Handler(next http.Handler) http.Handler {
+	var log ratelog.Log // here, so that the configuration may be copied
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		listed, err := o.check(r)
 		w.Header().Add("Vary", "Origin")
 		if err != nil {
-			refuse(w, r, o.Logger, &fanfare.Refusal{Status: http.StatusForbidden, Err: err})
+			refuse(w, r, &log, o.Logger, &fanfare.Refusal{Status: http.StatusForbidden, Err: err})
 			return
 		}
 		if listed {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/fanfare-go/fanfare"
+	"github.com/fanfare-go/fanfare/internal/ratelog"
 )
 
 // Token moves a bearer token to the Authorization header, where authentication looks for
@@ -48,6 +49,7 @@ const maxToken = 8 << 10
 // with 400 a request with two tokens, with a token of more than 8 KiB, and with one that
 // RFC 6750 section 2.1 does not allow. It goes outside of Bypass and of loggers.
 func (t *Token) Handler(next http.Handler) http.Handler {
+	var log ratelog.Log // here, so that the configuration may be copied
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		isWebSocket, isPreflight := lists(r.Header, "Upgrade", "websocket"), isPreflight(r)
 		if !isWebSocket && !isPreflight && !lists(r.Header, "Accept", "text/event-stream") {
@@ -70,7 +72,7 @@ func (t *Token) Handler(next http.Handler) http.Handler {
 			err = validTokens(tokens)
 		}
 		if err != nil {
-			refuse(w, clone, t.Logger, &fanfare.Refusal{Status: http.StatusBadRequest, Err: err})
+			refuse(w, clone, &log, t.Logger, &fanfare.Refusal{Status: http.StatusBadRequest, Err: err})
 			return
 		}
 		if len(tokens) == 1 && clone.Header.Get("Authorization") == "" {

@@ -51,10 +51,8 @@ func (h *Handler) warnIfHidden(r *http.Request, conn net.Conn) {
 	if conn == nil || addr == nil || !strings.HasPrefix(addr.Network(), "tcp") {
 		return // there is none, as with a Unix socket
 	}
-	if wrapper, hidden := tcp.Hidden(conn); hidden {
-		h.warnOfHidden.Do(func() {
-			cmp.Or(h.Logger, slog.Default()).Warn("sse: the TCP connection cannot be reached: a client that vanishes is noticed only when the kernel gives up, "+
-				"after a quarter of an hour; give the listener's wrapper a method NetConn() net.Conn", "wrapper", fmt.Sprintf("%T", wrapper))
-		})
+	if wrapper, hidden := tcp.Hidden(conn); hidden && !h.warnedOfHidden.Swap(true) { // no Once: the Logger may use the handler
+		cmp.Or(h.Logger, slog.Default()).Warn("sse: the TCP connection cannot be reached: a client that vanishes is noticed only when the kernel gives up, "+
+			"after a quarter of an hour; give the listener's wrapper a method NetConn() net.Conn", "wrapper", fmt.Sprintf("%T", wrapper))
 	}
 }

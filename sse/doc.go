@@ -12,8 +12,9 @@
 //
 // # On the wire
 //
-// A Handler's stream begins with a block that fires no event. It sets the time to wait before
-// reconnecting, in milliseconds, and its id is the position of the stream:
+// A Handler's stream begins with a block that fires no event. It sets the time to wait
+// before reconnecting, in milliseconds and a little different for each stream, and its id
+// is the position of the stream:
 //
 //	retry: 3000
 //	id: 1f-29

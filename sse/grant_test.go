@@ -146,6 +146,7 @@ func TestClientThatLeavesInGrantIsNoError(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		w := httptest.NewRecorder()
+		h := &sse.Handler{Broadcaster: h.Broadcaster, Logger: h.Logger, Grant: h.Grant} // logs both at once
 		h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", path, nil))
 		assert.Equal(t, 500, w.Code)
 	}
@@ -167,6 +168,10 @@ func TestGrantWithoutTopicsIsAStream(t *testing.T) {
 			begin := position(t, &hub)
 			s := n.get("/?heartbeat=1")
 			s.expect("retry: 3000\nid: " + begin + "\n\n")
+			if detach {
+				time.Sleep(16 * time.Second) // a detached stream's first heartbeats come sooner
+				s.received()
+			}
 			moved := publish(t, &hub, "a", "not for it")
 			time.Sleep(15 * time.Second)
 			s.expect("id: " + moved + "\n\n")

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
@@ -76,7 +77,9 @@ type Handler struct {
 	// cookies), and compression. The header that is set before the stream begins is sent,
 	// but for what describes the content of a layer (Content-Encoding, ETag). A Limit and a Drain of this kit
 	// still count the stream. Nothing reads from the connection: a write finds out that
-	// the client has left, the second heartbeat at the latest.
+	// the client has left, the second heartbeat at the latest. The first heartbeats are
+	// therefore sent 1, 2, 4 and 8 s after a stream has begun, as far as Options.Heartbeat
+	// is longer: a page that is reloaded leaves its old stream for a few seconds.
 	Detach bool
 
 	// Abort ends each stream by a cut, as [Writer.Abort] does, for clients that come back
@@ -87,16 +90,22 @@ type Handler struct {
 	// servers expect.
 	Abort bool
 
+	// CacheBytes is how many bytes of encoded messages the handler keeps, so that a message
+	// is encoded once for all streams and not once for each: its newest messages, in all
+	// wire forms that open streams have asked for together. The newest form is kept also
+	// if it is larger. If zero, 16 MiB. If negative, none are kept.
+	CacheBytes int
+
 	// Logger gets refusals (Info), streams that end (Debug), and faults (Error). If nil,
 	// slog.Default().
 	Logger *slog.Logger
 
-	once           sync.Once       // makes what follows, at the first use
-	engine         delivery.Engine // its zero value has counted nothing
-	codecs         codecs
-	buffers        tcp.Buffers
-	warnOfDeadline sync.Once
-	warnOfHidden   sync.Once
+	once             sync.Once       // makes what follows, at the first use
+	engine           delivery.Engine // its zero value has counted nothing
+	codecs           codecs
+	buffers          tcp.Buffers
+	warnedOfDeadline atomic.Bool
+	warnedOfHidden   atomic.Bool
 }
 
 // ServeHTTP answers a request with an event stream, or refuses it.
@@ -111,6 +120,7 @@ func (h *Handler) Stats() fanfare.StreamStats { return h.engine.Stats() }
 func (h *Handler) setUp() {
 	h.engine.Configure(delivery.Config{
 		Name: "sse", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant, ErrorHandler: h.ErrorHandler, Logger: h.Logger,
+		CacheBytes: h.CacheBytes,
 	})
 	h.codecs.setUp(h)
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -50,6 +52,21 @@ func (l *logbook) with(text string) (found []map[string]any) {
 		}
 	}
 	return found
+}
+
+// events returns how many events the lines stand for whose message contains text, once all
+// have been logged. The caller is in a bubble.
+func (l *logbook) events(text string) (n int) {
+	time.Sleep(time.Second) // in which further ones are counted
+	synctest.Wait()
+	for _, line := range l.with(text) {
+		count, ok := line["count"].(float64)
+		if !ok {
+			count = 1
+		}
+		n += int(count)
+	}
+	return n
 }
 
 // publish publishes a message of type "tick", and returns the text of its ID.

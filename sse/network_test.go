@@ -114,7 +114,7 @@ func (s *stream) read() {
 	for {
 		k, err := s.Body.Read(buf)
 		s.mu.Lock()
-		s.unread, s.err = append(s.unread, buf[:k]...), err
+		s.unread, s.err = append(s.unread, nominal(string(buf[:k]))...), err
 		s.more.Broadcast()
 		s.mu.Unlock()
 		if err != nil {

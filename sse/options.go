@@ -17,15 +17,16 @@ type Options struct {
 
 	// WriteTimeout is how long a client may take to accept one write before its
 	// connection is cut. A write is at most 64 KiB: a larger message is written in
-	// parts. Each write has at least half of WriteTimeout. The rest of a request's
+	// parts, each of which has WriteTimeout. The rest of a request's
 	// body has to arrive within WriteTimeout, too. If zero, 10 s. If negative, writes
 	// have no deadline, and a body has 10 s.
 	WriteTimeout time.Duration
 
 	// Retry is the reconnection time that the client is sent (WHATWG HTML 9.2.6): how
-	// long it waits before it reconnects. It is rounded down to milliseconds, and at
-	// least 1 ms. If zero, 3 s. If negative, none is sent, and the client's own default
-	// applies.
+	// long it waits before it reconnects. Each stream sends a time of its own, at random
+	// between 75 and 125 % of it, so that clients that were cut together do not come back
+	// together. It is rounded down to milliseconds, and at least 1 ms. If zero, 3 s. If
+	// negative, none is sent, and the client's own default applies.
 	Retry time.Duration
 
 	// MaxAge is the longest a stream lives. Each stream ends at random between 80 and

@@ -70,11 +70,11 @@ func (w *recorder) SetWriteDeadline(at time.Time) error {
 	return nil
 }
 
-// sent returns what has been written and flushed.
+// sent returns what has been written and flushed, with the nominal time to reconnect after.
 func (w *recorder) sent() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return string(w.body[:len(w.body)-w.unflushed])
+	return nominal(string(w.body[:len(w.body)-w.unflushed]))
 }
 
 // block makes all writes wait until the function that it returns is called.

@@ -5,14 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"math/rand/v2"
 	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/internal/delivery"
+	"github.com/fanfare-go/fanfare/internal/ratelog"
 	"github.com/fanfare-go/fanfare/internal/wrappers"
 )
 
@@ -32,7 +36,7 @@ type transport struct {
 func (t *transport) Check(w, target http.ResponseWriter, r *http.Request) (delivery.Mode, error) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		return delivery.Mode{}, refusal(http.StatusMethodNotAllowed, "the method is "+r.Method)
+		return delivery.Mode{}, refusal(http.StatusMethodNotAllowed, "the method is "+ratelog.Cut(r.Method))
 	}
 	if !acceptable(r) {
 		return delivery.Mode{}, refusal(http.StatusNotAcceptable, "Accept excludes text/event-stream")
@@ -43,7 +47,13 @@ func (t *transport) Check(w, target http.ResponseWriter, r *http.Request) (deliv
 	}
 	t.response = response
 	t.detach = t.Detach && !t.polls() && detachable(target, r)
-	return delivery.Mode{Codec: t.codecs.of(t.query, t.detach), Detached: t.detach, Status: http.StatusOK, Header: setHeader}, nil
+	return delivery.Mode{
+		Codec:     t.codecs.of(t.query, t.detach),
+		Detached:  t.detach,
+		Unwatched: t.detach || response.bodyTimeout > 0, // net/http reads on only after all of a body
+		Status:    http.StatusOK,
+		Header:    setHeader,
+	}, nil
 }
 
 func refusal(status int, reason string) error {
@@ -77,11 +87,7 @@ func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delive
 	}
 	t.warnIfHidden(r, t.response.conn)
 	if err := t.response.commit(t.options); err != nil {
-		t.warnOfDeadline.Do(func() {
-			cmp.Or(t.Logger, slog.Default()).Warn("sse: the connection's deadlines cannot be reached: http.Server's timeouts will cut streams, "+
-				"and a client that does not read is not cut; give the wrapper an Unwrap method",
-				"wrapper", fmt.Sprintf("%T", target), "error", err)
-		})
+		t.warn(target, err)
 	}
 	switch {
 	case r.Method == http.MethodHead:
@@ -109,6 +115,16 @@ func forbidsReuse(header http.Header) bool {
 		}
 	}
 	return false
+}
+
+// warn says once that the deadlines of connections cannot be reached.
+func (t *transport) warn(target http.ResponseWriter, err error) {
+	if t.warnedOfDeadline.Swap(true) {
+		return
+	}
+	cmp.Or(t.Logger, slog.Default()).Warn("sse: the connection's deadlines cannot be reached: http.Server's timeouts will cut streams, "+
+		"and a client that does not read is not cut; give the wrapper an Unwrap method",
+		"wrapper", fmt.Sprintf("%T", target), "error", err)
 }
 
 // acceptable reports whether the client's Accept admits an event stream: the
@@ -146,7 +162,14 @@ func prologue(r *http.Request, o Options) []byte {
 		b = append(b, '\n')
 	}
 	if o.Retry > 0 {
-		b = fmt.Appendf(b, "retry: %d\n", max(1, o.Retry.Milliseconds()))
+		b = fmt.Appendf(b, "retry: %d\n", max(1, spread(o.Retry).Milliseconds()))
 	}
 	return b
+}
+
+// spread draws the reconnection time of one stream, from three to five quarters of
+// retry: clients that are cut together do not come back together.
+func spread(retry time.Duration) time.Duration {
+	shortest := retry - retry/4
+	return shortest + rand.N(min(retry/2, math.MaxInt64-shortest)+1)
 }

@@ -122,7 +122,7 @@ func TestNewWriterRefusesAWrapperWithoutFlush(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, s.Send(sse.Event{Data: []byte("a")}))
 	require.NoError(t, s.Close())
-	require.Equal(t, "retry: 3000\ndata: a\n\n", plain.Body.String())
+	require.Equal(t, "retry: 3000\ndata: a\n\n", nominal(plain.Body.String()))
 	require.True(t, plain.Flushed)
 }
 

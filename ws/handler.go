@@ -94,6 +94,12 @@ type Handler struct {
 	// throttles, metrics). A Limit and a Drain of this kit still count the connection.
 	Detach bool
 
+	// CacheBytes is how many bytes of encoded messages the handler keeps, so that a message
+	// is encoded once for all streams and not once for each: its newest messages, in all
+	// wire forms that open streams have asked for together. The newest form is kept also
+	// if it is larger. If zero, 16 MiB. If negative, none are kept.
+	CacheBytes int
+
 	// Logger gets refusals (Info), streams that end (Debug), and faults (Error). If nil,
 	// slog.Default().
 	Logger *slog.Logger
@@ -127,6 +133,7 @@ func (h *Handler) Stats() fanfare.StreamStats { return h.engine.Stats() }
 func (h *Handler) setUp() {
 	h.engine.Configure(delivery.Config{
 		Name: "ws", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant, ErrorHandler: h.ErrorHandler, Logger: h.Logger,
+		CacheBytes: h.CacheBytes,
 	})
 	h.plain.Message, h.plain.Notice = h.message(appendFrame), h.notice
 	h.deflated.Message, h.deflated.Notice = h.message(h.deflater.appendFrame), h.notice

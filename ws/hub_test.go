@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -57,6 +59,26 @@ func (l *logbook) Write(p []byte) (int, error) {
 }
 
 func (l *logbook) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// events returns how many events the lines stand for that contain s, once all have been
+// logged. The caller is in a bubble.
+func (l *logbook) events(s string) (n int) {
+	time.Sleep(time.Second) // in which further ones are counted
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.text.String()) {
+		if !strings.Contains(line, s) {
+			continue
+		}
+		count := 1
+		if _, last, ok := strings.Cut(line, " count="); ok {
+			_, _ = fmt.Sscan(last, &count)
+		}
+		n += count
+	}
+	return n
+}
 
 // count returns how often s was logged.
 func (l *logbook) count(s string) int {

@@ -21,7 +21,7 @@ type inbox struct {
 	// Set before serve.
 	conn    *Conn
 	stream  *delivery.Stream
-	logger  *slog.Logger
+	engine  *delivery.Engine
 	receive func(MessageType, []byte) error // nil: the client may not send messages
 	topics  bool                            // a request for other topics is one, and no message for receive
 	most    int64                           // bytes of messages that wait
@@ -35,12 +35,12 @@ type inbox struct {
 
 // newInbox returns the inbox of a stream. The client's requests for other topics are
 // answered if answers is set: else only those that its Grant allows are not for receive.
-func newInbox(c *Conn, s *delivery.Stream, logger *slog.Logger, o Options, answers bool) *inbox {
+func newInbox(c *Conn, s *delivery.Stream, engine *delivery.Engine, o Options, answers bool) *inbox {
 	most := o.MaxMessage
 	if most < 0 {
 		most = defaultMaxMessage
 	}
-	in := &inbox{conn: c, stream: s, logger: logger, most: most, topics: answers || s.MayChange(), rate: o.MessageRate}
+	in := &inbox{conn: c, stream: s, engine: engine, most: most, topics: answers || s.MayChange(), rate: o.MessageRate}
 	c.reading.inbox = in
 	return in
 }
@@ -182,7 +182,7 @@ func (in *inbox) fail(err error) {
 		if gone {
 			level = slog.LevelDebug // receive could not answer a client that has left, or is refused
 		}
-		in.logger.Log(context.Background(), level, "ws: Handler.Receive", "error", err)
+		in.engine.Report(level, "Handler.Receive", "error", err)
 		if gone {
 			return // read ends the stream, with the reason for which the connection has ended
 		}

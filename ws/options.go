@@ -47,8 +47,8 @@ type Options struct {
 	PingInterval time.Duration
 
 	// WriteTimeout is how long the peer may take to accept one write before it is cut.
-	// Each write gets between half of it and all of it. A write has at most 64 KiB;
-	// larger messages take several. It also bounds a Close. If zero, 10 s; if negative,
+	// A write has at most 64 KiB; larger messages take several, each of which has
+	// WriteTimeout. It also bounds a Close. If zero, 10 s; if negative,
 	// writes have no deadline, and a Close has 10 s.
 	WriteTimeout time.Duration
 

@@ -74,7 +74,7 @@ func TestReceive(t *testing.T) {
 		}
 		open("/panic").closes(1011)
 		synctest.Wait()
-		require.Equal(t, 3, log.count("Handler.Receive"))
+		require.Equal(t, 3, log.events("Handler.Receive"))
 		require.Empty(t, got)
 
 		p := open("/")

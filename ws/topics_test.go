@@ -74,7 +74,7 @@ func TestChange(t *testing.T) {
 		four := say(t, hub, "c", "four")
 		p.receives(message(four, "c", "four"))
 		require.Len(t, changes, 6)
-		require.Equal(t, 3, log.count("refused other topics")-2, "two of them are faults")
+		require.Equal(t, 3, log.events("refused other topics")-2, "two of them are faults")
 		require.NotContains(t, log.text.String(), "token")
 
 		// The client resumes with the newest ID that it has read.

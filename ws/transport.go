@@ -1,7 +1,6 @@
 package ws
 
 import (
-	"cmp"
 	"log/slog"
 	"net/http"
 
@@ -27,16 +26,15 @@ func (t *transport) Check(w, target http.ResponseWriter, r *http.Request) (deliv
 
 // Begin upgrades the connection, starts the stream, and reads what the client sends.
 func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delivery.Opening) error {
-	logger := cmp.Or(t.Logger, slog.Default())
 	c, err := accept(o.Context(), target, r, &t.buffers, &t.deflater, t.options)
 	if err != nil { // the client has been answered
-		logger.Error("ws: the handshake failed", "path", r.URL.Path, "error", err)
+		t.engine.Report(slog.LevelError, "the handshake failed", "path", r.URL.Path, "error", err)
 		return nil
 	}
 	if c.socket.deflates {
 		o.Use(&t.deflated)
 	}
-	in := newInbox(c, o.Stream(), logger, t.options, t.Encode == nil)
+	in := newInbox(c, o.Stream(), &t.engine, t.options, t.Encode == nil)
 	if t.Receive != nil {
 		err = guard.Call("Receive", func() error {
 			in.receive = t.Receive(r.WithContext(o.Context()), c)

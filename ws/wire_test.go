@@ -128,7 +128,7 @@ func TestEncode(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, frame{fin | bin, "\xff\xfe"}, raw.next())
 		synctest.Wait()
-		require.Equal(t, 3, log.count("cannot be encoded"), "once a message, not a stream")
+		require.Equal(t, 3, log.events("cannot be encoded"), "once a message, not a stream")
 
 		gap := n.raw("/own?lastEventId=1-0", "")
 		gap.receives("gap")

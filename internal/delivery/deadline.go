@@ -7,8 +7,10 @@ import (
 	"github.com/fanfare-go/fanfare/internal/guard"
 )
 
-// Deadline is the write deadline of a connection. Each write has at least half of the
-// timeout; the system is asked only when less than that is left.
+// Deadline is the write deadline of a connection. Each write has nearly all of the
+// timeout: the system is asked at most 64 times in that time. A client whose kernel has a
+// large receive buffer accepts hundreds of KB at once and then nothing for as long as it
+// needs to read them, so that a write may well wait for more than half of the timeout.
 type Deadline struct {
 	// Of is what has the deadline: a net.Conn or an http.ResponseController. It need
 	// not support deadlines.
@@ -38,7 +40,7 @@ func (d *Deadline) Renew() {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if now := time.Now(); d.state == renewing && d.at.Sub(now) < d.Timeout/2 {
+	if now := time.Now(); d.state == renewing && d.at.Sub(now) < d.Timeout-d.Timeout/64 {
 		d.set(now.Add(d.Timeout))
 	}
 }

@@ -33,12 +33,12 @@ func TestDeadline(t *testing.T) {
 		do      func(*delivery.Deadline)
 		want    []time.Duration // -1: none
 	}{
-		{"renewed only when less than half is left", 10 * s, func(d *delivery.Deadline) {
+		{"renewed once a 64th of it has passed", 64 * s, func(d *delivery.Deadline) {
 			for range 12 {
 				d.Renew()
-				time.Sleep(s)
+				time.Sleep(s * 2 / 5)
 			}
-		}, []time.Duration{10 * s, 16 * s}},
+		}, []time.Duration{64 * s, 65200 * time.Millisecond, 66400 * time.Millisecond, 67600 * time.Millisecond}},
 		{"none without a timeout", 0, func(d *delivery.Deadline) { d.Renew(); d.Clear(); d.Fix() }, nil},
 		{"cleared between writes", 10 * s, func(d *delivery.Deadline) { d.Renew(); d.Clear(); d.Renew() }, []time.Duration{10 * s, -1, 10 * s}},
 		{"fixed once for all that is left", 10 * s, func(d *delivery.Deadline) {

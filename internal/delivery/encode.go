@@ -1,6 +1,8 @@
 package delivery
 
 import (
+	"log/slog"
+
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/guard"
 )
@@ -49,7 +51,7 @@ func (s *Stream) frame(m *broadcast.Message, id broadcast.ID) []byte {
 	if s.grant.Filter != nil && !s.passes(m) {
 		return nil
 	}
-	return s.engine.form(s.codec, m, id).frame
+	return s.form(m, id).frame
 }
 
 // passes reports whether the Grant's Filter lets a message pass. Its panic drops the
@@ -59,8 +61,8 @@ func (s *Stream) passes(m *broadcast.Message) (pass bool) {
 		pass = s.grant.Filter(m)
 		return nil
 	})
-	if err != nil && !s.engine.form(s.codec, m, m.ID).warned.Swap(true) {
-		s.engine.log().Error(s.engine.Name+": dropped a message", "id", m.ID, "topic", m.Topic, "error", err)
+	if err != nil && !s.form(m, m.ID).warned.Swap(true) {
+		s.report(slog.LevelError, "dropped a message", "id", m.ID, "topic", m.Topic, "error", err)
 	}
 	return pass && err == nil
 }

@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/guard"
+	"github.com/fanfare-go/fanfare/internal/ratelog"
 	"github.com/fanfare-go/fanfare/internal/status"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
@@ -25,6 +26,7 @@ type Config struct {
 	Grant        func(*http.Request) (*fanfare.Grant, error)
 	ErrorHandler func(http.ResponseWriter, *http.Request, error)
 	Logger       *slog.Logger // nil: slog.Default()
+	CacheBytes   int          // bounds the wire forms that are kept; 0: DefaultCacheBytes, negative: none are
 }
 
 // Engine serves the requests of one handler, and has what its streams share.
@@ -38,8 +40,10 @@ type Engine struct {
 	workers workers
 	counts  counts
 	batches batches
+	forms   forms
+	reports ratelog.Log
 
-	warnOfDeadline sync.Once
+	warnedOfDeadline atomic.Bool
 }
 
 // Configure is called once, before the first request. A field that is missing refuses
@@ -48,9 +52,16 @@ func (e *Engine) Configure(c Config) {
 	e.Config = c
 	e.everybody = &fanfare.Grant{Topics: c.Topics}
 	e.nowhere = newNowhere()
+	e.forms.most = max(0, cmp.Or(c.CacheBytes, DefaultCacheBytes))
 }
 
 func (e *Engine) log() *slog.Logger { return cmp.Or(e.Logger, slog.Default()) }
+
+// Report logs an event that a client may cause as often as it likes. The log has at most
+// two lines per second of those with the same message; see [ratelog.Log].
+func (e *Engine) Report(level slog.Level, message string, args ...any) {
+	e.reports.Write(context.Background(), e.Logger, ratelog.Kind{Level: level, Message: e.Name + ": " + message}, args...)
+}
 
 // ServeHTTP serves a request: it becomes a stream, or is refused.
 func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request, t Transport) {
@@ -72,7 +83,7 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request, t Transport) 
 	}
 	defer o.abandon() // what did not begin, also after a panic in a wrapper's Hijack or WriteHeader
 	if err := claim.Take(); err != nil {
-		e.log().Info(e.Name+": a stream came too late", "path", r.URL.Path, "reason", err)
+		e.Report(slog.LevelInfo, "a stream came too late", "path", r.URL.Path, "reason", err)
 		return
 	}
 	claim.Announce(mode.Status, mode.Header, e.log())
@@ -110,7 +121,8 @@ func (e *Engine) grant(r *http.Request, ctx func() context.Context) (g *fanfare.
 	return g, nil
 }
 
-// refuse answers a request that gets no stream, and logs and counts it once.
+// refuse answers a request that gets no stream, and counts and logs it once. The log has
+// at most two lines per second of those with the same status.
 func (e *Engine) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	refusal, err := refusalOf(err)
 	level := slog.LevelInfo
@@ -127,8 +139,8 @@ func (e *Engine) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if r, ok := err.(*fanfare.Refusal); ok && r.Err != nil {
 		reason = r.Err // its status has an attribute of its own
 	}
-	e.log().Log(context.WithoutCancel(r.Context()), level, e.Name+": refused a stream",
-		"path", r.URL.Path, "status", refusal.Status, "reason", reason)
+	kind := ratelog.Kind{Level: level, Message: e.Name + ": refused a stream", Status: refusal.Status}
+	e.reports.Write(r.Context(), e.Logger, kind, "path", r.URL.Path, "status", refusal.Status, "reason", reason)
 	if e.ErrorHandler != nil {
 		e.ErrorHandler(w, r, err)
 		return

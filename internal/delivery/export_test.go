@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"net/http"
+	"unsafe"
 
 	"github.com/fanfare-go/fanfare/broadcast"
 )
@@ -25,9 +26,15 @@ func (s *Signal) Rest() bool           { return s.rest() }
 // Forms is forms.
 type Forms struct{ forms }
 
-func (f *Forms) Get(m *broadcast.Message, encode func() []byte) []byte {
-	return f.get(m, encode).frame
+// NewForms returns forms of this bound.
+func NewForms(most int) *Forms { return &Forms{forms{most: most}} }
+
+func (f *Forms) Get(c *Codec, id broadcast.ID, withID bool, encode func() []byte) []byte {
+	return f.get(c, id, withID, encode).frame
 }
+
+func (f *Forms) Enter(c *Codec) { f.enter(c) }
+func (f *Forms) Leave(c *Codec) { f.leave(c) }
 
 // Bytes returns the size of what is kept.
 func (f *Forms) Bytes() int { return f.bytes }
@@ -44,7 +51,7 @@ func (e *Engine) ServerOf(r *http.Request) { e.servers.of(r) }
 
 const (
 	FormSlots = formSlots
-	FormBytes = formBytes
+	FormSize  = int(unsafe.Sizeof(form{}))
 	MaxWrite  = maxWrite
 )
 

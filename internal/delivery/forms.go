@@ -1,52 +1,65 @@
 package delivery
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// forms keeps one wire form of the newest messages, so that a message is encoded once
-// however many streams send it. It belongs to a handler: in the message it would stay
-// in memory for as long as the message is kept. The zero forms are ready.
+// forms keeps the wire forms of an engine's newest messages, so that a message is encoded
+// once for each form however many streams send it. They belong to a handler: in the
+// message they would stay in memory for as long as the message is kept. All codecs of a
+// handler share one bound, since clients choose among them.
 type forms struct {
+	most   int                    // bytes that are kept; 0: nothing is. Set before the first use
 	recent atomic.Pointer[recent] // of the current epoch
 
-	mu    sync.Mutex // held to change what is kept
+	mu    sync.Mutex // held to change what follows and what is kept
 	bytes int        // the size of the kept forms
 }
+
+// DefaultCacheBytes is how many bytes of forms a handler keeps by default.
+const DefaultCacheBytes = 16 << 20
 
 // recent is the forms of the newest messages of an epoch.
 type recent struct {
 	epoch  uint64
-	newest atomic.Uint64                   // the highest sequence so far
-	oldest atomic.Uint64                   // nothing before it is kept
-	slots  [formSlots]atomic.Pointer[form] // by sequence, modulo
+	newest atomic.Uint64 // the highest sequence so far
+	oldest atomic.Uint64 // nothing before it is kept
+
+	// slots has the forms of a message, by its sequence, modulo: the first of a list.
+	slots [formSlots]atomic.Pointer[form]
 }
 
-const (
-	formSlots = 1024
-	formBytes = 16 << 20
-)
+const formSlots = 1024
 
 func (r *recent) slot(seq uint64) *atomic.Pointer[form] { return &r.slots[seq%formSlots] }
 
 // form is a message as the bytes that go over the wire.
 type form struct {
+	codec  *Codec
 	id     broadcast.ID
-	once   sync.Once   // encodes
-	frame  []byte      // nil: no client gets the message
-	size   int         // what it counts in forms.bytes
-	warned atomic.Bool // a Filter's panic over this message has been logged
+	withID bool // it moves the client's position
+
+	once   sync.Once            // encodes
+	frame  []byte               // nil: no client gets the message
+	warned atomic.Bool          // a Filter's panic over this message has been logged
+	next   atomic.Pointer[form] // another form of the same message
+
+	// Guarded by forms.mu.
+	kept bool
+	size int // what it counts in forms.bytes
 }
 
-// get returns the form of m: the kept one, or one that is encoded now, and kept if m
-// is recent.
-func (f *forms) get(m *broadcast.Message, encode func() []byte) *form {
-	p, kept := f.find(m.ID)
+// get returns the form of a message: the kept one, or one that is encoded now, and kept
+// if the message is recent.
+func (f *forms) get(c *Codec, id broadcast.ID, withID bool, encode func() []byte) *form {
+	p, kept := f.find(c, id, withID)
 	if !kept {
-		return &form{id: m.ID, frame: encode()}
+		return &form{frame: encode()}
 	}
 	p.once.Do(func() {
 		p.frame = encode()
@@ -55,11 +68,23 @@ func (f *forms) get(m *broadcast.Message, encode func() []byte) *form {
 	return p
 }
 
-// find returns the form kept for an ID, a new one if there was none. If the message is
-// too old to be kept it reports false, without a lock: many clients may lag that far.
-func (f *forms) find(id broadcast.ID) (p *form, kept bool) {
+// lookup returns the form that is kept; nil if none is. It needs no lock.
+func (r *recent) lookup(c *Codec, id broadcast.ID, withID bool) *form {
+	p := r.slot(id.Seq()).Load()
+	for p != nil && (p.codec != c || p.id != id || p.withID != withID) {
+		p = p.next.Load()
+	}
+	return p
+}
+
+// find returns the form that is kept, a new one if there was none. If the message is too
+// old to be kept it reports false, without a lock: many clients may lag that far.
+func (f *forms) find(c *Codec, id broadcast.ID, withID bool) (p *form, kept bool) {
+	if f.most == 0 {
+		return nil, false
+	}
 	if r := f.recent.Load(); r != nil && r.epoch == id.Epoch() {
-		if p := r.slot(id.Seq()).Load(); p != nil && p.id == id {
+		if p := r.lookup(c, id, withID); p != nil {
 			return p, true
 		}
 		if id.Seq() < r.oldest.Load() {
@@ -70,53 +95,115 @@ func (f *forms) find(id broadcast.ID) (p *form, kept bool) {
 	defer f.mu.Unlock()
 	r := f.recent.Load()
 	if r == nil || r.epoch != id.Epoch() {
+		f.clear()
 		r = &recent{epoch: id.Epoch()}
 		f.recent.Store(r)
-		f.bytes = 0
 	}
-	slot := r.slot(id.Seq())
-	old := slot.Load()
-	switch {
-	case old != nil && old.id == id:
-		return old, true
-	case id.Seq() < r.oldest.Load():
+	if p := r.lookup(c, id, withID); p != nil {
+		return p, true
+	}
+	if id.Seq() < r.oldest.Load() {
 		return nil, false
-	case old != nil:
-		f.bytes -= old.size
 	}
-	p = &form{id: id}
-	slot.Store(p)
-	if newest := r.newest.Load(); id.Seq() > newest {
-		r.newest.Store(id.Seq())
-		oldest := id.Seq() - min(id.Seq(), formSlots-1)
-		for seq := r.oldest.Load(); seq < oldest && seq <= newest; seq++ {
-			f.drop(r, seq)
-		}
-		r.oldest.Store(max(r.oldest.Load(), oldest))
-	}
+	f.advance(r, id.Seq())
+	p = &form{codec: c, id: id, withID: withID, kept: true, size: int(unsafe.Sizeof(form{}))}
+	p.next.Store(r.slot(id.Seq()).Load())
+	r.slot(id.Seq()).Store(p)
+	f.bytes += p.size
 	return p, true
 }
 
-// drop removes the form of a sequence, if there is one. The caller holds mu.
-func (f *forms) drop(r *recent, seq uint64) {
-	if old := r.slot(seq).Load(); old != nil && old.id.Seq() == seq {
-		f.bytes -= old.size
-		r.slot(seq).Store(nil)
+// advance makes room for a sequence: of the newest formSlots sequences each has a slot of
+// its own.
+func (f *forms) advance(r *recent, seq uint64) {
+	newest := r.newest.Load()
+	if seq <= newest {
+		return
+	}
+	r.newest.Store(seq)
+	if oldest := seq - min(seq, formSlots-1); oldest > r.oldest.Load() {
+		f.dropBefore(r, min(oldest, newest+1), nil)
+		r.oldest.Store(oldest)
 	}
 }
 
-// count adds the size of p, and drops the oldest forms above formBytes.
+// count adds the size of a form that has been encoded, and drops the oldest forms above
+// the bound; of the newest message all but this one.
 func (f *forms) count(p *form) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	r := f.recent.Load()
-	if r.slot(p.id.Seq()).Load() != p {
+	if !p.kept {
 		return // it has been dropped
 	}
-	p.size = len(p.frame)
-	f.bytes += p.size
-	for seq := r.oldest.Load(); f.bytes > formBytes && seq < r.newest.Load(); seq++ {
-		f.drop(r, seq)
-		r.oldest.Store(seq + 1)
+	p.size += cap(p.frame)
+	f.bytes += cap(p.frame)
+	r := f.recent.Load()
+	for f.bytes > f.most && r.oldest.Load() < r.newest.Load() {
+		f.dropBefore(r, r.oldest.Load()+1, nil)
+	}
+	if f.bytes > f.most && p.kept {
+		f.dropBefore(r, math.MaxUint64, p)
+	}
+}
+
+// dropBefore drops the forms of the sequences before one, but for that which is spared,
+// and has no older ones kept from now on. The caller holds mu.
+func (f *forms) dropBefore(r *recent, seq uint64, spared *form) {
+	last := min(seq-1, r.newest.Load())
+	for s := r.oldest.Load(); s <= last; s++ {
+		f.dropFrom(r.slot(s), func(p *form) bool { return p != spared })
+	}
+	if seq <= r.newest.Load() {
+		r.oldest.Store(seq)
+	}
+}
+
+// dropFrom drops the forms of a list that match. Streams may walk through it meanwhile.
+// The caller holds mu.
+func (f *forms) dropFrom(list *atomic.Pointer[form], matches func(*form) bool) {
+	for p := list.Load(); p != nil; p = list.Load() {
+		if matches(p) {
+			p.kept = false
+			f.bytes -= p.size
+			list.Store(p.next.Load())
+		} else {
+			list = &p.next
+		}
+	}
+}
+
+// clear drops everything. The caller holds mu.
+func (f *forms) clear() {
+	r := f.recent.Load()
+	if r == nil {
+		return
+	}
+	f.dropAll(r, func(*form) bool { return true })
+	f.recent.Store(nil)
+}
+
+func (f *forms) dropAll(r *recent, matches func(*form) bool) {
+	for i := range r.slots {
+		f.dropFrom(&r.slots[i], matches)
+	}
+}
+
+// enter says that a stream may use a codec, until it calls leave.
+func (f *forms) enter(c *Codec) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c.streams++
+}
+
+// leave drops the forms of a codec that no stream uses any more.
+func (f *forms) leave(c *Codec) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c.streams--
+	if r := f.recent.Load(); r != nil && c.streams == 0 {
+		f.dropAll(r, func(p *form) bool { return p.codec == c })
+		if f.bytes == 0 {
+			f.recent.Store(nil)
+		}
 	}
 }

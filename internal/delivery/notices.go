@@ -10,6 +10,7 @@ import (
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/guard"
+	"github.com/fanfare-go/fanfare/internal/ratelog"
 )
 
 // errGapNotSent ends a stream whose wire does not send gaps.
@@ -18,7 +19,7 @@ var errGapNotSent = errors.New("a gap is not sent on this wire")
 // send adds a notice. It reports false if the codec leaves it out; the position counts
 // as sent all the same.
 func (s *Stream) send(b *batch, n fanfare.Notice) bool {
-	frame := s.engine.encodeNotice(s.codec, n)
+	frame := s.encodeNotice(n)
 	b.add(frame)
 	s.sentPosition = n.ID
 	return frame != nil
@@ -64,7 +65,7 @@ func (s *Stream) snapshot(b *batch) error {
 		return err
 	})
 	for i := range state {
-		if frame := s.engine.encode(s.codec, &state[i], broadcast.ID{}); frame != nil {
+		if frame := s.encodeUnkept(&state[i]); frame != nil {
 			b.addMessage(frame, false)
 		}
 	}
@@ -90,7 +91,8 @@ func (s *Stream) changeTopics(b *batch, w *Worker) error {
 		if answer.Status == http.StatusInternalServerError {
 			level = slog.LevelError
 		}
-		s.engine.log().Log(context.Background(), level, s.engine.Name+": refused other topics", "status", answer.Status, "reason", err)
+		kind := ratelog.Kind{Level: level, Message: s.engine.Name + ": refused other topics", Status: answer.Status}
+		s.engine.reports.Write(context.Background(), s.engine.Logger, kind, "status", answer.Status, "reason", err)
 	} else if err := s.beginTopics(b, had, wanted.After); err != nil {
 		return err
 	} else {

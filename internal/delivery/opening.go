@@ -11,6 +11,7 @@ import (
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/ratelog"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
@@ -58,7 +59,8 @@ func (e *Engine) open(r *http.Request, mode Mode) (_ *Opening, err error) {
 		return nil, fmt.Errorf("%s: Handler.Broadcaster is nil", e.Name)
 	}
 	s := &Stream{engine: e, codec: mode.Codec, request: r.Context(), detached: mode.Detached, pollSize: minPoll}
-	s.beats.always = IsOn(r.URL.Query(), "heartbeat")
+	s.beats.always, s.beats.soon = IsOn(r.URL.Query(), "heartbeat"), mode.Unwatched
+	e.forms.enter(s.codec)
 	s.server = e.servers.of(r) // before Grant: a Shutdown from here on ends the stream
 	o := &Opening{stream: s}
 	opened := false
@@ -81,11 +83,9 @@ func (e *Engine) open(r *http.Request, mode Mode) (_ *Opening, err error) {
 	case err != nil:
 		return nil, fmt.Errorf("%s: beginning the stream: %w", e.Name, err)
 	}
-	if _, ok := r.Context().Deadline(); ok && !mode.Detached {
-		e.warnOfDeadline.Do(func() {
-			e.log().Warn(e.Name+": the request's context has a deadline, which will end the stream; "+
-				"a timeout middleware is the usual cause: mount the handler outside of it", "path", r.URL.Path)
-		})
+	if _, ok := r.Context().Deadline(); ok && !mode.Detached && !e.warnedOfDeadline.Swap(true) {
+		e.log().Warn(e.Name+": the request's context has a deadline, which will end the stream; "+
+			"a timeout middleware is the usual cause: mount the handler outside of it", "path", ratelog.Cut(r.URL.Path))
 	}
 	if mode.Detached && e.Grant != nil {
 		s.grant = withoutRequest(s.grant, s.sub)
@@ -197,7 +197,12 @@ func (o *Opening) Stream() *Stream { return o.stream }
 // Use replaces the codec, where only the handshake shows which one fits. Notices, and
 // messages without IDs, of the first poll are encoded by then; its other messages are
 // not.
-func (o *Opening) Use(c *Codec) { o.stream.codec = c }
+func (o *Opening) Use(c *Codec) {
+	forms := &o.stream.engine.forms
+	forms.enter(c)
+	forms.leave(o.stream.codec)
+	o.stream.codec = c
+}
 
 // abandon releases what did not begin.
 func (o *Opening) abandon() {
@@ -211,6 +216,7 @@ func (o *Opening) abandon() {
 	if s.sub != nil {
 		s.sub.Close()
 	}
+	s.engine.forms.leave(s.codec)
 }
 
 // Start lets the handler's workers write to conn: the prologue, what the first poll
@@ -264,7 +270,7 @@ func (o *Opening) begin(conn Conn, prologue []byte, interval, maxAge time.Durati
 	o.begun = true
 	s := o.stream
 	now := s.engine.clock.now()
-	s.conn, s.beats.interval = conn, interval
+	s.conn, s.beats.interval, s.beats.began = conn, interval, now
 	s.beats.wrote.Store(int64(now))
 	s.shard = s.engine.counts.begin(s.catchingUp)
 	if maxAge > 0 {

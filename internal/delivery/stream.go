@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -45,6 +46,7 @@ type Stream struct {
 	// Owned by the writer. The opening is its first owner.
 	grant        *fanfare.Grant
 	changes      changes
+	worker       *Worker      // which runs the turn; nil: a goroutine of the stream's own
 	firstBatch   *batch       // what the first poll found, until the first turn
 	sentPosition broadcast.ID // the position that the client has
 	pollSize     int          // how many messages the next Poll may return
@@ -86,7 +88,7 @@ func (s *Stream) End(why Reason) {
 		return nil
 	})
 	if err != nil {
-		s.engine.log().Error(s.engine.Name+": ending a stream", "error", err)
+		s.engine.Report(slog.LevelError, "ending a stream", "error", err)
 	}
 	s.notify()
 }

@@ -23,4 +23,8 @@ type Mode struct {
 
 	Status int               // of the response: 200 or 101
 	Header func(http.Header) // sets the fields that the transport sets; nil: none
+
+	// Unwatched says that nothing reads from the connection, so that only a write finds
+	// out that the client has left: the first heartbeats come sooner.
+	Unwatched bool
 }

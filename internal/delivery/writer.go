@@ -2,10 +2,12 @@ package delivery
 
 import (
 	"errors"
+	"log/slog"
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/guard"
+	"github.com/fanfare-go/fanfare/internal/ratelog"
 )
 
 // run runs the writer until there is nothing left to send. It reports whether the
@@ -13,6 +15,7 @@ import (
 func (s *Stream) run(w *Worker) (ended bool) {
 	for {
 		s.signal.begin()
+		s.worker = w
 		s.turnBegan.Store(max(1, int64(s.engine.clock.now())))
 		ended := false
 		err := guard.Call("the stream's writer", func() error {
@@ -27,6 +30,7 @@ func (s *Stream) run(w *Worker) (ended bool) {
 			s.tearDown()
 			return true
 		}
+		s.worker = nil // it serves other streams now
 		s.turnBegan.Store(0)
 		if s.signal.rest() {
 			return false
@@ -210,7 +214,7 @@ func (s *Stream) fail(why Reason, err error) {
 	case errors.Is(err, errGapNotSent):
 		why = GapNotSent
 	case why == Fault && s.ending.why.Load() == nil:
-		s.engine.log().Error(s.engine.Name+": ended a stream", "error", err)
+		s.report(slog.LevelError, "ended a stream", "error", err)
 	}
 	s.End(why)
 	if why == Failed {
@@ -220,7 +224,7 @@ func (s *Stream) fail(why Reason, err error) {
 	}
 }
 
-// finish is the writer's last act. It leaves the signal as it is, not idle, so that
+// tearDown is the writer's last act. It leaves the signal as it is, not idle, so that
 // nothing starts another writer.
 func (s *Stream) tearDown() {
 	if s.unwatch != nil {
@@ -239,11 +243,12 @@ func (s *Stream) tearDown() {
 		return nil
 	})
 	if err != nil {
-		s.engine.log().Error(s.engine.Name+": ending a stream", "error", err)
+		s.report(slog.LevelError, "ending a stream", "error", err)
 	}
+	s.engine.forms.leave(s.codec)
 	attributes := []any{"reason", why.Name, "position", s.sentPosition}
 	if why.Detail != "" {
-		attributes = []any{"reason", why.Name, "detail", why.Detail, "position", s.sentPosition}
+		attributes = []any{"reason", why.Name, "detail", ratelog.Cut(why.Detail), "position", s.sentPosition}
 	}
 	s.engine.log().Debug(s.engine.Name+": stream ended", attributes...)
 	s.engine.counts.end(why.Name)

@@ -79,6 +79,66 @@ func readSlowly(ctx context.Context, t *testing.T, address, path string, rate in
 	assert.True(t, bytes.Contains(received.Bytes(), []byte(`"gap":`)), "%s got %d bytes and no gap", path, received.Len())
 }
 
+// A client that was fast and then reads slowly is not cut. Its kernel has a large receive
+// buffer by then, and accepts more only once a sixteenth of it is free, which is hundreds of
+// KB: a write waits for that with all of WriteTimeout. If it stops reading, it is cut.
+func TestAReaderThatWasFastIsNotCut(t *testing.T) {
+	const (
+		timeout = 2 * time.Second
+		rate    = 200 << 10 // a step of up to 350 KB takes 1.7 s
+	)
+	hub := &broadcast.Hub{Keep: 64}
+	server := httptest.NewUnstartedServer(routes(hub, asked, sse.Options{WriteTimeout: timeout}, ws.Options{WriteTimeout: timeout}))
+	server.Config.ConnContext = sse.ConnContext
+	server.Start()
+	t.Cleanup(server.Close)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	began, stopped := time.Now(), make(chan struct{})
+	var clients sync.WaitGroup
+	for _, path := range []string{"/sse?topic=a", "/sse/detached?topic=a", "/ws?topic=a", "/ws/detached?topic=a"} {
+		clients.Go(func() {
+			conn, err := net.Dial("tcp", server.Listener.Addr().String())
+			if !assert.NoError(t, err) {
+				return
+			}
+			defer conn.Close()
+			_, err = io.WriteString(conn, openRequest(path))
+			assert.NoError(t, err)
+			for buf := make([]byte, 256<<10); time.Since(began) < 2*time.Second; {
+				_, err := conn.Read(buf)
+				assert.NoError(t, err)
+			}
+			ticks := time.NewTicker(20 * time.Millisecond)
+			defer ticks.Stop()
+			for time.Since(began) < 14*time.Second {
+				<-ticks.C
+				if _, err := io.CopyN(io.Discard, conn, rate/50); !assert.NoError(t, err, "%s was cut after %v", path, time.Since(began)) {
+					return
+				}
+			}
+			<-stopped // it reads nothing more
+		})
+	}
+	go func() {
+		data := bytes.Repeat([]byte("x"), 64<<10)
+		for ctx.Err() == nil {
+			_, _ = hub.Publish(ctx, broadcast.Message{Topic: "a", Data: data})
+			<-time.After(time.Millisecond)
+		}
+	}()
+	<-time.After(13 * time.Second)
+	assert.Equal(t, 4, hub.Stats().Subscriptions, "open streams")
+	<-time.After(time.Second)
+	silent := time.Now()
+	assert.Eventually(t, func() bool { return hub.Stats().Subscriptions == 0 }, 3*timeout, 10*time.Millisecond, "they do not read, and are cut")
+	t.Logf("cut %v after they have stopped reading", time.Since(silent))
+	close(stopped)
+	cancel()
+	clients.Wait()
+	require.NoError(t, hub.Close())
+}
+
 // likeEthernet gives a connection the segment size and the window of a network. Segments of
 // loopback are so large that a few of them fill the window.
 func likeEthernet(_, _ string, raw syscall.RawConn) (err error) {

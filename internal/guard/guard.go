@@ -14,9 +14,16 @@ type PanicError struct {
 	Stack []byte
 }
 
+// Error returns what is worth logging of it, which is bounded: a client may have chosen a
+// part of Value, and can make a hook panic as often as it likes.
 func (p *PanicError) Error() string {
-	return fmt.Sprintf("panic in %s: %v\n%s", p.Where, p.Value, p.Stack)
+	return fmt.Sprintf("panic in %s: %.*s\n%s", p.Where, maxValue, fmt.Sprint(p.Value), p.Stack[:min(len(p.Stack), maxStack)])
 }
+
+const (
+	maxValue = 300     // characters of the value
+	maxStack = 8 << 10 // bytes of the stack
+)
 
 // Call calls f, and returns its error, or a [*PanicError] if it panics.
 func Call(where string, f func() error) (err error) {

@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// maxKept is how much of the answer is kept to be decoded. A probe's stream is shorter.
-const maxKept = 64 << 10
+// maxKept is how much of the answer is kept to be decoded: the first events of a probe.
+const maxKept = 8 << 10
 
 // probeType is the type of the probe's events, which is found in what was decoded.
 const probeType = "probe"
