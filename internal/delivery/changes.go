@@ -22,23 +22,18 @@ const (
 	changeBurst = 10
 )
 
-// changes bounds how often a stream's topics change. It is owned by the writer.
-type changes struct {
-	paid   time.Duration // all changes until now count up to here, on the engine's clock
-	waking bool          // a timer wakes the writer
-}
-
-// postpone reports whether a change has to wait, and then has wake called once it need not
-// any more. Otherwise it counts the change.
-func (c *changes) postpone(now time.Duration, wake func()) bool {
-	if wait := c.paid - (changeBurst-1)*changeEvery - now; wait > 0 {
-		if !c.waking {
-			c.waking = true
-			time.AfterFunc(wait, wake)
+// postponeChange reports whether a change of topics has to wait, and then notifies the
+// writer once it need not any more. Otherwise it counts the change.
+func (s *Stream) postponeChange() bool {
+	now := s.engine.clock.now()
+	if wait := s.changesPaid - (changeBurst-1)*changeEvery - now; wait > 0 {
+		if !s.changeTimed {
+			s.changeTimed = true
+			time.AfterFunc(wait, s.notify)
 		}
 		return true
 	}
-	c.waking = false
-	c.paid = max(c.paid, now) + changeEvery
+	s.changeTimed = false
+	s.changesPaid = max(s.changesPaid, now) + changeEvery
 	return false
 }

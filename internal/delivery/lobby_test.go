@@ -3,6 +3,7 @@ package delivery_test
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -196,11 +197,12 @@ func TestChangesAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub broadcast.Hub
 		defer hub.Close()
-		changes, last := 0, ""
+		var changes atomic.Int32
+		var last atomic.Value
 		g := &fanfare.Grant{Topics: []string{"a"}}
 		g.Change = func(topics []string) (*fanfare.Grant, error) {
-			changes++
-			last = topics[0]
+			changes.Add(1)
+			last.Store(topics[0])
 			return &fanfare.Grant{Topics: topics}, nil
 		}
 		tr := &transport{}
@@ -212,27 +214,27 @@ func TestChangesAreLimited(t *testing.T) {
 			}
 		}
 		ask(100)
-		require.Equal(t, 10, changes, "at once")
+		require.EqualValues(t, 10, changes.Load(), "at once")
 		time.Sleep(250 * time.Millisecond)
 		synctest.Wait()
-		require.Equal(t, 11, changes)
-		require.Equal(t, "topic 99", last)
+		require.EqualValues(t, 11, changes.Load())
+		require.Equal(t, "topic 99", last.Load())
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		require.Equal(t, 11, changes, "only the latest counts")
+		require.EqualValues(t, 11, changes.Load(), "only the latest counts")
 		for range 100 {
 			ask(3)
 			time.Sleep(100 * time.Millisecond)
 		}
 		synctest.Wait()
-		require.InDelta(t, 11+10+50, changes, 2, "five a second")
+		require.InDelta(t, 11+10+50, changes.Load(), 2, "five a second")
 		time.Sleep(time.Second)
 		synctest.Wait()
-		require.Equal(t, "topic 2", last)
+		require.Equal(t, "topic 2", last.Load())
 		tr.stream.Change(wants(make([]string, 1001)...))
 		synctest.Wait()
-		require.Equal(t, "topic 2", last, "more than 1,000 are refused before Change is called")
-		require.Len(t, conn.take(), changes+2)
+		require.Equal(t, "topic 2", last.Load(), "more than 1,000 are refused before Change is called")
+		require.Len(t, conn.take(), int(changes.Load())+2)
 		tr.stream.End(delivery.Cut)
 	})
 }

@@ -45,14 +45,15 @@ type Stream struct {
 
 	// Owned by the writer. The opening is its first owner.
 	grant        *fanfare.Grant
-	changes      changes
-	worker       *Worker      // which runs the turn; nil: a goroutine of the stream's own
-	firstBatch   *batch       // what the first poll found, until the first turn
-	sentPosition broadcast.ID // the position that the client has
-	pollSize     int          // how many messages the next Poll may return
-	catchingUp   bool         // it has resumed, and not reached the newest message yet
-	sentNews     bool         // it was sent something that it did not know
-	turnBegan    atomic.Int64 // when the writer's turn began, on the engine's clock; 0: it has none. Read by Stats
+	worker       *Worker       // which runs the turn; nil: a goroutine of the stream's own
+	changesPaid  time.Duration // the changes of topics until now count up to here, on the engine's clock
+	firstBatch   *batch        // what the first poll found, until the first turn
+	sentPosition broadcast.ID  // the position that the client has
+	pollSize     int           // how many messages the next Poll may return
+	catchingUp   bool          // it has resumed, and not reached the newest message yet
+	sentNews     bool          // it was sent something that it did not know
+	changeTimed  bool          // a timer notifies the writer when the next change is allowed
+	turnBegan    atomic.Int64  // when the writer's turn began, on the engine's clock; 0: it has none. Read by Stats
 }
 
 // Context returns the stream's context, which ends when the stream has ended. It is
