@@ -32,8 +32,8 @@ func TestOversizedRequestsAreRefused(t *testing.T) {
 		name, query, position string
 		status                int // 0: a stream, which begins with a gap
 	}{
-		{"10,000 topics", "&topic=" + strings.Join(slices.Repeat([]string{"x"}, 10_000), "&topic="), "", 500}, // the same one, even
-		{"10,000 different topics", "&topic=" + strings.Join(different(10_000), "&topic="), "", 500},
+		{"9,000 topics", "&topic=" + strings.Join(slices.Repeat([]string{"x"}, 9000), "&topic="), "", 500}, // the same one, even
+		{"9,000 different topics", "&topic=" + strings.Join(different(9000), "&topic="), "", 500},          // of 10,000 net/url reads none
 		{"a topic of a kilobyte", "&topic=" + strings.Repeat("x", 1024), "", 500},
 		{"a topic with a line break", "&topic=a%0Ab", "", 500},
 		{"a position of 64 KiB", "", strings.Repeat("9", 64<<10), 0}, // not an ID
@@ -157,12 +157,13 @@ func TestTooManyTopicsOnAWebSocketAreRefused(t *testing.T) {
 					Topics []string
 					Status int
 				}
-				require.NoError(t, json.Unmarshal([]byte(p.opening(t)), &answer))
+				text := p.opening(t)
+				require.NoError(t, json.Unmarshal([]byte(text), &answer))
 				if test.status == 200 {
 					assert.Equal(t, test.topics, answer.Topics)
 					assert.Zero(t, answer.Status)
 				} else {
-					assert.Equal(t, []string{"a"}, answer.Topics, "it keeps its topics")
+					assert.Less(t, len(text), 100, "it does not repeat any topics")
 					assert.Equal(t, test.status, answer.Status)
 				}
 				assert.Less(t, v.hub.Stats().Topics, 1010)
