@@ -84,31 +84,32 @@ func TestSnapshotThenLastThenPosition(t *testing.T) {
 // The Last messages are sent in order, before messages that are published meanwhile, except
 // those that the log evicts before their turn has come.
 func TestLastMessagesPrecedeNewerOnes(t *testing.T) {
-	hub := &broadcast.Hub{Keep: 1300} // all: what is evicted before it is polled is left out
-	synctest.Test(t, func(t *testing.T) {
-		var want strings.Builder
-		want.WriteString("retry: 3000\n")
-		var last string
-		for i := range 1000 {
-			last = publish(t, hub, "a", strconv.Itoa(i))
-			if i < 16 || i >= 300 { // those between are evicted before they are sent: the client gets the newer ones
-				fmt.Fprintf(&want, "event: tick\ndata: %d\n\n", i)
+	for keep, evicted := range map[int]int{1300: 0, 1000: 300} { // how many of the Last messages, of which the first Poll returns 16
+		synctest.Test(t, func(t *testing.T) {
+			hub := &broadcast.Hub{Keep: keep}
+			var want strings.Builder
+			want.WriteString("retry: 3000\n")
+			var last string
+			for i := range 1000 {
+				last = publish(t, hub, "a", strconv.Itoa(i))
+				if i < 16 || i >= evicted {
+					fmt.Fprintf(&want, "event: tick\ndata: %d\n\n", i)
+				}
 			}
-		}
-		want.WriteString("id: " + last + "\n\n")
-		var once sync.Once
-		h := &sse.Handler{Broadcaster: hub, Grant: func(*http.Request) (*fanfare.Grant, error) {
-			return &fanfare.Grant{Topics: []string{"a"}, Last: 1000, Filter: func(m *broadcast.Message) bool {
-				once.Do(func() {
-					for i := range 300 {
-						data := "live " + strconv.Itoa(i)
-						want.WriteString(tick(publish(t, hub, "a", data), data))
-					}
-				})
-				return true
-			}}, nil
-		}}
-		got := record(t, h, "/", "", nil)
-		require.Equal(t, want.String(), got)
-	})
+			want.WriteString("id: " + last + "\n\n")
+			var once sync.Once
+			h := &sse.Handler{Broadcaster: hub, Grant: func(*http.Request) (*fanfare.Grant, error) {
+				return &fanfare.Grant{Topics: []string{"a"}, Last: 1000, Filter: func(m *broadcast.Message) bool {
+					once.Do(func() {
+						for i := range 300 {
+							data := "live " + strconv.Itoa(i)
+							want.WriteString(tick(publish(t, hub, "a", data), data))
+						}
+					})
+					return true
+				}}, nil
+			}}
+			require.Equal(t, want.String(), record(t, h, "/", "", nil))
+		})
+	}
 }
