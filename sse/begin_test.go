@@ -109,7 +109,8 @@ func TestLastMessagesPrecedeNewerOnes(t *testing.T) {
 					return true
 				}}, nil
 			}}
-			require.Equal(t, want.String(), record(t, h, "/", "", nil))
+			got := record(t, h, "/", "", nil)
+			require.Equal(t, want.String(), got)
 		})
 	}
 }

@@ -274,7 +274,7 @@ func testOtelhttp(t *testing.T) {
 // refusal by fanfare.Refuse.
 func testHttprate(t *testing.T) {
 	wrap := func(next http.Handler) http.Handler {
-		return httprate.Limit(1, time.Hour, httprate.WithKeyFuncs(httprate.KeyByIP), httprate.WithLimitHandler(func(w http.ResponseWriter, r *http.Request) {
+		return httprate.LimitBy(1, time.Hour, func(*http.Request) (string, error) { return "everybody", nil }, httprate.WithLimitHandler(func(w http.ResponseWriter, r *http.Request) {
 			fanfare.Refuse(w, r, &fanfare.Refusal{Status: http.StatusTooManyRequests, RetryAfter: time.Minute})
 		}))(next)
 	}
