@@ -38,7 +38,8 @@ type Hub struct {
 	//
 	// Subscriptions do not count: each takes about 400 bytes, and 150 for each of its topics
 	// if there are several. A topic that only it has takes 250 bytes and its name more. They
-	// hold no messages: a slow client pins only those that its stream is writing.
+	// hold no messages: a slow client pins those that its stream is writing, and the
+	// Last messages that it began with.
 	KeepBytes int64
 
 	// TopicTTL is how long an unused topic is kept, after the last subscription to it has

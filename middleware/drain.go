@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fanfare-go/fanfare"
@@ -53,7 +54,7 @@ type Drain struct {
 	// that ends on a signal, say, and all streams end at once. If nil, slog.Default().
 	Logger *slog.Logger
 
-	warned  sync.Once // of a context that has ended
+	warned  atomic.Bool // of a context that has ended
 	reports ratelog.Log
 
 	// Guarded by mu.
@@ -105,10 +106,11 @@ func (d *Drain) Handler(next http.Handler) http.Handler {
 // warnOfContext is called when the context of a request has ended before its connection,
 // and before Shutdown has asked its streams to end.
 func (d *Drain) warnOfContext(path string) {
-	d.warned.Do(func() {
-		cmp.Or(d.Logger, slog.Default()).Warn("middleware: the context of a request has ended before its connection, and its stream with it, which Drain was to end: "+
-			"http.Server.BaseContext, or a middleware, must not return a context that ends on a signal", "path", path)
-	})
+	if d.warned.Swap(true) {
+		return
+	}
+	cmp.Or(d.Logger, slog.Default()).Warn("middleware: the context of a request has ended before its connection, and its stream with it, which Drain was to end: "+
+		"http.Server.BaseContext, or a middleware, must not return a context that ends on a signal", "path", ratelog.Cut(path))
 }
 
 func (d *Drain) enter(hold *streamctx.Hold) bool {
