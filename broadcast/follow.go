@@ -202,7 +202,7 @@ func (h *Hub) apply(m Message, loss bool) {
 	var arrived *topic
 	var invalid error
 	if !loss {
-		if invalid = m.validate(); invalid == nil {
+		if invalid = h.validate(&m); invalid == nil {
 			arrived = h.insert(m, now)
 		} else {
 			h.head.Store(m.ID.seq)

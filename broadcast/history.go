@@ -203,7 +203,7 @@ func (h *Hub) readUpTo(ctx context.Context, after ID, to uint64, readers []*read
 			return errOtherEpoch // until the follower has entered it as well
 		}
 		loss = loss || m.ID.seq != after.seq+1
-		valid := m.ID.seq <= to && m.validate() == nil
+		valid := m.ID.seq <= to && h.validate(&m) == nil
 		for _, r := range readers {
 			switch {
 			case m.ID.seq <= r.after || r.lost:

@@ -32,6 +32,14 @@ type Hub struct {
 	// whatever its topic. A message larger than KeepBytes is refused. If zero, 64 MiB.
 	KeepBytes int64
 
+	// MaxMessage is how many bytes a message may have on the wire, where it is largest: in
+	// JSON, with what has to be escaped and, if it is Binary, in base64. A larger one is
+	// refused by Publish, and dropped and logged if it comes from the Journal. Clients that
+	// accept as much get every message; those of this kit accept 1 MiB by default, so raise
+	// their limits (ws.Options.MaxMessage, sse.Client.MaxEvent) first. Hubs on one Journal
+	// have the same MaxMessage. If zero, 1 MiB; if negative, there is no limit.
+	MaxMessage int64
+
 	// TopicTTL is how long an unused topic is kept, after the last subscription to it has
 	// been closed and the last message published. A client that is away from a quiet topic
 	// for less than that resumes without a gap. The topic's messages are forgotten with it,
@@ -71,15 +79,19 @@ type Hub struct {
 }
 
 const (
-	defaultKeep      = 256
-	defaultKeepBytes = 64 << 20
-	defaultTopicTTL  = 5 * time.Minute
-	maxTopics        = 1000
+	defaultKeep       = 256
+	defaultKeepBytes  = 64 << 20
+	defaultMaxMessage = 1 << 20 // as the clients of this kit accept by default
+	defaultTopicTTL   = 5 * time.Minute
+	maxTopics         = 1000
 )
 
 func (h *Hub) keep() int { return cmp.Or(h.Keep, defaultKeep) }
 
 func (h *Hub) keepBytes() int64 { return cmp.Or(h.KeepBytes, defaultKeepBytes) }
+
+// validate says why a message cannot be published, by this Hub or by another one.
+func (h *Hub) validate(m *Message) error { return m.validate(cmp.Or(h.MaxMessage, defaultMaxMessage)) }
 
 func (h *Hub) topicTTL() time.Duration { return cmp.Or(h.TopicTTL, defaultTopicTTL) }
 
@@ -126,7 +138,7 @@ func (h *Hub) use(now time.Time) error {
 // Publish appends m to the log.
 //
 // In memory it does not block, and takes the same time for any number of subscribers. It
-// fails only if m is invalid or larger than KeepBytes, ctx has ended, the Hub is closed or a
+// fails only if m is invalid or larger than MaxMessage or KeepBytes, ctx has ended, the Hub is closed or a
 // field of the Hub is invalid. These errors wrap [ErrNotPublished].
 //
 // With a Journal it returns when the engine has acknowledged the message, or when ctx ends.
@@ -159,7 +171,7 @@ func (h *Hub) publishable(ctx context.Context, m *Message) error {
 	if err := h.check(); err != nil {
 		return err
 	}
-	if err := m.validate(); err != nil {
+	if err := h.validate(m); err != nil {
 		return err
 	}
 	if m.size() > h.keepBytes() {
