@@ -18,6 +18,7 @@ type follower struct {
 	following bool   // the tail is open, and has not failed since the engine answered
 
 	running bool               // from the beginning of Run until it returns
+	watched bool               // the Hub was used without Run, and warns if nobody calls that soon
 	ctx     context.Context    // Run's; it has ended or is not set if Run does not run
 	cancel  context.CancelFunc // ends Run; nil if Run does not run, or is returning
 }
@@ -31,6 +32,10 @@ const (
 	leastPause = 50 * time.Millisecond
 	firstPause = 100 * time.Millisecond // the first bound of what comes on top of leastPause
 	mostPause  = 10 * time.Second       // the last bound
+
+	// runDue is how long after the first use Run has to run: "go hub.Run(ctx)" may begin a
+	// moment later.
+	runDue = time.Second
 )
 
 func pauses() backoff.Backoff { return backoff.Backoff{First: firstPause, Most: mostPause} }
@@ -98,6 +103,24 @@ func (h *Hub) beginRun(ctx context.Context, cancel context.CancelFunc) error {
 	return nil
 }
 
+// expectRun warns a moment later if nobody runs the Hub, which is then deaf. The caller holds
+// mu.
+func (h *Hub) expectRun() {
+	if h.follower.watched || h.follower.running {
+		return
+	}
+	h.follower.watched = true
+	time.AfterFunc(runDue, func() {
+		h.mu.Lock()
+		deaf := !h.follower.running && !h.closed
+		h.mu.Unlock()
+		if deaf {
+			cmp.Or(h.Logger, slog.Default()).Warn("broadcast: the Hub has a Journal but nobody runs it, so no message arrives: " +
+				`call "go hub.Run(ctx)", with a ctx that lives as long as the streams`)
+		}
+	})
+}
+
 // endRun waits for the goroutines of a Run, and lets another one begin.
 func (h *Hub) endRun(cancel context.CancelFunc, resolved <-chan struct{}) {
 	cancel()
@@ -109,7 +132,10 @@ func (h *Hub) endRun(cancel context.CancelFunc, resolved <-chan struct{}) {
 	h.historian.goroutines.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.follower.running = false
+	h.follower.running, h.follower.watched = false, false
+	if len(h.subs) > 0 {
+		h.expectRun()
+	}
 }
 
 // stop ends Run. The caller holds Hub.mu.

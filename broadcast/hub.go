@@ -46,7 +46,8 @@ type Hub struct {
 	// for SubscribeOptions.Last too. If zero, 5 minutes.
 	TopicTTL time.Duration
 
-	// Journal is the log that this Hub shares with others; Run follows it. A client that
+	// Journal is the log that this Hub shares with others. Run follows it, and has to run:
+	// without it no message arrives, and a Hub that is used logs a warning. A client that
 	// resumes from before what the Hub keeps is served from it, with at most 16 times Keep
 	// messages; one that has missed more gets a gap. If nil, the Hub is in memory only.
 	Journal Journal
@@ -130,6 +131,9 @@ func (h *Hub) use(now time.Time) error {
 		for h.epoch <= unknownEpoch {
 			h.epoch = rand.Uint64()
 		}
+	}
+	if h.Journal != nil {
+		h.expectRun()
 	}
 	h.kept.expire(now.Add(-h.topicTTL()))
 	return nil
