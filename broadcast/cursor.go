@@ -103,6 +103,7 @@ func (s *subscription) setTopics(names []string) error {
 	s.openCursors(names)
 	h.releaseCursors(old, now)
 	s.relocate(old)
+	s.markEnds()
 	return nil
 }
 

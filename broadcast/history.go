@@ -122,7 +122,7 @@ func (h *Hub) readHistory(ctx context.Context, readers []*reader) error {
 	h.mu.Lock()
 	epoch, from, to := h.epoch, readers[0].after, uint64(0)
 	for _, r := range readers {
-		from, to = min(from, r.after), max(to, r.sub.evicted())
+		from, to = min(from, r.after), max(to, r.sub.needed())
 	}
 	h.mu.Unlock()
 	for round := 1; len(readers) > 0; round++ {
@@ -146,7 +146,7 @@ func (h *Hub) placeReaders(readers []*reader, upTo ID, last bool) (rest []*reade
 	h.mu.Lock()
 	to = upTo.seq
 	for _, r := range readers {
-		to = max(to, r.sub.evicted())
+		to = max(to, r.sub.needed())
 	}
 	for _, r := range readers {
 		switch {
@@ -155,7 +155,7 @@ func (h *Hub) placeReaders(readers []*reader, upTo ID, last bool) (rest []*reade
 		case h.epoch != upTo.epoch:
 			h.locate(r.sub)
 			located = append(located, r)
-		case !r.lost && r.sub.evicted() > upTo.seq && !last:
+		case !r.lost && r.sub.needed() > upTo.seq && !last:
 			rest = append(rest, r)
 		default:
 			h.placeReader(r, upTo.seq)
@@ -173,7 +173,7 @@ func (h *Hub) placeReaders(readers []*reader, upTo ID, last bool) (rest []*reade
 // placed as if nothing had been read, so that it gets a gap. The caller holds mu.
 func (h *Hub) placeReader(r *reader, upTo uint64) {
 	s := r.sub
-	if r.lost || s.evicted() > upTo {
+	if r.lost || s.needed() > upTo {
 		h.place(s, placement{after: s.from.seq})
 		return
 	}
@@ -192,6 +192,8 @@ func (h *Hub) readUpTo(ctx context.Context, after ID, to uint64, readers []*read
 		return nil
 	}
 	most := maxHistory * h.keep()
+	invalid := dropped{}
+	defer func() { invalid.log(cmp.Or(h.Logger, slog.Default())) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for m, err := range h.Journal.Tail(ctx, after) {
@@ -203,10 +205,10 @@ func (h *Hub) readUpTo(ctx context.Context, after ID, to uint64, readers []*read
 			return errOtherEpoch // until the follower has entered it as well
 		}
 		loss = loss || m.ID.seq != after.seq+1
-		valid := m.ID.seq <= to && h.validate(&m) == nil
+		valid := m.ID.seq <= to && invalid.passes(&m, h.validate(&m))
 		for _, r := range readers {
 			switch {
-			case m.ID.seq <= r.after || r.lost:
+			case m.ID.seq <= r.after || r.lost || m.ID.seq > r.sub.end.Load():
 			case loss:
 				r.lost = true
 			case valid && r.topics[m.Topic]:
@@ -221,6 +223,32 @@ func (h *Hub) readUpTo(ctx context.Context, after ID, to uint64, readers []*read
 		return context.Cause(ctx)
 	}
 	return errTailEnded
+}
+
+// dropped are the entries that a read has met which are not valid messages: one line of the
+// log for all, since clients that resume make the Hub read them again.
+type dropped struct {
+	count int
+	first ID
+	err   error // why the first is not valid
+}
+
+// passes counts an entry that is not valid, unless it has no topic: the journal's own entries
+// have none.
+func (d *dropped) passes(m *Message, err error) bool {
+	if err != nil && m.Topic != "" {
+		if d.count++; d.count == 1 {
+			d.first, d.err = m.ID, err
+		}
+	}
+	return err == nil
+}
+
+func (d *dropped) log(logger *slog.Logger) {
+	if d.count > 0 {
+		logger.Error("broadcast: dropped entries of the journal that are not valid messages, of what clients have missed",
+			"entries", d.count, "first", d.first, "error", d.err)
+	}
 }
 
 // add appends a message to the history, which must not become longer than most.

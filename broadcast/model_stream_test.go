@@ -336,12 +336,9 @@ func (w *world) gap(c *modelClient, gap *broadcast.GapError, polled []*broadcast
 			claim.lost++
 			lost = append(lost, seq)
 		}
-		late := w.lateLoss(s, name, limit)
-		claim.excused = s.odd || late
+		claim.excused = s.odd
 		switch {
 		case claim.lost > 0 || s.odd:
-		case late:
-			w.tally.Late++
 		case (s.fresh || s.changed) && w.mayCollide(s, name):
 			w.tally.Collisions++
 		default:
@@ -349,12 +346,6 @@ func (w *world) gap(c *modelClient, gap *broadcast.GapError, polled []*broadcast
 		}
 	}
 	return lost
-}
-
-// lateLoss reports whether a topic lost something after the end of a stream that has one.
-// The Hub does not know then whether it lost something before the end, too.
-func (w *world) lateLoss(s *modelStream, name string, limit int) bool {
-	return s.end >= 0 && slices.ContainsFunc(w.model.log[limit:], func(l modelMessage) bool { return l.topic == name && l.gone })
 }
 
 // mayCollide reports whether another topic was forgotten whose newest message is after where

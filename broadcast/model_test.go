@@ -80,7 +80,6 @@ type modelTally struct {
 	Resumed, Odd           int // streams resumed; those from a position that the log does not have
 	Forgotten              int // topics forgotten with messages
 	Tombstones, Collisions int // resumes on which another topic's tombstone may cause a gap, and does
-	Late                   int // gaps for a loss after the end of a finished stream
 	Changed                int // times that a stream was given other topics
 }
 

@@ -142,6 +142,7 @@ func (h *Hub) afterLoss(from ID, epoch uint64) placement {
 // mu, and wakes the subscription afterwards if it may have been polled.
 func (h *Hub) place(s *subscription, p placement) {
 	s.stage, s.placement = stagePlaced, p
+	s.markEnds()
 	s.attention.Store(true)
 }
 
@@ -165,10 +166,10 @@ func (s *subscription) evicted() (seq uint64) {
 func (s *subscription) hasPlacement() bool { return s.stage == stagePlaced || s.stage == stageLive }
 
 // lose notes that all messages of the Hub's epoch up to seq may be lost. A subscription
-// that came from a server further on has seen those up to its placement there. The caller
-// holds Hub.mu.
+// that came from a server further on has seen those up to its placement there, and one that
+// has been finished ends before them. The caller holds Hub.mu.
 func (s *subscription) lose(seq uint64) {
-	if s.hasPlacement() && s.placement.after < seq {
+	if s.hasPlacement() && s.placement.after < seq && s.ending == nil {
 		s.placement.gap = true
 		s.attention.Store(true)
 	}
@@ -217,6 +218,9 @@ func (s *subscription) adopt(buf []*Message) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s.attention.Store(false)
+	if s.hasEnded() {
+		return 0, ErrClosed // even if something after the end was lost
+	}
 	if !s.hasPlacement() {
 		return 0, nil
 	}
@@ -260,8 +264,8 @@ func (s *subscription) moveCursors(gap bool) (lost []string) {
 	for i := range s.cursors {
 		c := &s.cursors[i]
 		c.next, c.lost = nil, false
-		c.index = c.topic.indexAfter(after)
-		if c.topic.evicted > after {
+		var isLost bool
+		if c.index, isLost = s.start(i); isLost {
 			lost = append(lost, c.topic.name)
 		}
 		s.markAwake(c)
@@ -275,13 +279,12 @@ func (s *subscription) catchUpCursors() (lost []string) {
 	s.ready = s.ready[:0]
 	for i := range s.cursors {
 		c := &s.cursors[i]
-		first := c.topic.first.Load()
-		if c.lost || c.index < first && c.topic.evicted > s.skip {
+		if c.lost || s.cursorIsOverrun(i) {
 			lost = append(lost, c.topic.name)
 			c.next = nil // evicted as well, and older than the loss that is reported now
 		}
 		c.lost = false
-		c.index = max(c.index, first)
+		c.index = max(c.index, c.topic.first.Load())
 		if c.next != nil {
 			s.ready = append(s.ready, c)
 		} else {

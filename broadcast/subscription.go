@@ -37,6 +37,7 @@ type subscription struct {
 	stage     stage
 	from      ID // where it resumes: SubscribeOptions.After, or Position if SetTopics has located it anew
 	placement placement
+	ending    *ending // nil until Finish
 }
 
 const forever = math.MaxUint64
@@ -164,14 +165,6 @@ func (s *subscription) wake() {
 			return nil
 		})
 	}
-}
-
-// Finish lets the subscription end at what is the head now.
-func (s *subscription) Finish() {
-	s.hub.mu.Lock()
-	s.end.CompareAndSwap(forever, s.hub.head.Load())
-	s.hub.mu.Unlock()
-	s.wake()
 }
 
 // Close ends the subscription.
