@@ -3,8 +3,9 @@ package broadcast
 // ending is where a finished subscription ends. What its topics lose after that is no loss
 // of the subscription's. It is guarded by Hub.mu.
 type ending struct {
-	at  ID   // the Hub's head when the subscription was finished
-	gap bool // there may be a gap to report all the same, as no placement without one was known then
+	at       ID   // the Hub's head when the subscription was finished
+	unplaced bool // only the engine could place it then: it ends where it is
+	gap      bool // its placement had a gap then, which is reported before the end
 
 	// cursors is where the cursors of these indexes end. It is nil if the subscription is
 	// still to be placed, or has other cursors since, and in another epoch.
@@ -23,7 +24,8 @@ func (s *subscription) Finish() {
 	s.hub.mu.Lock()
 	if s.ending == nil {
 		head := s.hub.head.Load()
-		s.ending = &ending{at: ID{s.hub.epoch, head}, gap: !s.hasPlacement() || s.placement.gap}
+		s.ending = &ending{at: ID{s.hub.epoch, head}, unplaced: s.stage == stageWaiting}
+		s.ending.gap = s.hasPlacement() && s.placement.gap
 		s.end.Store(head)
 		s.markEnds()
 	}
@@ -50,10 +52,12 @@ func (s *subscription) markEnds() {
 	}
 }
 
-// hasEnded reports whether everything up to the end has been returned, gaps too. It is called by the
-// goroutine that polls, with Hub.mu held.
+// hasEnded reports whether everything up to the end has been returned, gaps too, whatever has
+// been lost since. It is called by the goroutine that polls, with Hub.mu held.
 func (s *subscription) hasEnded() bool {
-	return s.ending != nil && !s.ending.gap && len(s.pending) == 0 && s.position.epoch == s.ending.at.epoch && s.position.seq >= s.ending.at.seq
+	e := s.ending
+	return e != nil && (e.unplaced ||
+		!e.gap && len(s.pending) == 0 && s.position.epoch == e.at.epoch && s.position.seq >= e.at.seq)
 }
 
 // start returns where in its ring a cursor begins after its placement, and whether its topic

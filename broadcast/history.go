@@ -6,8 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-
-	"github.com/fanfare-go/fanfare/internal/backoff"
 )
 
 // historian reads from the journal what rings have evicted, for subscriptions that resume
@@ -62,7 +60,7 @@ func (h *Hub) startReading() {
 
 // readWaiting reads the history of those that wait, until there are none or ctx ends.
 func (h *Hub) readWaiting(ctx context.Context) {
-	retry := pauses()
+	retry := newPauses()
 	for {
 		readers := h.claimReaders(ctx)
 		if len(readers) == 0 {
@@ -70,7 +68,7 @@ func (h *Hub) readWaiting(ctx context.Context) {
 		}
 		err := h.readHistory(ctx, readers)
 		if err == nil {
-			retry.Reset()
+			retry.reset()
 			continue
 		}
 		// While the engine does not answer they stay as they are: no message, no
@@ -83,7 +81,7 @@ func (h *Hub) readWaiting(ctx context.Context) {
 			}
 		}
 		h.mu.Unlock()
-		backoff.Sleep(ctx, retry.Next(leastPause))
+		h.pause(ctx, &retry)
 	}
 }
 
@@ -145,6 +143,7 @@ func (h *Hub) placeReaders(readers []*reader, upTo ID, last bool) (rest []*reade
 	var located []*reader
 	h.mu.Lock()
 	to = upTo.seq
+	h.follower.hearEngine()
 	for _, r := range readers {
 		to = max(to, r.sub.needed())
 	}

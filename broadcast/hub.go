@@ -277,7 +277,10 @@ func (h *Hub) Position(ctx context.Context) (ID, error) {
 	if err := h.use(time.Now()); err != nil {
 		return ID{}, err
 	}
-	if h.epoch == 0 {
+	switch {
+	case !h.follower.published.IsZero():
+		return h.follower.published, nil
+	case h.epoch == 0:
 		return ID{epoch: unknownEpoch}, nil
 	}
 	return ID{h.epoch, h.newest()}, nil

@@ -56,7 +56,7 @@ var stageNames = [...]string{"waiting for the engine", "reading history", "place
 func (s stage) String() string { return stageNames[s] }
 
 // placement is where a subscription goes on in the Hub's epoch. It is valid in stagePlaced
-// and stageLive.
+// and stageLive, and after in stageWaiting as [Hub.begin] says.
 type placement struct {
 	// after is the sequence after which the cursors begin. Entries up to it are not
 	// returned, not even if the tail of the journal has still to reach them.
@@ -77,9 +77,9 @@ type placement struct {
 }
 
 // knows reports whether this Hub knows, without asking the engine, that the log has a
-// position. The zero ID stands for the newest one. The caller holds mu.
+// position. The caller holds mu.
 func (h *Hub) knows(id ID) bool {
-	return h.epoch != 0 && (id.IsZero() || id.epoch == h.epoch && id.seq <= h.newest())
+	return h.epoch != 0 && id.epoch == h.epoch && id.seq <= h.newest()
 }
 
 // newest is the newest sequence that this Hub knows of: its head, or what it has
@@ -89,10 +89,19 @@ func (h *Hub) newest() uint64 { return max(h.head.Load(), h.follower.newest) }
 
 // locateNew locates a subscription that Subscribe has made. The caller holds mu.
 func (h *Hub) locateNew(s *subscription, last int) {
+	published := h.follower.published
 	switch {
-	case !s.from.IsZero() || last == 0:
+	case !s.from.IsZero():
 		h.locate(s)
-	case h.epoch == 0:
+	case last == 0 && !published.IsZero():
+		// The log goes on in an epoch that the tail has still to enter.
+		s.from, s.position = published, published
+		h.locate(s)
+	case last == 0 && h.epoch != 0:
+		h.place(s, placement{after: h.newest()})
+	case last == 0:
+		h.locate(s)
+	case h.epoch == 0 || !published.IsZero():
 		// There is no newest message yet. It gets all that is kept, after a gap.
 		s.from = s.position
 		h.locate(s)
@@ -115,8 +124,6 @@ func (h *Hub) locate(s *subscription) {
 	case known && h.Journal != nil && s.isOverrun():
 		s.stage = stageReading
 		h.readFor(s)
-	case known && s.from.IsZero():
-		h.place(s, placement{after: h.newest()})
 	case known:
 		h.place(s, placement{after: s.from.seq})
 	case h.Journal != nil:
@@ -181,6 +188,8 @@ func (s *subscription) lose(seq uint64) {
 func (s *subscription) enterEpoch(start uint64) {
 	if s.hasPlacement() {
 		s.hub.place(s, placement{gap: true, history: s.placement.history})
+	} else {
+		s.placement = placement{} // see Hub.begin
 	}
 	if s.end.Load() != forever {
 		s.end.Store(start) // all that was pending was in the epoch before
@@ -192,11 +201,26 @@ func (s *subscription) enterEpoch(start uint64) {
 // Hub.mu.
 func (s *subscription) relocate(old []cursor) {
 	p := &s.placement
+	if s.stage == stagePlaced && !p.gap && s.from.IsZero() && s.position.epoch == unknownEpoch {
+		// It was placed without a gap for the topics that it had.
+		p.gap = true
+		s.stage = stageWaiting
+		s.hub.begin(s)
+		return
+	}
 	if s.stage == stagePlaced && !p.gap && s.position.epoch == s.hub.epoch && s.position.seq < p.after {
 		// Not all history has been returned, and it is not of these topics.
 		s.from, s.pending = s.position, nil
 		s.hub.locate(s)
 		return
+	}
+	if s.stage == stagePlaced && p.gap && !s.only(old) {
+		// What the new topics have had in the epoch before is lost, so nothing of that
+		// epoch may come any more before the gap.
+		p.history = nil
+		if !s.pendingIsState() {
+			s.pending = nil
+		}
 	}
 	leftOut := func(m *Message) bool { return !s.reads(m.Topic) }
 	s.pending = slices.DeleteFunc(s.pending, leftOut)
@@ -207,6 +231,21 @@ func (s *subscription) relocate(old []cursor) {
 	case stageLive:
 		s.inherit(old)
 	}
+}
+
+// only reports whether each topic of the subscription is one of old cursors. The caller holds
+// Hub.mu.
+func (s *subscription) only(old []cursor) bool {
+	had := make(map[*topic]bool, len(old))
+	for i := range old {
+		had[old[i].topic] = true
+	}
+	for i := range s.cursors {
+		if !had[s.cursors[i].topic] {
+			return false
+		}
+	}
+	return true
 }
 
 // adopt applies what the Hub has decided about the subscription since the last Poll, and
@@ -305,7 +344,7 @@ func (s *subscription) reportGap(buf []*Message, topics []string) (int, error) {
 	if s.closed.Load() {
 		return 0, ErrClosed
 	}
-	gap := &GapError{ID: ID{h.epoch, max(limit, s.skip)}, Topics: topics}
+	gap := &GapError{ID: ID{h.epoch, max(limit, min(s.skip, s.end.Load()))}, Topics: topics}
 	s.position = gap.ID
 	if n > 0 {
 		gap.ID.seq = buf[0].ID.seq - 1

@@ -121,7 +121,7 @@ func (s *subscription) returnPending(buf []*Message) (n int) {
 	if len(s.pending) == 0 {
 		return 0
 	}
-	end, last := s.end.Load(), s.pending[0].ID.seq <= s.position.seq
+	end, last := s.end.Load(), s.pendingIsState()
 	if last {
 		end = forever
 	}
@@ -137,6 +137,11 @@ func (s *subscription) returnPending(buf []*Message) (n int) {
 		s.position = buf[n-1].ID
 	}
 	return n
+}
+
+// pendingIsState reports whether the pending messages are Last messages, if there are any.
+func (s *subscription) pendingIsState() bool {
+	return len(s.pending) > 0 && s.pending[0].ID.seq <= s.position.seq
 }
 
 // arm lets the next wake call Notify, and reports whether it did. It does not if there is
