@@ -187,11 +187,9 @@ func (h *Hub) appendAll(ctx context.Context, ms []Message) (ids []ID, err error)
 	case len(ids) != len(ms):
 		return nil, fmt.Errorf("broadcast: the journal returned %d IDs for %d messages", len(ids), len(ms))
 	}
-	newest := ids[len(ids)-1]
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if newest.epoch == h.epoch {
-		h.follower.newest = max(h.follower.newest, newest.seq)
-	}
+	h.follower.hearEngine()
+	h.appended(ids[len(ids)-1])
 	return ids, nil
 }

@@ -156,6 +156,9 @@ func (s *subscription) setTopics(names []string) error {
 			c.index, c.next, c.lost, c.curtail = old.index, old.next, old.lost, old.curtail
 		} else if s.stage == stageLive {
 			c.index, c.lost = c.topic.indexAfter(s.position.seq), c.topic.evicted > s.position.seq
+			if s.lastEnds != nil {
+				s.lastEnds[c.topic] = c.index // there are no Last messages of it
+			}
 		}
 	}
 	old := s.cursors
@@ -167,7 +170,8 @@ func (s *subscription) setTopics(names []string) error {
 		s.pending.keep(names)
 		s.placement.history.keep(names)
 		live = s.stage == stageLive
-		s.relocate()
+		s.relocate(old)
+		s.markEnds()
 		return nil
 	})
 	if err != nil {

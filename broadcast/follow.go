@@ -6,18 +6,26 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
-
-	"github.com/fanfare-go/fanfare/internal/backoff"
 )
 
 // follower is what a Hub knows of its Journal. It is guarded by Hub.mu.
 type follower struct {
-	entered   int    // how many epochs this Hub has entered, the first one included
-	newest    uint64 // the newest sequence of this epoch that exists, as far as this Hub knows
-	following bool   // the tail is open, and has not failed since the engine answered
+	entered int    // how many epochs this Hub has entered, the first one included
+	newest  uint64 // the newest sequence of this epoch that exists, as far as this Hub knows
+
+	// published is the newest ID that this Hub's Publish was given in an epoch that the tail
+	// has still to enter; zero if there is none.
+	published ID
+	left      []uint64 // the epochs that the tail has left last: late answers may be of them
+	following bool     // the tail is open, and has not failed since the engine answered
+
+	// answered is closed when the engine answers, for goroutines that pause; nil if none does.
+	answered chan struct{}
 
 	running bool               // from the beginning of Run until it returns
+	watched bool               // the Hub was used without Run, and warns if nobody calls that soon
 	ctx     context.Context    // Run's; it has ended or is not set if Run does not run
 	cancel  context.CancelFunc // ends Run; nil if Run does not run, or is returning
 }
@@ -27,13 +35,10 @@ const (
 	// clients that resume.
 	warm = 65_536
 
-	// Pauses between attempts to reach the engine.
-	leastPause = 50 * time.Millisecond
-	firstPause = 100 * time.Millisecond // the first bound of what comes on top of leastPause
-	mostPause  = 10 * time.Second       // the last bound
+	// runDue is how long after the first use Run has to run: "go hub.Run(ctx)" may begin a
+	// moment later.
+	runDue = time.Second
 )
-
-func pauses() backoff.Backoff { return backoff.Backoff{First: firstPause, Most: mostPause} }
 
 // Run follows the Journal until ctx ends, whose error it returns, or the Hub is
 // closed ([ErrClosed]). While the engine is away Run tries again, with backoff;
@@ -58,13 +63,13 @@ func (h *Hub) Run(ctx context.Context) error {
 	}()
 	defer h.endRun(cancel, resolved)
 
-	retry := pauses()
+	retry := newPauses()
 	for failures := 1; ; failures++ {
 		began := time.Now()
 		applied, err := h.follow(ctx)
 		if applied || time.Since(began) > mostPause {
 			failures = 1
-			retry.Reset()
+			retry.reset()
 		}
 		h.mu.Lock()
 		h.follower.following = false
@@ -77,7 +82,7 @@ func (h *Hub) Run(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		cmp.Or(h.Logger, slog.Default()).Warn("broadcast: following the journal failed, trying again", "error", err, "failures", failures)
-		backoff.Sleep(ctx, retry.Next(leastPause))
+		h.pause(ctx, &retry)
 	}
 }
 
@@ -98,6 +103,24 @@ func (h *Hub) beginRun(ctx context.Context, cancel context.CancelFunc) error {
 	return nil
 }
 
+// expectRun warns a moment later if nobody runs the Hub, which is then deaf. The caller holds
+// mu.
+func (h *Hub) expectRun() {
+	if h.follower.watched || h.follower.running {
+		return
+	}
+	h.follower.watched = true
+	time.AfterFunc(runDue, func() {
+		h.mu.Lock()
+		deaf := !h.follower.running && !h.closed
+		h.mu.Unlock()
+		if deaf {
+			cmp.Or(h.Logger, slog.Default()).Warn("broadcast: the Hub has a Journal but nobody runs it, so no message arrives: " +
+				`call "go hub.Run(ctx)", with a ctx that lives as long as the streams`)
+		}
+	})
+}
+
 // endRun waits for the goroutines of a Run, and lets another one begin.
 func (h *Hub) endRun(cancel context.CancelFunc, resolved <-chan struct{}) {
 	cancel()
@@ -109,7 +132,10 @@ func (h *Hub) endRun(cancel context.CancelFunc, resolved <-chan struct{}) {
 	h.historian.goroutines.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.follower.running = false
+	h.follower.running, h.follower.watched = false, false
+	if h.subs.count > 0 {
+		h.expectRun()
+	}
 }
 
 // stop ends Run. The caller holds Hub.mu.
@@ -162,11 +188,10 @@ func (h *Hub) catchUp(ctx context.Context) (ID, error) {
 		if newest.seq > warm {
 			from = max(from, newest.seq-warm)
 		}
-		h.epoch = newest.epoch
-		h.follower.entered++
-		h.follower.newest = newest.seq
+		h.setEpoch(newest)
 		h.kept.lose(from)
 		h.head.Store(from)
+		h.follower.hearEngine()
 		h.resolver.nudge()
 	}
 	h.follower.following = true
@@ -199,15 +224,17 @@ func (h *Hub) apply(m Message, loss bool) {
 		affected = h.lose(m.ID.seq - 1)
 	}
 	h.follower.newest = max(h.follower.newest, m.ID.seq)
+	h.follower.hearEngine()
 	var arrived *topic
 	var invalid error
 	if !loss {
-		if invalid = m.validate(); invalid == nil {
+		if invalid = h.validate(&m); invalid == nil {
 			arrived = h.insert(m, now)
 		} else {
 			h.head.Store(m.ID.seq)
 		}
 	}
+	h.resolver.caughtUp(h.head.Load())
 	h.mu.Unlock()
 
 	for _, s := range affected {
@@ -236,18 +263,53 @@ func (h *Hub) lose(seq uint64) []*subscription {
 	return subs
 }
 
+// maxLeft is how many epochs are remembered that the tail has left.
+const maxLeft = 16
+
+// setEpoch sets the Hub's epoch, and what is known of its newest entry. The caller holds mu.
+func (h *Hub) setEpoch(newest ID) {
+	f := &h.follower
+	f.entered++
+	h.epoch, f.newest = newest.epoch, newest.seq
+	switch {
+	case f.published.epoch == h.epoch:
+		f.newest = max(f.newest, f.published.seq)
+	case !f.published.IsZero():
+		f.entered++ // one that is over
+	}
+	f.published = ID{} // if it is of yet another epoch, the journal has left that
+}
+
+// appended notes an ID that Publish has been given: for a stream that begins now, and for
+// Position, the log ends there or later, even if the tail has still to enter its epoch. The
+// caller holds mu.
+func (h *Hub) appended(id ID) {
+	f := &h.follower
+	switch {
+	case id.epoch == h.epoch:
+		f.newest = max(f.newest, id.seq)
+	case slices.Contains(f.left, id.epoch): // a late answer
+	case id.epoch == f.published.epoch:
+		f.published.seq = max(f.published.seq, id.seq)
+	default:
+		f.published = id
+	}
+}
+
 // enter goes over to another epoch of the journal, of which everything up to start is not
 // known here. It returns the subscriptions to wake because of it. The caller holds mu.
 func (h *Hub) enter(start ID) []*subscription {
 	h.kept.clear()
 	h.kept.lose(start.seq)
 	subs := h.subs.all()
+	h.follower.left = append(h.follower.left, h.epoch)
+	h.follower.left = h.follower.left[max(0, len(h.follower.left)-maxLeft):]
+	h.setEpoch(start)
 	for _, s := range subs {
 		s.enterEpoch(start.seq)
 	}
-	h.follower.entered++
-	h.epoch, h.follower.newest = start.epoch, start.seq
 	h.head.Store(start.seq)
+	h.resolver.catchUp = 0
 	h.resolver.nudge()
 	return subs
 }

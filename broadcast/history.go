@@ -6,9 +6,8 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/fanfare-go/fanfare/internal/backoff"
 )
 
 // historian reads from the journal what rings have evicted, for subscriptions that resume
@@ -37,6 +36,7 @@ type reader struct {
 	sub     *subscription   // nil if it does not wait any more; guarded by Hub.mu
 	topics  map[string]bool // the names of their topics
 	after   uint64          // the position's sequence
+	end     atomic.Uint64   // the subscription's; Finish sets it
 	history *history        // what follows it
 	lost    bool            // some of it is not in the journal any more, or it is too much
 }
@@ -88,7 +88,7 @@ func (h *Hub) startReading() {
 
 // readWaiting reads the history of those that wait, until there are none or ctx ends.
 func (h *Hub) readWaiting(ctx context.Context) {
-	retry := pauses()
+	retry := newPauses()
 	for {
 		readers := h.claimReaders(ctx)
 		if len(readers) == 0 {
@@ -96,7 +96,7 @@ func (h *Hub) readWaiting(ctx context.Context) {
 		}
 		err := h.readHistory(ctx, readers)
 		if err == nil {
-			retry.Reset()
+			retry.reset()
 			continue
 		}
 		// While the engine does not answer they stay as they are: no message, no
@@ -110,7 +110,7 @@ func (h *Hub) readWaiting(ctx context.Context) {
 			}
 		}
 		h.mu.Unlock()
-		backoff.Sleep(ctx, retry.Next(leastPause))
+		h.pause(ctx, &retry)
 	}
 }
 
@@ -134,6 +134,7 @@ func (h *Hub) claimReaders(ctx context.Context) (readers []*reader) {
 			continue
 		}
 		r := &reader{sub: s, topics: make(map[string]bool, len(s.cursors)), after: s.from.seq, history: &history{past: &h.past}}
+		r.end.Store(s.end.Load())
 		s.reader = r
 		for i := range s.cursors {
 			r.topics[s.cursors[i].topic.name] = true
@@ -153,7 +154,7 @@ func (h *Hub) readHistory(ctx context.Context, readers []*reader) error {
 	for _, r := range readers {
 		from = min(from, r.after)
 		if r.sub != nil {
-			to = max(to, r.sub.evicted())
+			to = max(to, r.sub.needed())
 		}
 	}
 	h.mu.Unlock()
@@ -177,9 +178,10 @@ func (h *Hub) placeReaders(readers []*reader, upTo ID, last bool) (rest []*reade
 	var located []*subscription
 	h.mu.Lock()
 	to = upTo.seq
+	h.follower.hearEngine()
 	for _, r := range readers {
 		if r.sub != nil {
-			to = max(to, r.sub.evicted())
+			to = max(to, r.sub.needed())
 		}
 	}
 	for _, r := range readers {
@@ -193,7 +195,7 @@ func (h *Hub) placeReaders(readers []*reader, upTo ID, last bool) (rest []*reade
 		case h.epoch != upTo.epoch:
 			r.forget()
 			h.locate(s)
-		case !r.lost && s.evicted() > upTo.seq && !last:
+		case !r.lost && s.needed() > upTo.seq && !last:
 			rest = append(rest, r)
 			continue
 		default:
@@ -212,7 +214,7 @@ func (h *Hub) placeReaders(readers []*reader, upTo ID, last bool) (rest []*reade
 // placed as if nothing had been read, so that it gets a gap. The caller holds mu.
 func (h *Hub) placeReader(r *reader, upTo uint64) {
 	s := r.sub
-	if r.lost || s.evicted() > upTo {
+	if r.lost || s.needed() > upTo {
 		r.forget()
 		h.place(s, placement{after: s.from.seq})
 		return
@@ -232,6 +234,8 @@ func (h *Hub) readUpTo(ctx context.Context, after ID, to uint64, readers []*read
 	if after.seq >= to {
 		return nil
 	}
+	invalid := dropped{}
+	defer func() { invalid.log(cmp.Or(h.Logger, slog.Default())) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for m, err := range h.Journal.Tail(ctx, after) {
@@ -243,7 +247,8 @@ func (h *Hub) readUpTo(ctx context.Context, after ID, to uint64, readers []*read
 			return errOtherEpoch // until the follower has entered it as well
 		}
 		loss = loss || m.ID.seq != after.seq+1
-		h.addHistory(m, loss, m.ID.seq <= to && m.validate() == nil, readers)
+		valid := m.ID.seq <= to && invalid.passes(&m, h.validate(&m))
+		h.addHistory(m, loss, valid, readers)
 		if after = m.ID; after.seq >= to {
 			return nil
 		}
@@ -260,7 +265,7 @@ func (h *Hub) addHistory(m Message, loss, valid bool, readers []*reader) {
 	var held *pastMessage
 	for _, r := range readers {
 		switch {
-		case m.ID.seq <= r.after || r.lost:
+		case m.ID.seq <= r.after || r.lost || m.ID.seq > r.end.Load():
 		case loss:
 			r.lost = true
 		case valid && r.topics[m.Topic]:
@@ -279,4 +284,30 @@ func (h *Hub) addHistory(m Message, loss, valid bool, readers []*reader) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.trim(time.Now())
+}
+
+// dropped are the entries that a read has met which are not valid messages: one line of the
+// log for all, since clients that resume make the Hub read them again.
+type dropped struct {
+	count int
+	first ID
+	err   error // why the first is not valid
+}
+
+// passes counts an entry that is not valid, unless it has no topic: the journal's own entries
+// have none.
+func (d *dropped) passes(m *Message, err error) bool {
+	if err != nil && m.Topic != "" {
+		if d.count++; d.count == 1 {
+			d.first, d.err = m.ID, err
+		}
+	}
+	return err == nil
+}
+
+func (d *dropped) log(logger *slog.Logger) {
+	if d.count > 0 {
+		logger.Error("broadcast: dropped entries of the journal that are not valid messages, of what clients have missed",
+			"entries", d.count, "first", d.first, "error", d.err)
+	}
 }

@@ -56,6 +56,29 @@ func TestHistoryIsReadFromTheJournal(t *testing.T) {
 	})
 }
 
+// Entries that are no valid messages are left out of history, and logged once for a read.
+func TestInvalidEntriesInHistoryAreLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := &broadcasttest.Journal{}
+		s := newServer(t, engine, nil)
+		begin := s.position()
+		for range 3 {
+			_, err := engine.Append(t.Context(), broadcast.Message{Topic: "x", Type: "ended"}, broadcast.Message{})
+			require.NoError(t, err)
+		}
+		_, err := engine.Append(t.Context(), broadcast.Message{Topic: "x", Data: make([]byte, 1<<20), Binary: true})
+		require.NoError(t, err)
+		s.publish("x", texts("", 0, 20)...)
+		synctest.Wait()
+		require.Empty(t, s.log.with("of what clients have missed"))
+		s.resume(begin, "x").gets(texts("", 0, 20)...)
+		lines := s.log.with("of what clients have missed")
+		require.Len(t, lines, 1)
+		require.Contains(t, lines[0], "entries=4")
+		require.Contains(t, lines[0], `\"ended\" is reserved`)
+	})
+}
+
 func TestHistoryReadsAreShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		engine := &broadcasttest.Journal{}

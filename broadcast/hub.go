@@ -42,13 +42,22 @@ type Hub struct {
 	// Last messages that it began with.
 	KeepBytes int64
 
+	// MaxMessage is how many bytes a message may have on the wire, where it is largest: in
+	// JSON, with what has to be escaped and, if it is Binary, in base64. A larger one is
+	// refused by Publish, and dropped and logged if it comes from the Journal. Clients that
+	// accept as much get every message; those of this kit accept 1 MiB by default, so raise
+	// their limits (ws.Options.MaxMessage, sse.Client.MaxEvent) first. Hubs on one Journal
+	// have the same MaxMessage. If zero, 1 MiB; if negative, there is no limit.
+	MaxMessage int64
+
 	// TopicTTL is how long an unused topic is kept, after the last subscription to it has
 	// been closed and the last message published. A client that is away from a quiet topic
 	// for less than that resumes without a gap. The topic's messages are forgotten with it,
 	// for SubscribeOptions.Last too. If zero, 5 minutes.
 	TopicTTL time.Duration
 
-	// Journal is the log that this Hub shares with others; Run follows it. A client that
+	// Journal is the log that this Hub shares with others. Run follows it, and has to run:
+	// without it no message arrives, and a Hub that is used logs a warning. A client that
 	// resumes from before what the Hub keeps is served from it, with at most 16 times Keep
 	// messages; one that has missed more gets a gap. If nil, the Hub is in memory only.
 	Journal Journal
@@ -83,15 +92,19 @@ type Hub struct {
 }
 
 const (
-	defaultKeep      = 256
-	defaultKeepBytes = 64 << 20
-	defaultTopicTTL  = 5 * time.Minute
-	maxTopics        = 1000
+	defaultKeep       = 256
+	defaultKeepBytes  = 64 << 20
+	defaultMaxMessage = 1 << 20 // as the clients of this kit accept by default
+	defaultTopicTTL   = 5 * time.Minute
+	maxTopics         = 1000
 )
 
 func (h *Hub) keep() int { return cmp.Or(h.Keep, defaultKeep) }
 
 func (h *Hub) keepBytes() int64 { return cmp.Or(h.KeepBytes, defaultKeepBytes) }
+
+// validate says why a message cannot be published, by this Hub or by another one.
+func (h *Hub) validate(m *Message) error { return m.validate(cmp.Or(h.MaxMessage, defaultMaxMessage)) }
 
 func (h *Hub) topicTTL() time.Duration { return cmp.Or(h.TopicTTL, defaultTopicTTL) }
 
@@ -134,6 +147,9 @@ func (h *Hub) use(now time.Time) error {
 	if h.kept.began.IsZero() {
 		h.kept.began = now
 	}
+	if h.Journal != nil {
+		h.expectRun()
+	}
 	return nil
 }
 
@@ -147,7 +163,7 @@ func (h *Hub) trim(now time.Time) {
 // Publish appends m to the log.
 //
 // In memory it does not block, and takes the same time for any number of subscribers. It
-// fails only if m is invalid or larger than KeepBytes, ctx has ended, the Hub is closed or a
+// fails only if m is invalid or larger than MaxMessage or KeepBytes, ctx has ended, the Hub is closed or a
 // field of the Hub is invalid. These errors wrap [ErrNotPublished].
 //
 // With a Journal it returns when the engine has acknowledged the message, or when ctx ends.
@@ -180,7 +196,7 @@ func (h *Hub) publishable(ctx context.Context, m *Message) error {
 	if err := h.check(); err != nil {
 		return err
 	}
-	if err := m.validate(); err != nil {
+	if err := h.validate(m); err != nil {
 		return err
 	}
 	if need := m.cost() + topicCost + int64(len(m.Topic)); need > h.keepBytes() {
@@ -271,7 +287,10 @@ func (h *Hub) Position(ctx context.Context) (ID, error) {
 	if err := h.use(time.Now()); err != nil {
 		return ID{}, err
 	}
-	if h.epoch == 0 {
+	switch {
+	case !h.follower.published.IsZero():
+		return h.follower.published, nil
+	case h.epoch == 0:
 		return ID{epoch: unknownEpoch}, nil
 	}
 	return ID{h.epoch, h.newest()}, nil

@@ -1,10 +1,13 @@
 package broadcast
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/fanfare-go/fanfare/internal/reserved"
 )
 
 // Message is what is published. Once published it is shared by all its receivers: neither
@@ -19,8 +22,9 @@ type Message struct {
 
 	// Type is what kind of message it is; it becomes the SSE event type. It may be empty,
 	// which is a browser's "message" event. It is UTF-8 without CR, LF and NUL, at most
-	// 255 bytes. "gap", "open" and "error" are refused: a client could not tell them from
-	// the events that a stream, or the browser, creates itself.
+	// 255 bytes. "gap", "begin", "ended", "open", "error" and "statechange" are refused: a
+	// client could not tell them from the events that a stream, the browser or fanfare.js
+	// creates itself.
 	Type string
 
 	// From names the publisher, for a Grant's Filter ("all but me"). It is not sent to
@@ -37,8 +41,8 @@ type Message struct {
 
 const maxName = 255
 
-// validate says why the message cannot be published.
-func (m *Message) validate() error {
+// validate says why the message cannot be published. A negative most is no limit.
+func (m *Message) validate(most int64) error {
 	if err := validTopic(m.Topic); err != nil {
 		return err
 	}
@@ -47,10 +51,12 @@ func (m *Message) validate() error {
 		return fmt.Errorf("Message.Type has %d bytes, at most %d are allowed", len(m.Type), maxName)
 	case !validName(m.Type):
 		return fmt.Errorf("Message.Type %q must be UTF-8 without CR, LF and NUL", m.Type)
-	case m.Type == "gap" || m.Type == "open" || m.Type == "error":
-		return fmt.Errorf("Message.Type %q is reserved for events that a stream or the browser creates itself", m.Type)
+	case reserved.Type(m.Type):
+		return fmt.Errorf("Message.Type %q is reserved for events that a stream, the browser or fanfare.js creates itself", m.Type)
 	case !m.Binary && !utf8.Valid(m.Data):
 		return errors.New("Message.Data is not UTF-8: set Message.Binary")
+	case most >= 0 && m.wireSize(most) > most:
+		return fmt.Errorf("the message takes %d bytes on the wire, Hub.MaxMessage is %d", m.wireSize(most), most)
 	}
 	return nil
 }
@@ -69,6 +75,43 @@ func validTopic(topic string) error {
 
 func validName(s string) bool {
 	return !strings.ContainsAny(s, "\r\n\x00") && utf8.ValidString(s)
+}
+
+// emptyEnvelope is the JSON of a message without its texts: with the longest ID, a type and
+// an encoding.
+const emptyEnvelope = len(`{"id":"ffffffffffffffff-ffffffffffffffff","topic":"","type":"","data":"","encoding":"base64"}`)
+
+// wireSize is the largest size in which clients get the message: that of its envelope in
+// JSON. A message that is far below limit is not read for it; the result is then an upper
+// bound, which is not above limit.
+func (m *Message) wireSize(limit int64) int64 {
+	size := int64(emptyEnvelope + base64.StdEncoding.EncodedLen(len(m.Data)))
+	if !m.Binary {
+		size = int64(emptyEnvelope + longestEscape*len(m.Data))
+	}
+	if most := size + int64(longestEscape*(len(m.Topic)+len(m.Type))); most <= limit {
+		return most
+	}
+	if !m.Binary {
+		size = int64(emptyEnvelope + escapedLen(m.Data))
+	}
+	return size + int64(escapedLen(m.Topic)+escapedLen(m.Type))
+}
+
+const longestEscape = len(`\u0000`)
+
+// escapedLen is how many bytes a text in UTF-8 has within a string in JSON.
+func escapedLen[T string | []byte](text T) int {
+	n := len(text)
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == '"', c == '\\', c == '\n', c == '\r', c == '\t':
+			n++
+		case c < ' ':
+			n += longestEscape - 1
+		}
+	}
+	return n
 }
 
 // size is what a message counts against [Hub.KeepBytes].

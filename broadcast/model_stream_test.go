@@ -372,14 +372,12 @@ func (w *world) gap(c *modelClient, gap *broadcast.GapError, polled []*broadcast
 			claim.lost++
 			lost = append(lost, seq)
 		}
-		late, few := w.lateLoss(s, name, limit), w.few(s, name)
-		claim.excused = s.odd || late || few
+		few := w.few(s, name)
+		claim.excused = s.odd || few
 		switch {
 		case claim.lost > 0 || s.odd:
 		case few:
 			w.tally.Few++
-		case late:
-			w.tally.Late++
 		case (s.fresh || s.changed) && w.mayCollide(s, name):
 			w.tally.Collisions++
 		default:
@@ -387,12 +385,6 @@ func (w *world) gap(c *modelClient, gap *broadcast.GapError, polled []*broadcast
 		}
 	}
 	return lost
-}
-
-// lateLoss reports whether a topic lost something after the end of a stream that has one.
-// The Hub does not know then whether it lost something before the end, too.
-func (w *world) lateLoss(s *modelStream, name string, limit int) bool {
-	return s.end >= 0 && slices.ContainsFunc(w.model.log[limit:], func(l modelMessage) bool { return l.topic == name && l.gone })
 }
 
 // mayCollide reports whether another topic was forgotten whose newest message is after where

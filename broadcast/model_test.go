@@ -85,7 +85,6 @@ type modelTally struct {
 	Curtailed              int // Last messages that were evicted before they were polled
 	Few                    int // gaps because of that
 	Tombstones, Collisions int // resumes on which another topic's tombstone may cause a gap, and does
-	Late                   int // gaps for a loss after the end of a finished stream
 	Changed                int // times that a stream was given other topics
 }
 

@@ -56,7 +56,7 @@ var stageNames = [...]string{"waiting for the engine", "reading history", "place
 func (s stage) String() string { return stageNames[s] }
 
 // placement is where a subscription goes on in the Hub's epoch. It is valid in stagePlaced
-// and stageLive.
+// and stageLive, and after in stageWaiting as [Hub.begin] says.
 type placement struct {
 	// after is the sequence after which the cursors begin. Entries up to it are not
 	// returned, not even if the tail of the journal has still to reach them.
@@ -77,9 +77,9 @@ type placement struct {
 }
 
 // knows reports whether this Hub knows, without asking the engine, that the log has a
-// position. The zero ID stands for the newest one. The caller holds mu.
+// position. The caller holds mu.
 func (h *Hub) knows(id ID) bool {
-	return h.epoch != 0 && (id.IsZero() || id.epoch == h.epoch && id.seq <= h.newest())
+	return h.epoch != 0 && id.epoch == h.epoch && id.seq <= h.newest()
 }
 
 // newest is the newest sequence that this Hub knows of: its head, or what it has
@@ -87,10 +87,20 @@ func (h *Hub) knows(id ID) bool {
 // holds mu.
 func (h *Hub) newest() uint64 { return max(h.head.Load(), h.follower.newest) }
 
-// locateNew locates a subscription that Subscribe has made, unless beginWithLast has placed
-// it. The caller holds mu.
+// locateNew locates a subscription that Subscribe has made, unless beginWithLast or a new epoch
+// since has placed it. The caller holds mu.
 func (h *Hub) locateNew(s *subscription) {
-	if s.stage != stageLive {
+	switch published := h.follower.published; {
+	case s.hasPlacement():
+	case !s.from.IsZero():
+		h.locate(s)
+	case !published.IsZero():
+		// The log goes on in an epoch that the tail has still to enter.
+		s.from, s.position = published, published
+		h.locate(s)
+	case h.epoch != 0:
+		h.place(s, placement{after: h.newest()})
+	default:
 		h.locate(s)
 	}
 	if s.stage == stagePlaced && !s.placement.gap {
@@ -103,14 +113,14 @@ func (h *Hub) locateNew(s *subscription) {
 // still to reach follow the Last ones. The caller holds mu, and sets the cursors with
 // beginCursorWithLast.
 func (h *Hub) beginWithLast(s *subscription) {
-	if h.epoch == 0 {
+	if h.epoch == 0 || !h.follower.published.IsZero() {
 		// There is no newest message yet. It gets all that is kept, after a gap.
 		s.from = s.position
 		return
 	}
 	head := h.head.Load()
 	s.stage, s.placement = stageLive, placement{after: head}
-	s.position, s.epoch, s.inLast = ID{h.epoch, head}, h.epoch, true
+	s.position, s.epoch, s.lastEnds = ID{h.epoch, head}, h.epoch, make(map[*topic]uint64)
 }
 
 // beginCursorWithLast sets a cursor at the oldest Last message of its topic. The caller holds
@@ -123,6 +133,7 @@ func (c *cursor) beginCursorWithLast() {
 	after := t.indexAfter(s.position.seq)
 	c.index = after - min(uint64(s.last), after-t.first.Load())
 	c.lost = t.evicted > s.position.seq
+	s.lastEnds[t] = after
 }
 
 // locate places a subscription by its position, or lets it wait for the engine or for its
@@ -133,8 +144,6 @@ func (h *Hub) locate(s *subscription) {
 	case known && h.Journal != nil && s.isOverrun():
 		s.stage = stageReading
 		h.readFor(s)
-	case known && s.from.IsZero():
-		h.place(s, placement{after: h.newest()})
 	case known:
 		h.place(s, placement{after: s.from.seq})
 	case h.Journal != nil:
@@ -160,6 +169,7 @@ func (h *Hub) afterLoss(from ID, epoch uint64) placement {
 // mu, and wakes the subscription afterwards if it may have been polled.
 func (h *Hub) place(s *subscription, p placement) {
 	s.stage, s.placement = stagePlaced, p
+	s.markEnds()
 	s.attention.Store(true)
 }
 
@@ -183,10 +193,10 @@ func (s *subscription) evicted() (seq uint64) {
 func (s *subscription) hasPlacement() bool { return s.stage == stagePlaced || s.stage == stageLive }
 
 // lose notes that all messages of the Hub's epoch up to seq may be lost. A subscription
-// that came from a server further on has seen those up to its placement there. The caller
-// holds Hub.mu.
+// that came from a server further on has seen those up to its placement there, and one that
+// has been finished ends before them. The caller holds Hub.mu.
 func (s *subscription) lose(seq uint64) {
-	if s.hasPlacement() && s.placement.after < seq {
+	if s.hasPlacement() && s.placement.after < seq && s.ending == nil {
 		s.placement.gap = true
 		s.attention.Store(true)
 	}
@@ -198,6 +208,8 @@ func (s *subscription) lose(seq uint64) {
 func (s *subscription) enterEpoch(start uint64) {
 	if s.hasPlacement() {
 		s.hub.place(s, placement{gap: true, history: s.placement.history})
+	} else {
+		s.placement = placement{} // see Hub.begin
 	}
 	if s.end.Load() != forever {
 		s.end.Store(start) // all that was pending was in the epoch before
@@ -207,20 +219,53 @@ func (s *subscription) enterEpoch(start uint64) {
 // relocate decides where the subscription goes on when SetTopics has replaced its cursors.
 // In stagePlaced there is nothing to do, since adopt sets all of them, and in stageLive they
 // have been set. The caller holds Hub.mu.
-func (s *subscription) relocate() {
+func (s *subscription) relocate(old []cursor) {
 	p := &s.placement
+	if s.stage == stagePlaced && !p.gap && s.from.IsZero() && s.position.epoch == unknownEpoch {
+		// It was placed without a gap for the topics that it had.
+		p.gap = true
+		s.stage = stageWaiting
+		s.hub.begin(s)
+		return
+	}
+	if s.stage == stagePlaced && p.gap && !s.only(old) {
+		// What the new topics have had in the epoch before is lost, so nothing of that
+		// epoch may come any more before the gap.
+		s.dropHistory()
+	}
 	switch s.stage {
 	case stageWaiting, stageReading:
 		s.hub.locate(s)
 	case stagePlaced:
 		if !p.gap && s.position.epoch == s.hub.epoch && s.position.seq < p.after {
 			// Not all history has been returned, and it is not of these topics.
-			s.pending.drop()
-			p.history.drop()
-			s.from, s.pending = s.position, nil
+			s.dropHistory()
+			s.from = s.position
 			s.hub.locate(s)
 		}
 	}
+}
+
+// dropHistory forgets history that has not been returned. The caller holds Hub.mu.
+func (s *subscription) dropHistory() {
+	s.pending.drop()
+	s.placement.history.drop()
+	s.pending, s.placement.history = nil, nil
+}
+
+// only reports whether each topic of the subscription is one of old cursors. The caller holds
+// Hub.mu.
+func (s *subscription) only(old []cursor) bool {
+	had := make(map[*topic]bool, len(old))
+	for i := range old {
+		had[old[i].topic] = true
+	}
+	for i := range s.cursors {
+		if !had[s.cursors[i].topic] {
+			return false
+		}
+	}
+	return true
 }
 
 // adopt applies what the Hub has decided about the subscription since the last Poll, and
@@ -232,6 +277,9 @@ func (s *subscription) adopt(buf []*Message) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s.attention.Store(false)
+	if s.hasEnded() {
+		return 0, ErrClosed // even if something after the end was lost
+	}
 	if !s.hasPlacement() {
 		return 0, nil
 	}
@@ -264,7 +312,7 @@ func (s *subscription) adopt(buf []*Message) (int, error) {
 // between a few cursors and the next.
 func (s *subscription) moveCursors() bool {
 	h, p := s.hub, &s.placement
-	s.epoch, s.skip, s.inLast = h.epoch, p.after, false
+	s.epoch, s.skip, s.lastEnds = h.epoch, p.after, nil
 	for i := range s.cursors {
 		if i > 0 && i%cursorStep == 0 {
 			h.mu.Unlock()
@@ -276,7 +324,7 @@ func (s *subscription) moveCursors() bool {
 		}
 		c := &s.cursors[i]
 		c.next, c.curtail = 0, false
-		c.index, c.lost = c.topic.indexAfter(p.after), c.topic.evicted > p.after
+		c.index, c.lost = s.start(i)
 	}
 	if !p.gap {
 		position := uint64(0)
@@ -296,15 +344,13 @@ func (s *subscription) catchUpCursors() (lost []string) {
 	s.ready = s.ready[:0]
 	for i := range s.cursors {
 		c := &s.cursors[i]
-		first := c.topic.first.Load()
-		overrun := (c.curtail || c.index < first) && c.topic.evicted > s.skip
 		few := c.curtail && c.topic.kept() < uint64(min(s.last, s.hub.keep()))
-		if c.lost || overrun || few {
+		if c.lost || few || s.cursorIsOverrun(i) {
 			lost = append(lost, c.topic.name)
 			c.next = 0
 		}
 		c.lost, c.curtail = false, false
-		c.index = max(c.index, first)
+		c.index = max(c.index, c.topic.first.Load())
 		if c.next != 0 {
 			s.ready = append(s.ready, c)
 		} else {
@@ -325,7 +371,7 @@ func (s *subscription) reportGap(buf []*Message, topics []string) (int, error) {
 	if s.closed.Load() {
 		return 0, ErrClosed
 	}
-	gap := &GapError{ID: ID{h.epoch, max(limit, s.skip)}, Topics: topics}
+	gap := &GapError{ID: ID{h.epoch, max(limit, min(s.skip, s.end.Load()))}, Topics: topics}
 	s.position = gap.ID
 	if n > 0 {
 		gap.ID.seq = buf[0].ID.seq - 1

@@ -277,3 +277,91 @@ func TestStagesOfAnOverrunPosition(t *testing.T) {
 		r.gets(texts("", 5, 40)...)
 	})
 }
+
+// History that has been read, then a new epoch, then other topics: what the new topics have had
+// in the epoch before is lost, so the gap comes before anything else. Without new topics, the
+// history comes first.
+func TestSetTopicsBetweenHistoryAndANewEpoch(t *testing.T) {
+	for _, partly := range []bool{false, true} {
+		for _, test := range []struct {
+			topics []string
+			want   []string
+		}{
+			{[]string{"x", "y", "z"}, []string{"gap", "new"}},
+			{[]string{"y", "z"}, []string{"gap"}},
+			{[]string{"x"}, append(texts("x", 0, 4), "gap", "new")},
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				engine := &broadcasttest.Journal{}
+				s := newServer(t, engine, nil)
+				begin := s.position()
+				for i := range 20 {
+					s.publish("x", fmt.Sprint("x", i))
+					s.publish("y", fmt.Sprint("y", i))
+					s.publish("z", fmt.Sprint("z", i))
+				}
+				synctest.Wait()
+				r := s.resume(begin, "x", "y")
+				synctest.Wait()
+				require.Equal(t, "placed", s.Stage(r.sub))
+				want := test.want
+				if partly {
+					n, err := r.sub.Poll(make([]*broadcast.Message, 2))
+					require.NoError(t, err)
+					require.Equal(t, 2, n)
+					if want[0] == "x0" {
+						want = want[1:]
+					}
+				}
+				engine.Recreate()
+				synctest.Wait()
+				require.NoError(t, r.sub.(broadcast.TopicSetter).SetTopics(test.topics))
+				s.publish("x", "new")
+				r.gets(want...)
+			})
+		}
+	}
+}
+
+// What follows the end of a finished subscription is no loss of its, however it is lost: by its
+// ring, by the tail, or with the epoch.
+func TestFinishedSubscriptionMissesNothingAfterItsEnd(t *testing.T) {
+	lose := map[string]func(s *server, engine *broadcasttest.Journal){
+		"the ring": func(s *server, _ *broadcasttest.Journal) { s.publish("x", texts("later", 0, 40)...) },
+		"the tail": func(s *server, engine *broadcasttest.Journal) {
+			s.node.Hold()
+			for range 3 {
+				_, err := engine.Append(s.t.Context(), broadcast.Message{Topic: "x"})
+				require.NoError(s.t, err)
+			}
+			engine.Trim(100)
+			s.node.Release()
+		},
+		"the epoch": func(_ *server, engine *broadcasttest.Journal) { engine.Recreate() },
+	}
+	for name, lose := range lose {
+		for _, polled := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				engine := &broadcasttest.Journal{}
+				s := newServer(t, engine, nil)
+				r := s.resume(broadcast.ID{}, "x", "y")
+				if polled {
+					r.gets()
+				}
+				want := []string{"end"}
+				if name == "the tail" { // the rings keep what was before
+					s.publish("x", "0", "1")
+					want = []string{"0", "1", "end"}
+				}
+				synctest.Wait()
+				r.sub.(broadcast.Finisher).Finish()
+				end := s.position()
+				lose(s, engine)
+				synctest.Wait()
+				require.Equal(t, want, r.poll(), "%s, polled %v", name, polled)
+				require.Equal(t, end, r.sub.Position(), name)
+				require.Zero(t, s.Stats().Gaps, name)
+			})
+		}
+	}
+}

@@ -333,3 +333,159 @@ func TestSetTopicsWhileTheEngineIsAsked(t *testing.T) {
 		require.EqualValues(t, 1, s.Stats().Gaps)
 	})
 }
+
+// A stream that begins now, and Position, are not before what the Hub's own Publish returned,
+// even in an epoch that the tail has still to enter, or has just entered.
+func TestNowIsAfterOwnPublishesOfANewEpoch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := &broadcasttest.Journal{}
+		a, b := newServer(t, engine, nil), newServer(t, engine, nil)
+		a.publish("x", "old")
+		synctest.Wait()
+		b.node.Hold()
+		engine.Recreate()
+		for _, text := range []string{"0", "1", "2"} {
+			b.publish("x", text)
+		}
+		own := b.publish("x", "mine")
+		require.Equal(t, own, b.position())
+		fresh, page := b.resume(broadcast.ID{}, "x"), b.resume(b.position(), "x")
+		require.Equal(t, own, fresh.sub.Position())
+		state := b.subscribe(broadcast.SubscribeOptions{Topics: []string{"x"}, Last: 1})
+		fresh.gets()
+		state.gets()
+		b.node.Delay(time.Second) // so that the tail is in the epoch, and not there yet
+		b.node.Release()
+		synctest.Wait()
+		require.Equal(t, own.Epoch(), b.Stats().Position.Epoch())
+		require.Equal(t, own, b.position())
+		entered := b.resume(broadcast.ID{}, "x")
+		time.Sleep(time.Minute)
+		b.publish("x", "then")
+		time.Sleep(time.Minute)
+		fresh.wakes("then")
+		page.gets("then")
+		entered.gets("then")
+		state.wakes("gap", "0", "1", "2", "mine", "then")
+	})
+}
+
+// Once the engine has answered an Append or the tail of a server, whatever else waits to reach
+// it goes on at once: the tail, the streams that only the engine can place, and history.
+func TestAnswerOfTheEngineEndsPauses(t *testing.T) {
+	for range 5 { // the pauses are random
+		synctest.Test(t, func(t *testing.T) {
+			engine := &broadcasttest.Journal{}
+			a, b := newServer(t, engine, nil), newServer(t, engine, nil)
+			begin := a.position()
+			a.publish("x", texts("", 0, 40)...)
+			synctest.Wait()
+			live := b.resume(broadcast.ID{}, "x")
+			live.gets()
+			b.node.Fail(errAway)
+			ahead := a.publish("x", "ahead")
+			waiting, reading := b.resume(ahead, "x"), b.resume(begin, "x")
+			time.Sleep(10 * time.Minute)
+			b.node.Fail(nil)
+			synctest.Wait()
+			live.gets()
+			b.publish("x", "mine")
+			synctest.Wait()
+			live.wakes("ahead", "mine")
+			waiting.gets("mine")
+			got := reading.poll()
+			require.NotEmpty(t, got)
+			require.Equal(t, "mine", got[len(got)-1])
+		})
+	}
+}
+
+// An engine that answers Appends and refuses all else is not asked without end.
+func TestAnswersThatDoNotHelpDoNotEndAllPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		count := &deaf{}
+		s := newStoppedServer(t, new(broadcasttest.Journal), func(j broadcast.Journal) broadcast.Journal { count.Journal = j; return count })
+		s.start()
+		for range 10_000 {
+			s.publish("x", "")
+			time.Sleep(10 * time.Millisecond)
+		}
+		require.Less(t, count.bounds.Load(), int64(30), "in 100 s")
+	})
+}
+
+// deaf is a Journal that answers nothing but Append.
+type deaf struct {
+	broadcast.Journal
+	bounds atomic.Int64
+}
+
+func (d *deaf) Bounds(context.Context) (oldest, newest broadcast.ID, err error) {
+	d.bounds.Add(1)
+	return oldest, newest, errAway
+}
+
+// A stream without a position that comes before its server knows the journal gets a gap only
+// if something of its topics may have been published since.
+func TestFreshStreamBeforeTheJournalIsKnown(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		before []string // topics of what the journal has
+		during []string // and gets while the stream waits
+		want   []string
+	}{
+		{name: "an empty journal", want: []string{"then"}},
+		{name: "other topics", before: []string{"y", "z"}, during: []string{"y"}, want: []string{"then"}},
+		{name: "older entries that nobody can tell from newer ones", before: []string{"x"}, want: []string{"gap", "then"}},
+		{name: "an entry in the meantime", during: []string{"y", "x"}, want: []string{"gap", "then"}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			engine := &broadcasttest.Journal{}
+			a := newServer(t, engine, nil)
+			for _, topic := range test.before {
+				a.publish(topic, "before")
+			}
+			b := newStoppedServer(t, engine, nil)
+			b.node.Fail(errAway)
+			b.start()
+			fresh := b.resume(broadcast.ID{}, "x")
+			fresh.gets()
+			time.Sleep(time.Minute)
+			for _, topic := range test.during {
+				a.publish(topic, "during")
+			}
+			b.node.Fail(nil)
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			require.NotZero(t, fresh.calls.Load(), test.name)
+			require.Equal(t, "placed", b.Stage(fresh.sub), test.name)
+			a.publish("x", "then")
+			fresh.gets(test.want...)
+		})
+	}
+}
+
+// SetTopics does not place such a stream without a gap either: what was published since is
+// not known for the topics that it had, nor for the new ones.
+func TestSetTopicsBeforeTheJournalIsKnown(t *testing.T) {
+	for _, topics := range [][]string{{"x"}, {"x", "y"}, {"y"}} {
+		synctest.Test(t, func(t *testing.T) {
+			engine := &broadcasttest.Journal{}
+			a := newServer(t, engine, nil)
+			b := newStoppedServer(t, engine, nil)
+			b.node.Fail(errAway)
+			b.start()
+			fresh := b.resume(broadcast.ID{}, "x")
+			fresh.gets()
+			for _, topic := range topics {
+				a.publish(topic, "missed")
+			}
+			b.node.Fail(nil)
+			time.Sleep(time.Minute)
+			require.NoError(t, fresh.sub.(broadcast.TopicSetter).SetTopics(topics))
+			fresh.gets("gap")
+			a.publish(topics[0], "then")
+			fresh.gets("then")
+		})
+	}
+}

@@ -3,6 +3,7 @@ package broadcast_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,6 +45,73 @@ func TestRun(t *testing.T) {
 		s.ended = nil
 		x.wakes("2", "end")
 		require.ErrorIs(t, s.Run(t.Context()), broadcast.ErrClosed, "after Close")
+	})
+}
+
+// A Hub with a Journal that is used without Run warns once, and says what to do. It does not
+// if Run begins a moment later, or the Hub has no Journal.
+func TestHubThatNobodyRuns(t *testing.T) {
+	const warning = "nobody runs it"
+	uses := map[string]func(*server){
+		"Publish":   func(s *server) { s.publish("x", "0") },
+		"Subscribe": func(s *server) { s.resume(broadcast.ID{}, "x") },
+		"Position":  func(s *server) { s.position() },
+	}
+	for name, use := range uses {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStoppedServer(t, new(broadcasttest.Journal), nil)
+			time.Sleep(time.Hour)
+			require.Empty(t, s.log.with(warning), "%s: before the first use", name)
+			use(s)
+			require.Empty(t, s.log.with(warning), "%s: at once", name)
+			for range 3 {
+				time.Sleep(time.Minute)
+				use(s)
+			}
+			require.Len(t, s.log.with(warning), 1, name)
+			require.Contains(t, s.log.with(warning)[0], "go hub.Run(ctx)")
+
+			beside := newStoppedServer(t, new(broadcasttest.Journal), nil)
+			use(beside)
+			time.Sleep(100 * time.Millisecond)
+			beside.start()
+			time.Sleep(time.Minute)
+			use(beside)
+			require.Empty(t, beside.log.with(warning), "%s: Run begins a moment later", name)
+
+			// It is deaf again once Run has ended.
+			require.ErrorIs(t, beside.stop(nil), context.Canceled)
+			use(beside)
+			time.Sleep(time.Minute)
+			require.Len(t, beside.log.with(warning), 1, "%s: after Run", name)
+			beside.start()
+			time.Sleep(time.Minute)
+			require.Len(t, beside.log.with(warning), 1, name)
+
+			closed := newStoppedServer(t, new(broadcasttest.Journal), nil)
+			use(closed)
+			require.NoError(t, closed.Close())
+			time.Sleep(time.Minute)
+			require.Empty(t, closed.log.with(warning), "%s: closed", name)
+
+			memory := &server{t: t, Hub: &broadcast.Hub{}}
+			memory.Logger = slog.New(slog.NewTextHandler(&memory.log, nil))
+			use(memory)
+			time.Sleep(time.Minute)
+			require.Empty(t, memory.log.with(warning), "%s: in memory", name)
+		})
+	}
+}
+
+// A Hub with open streams whose Run has ended warns, without another use.
+func TestRunThatEndsBeforeItsStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, new(broadcasttest.Journal), nil)
+		s.resume(broadcast.ID{}, "x")
+		time.Sleep(time.Minute)
+		require.ErrorIs(t, s.stop(nil), context.Canceled)
+		time.Sleep(time.Minute)
+		require.Len(t, s.log.with("nobody runs it"), 1)
 	})
 }
 

@@ -23,7 +23,10 @@ type subscription struct {
 	epoch    uint64   // of the log that the cursors are on; 0 until the first placement is adopted
 	skip     uint64   // placement.after as it was adopted: entries up to it are not returned
 	pending  *history // returned before anything from the rings
-	inLast   bool     // the cursors are among the Last messages, which come first
+
+	// lastEnds is nil unless the cursors are among the Last messages, which come first. It has
+	// the index of the first entry after them, by topic.
+	lastEnds map[*topic]uint64
 
 	// Atomics.
 	woken     atomic.Pointer[cursor] // a stack: cursor.wake pushes, Poll claims it whole
@@ -40,6 +43,7 @@ type subscription struct {
 	next, prev *subscription // among the open ones
 	from       ID            // where it resumes: SubscribeOptions.After, or Position if SetTopics has located it anew
 	placement  placement
+	ending     *ending // nil until Finish
 }
 
 const forever = math.MaxUint64
@@ -173,7 +177,7 @@ func (s *subscription) returnHistory(buf []*Message) (n int) {
 // move, and they are returned even if the subscription has been finished. Messages that were
 // evicted meanwhile are left out.
 func (s *subscription) returnLast(buf []*Message) (n int) {
-	for s.inLast && !s.closed.Load() {
+	for s.lastEnds != nil && !s.closed.Load() {
 		n, lost := s.collect(buf, s.position.seq)
 		switch {
 		case n > 0:
@@ -181,21 +185,34 @@ func (s *subscription) returnLast(buf []*Message) (n int) {
 		case lost && s.curtailCursors():
 			continue
 		}
-		s.skip, s.inLast = s.position.seq, false
+		s.leaveLast()
 	}
 	return 0
 }
 
 // curtailCursors moves the awake cursors whose entries were evicted to the oldest that is
-// kept, and reports whether there were any.
+// kept, and reports whether there were any. Those that have lost Last messages are curtailed.
 func (s *subscription) curtailCursors() (any bool) {
 	for _, c := range s.awake {
 		if first := c.topic.first.Load(); c.index < first {
-			c.index, c.curtail, any = first, true, true
+			c.curtail = c.curtail || c.index < s.lastEnds[c.topic]
+			c.index, any = first, true
 			s.attention.Store(true)
 		}
 	}
 	return any
+}
+
+// leaveLast lets the cursors go on after the Last messages. One that was moved further has
+// been overrun there.
+func (s *subscription) leaveLast() {
+	for i := range s.cursors {
+		c := &s.cursors[i]
+		if end, ok := s.lastEnds[c.topic]; ok {
+			c.index = min(c.index, end)
+		}
+	}
+	s.skip, s.lastEnds = s.position.seq, nil
 }
 
 // arm lets the next wake call Notify, and reports whether it did. It does not if there is
@@ -232,14 +249,6 @@ func (s *subscription) callNotify() {
 }
 
 const inNotify = "a subscriber's Notify"
-
-// Finish lets the subscription end at what is the head now.
-func (s *subscription) Finish() {
-	s.hub.mu.Lock()
-	s.end.CompareAndSwap(forever, s.hub.head.Load())
-	s.hub.mu.Unlock()
-	s.wake()
-}
 
 // Close ends the subscription. Nothing of the Hub leads to it afterwards, so that it goes, and
 // what its Notify holds, as soon as the caller forgets it.

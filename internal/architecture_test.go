@@ -32,28 +32,28 @@ func TestImports(t *testing.T) {
 		{
 			pkg:    "broadcast",
 			not:    []string{"net/http"},
-			ours:   []string{"internal/backoff", "internal/guard", "internal/ondemand"},
+			ours:   []string{"internal/backoff", "internal/guard", "internal/ondemand", "internal/reserved"},
 			reason: "publishing and journals do not depend on HTTP",
 		},
 		{
 			pkg:    "",
-			ours:   []string{"broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/status"},
+			ours:   []string{"broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/reserved", "internal/status"},
 			reason: "both transports share it, so it imports neither",
 		},
 		{
 			pkg:    "sse",
-			ours:   []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/guard", "internal/jsontext", "internal/ondemand", "internal/origin", "internal/ratelog", "internal/status", "internal/streamctx", "internal/tcp", "internal/wrappers"},
+			ours:   []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/guard", "internal/jsontext", "internal/ondemand", "internal/origin", "internal/ratelog", "internal/reserved", "internal/status", "internal/streamctx", "internal/tcp", "internal/wrappers"},
 			reason: "the transports do not import each other",
 		},
 		{
 			pkg:     "ws",
-			ours:    []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/guard", "internal/jsontext", "internal/ondemand", "internal/origin", "internal/ratelog", "internal/status", "internal/streamctx", "internal/tcp", "internal/wrappers"},
+			ours:    []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/guard", "internal/jsontext", "internal/ondemand", "internal/origin", "internal/ratelog", "internal/reserved", "internal/status", "internal/streamctx", "internal/tcp", "internal/wrappers"},
 			outside: []string{"github.com/coder/websocket"},
 			reason:  "the transports do not import each other",
 		},
 		{
 			pkg:    "middleware",
-			ours:   []string{"", "broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/origin", "internal/ratelog", "internal/status", "internal/streamctx"},
+			ours:   []string{"", "broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/origin", "internal/ratelog", "internal/reserved", "internal/status", "internal/streamctx"},
 			reason: "middleware handles requests and does not depend on a transport",
 		},
 		{
@@ -237,4 +237,22 @@ func list(t *testing.T, args ...string) []string {
 	out, err := command.Output()
 	require.NoError(t, err)
 	return strings.Fields(string(out))
+}
+
+// In a browser, a Go program follows streams with sse.Client. The doc of ws says that ws does
+// not build there.
+func TestBuildsForBrowsers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it compiles the standard library for another system")
+	}
+	for pkg, builds := range map[string]bool{"sse": true, "broadcast": true, "ws": false} {
+		cmd := exec.Command("go", "build", "-o", os.DevNull, "./"+pkg)
+		cmd.Dir = ".."
+		cmd.Env = append(os.Environ(), "GOOS=js", "GOARCH=wasm")
+		out, err := cmd.CombinedOutput()
+		assert.Equal(t, builds, err == nil, "%s: %s", pkg, out)
+		doc, err := os.ReadFile("../" + pkg + "/doc.go")
+		require.NoError(t, err)
+		assert.Equal(t, !builds, strings.Contains(string(doc), "does not build for GOOS=js"), pkg)
+	}
 }

@@ -233,8 +233,11 @@ func (f *follower) connect(yield func(Event, error) bool) error {
 	reader.MaxEvent = f.client.MaxEvent
 	reader.setLastEventID(f.lastEventID)
 	err = f.yieldEvents(reader, yield)
-	if err == nil || errors.Is(err, ErrTooLarge) {
-		return err
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrTooLarge):
+		return fmt.Errorf("%w: raise Client.MaxEvent to read it", err)
 	}
 	failed := f.failed(ctx, err)
 	failed.ended = err == io.EOF

@@ -237,6 +237,7 @@ func TestEventBeyondMaxEventEndsAClient(t *testing.T) {
 	s := &scenario{answers: []write{streams(big, 0)}}
 	_, err := follow(t, &sse.Client{}, s, nil)
 	require.ErrorIs(t, err, sse.ErrTooLarge, "it would be as large the next time")
+	require.ErrorContains(t, err, "raise Client.MaxEvent")
 	require.Len(t, s.requests, 1)
 	got, err := follow(t, &sse.Client{MaxEvent: 4 << 20}, &scenario{answers: []write{streams(big, 0)}}, nil)
 	require.NoError(t, err)

@@ -8,6 +8,7 @@ import (
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/delivery"
+	"github.com/fanfare-go/fanfare/internal/reserved"
 )
 
 // codecs are the wire forms that a client may ask for: events or envelopes, in the
@@ -55,11 +56,8 @@ func (h *Handler) event(m *broadcast.Message) (e Event, binary, ok bool, err err
 	} else {
 		e, ok = h.Encode(m)
 	}
-	switch e.Type {
-	case "gap", "open", "error": // which a Snapshot's messages may have as well
-		if ok {
-			err = fmt.Errorf("sse: the Type %q is reserved for what a stream says itself", e.Type)
-		}
+	if ok && reserved.Type(e.Type) { // which a Snapshot's messages may have as well
+		err = fmt.Errorf("sse: the Type %q is reserved for events that a stream, the browser or fanfare.js creates itself", e.Type)
 	}
 	return e, binary, ok, err
 }
@@ -110,8 +108,8 @@ func (h *Handler) notice(n fanfare.Notice) ([]byte, error) {
 		if !ok {
 			return nil, nil
 		}
-		if e.Type == "open" || e.Type == "error" {
-			return nil, fmt.Errorf("sse: the Type %q is fired by browsers themselves", e.Type)
+		if e.Type != "gap" && reserved.Type(e.Type) {
+			return nil, fmt.Errorf("sse: the Type %q of a Notice is reserved for events that a stream, the browser or fanfare.js creates itself", e.Type)
 		}
 		return block(e.Type, n.ID, e.Data)
 	}

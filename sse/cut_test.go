@@ -127,7 +127,7 @@ func (c *cutClient) publish(topic string) string {
 
 // snapshot returns the state in three messages. The first of them begins it.
 func (c *cutClient) snapshot(context.Context) ([]broadcast.Message, error) {
-	ms := []broadcast.Message{{Topic: "a", Type: "begin", Data: []byte("0")}, {Topic: "a", Type: "state"}, {Topic: "a", Type: "state"}}
+	ms := []broadcast.Message{{Topic: "a", Type: "first", Data: []byte("0")}, {Topic: "a", Type: "state"}, {Topic: "a", Type: "state"}}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, number := range c.published {
@@ -165,7 +165,7 @@ func (c *cutClient) takes(sent string) {
 		case "gap":
 			c.gaps++
 			c.seen = map[int]bool{}
-		case "begin":
+		case "first":
 			c.seen = map[int]bool{}
 		case "state":
 			for number := range strings.FieldsSeq(data) {

@@ -63,6 +63,9 @@ func TestUnsendableMessageIsDroppedForAll(t *testing.T) {
 		{"a forged gap", "only the stream itself sends gaps", func() (sse.Event, bool) { return sse.Event{Type: "gap"}, true }, `"gap" is reserved`},
 		{"a forged open", "an EventSource fires that itself", func() (sse.Event, bool) { return sse.Event{Type: "open"}, true }, `"open" is reserved`},
 		{"a forged error", "an EventSource fires that itself", func() (sse.Event, bool) { return sse.Event{Type: "error"}, true }, `"error" is reserved`},
+		{"a forged statechange", "fanfare.js fires that itself", func() (sse.Event, bool) { return sse.Event{Type: "statechange"}, true }, `"statechange" is reserved`},
+		{"a forged begin", "it is the stream's", func() (sse.Event, bool) { return sse.Event{Type: "begin"}, true }, `"begin" is reserved`},
+		{"a forged ended", "it is the stream's", func() (sse.Event, bool) { return sse.Event{Type: "ended"}, true }, `"ended" is reserved`},
 		{"a panic", "all streams would end, reconnect and end again", func() (sse.Event, bool) { panic("in Encode") }, "panic in Handler.Encode: in Encode"},
 		{"false", "Encode has dropped it", func() (sse.Event, bool) { return sse.Event{Type: "gap", Data: []byte("\xff")}, false }, ""},
 	} {

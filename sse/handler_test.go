@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -119,15 +120,20 @@ func TestHeadPrecedesAFault(t *testing.T) {
 	})
 }
 
-// A notice of a hook is not of a Type that a browser fires itself.
+// A notice of a hook is not of a Type that a browser or fanfare.js fires itself, or that only
+// the stream sends; a gap it may be.
 func TestNoticeOfAReservedType(t *testing.T) {
-	h := &sse.Handler{Broadcaster: &broadcast.Hub{}, Topics: []string{"a"}, Logger: silent,
-		Notice: func(n fanfare.Notice) (sse.Event, bool) { return sse.Event{Type: "error", Data: []byte("x")}, true }}
-	synctest.Test(t, func(t *testing.T) {
-		w := httptest.NewRecorder()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil).WithContext(ctx))
-		require.NotContains(t, w.Body.String(), "event: error")
-	})
+	for typ, sent := range map[string]bool{
+		"error": false, "open": false, "statechange": false, "begin": false, "ended": false, "gap": true, "end": true,
+	} {
+		h := &sse.Handler{Broadcaster: &broadcast.Hub{}, Topics: []string{"a"}, Logger: silent,
+			Notice: func(n fanfare.Notice) (sse.Event, bool) { return sse.Event{Type: typ, Data: []byte("x")}, true }}
+		synctest.Test(t, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil).WithContext(ctx))
+			require.Equal(t, sent, strings.Contains(w.Body.String(), "event: "+typ+"\n"), typ)
+		})
+	}
 }

@@ -197,6 +197,9 @@ func (c *Client) run(ctx context.Context, yield func(*broadcast.Message, error) 
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case errors.Is(err, errNoEnvelope) || final(err) && (c.Retry == nil || !c.Retry(err)):
+			if isRefusal(err) && CloseStatus(err) == StatusMessageTooBig {
+				return fmt.Errorf("%w (Client.Dial.Options.MaxMessage)", err)
+			}
 			return err
 		}
 		if good || time.Since(began) >= backoff.Good {

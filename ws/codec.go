@@ -8,12 +8,16 @@ import (
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/delivery"
+	"github.com/fanfare-go/fanfare/internal/reserved"
 )
 
 // message returns the function of a codec that puts messages into frames.
 func (h *Handler) message(frame func(b []byte, opcode byte, payload []byte, masked bool) []byte) func(*broadcast.Message, broadcast.ID) ([]byte, error) {
 	return func(m *broadcast.Message, id broadcast.ID) ([]byte, error) {
 		if h.Encode == nil {
+			if reserved.Type(m.Type) { // which a Snapshot's messages may have
+				return nil, fmt.Errorf("ws: the Type %q is reserved for events that a stream, the browser or fanfare.js creates itself", m.Type)
+			}
 			data, err := delivery.Envelope(m, id, m.Type, m.Data, m.Binary)
 			if err != nil {
 				return nil, err

@@ -70,4 +70,9 @@
 // With [Handler].Detach an idle connection takes a goroutine and some 8 KB, a quarter of
 // what it takes otherwise. With [Options].Compression a message is deflated once for all
 // clients.
+//
+// # In a browser
+//
+// The package does not build for GOOS=js: a Go program in a browser cannot open a TCP
+// connection. It can follow the same topics with sse.Client, which does build there.
 package ws

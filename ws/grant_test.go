@@ -82,3 +82,22 @@ func TestGrant(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// A Snapshot's message whose Type is reserved is dropped and logged, as Publish would refuse
+// it: fanfare.js would take it for an event of the stream or its own.
+func TestSnapshotOfAReservedType(t *testing.T) {
+	hub := &broadcast.Hub{}
+	log := &logbook{}
+	h := &ws.Handler{Broadcaster: hub, Logger: log.logger(), Grant: func(*http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: []string{"a"}, Snapshot: func(context.Context) (state []broadcast.Message, _ error) {
+			for _, typ := range []string{"gap", "open", "error", "statechange", "begin", "ended", "end"} {
+				state = append(state, broadcast.Message{Topic: "a", Type: typ})
+			}
+			return state, nil
+		}}, nil
+	}}
+	serve(t, h, func(t *testing.T, n *network) {
+		n.raw("/", "").receives(`{"topic":"a","type":"end","data":""}`, `{"ready":"`+position(t, hub)+`"}`)
+		require.Equal(t, 6, log.count("is reserved"))
+	})
+}

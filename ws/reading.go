@@ -165,7 +165,11 @@ func (c *Conn) readFailed(err error) error {
 	case errors.Is(err, errNotUTF8):
 		return c.refuse(StatusInvalidFramePayloadData, err)
 	case errors.Is(err, errTooBig):
-		return c.refuse(StatusMessageTooBig, fmt.Errorf("a message of more than %d bytes", c.limit))
+		err = c.refuse(StatusMessageTooBig, fmt.Errorf("a message of more than %d bytes", c.limit))
+		if isRefusal(err) { // the field's name is for this side, and not for the peer
+			err = fmt.Errorf("%w: raise Options.MaxMessage to read it", err)
+		}
+		return err
 	case !failed:
 		return c.refuse(StatusProtocolError, errors.New("what came is not the WebSocket protocol"))
 	case errors.Is(err, errCut):

@@ -33,10 +33,10 @@ func testInvalidMessage(t *testing.T, c Config) {
 	}
 	tests := []test{
 		{"empty topic", broadcast.Message{Data: []byte("x")}},
-		{"reserved type gap", broadcast.Message{Topic: "a", Type: "gap", Data: []byte("x")}},
-		{"reserved type open", broadcast.Message{Topic: "a", Type: "open", Data: []byte("x")}},
-		{"reserved type error", broadcast.Message{Topic: "a", Type: "error", Data: []byte("x")}},
 		{"data is not UTF-8", broadcast.Message{Topic: "a", Data: []byte("x\xff")}},
+	}
+	for _, typ := range []string{"gap", "begin", "ended", "open", "error", "statechange"} {
+		tests = append(tests, test{"reserved type " + typ, broadcast.Message{Topic: "a", Type: typ, Data: []byte("x")}})
 	}
 	for _, invalid := range invalidNames {
 		tests = append(tests,

@@ -1,8 +1,10 @@
 package delivery_test
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"testing"
 	"unicode/utf8"
 
@@ -47,6 +49,39 @@ func TestEnvelope(t *testing.T) {
 	assert.Error(t, err, "a type that is not UTF-8")
 	_, err = delivery.Envelope(&broadcast.Message{Topic: "\xff"}, broadcast.ID{}, "", nil, true)
 	assert.Error(t, err, "a topic that is not UTF-8")
+}
+
+// Hub.MaxMessage counts what an envelope takes at most: with the longest ID, a type and an
+// encoding.
+func TestEnvelopeTakesWhatMaxMessageCounts(t *testing.T) {
+	long := broadcast.MakeID(1<<64-1, 1<<64-1)
+	const unused = len(`,"encoding":"base64"`)
+	escapes := bytes.Repeat([]byte("a\"\\\n\r\t\x00\x1f\x7f<é\u2028日"), 9)
+	for _, test := range []struct {
+		name   string
+		m      broadcast.Message
+		unused int
+	}{
+		{"text", broadcast.Message{Topic: "prices", Type: "tick", Data: []byte("hello")}, unused},
+		{"escapes", broadcast.Message{Topic: `<"\>` + "\x01", Type: "\t", Data: escapes}, unused},
+		{"binary", broadcast.Message{Topic: "prices", Type: "tick", Data: escapes, Binary: true}, 0},
+		{"no type, no data", broadcast.Message{Topic: "a"}, unused + len(`,"type":""`)},
+	} {
+		for n := range 64 {
+			m := test.m
+			m.Data = append(bytes.Repeat([]byte("x"), n), m.Data...)
+			b, err := delivery.Envelope(&m, long, m.Type, m.Data, m.Binary)
+			require.NoError(t, err)
+			size := int64(len(b) + test.unused)
+			_, err = (&broadcast.Hub{MaxMessage: size}).Publish(t.Context(), m)
+			require.NoError(t, err, "%s, at the limit", test.name)
+			_, err = (&broadcast.Hub{MaxMessage: size - 1}).Publish(t.Context(), m)
+			require.ErrorIs(t, err, broadcast.ErrNotPublished, test.name)
+			require.ErrorContains(t, err, fmt.Sprintf("the message takes %d bytes on the wire, Hub.MaxMessage is %d", size, size-1), test.name)
+			_, err = (&broadcast.Hub{MaxMessage: -1}).Publish(t.Context(), m)
+			require.NoError(t, err, "%s, without a limit", test.name)
+		}
+	}
 }
 
 func TestNoticeEnvelope(t *testing.T) {

@@ -39,7 +39,7 @@ func TestASlowReaderGetsGapsAndIsNotCut(t *testing.T) {
 		clients.Go(func() { readSlowly(ctx, t, server.Listener.Addr().String(), path, rate) })
 	}
 	require.Eventually(t, func() bool { return hub.Stats().Subscriptions == 4 }, 5*time.Second, time.Millisecond)
-	_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", Data: bytes.Repeat([]byte("x"), 1<<20)}) // takes longer than timeout
+	_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", Data: bytes.Repeat([]byte("x"), 1<<20-1<<10)}) // takes longer than timeout
 	require.NoError(t, err)
 	data := bytes.Repeat([]byte("x"), 16<<10)
 	publishing := time.NewTicker(time.Second * time.Duration(len(data)) / (40 * rate))
