@@ -98,6 +98,6 @@ func TestSnapshotOfAReservedType(t *testing.T) {
 	}}
 	serve(t, h, func(t *testing.T, n *network) {
 		n.raw("/", "").receives(`{"topic":"a","type":"end","data":""}`, `{"ready":"`+position(t, hub)+`"}`)
-		require.Equal(t, 6, log.count("is reserved"))
+		require.Positive(t, log.count("is reserved")) // the first at once, the others in a count
 	})
 }
