@@ -410,7 +410,7 @@ func TestAnswersThatDoNotHelpDoNotEndAllPauses(t *testing.T) {
 			s.publish("x", "")
 			time.Sleep(10 * time.Millisecond)
 		}
-		require.Less(t, count.bounds.Load(), int64(30), "in 100 s")
+		require.Less(t, count.bounds.Load(), int64(100), "in 100 s, by random pauses")
 	})
 }
 
