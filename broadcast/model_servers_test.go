@@ -315,8 +315,9 @@ func (w *cluster) fault(what, i int) {
 	}
 }
 
-// heal ends all faults. A server that the engine has answered goes on within a moment, and
-// nobody is left without the last messages.
+// heal ends all faults, after which nobody is left without the last messages. A server that
+// the engine has answered goes on within a moment, unless earlier answers did not help: then
+// its pauses last up to 10 s, that of the tail before those of the goroutines that wait for it.
 func (w *cluster) heal() {
 	w.note("all heals")
 	for i, s := range w.servers {
@@ -326,7 +327,7 @@ func (w *cluster) heal() {
 			w.publish(i, topic)
 		}
 	}
-	time.Sleep(300 * time.Millisecond)
+	time.Sleep(time.Minute)
 	synctest.Wait()
 	for _, c := range w.clients {
 		if s := c.stream; s != nil {
