@@ -178,6 +178,8 @@ func TestDroppedMessagesCannotFillTheLog(t *testing.T) {
 			time.Sleep(2 * time.Second)
 		}
 		total := func(message string) (n, lines int) {
+			log.mu.Lock()
+			defer log.mu.Unlock()
 			for _, line := range log.lines {
 				if line["msg"] == message {
 					count, ok := line["count"].(float64)

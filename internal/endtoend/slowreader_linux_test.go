@@ -84,8 +84,8 @@ func readSlowly(ctx context.Context, t *testing.T, address, path string, rate in
 // KB: a write waits for that with all of WriteTimeout. If it stops reading, it is cut.
 func TestAReaderThatWasFastIsNotCut(t *testing.T) {
 	const (
-		timeout = 2 * time.Second
-		rate    = 200 << 10 // a step of up to 350 KB takes 1.7 s
+		timeout = 4 * time.Second
+		rate    = 256 << 10 // a step of up to 600 KB takes 2.3 s, more than half of timeout
 	)
 	hub := &broadcast.Hub{Keep: 64}
 	server := httptest.NewUnstartedServer(routes(hub, asked, sse.Options{WriteTimeout: timeout}, ws.Options{WriteTimeout: timeout}))

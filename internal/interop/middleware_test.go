@@ -125,7 +125,7 @@ func testSCS(t *testing.T) {
 	pages.HandleFunc("/logout", func(w http.ResponseWriter, r *http.Request) { assert.NoError(t, manager.Destroy(r.Context())) })
 	wrap := func(next http.Handler) http.Handler {
 		manager = scs.New()
-		t.Cleanup(manager.Store.(*memstore.MemStore).StopCleanup)
+		manager.Store = memstore.NewWithCleanupInterval(0)
 		manager.IdleTimeout = time.Hour
 		return manager.LoadAndSave(next)
 	}
