@@ -124,9 +124,12 @@ func testSCS(t *testing.T) {
 	pages.HandleFunc("/login", func(w http.ResponseWriter, r *http.Request) { manager.Put(r.Context(), "user", "ann") })
 	pages.HandleFunc("/logout", func(w http.ResponseWriter, r *http.Request) { assert.NoError(t, manager.Destroy(r.Context())) })
 	wrap := func(next http.Handler) http.Handler {
-		manager = scs.New()
-		manager.Store = memstore.NewWithCleanupInterval(0)
-		manager.IdleTimeout = time.Hour
+		// As scs.New makes it, without the goroutine of its store, which cannot be stopped safely.
+		manager = &scs.SessionManager{
+			IdleTimeout: time.Hour, Lifetime: 24 * time.Hour, Store: memstore.NewWithCleanupInterval(0), Codec: scs.GobCodec{},
+			Cookie:    scs.SessionCookie{Name: "session", HttpOnly: true, Path: "/", Persist: true, SameSite: http.SameSiteLaxMode},
+			ErrorFunc: func(w http.ResponseWriter, _ *http.Request, err error) { http.Error(w, err.Error(), http.StatusInternalServerError) },
+		}
 		return manager.LoadAndSave(next)
 	}
 	eachChain(t, wrap, pages, func(t *testing.T, c *chained) {
