@@ -127,8 +127,10 @@ func testSCS(t *testing.T) {
 		// As scs.New makes it, without the goroutine of its store, which cannot be stopped safely.
 		manager = &scs.SessionManager{
 			IdleTimeout: time.Hour, Lifetime: 24 * time.Hour, Store: memstore.NewWithCleanupInterval(0), Codec: scs.GobCodec{},
-			Cookie:    scs.SessionCookie{Name: "session", HttpOnly: true, Path: "/", Persist: true, SameSite: http.SameSiteLaxMode},
-			ErrorFunc: func(w http.ResponseWriter, _ *http.Request, err error) { http.Error(w, err.Error(), http.StatusInternalServerError) },
+			Cookie: scs.SessionCookie{Name: "session", HttpOnly: true, Path: "/", Persist: true, SameSite: http.SameSiteLaxMode},
+			ErrorFunc: func(w http.ResponseWriter, _ *http.Request, err error) {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+			},
 		}
 		return manager.LoadAndSave(next)
 	}
