@@ -45,6 +45,8 @@ func TestWireFormsHaveOneBound(t *testing.T) {
 				}
 				server := httptest.NewServer(h)
 				defer server.Close()
+				defer server.CloseClientConnections() // also where the test fails
+				defer hub.Close()
 				connect := func(target, version string, header ...string) io.Closer {
 					c, err := net.Dial("tcp", server.Listener.Addr().String())
 					require.NoError(t, err)
@@ -88,7 +90,11 @@ func TestWireFormsHaveOneBound(t *testing.T) {
 				late := clients() // get messages without IDs, too
 				used := inUse() - before
 				t.Logf("%d KiB of heap for the forms and %d clients", used>>10, len(open)+len(late))
-				require.LessOrEqual(t, used, test.most+test.most/8+3*mib)
+				slack := int64(3 * mib) // what the clients take
+				if raced {
+					slack *= 2 // pools then drop at random what they should keep
+				}
+				require.LessOrEqual(t, used, test.most+test.most/8+slack)
 
 				for _, c := range append(open, late...) {
 					c.Close()
