@@ -90,11 +90,7 @@ func TestWireFormsHaveOneBound(t *testing.T) {
 				late := clients() // get messages without IDs, too
 				used := inUse() - before
 				t.Logf("%d KiB of heap for the forms and %d clients", used>>10, len(open)+len(late))
-				slack := int64(3 * mib) // what the clients take
-				if raced {
-					slack *= 2 // pools then drop at random what they should keep
-				}
-				require.LessOrEqual(t, used, test.most+test.most/8+slack)
+				require.LessOrEqual(t, used, test.most+test.most/8+3*mib)
 
 				for _, c := range append(open, late...) {
 					c.Close()
