@@ -23,6 +23,7 @@ type inbox struct {
 	stream  *delivery.Stream
 	engine  *delivery.Engine
 	receive func(MessageType, []byte) error // nil: the client may not send messages
+	changes bool                            // the Grant lets the client ask for other topics
 	topics  bool                            // a request for other topics is one, and no message for receive
 	most    int64                           // bytes of messages that wait
 	rate    float64                         // messages a second; 0: no limit
@@ -40,7 +41,8 @@ func newInbox(c *Conn, s *delivery.Stream, engine *delivery.Engine, o Options, a
 	if most < 0 {
 		most = defaultMaxMessage
 	}
-	in := &inbox{conn: c, stream: s, engine: engine, most: most, topics: answers || s.MayChange(), rate: o.MessageRate}
+	changes := s.MayChange()
+	in := &inbox{conn: c, stream: s, engine: engine, most: most, changes: changes, topics: answers || changes, rate: o.MessageRate}
 	c.reading.inbox = in
 	return in
 }
@@ -85,7 +87,7 @@ func (in *inbox) dispatch(r received) {
 	case m.wanted != nil && in.rate == 0:
 		in.stream.Change(*m.wanted)
 		return
-	case m.wanted == nil && in.receive == nil && in.stream.MayChange():
+	case m.wanted == nil && in.receive == nil && in.changes:
 		in.stream.End(refusal("no such message is expected"))
 		return
 	case m.wanted == nil && in.receive == nil:

@@ -122,8 +122,8 @@ func (s *Stream) Change(wanted TopicsRequest) {
 	s.notify()
 }
 
-// MayChange reports whether the Grant lets the client ask for other topics. It is
-// called before the stream begins.
+// MayChange reports whether the Grant lets the client ask for other topics, which no
+// change takes away. It is called before the stream begins.
 func (s *Stream) MayChange() bool { return s.grant.Change != nil }
 
 // notify makes sure that the writer polls once more.
