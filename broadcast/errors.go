@@ -1,8 +1,10 @@
 package broadcast
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -40,3 +42,25 @@ func (e *GapError) Error() string {
 
 // Is makes errors.Is(err, ErrGap) true.
 func (e *GapError) Is(target error) bool { return target == ErrGap }
+
+// AppendErrors is what [Journal.Append] returns if the messages of a call had different
+// fates: one error for each message, in their order, nil for one that was added. Each is
+// what the Publish of its message returns.
+type AppendErrors []error
+
+func (e AppendErrors) Error() string {
+	failed := 0
+	var first error
+	for _, err := range e {
+		if err != nil {
+			failed++
+			first = cmp.Or(first, err)
+		}
+	}
+	return fmt.Sprintf("broadcast: %d of %d messages were not appended: %v", failed, len(e), first)
+}
+
+// Unwrap returns the errors of the messages that were not added.
+func (e AppendErrors) Unwrap() []error {
+	return slices.DeleteFunc(slices.Clone(e), func(err error) bool { return err == nil })
+}

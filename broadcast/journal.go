@@ -15,7 +15,9 @@ type Journal interface {
 	// Append adds messages and returns their IDs once the engine has them. It adds
 	// them at most once: it never tries again after bytes may have left, unless the
 	// engine recognises the repetition. Its error wraps [ErrNotPublished] if surely
-	// nothing was added; after any other error the messages may arrive.
+	// nothing was added; after any other error the messages may arrive. If it can tell
+	// for each message, as where the engine refuses one that is too large, it returns
+	// [AppendErrors] and as many IDs as messages; those of the refused are zero.
 	Append(ctx context.Context, ms ...Message) ([]ID, error)
 
 	// Tail yields the entries that the engine keeps after an ID (the zero ID: all that
