@@ -69,7 +69,7 @@ func Refuse(w http.ResponseWriter, r *http.Request, refusal *Refusal) {
 	}
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
-	if r.ProtoMajor == 1 && r.Header.Get("Upgrade") != "" && header.Get("Connection") == "" {
+	if r.ProtoMajor == 1 && r.Header.Get("Upgrade") != "" && header.Get("Connection") != "close" {
 		header.Set("Connection", "close") // frames that follow must not be parsed as a request
 	}
 	if refusal.RetryAfter > 0 {

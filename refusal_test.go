@@ -3,6 +3,7 @@ package fanfare_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -67,6 +68,23 @@ func TestRefuseSpreads(t *testing.T) {
 		seen[w.Body.String()] = true
 	}
 	require.Greater(t, len(seen), 50)
+}
+
+// The connection of a handshake that is refused ends, whatever was set for it before: some
+// middleware for event streams sets keep-alive for all routes.
+func TestRefusalOfAHandshakeEndsItsConnection(t *testing.T) {
+	for _, set := range []http.Header{{}, {"Connection": {"keep-alive"}}, {"Connection": {"Keep-Alive", "Upgrade"}}} {
+		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Upgrade", "websocket")
+		maps.Copy(w.Header(), set)
+		fanfare.Refuse(w, r, nil)
+		assert.Equal(t, []string{"close"}, w.Header().Values("Connection"), set)
+	}
+	w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Upgrade", "websocket")
+	w.Header()["Connection"] = []string{"close", "Upgrade"} // with 426
+	fanfare.Refuse(w, r, nil)
+	assert.Equal(t, []string{"close", "Upgrade"}, w.Header().Values("Connection"))
 }
 
 // The reason of a refusal can be unwrapped, and is in its text.
