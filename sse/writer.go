@@ -168,6 +168,7 @@ func (s *Writer) requestEnded() {
 	s.detach()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.stopTimers() // they would keep the request in memory, up to MaxAge
 	if !s.claim.Bypass() {
 		s.claim.Leave()
 		return // the handler may still Send, and gets the error of the connection
@@ -302,8 +303,8 @@ func (s *Writer) writeQueued() error {
 func (s *Writer) heartbeat(interval time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err != nil || s.contextOfRequestEnded() {
-		return
+	if s.err != nil || s.claim.Context.Err() != nil {
+		return // with the request's context, the handler may have returned without Close
 	}
 	if wait := interval - time.Since(s.lastWrite); wait > 0 {
 		s.heartbeats.Reset(wait)
@@ -324,18 +325,6 @@ func (s *Writer) heartbeat(interval time.Duration) {
 	}
 	s.lastWrite = time.Now()
 	s.heartbeats.Reset(interval)
-}
-
-// contextOfRequestEnded reports whether the Context has ended with that of the request.
-// The handler may have returned then without Close, so the response may be net/http's
-// again. After MaxAge, and when a middleware has ended the stream, the handler still
-// runs.
-func (s *Writer) contextOfRequestEnded() bool {
-	if s.ctx.Err() == nil {
-		return false
-	}
-	cause := context.Cause(s.ctx)
-	return cause != errMaxAge && !errors.Is(cause, errEnded)
 }
 
 // fail makes err the error of the stream. The caller has locked mu.
@@ -386,13 +375,18 @@ func (s *Writer) close(cut bool) (err error) {
 		err = s.err
 		s.fail(ErrClosed)
 	}()
+	s.stopTimers()
+	if s.err == nil {
+		_ = s.writeQueued()
+	}
+	return nil
+}
+
+// stopTimers stops the heartbeats and MaxAge for good. The caller has locked mu.
+func (s *Writer) stopTimers() {
 	for _, timer := range []*time.Timer{s.heartbeats, s.maxAge} {
 		if timer != nil {
 			timer.Stop()
 		}
 	}
-	if s.err == nil {
-		_ = s.writeQueued()
-	}
-	return nil
 }

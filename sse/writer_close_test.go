@@ -7,12 +7,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -187,3 +189,39 @@ type broken struct {
 }
 
 func (w broken) Write([]byte) (int, error) { return 0, w.err }
+
+// A Writer whose handler has returned without Close, however its Context has ended before,
+// writes nothing to the response, which is net/http's again.
+func TestHeartbeatsEndWithTheRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &recorder{header: http.Header{}}
+		request, cancel := context.WithCancel(t.Context())
+		r := httptest.NewRequest("GET", "/", nil).WithContext(request)
+		s, err := sse.NewWriter(w, r, &sse.Options{Heartbeat: time.Second, MaxAge: time.Minute})
+		require.NoError(t, err)
+		<-s.Context().Done() // of its age
+		w.mu.Lock()
+		w.returned = true
+		w.mu.Unlock()
+		cancel() // as net/http does
+		time.Sleep(time.Hour)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		require.NoError(t, w.misuse)
+	})
+}
+
+// A Writer whose handler has returned without Close, by a panic perhaps, is not kept in
+// memory until its MaxAge.
+func TestWriterIsForgottenWithTheRequest(t *testing.T) {
+	request, cancel := context.WithCancel(t.Context())
+	r := httptest.NewRequest("GET", "/", nil).WithContext(request)
+	writer := func() weak.Pointer[sse.Writer] {
+		s, err := sse.NewWriter(httptest.NewRecorder(), r, &sse.Options{Heartbeat: time.Hour, MaxAge: time.Hour})
+		require.NoError(t, err)
+		return weak.Make(s)
+	}()
+	cancel()
+	require.Eventually(t, func() bool { runtime.GC(); return writer.Value() == nil }, 5*time.Second, 10*time.Millisecond)
+	runtime.KeepAlive(r)
+}
