@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,8 +29,8 @@ const (
 //
 // It is called after Take and before anything is written. Without a Bypass the stream
 // writes through the wrappers, and Announce does nothing. A wrapper that panics or takes
-// longer than a second is logged, and the stream begins all the same. If logger is nil,
-// it is slog.Default().
+// longer than a second is logged, at most once a second for each Bypass, and the stream
+// begins all the same. If logger is nil, it is slog.Default().
 func (c *Claim) Announce(status int, set func(http.Header), logger *slog.Logger) {
 	if c.bypass == nil {
 		return
@@ -60,10 +61,20 @@ func (c *Claim) Announce(status int, set func(http.Header), logger *slog.Logger)
 	case <-timer.C:
 		err = fmt.Errorf("it takes longer than %v", announceTimeout)
 	}
-	if err != nil {
+	if err != nil && c.bypass.failures.mayLog(time.Now()) {
 		cmp.Or(logger, slog.Default()).Warn("a wrapper below middleware.Bypass fails in WriteHeader when a stream begins, which goes past it",
 			"wrapper", fmt.Sprintf("%T", c.w), "error", err)
 	}
+}
+
+// failures bounds how many failed announcements of a Bypass are logged: each stream that
+// begins may have one, and clients begin streams as fast as they like.
+type failures struct{ logged atomic.Int64 } // when one was logged last, in Unix nanoseconds
+
+// mayLog reports whether a failure may be logged now.
+func (f *failures) mayLog(now time.Time) bool {
+	last := f.logged.Load()
+	return now.UnixNano()-last >= int64(time.Second) && f.logged.CompareAndSwap(last, now.UnixNano())
 }
 
 // announce answers a request through the wrappers. What they pass on is dropped.
@@ -84,7 +95,8 @@ func announce(w http.ResponseWriter, status int, head bool) error {
 func recovered(f func()) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			stack := debug.Stack()
+			err = fmt.Errorf("panic: %.300s\n%s", fmt.Sprint(p), stack[:min(len(stack), 8<<10)]) // a client may have chosen a part of it
 		}
 	}()
 	f()

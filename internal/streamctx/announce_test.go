@@ -189,6 +189,28 @@ func TestAnnouncementThatFails(t *testing.T) {
 	}
 }
 
+// Clients whose streams begin below a wrapper that fails cannot fill the log.
+func TestAnnouncementsThatFailDoNotFillTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		h := streamctx.Bypass(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fails := func(http.Header) { panic(strings.Repeat("x", 1<<20)) }
+			claim := streamctx.ClaimOf(&wrapper{ResponseWriter: w, onWriteHeader: fails}, r)
+			defer claim.Leave()
+			require.NoError(t, claim.Take())
+			claim.Announce(200, setType, slog.New(slog.NewTextHandler(&log, nil)))
+		}))
+		for range 30 { // in 3 s
+			for range 10 {
+				h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		assert.Equal(t, 3, strings.Count(log.String(), "\n"), "lines")
+		assert.Less(t, log.Len(), 60<<10)
+	})
+}
+
 // A Flush that the wrappers do not support is no fault.
 func TestAnnouncementWithoutFlush(t *testing.T) {
 	for name, w := range map[string]func(http.ResponseWriter) http.ResponseWriter{

@@ -11,12 +11,13 @@ import (
 // [ClaimOf] gives them the ResponseWriter and the context that this handler was
 // called with. It returns when next has returned and the streams have ended.
 func Bypass(next http.Handler) http.Handler {
+	var failed failures
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if bypassOf(r.Context()) != nil {
 			next.ServeHTTP(w, r) // mounted twice: the outer one reaches further
 			return
 		}
-		b := newBypass(r.Context(), w)
+		b := newBypass(r.Context(), w, &failed)
 		panicked := true
 		defer func() {
 			if panicked {
@@ -40,6 +41,8 @@ type bypass struct {
 	// content is what w's header says of the content: a compressor outside of the
 	// Bypass has set it, through which a stream writes. It is nil if there is none.
 	content http.Header
+
+	failures *failures // of this Bypass, for all requests
 
 	// io serialises what the handlers write. It is locked before mu.
 	io sync.Mutex
@@ -66,8 +69,8 @@ func bypassOf(ctx context.Context) *bypass {
 	return b
 }
 
-func newBypass(ctx context.Context, w http.ResponseWriter) *bypass {
-	b := &bypass{w: w, header: w.Header().Clone(), content: contentOf(w.Header())}
+func newBypass(ctx context.Context, w http.ResponseWriter, failures *failures) *bypass {
+	b := &bypass{w: w, header: w.Header().Clone(), content: contentOf(w.Header()), failures: failures}
 	if b.header == nil {
 		b.header = make(http.Header)
 	}
