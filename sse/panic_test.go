@@ -3,6 +3,7 @@ package sse_test
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -168,6 +169,34 @@ func TestDrainSurvivesAPanicOfAWrapper(t *testing.T) {
 					require.ErrorIs(t, err, context.Canceled)
 				}
 				_, _ = s.rest() // it ends
+			}, func(n *network) { n.server.WriteTimeout, n.server.ReadTimeout = 0, 0 })
+		})
+	}
+}
+
+// panickingLog is the handler of a Logger that panics.
+type panickingLog struct{ slog.Handler }
+
+func (panickingLog) Enabled(context.Context, slog.Level) bool  { return true }
+func (panickingLog) Handle(context.Context, slog.Record) error { panic("in the Logger") }
+
+// A Logger that panics keeps no stream from being released, and does not end the process.
+func TestPanicOfALoggerReleasesEverything(t *testing.T) {
+	for name, detach := range map[string]bool{"attached": false, "detached": true} {
+		t.Run(name, func(t *testing.T) {
+			var hub broadcast.Hub
+			limit := &middleware.Limit{Total: 1, Plain: true, Logger: silent}
+			h := &sse.Handler{Broadcaster: &hub, Topics: []string{"a"}, Logger: slog.New(panickingLog{}), Detach: detach, Options: sse.Options{MaxAge: time.Minute},
+				Encode: func(*broadcast.Message) (sse.Event, bool) { panic("in Encode") }}
+			serve(t, limit.Handler(h), func(t *testing.T, n *network) {
+				for range 3 {
+					s := n.get("/")
+					require.Equal(t, http.StatusOK, s.StatusCode, "the place of the last one is free")
+					publish(t, &hub, "a", "x")
+					_, _ = s.rest()
+					synctest.Wait()
+				}
+				require.Zero(t, hub.Stats().Subscriptions)
 			}, func(n *network) { n.server.WriteTimeout, n.server.ReadTimeout = 0, 0 })
 		})
 	}

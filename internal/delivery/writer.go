@@ -250,7 +250,10 @@ func (s *Stream) tearDown() {
 	if why.Detail != "" {
 		attributes = []any{"reason", why.Name, "detail", ratelog.Cut(why.Detail), "position", s.sentPosition}
 	}
-	s.engine.log().Debug(s.engine.Name+": stream ended", attributes...)
+	_ = guard.Call("Logger", func() error {
+		s.engine.log().Debug(s.engine.Name+": stream ended", attributes...)
+		return nil
+	})
 	s.engine.counts.end(why.Name)
 	s.ending.ended.Store(true)
 	s.engine.clock.forget(s)

@@ -18,7 +18,9 @@ import (
 // one, with the attribute count: how many events that record stands for. The zero Log
 // is ready.
 //
-// The logger is called without a lock, so it may itself cause an event.
+// The logger is called without a lock, so it may itself cause an event. Its panic goes no
+// further: what its caller has to release would not be, and in a goroutine of the kit it
+// would end the process.
 type Log struct {
 	mu    sync.Mutex
 	kinds map[Kind]*second
@@ -52,8 +54,15 @@ func (l *Log) Write(ctx context.Context, logger *slog.Logger, kind Kind, args ..
 	}
 	shorten(kind.Level, args)
 	if l.begin(logger, kind, args) {
-		logger.Log(context.WithoutCancel(ctx), kind.Level, kind.Message, args...)
+		write(context.WithoutCancel(ctx), logger, kind, args)
 	}
+}
+
+func write(ctx context.Context, logger *slog.Logger, kind Kind, args []any) {
+	_ = guard.Call("Logger", func() error {
+		logger.Log(ctx, kind.Level, kind.Message, args...)
+		return nil
+	})
 }
 
 // begin reports whether an event is the first of its second. It counts any other.
@@ -86,9 +95,5 @@ func (l *Log) end(kind Kind) {
 	s := l.kinds[kind]
 	delete(l.kinds, kind)
 	l.mu.Unlock()
-	// The timer's goroutine is nobody's: a panic in the logger would end the process.
-	_ = guard.Call("Logger", func() error {
-		s.logger.Log(context.Background(), kind.Level, kind.Message, append(s.args[:len(s.args):len(s.args)], "count", s.count)...)
-		return nil
-	})
+	write(context.Background(), s.logger, kind, append(s.args[:len(s.args):len(s.args)], "count", s.count))
 }
