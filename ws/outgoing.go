@@ -103,9 +103,12 @@ func (s *socket) write(w *delivery.Worker, frames ...[]byte) error {
 	err := delivery.Write(s.Conn, s.in.reader.Raw, s.in.reader.Buffers, &s.out.deadline, frames, w)
 	if err != nil {
 		s.out.state.store(broken)
-		tcp.HangUp(s.Conn)
-		if s.conn != nil {
-			go s.conn.cut(fmt.Errorf("ws: writing: %w", err)) // cut may wait for a Read
+		if s.conn == nil {
+			tcp.HangUp(s.Conn)
+		} else {
+			// In a goroutine, since cut may wait for a Read. It alone closes the connection: a
+			// Read that saw the end before the cause would take it for its own.
+			go s.conn.cut(fmt.Errorf("ws: writing: %w", err))
 		}
 	}
 	return err

@@ -2,8 +2,12 @@ package ws_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -104,5 +108,54 @@ func TestWriteTimeoutCutsAPeerThatDoesNotRead(t *testing.T) {
 		})
 		n.raw("/", "")
 		require.Error(t, <-ended)
+	})
+}
+
+// unreachable is a connection whose writes fail once it is told to, and whose Close takes a
+// moment.
+type unreachable struct {
+	net.Conn
+	fails atomic.Bool
+}
+
+var errUnreachable = errors.New("no route to host")
+
+func (u *unreachable) Write(b []byte) (int, error) {
+	if u.fails.Load() {
+		return 0, errUnreachable
+	}
+	return u.Conn.Write(b)
+}
+
+func (u *unreachable) Close() error {
+	err := u.Conn.Close()
+	time.Sleep(time.Second)
+	return err
+}
+
+// After a failed write a Read says why the connection has ended. It is not closed by this
+// side, as net.ErrClosed would say.
+func TestReadReturnsWhyAWriteFailed(t *testing.T) {
+	serve(t, upgraded(nil, func(c *ws.Conn) { _ = echo(c) }), func(t *testing.T, n *network) {
+		u := &unreachable{}
+		n.client.Transport = &http.Transport{DialContext: func(ctx context.Context, network, address string) (_ net.Conn, err error) {
+			u.Conn, err = n.listener.DialContext(ctx, network, address)
+			return u, err
+		}}
+		c := n.dial("/", ws.Options{})
+		read := make(chan error, 1)
+		go func() {
+			_, _, err := c.Read(context.Background())
+			read <- err
+		}()
+		synctest.Wait()
+		u.fails.Store(true)
+		assert.ErrorIs(t, c.Write(t.Context(), ws.Text, []byte("lost")), errUnreachable)
+		err := <-read
+		assert.ErrorIs(t, err, errUnreachable)
+		assert.NotErrorIs(t, err, net.ErrClosed)
+		<-c.Context().Done()
+		assert.ErrorIs(t, context.Cause(c.Context()), errUnreachable)
+		time.Sleep(time.Minute) // until it is closed
 	})
 }
