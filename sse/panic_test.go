@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/middleware"
 	"github.com/fanfare-go/fanfare/sse"
@@ -197,6 +199,41 @@ func TestPanicOfALoggerReleasesEverything(t *testing.T) {
 					synctest.Wait()
 				}
 				require.Zero(t, hub.Stats().Subscriptions)
+			}, func(n *network) { n.server.WriteTimeout, n.server.ReadTimeout = 0, 0 })
+		})
+	}
+}
+
+// A hook that ends its goroutine, as FailNow of a test does, ends its stream, and no other.
+func TestHookThatEndsItsGoroutine(t *testing.T) {
+	for name, detach := range map[string]bool{"attached": false, "detached": true} {
+		t.Run(name, func(t *testing.T) {
+			var hub broadcast.Hub
+			limit := &middleware.Limit{Total: 2, Plain: true, Logger: silent}
+			h := &sse.Handler{Broadcaster: &hub, Grant: func(r *http.Request) (*fanfare.Grant, error) {
+				return &fanfare.Grant{Topics: []string{r.URL.Query().Get("topic")}}, nil
+			}, Logger: silent, Detach: detach,
+				Encode: func(m *broadcast.Message) (sse.Event, bool) {
+					if m.Topic == "exits" {
+						runtime.Goexit()
+					}
+					return sse.Event{Data: m.Data}, true
+				}}
+			serve(t, limit.Handler(h), func(t *testing.T, n *network) {
+				other := n.get("/?topic=a")
+				for range 2 * runtime.GOMAXPROCS(0) {
+					s := n.get("/?topic=exits")
+					require.Equal(t, http.StatusOK, s.StatusCode, "the place of the last one is free")
+					publish(t, &hub, "exits", "x")
+					_, _ = s.rest()
+					synctest.Wait()
+				}
+				publish(t, &hub, "a", "still there")
+				synctest.Wait()
+				require.Equal(t, 1, hub.Stats().Subscriptions)
+				require.NoError(t, hub.Close())
+				text, _ := other.rest()
+				require.Contains(t, text, "data: still there\n")
 			}, func(n *network) { n.server.WriteTimeout, n.server.ReadTimeout = 0, 0 })
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -219,5 +220,35 @@ func TestAnswersComeBeforeTheCloseFrameOverTLS(t *testing.T) {
 		assert.EqualValues(t, 20, handled.Load())
 		conn.Close()
 		server.Close()
+	}
+}
+
+// A Receive that ends its goroutine, as FailNow of a test does, ends its connection.
+func TestReceiveThatEndsItsGoroutine(t *testing.T) {
+	for _, detach := range []bool{false, true} {
+		h := echoes(0, ws.Options{}, detach)
+		receive := h.Receive
+		h.Receive = func(r *http.Request, c *ws.Conn) func(ws.MessageType, []byte) error {
+			echo := receive(r, c)
+			return func(typ ws.MessageType, b []byte) error {
+				if string(b) == "exit" {
+					runtime.Goexit()
+				}
+				return echo(typ, b)
+			}
+		}
+		served := 0
+		serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			h.ServeHTTP(w, r)
+			served++
+		}), func(t *testing.T, n *network) {
+			p := n.raw("/", "")
+			p.next()
+			p.write(numbered(2) + masked(fin|text, "exit") + numbered(2))
+			p.receives("message 0", "message 1")
+			p.closes(ws.StatusInternalError)
+			synctest.Wait()
+			require.Equal(t, 1, served, "the handler returns")
+		})
 	}
 }

@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -51,11 +52,27 @@ func (q *receiver) put(m incomingMessage) {
 func (q *receiver) Work() {
 	for m, ok := q.queue.Take(); ok; m, ok = q.queue.Take() {
 		q.await()
-		q.inbox.handle(m)
-		q.budget.release(m.size())
-		q.handled()
+		q.handle(m)
 	}
 }
+
+// handle handles a message in its turn. If receive ends the goroutine (runtime.Goexit, as
+// FailNow of a test does), that is an error of receive's, and another goroutine goes on.
+func (q *receiver) handle(m incomingMessage) {
+	exits := true
+	defer func() {
+		if exits {
+			q.inbox.fail(errExited)
+			q.queue.Leave(1, q)
+		}
+		q.budget.release(m.size())
+		q.handled()
+	}()
+	q.inbox.handle(m)
+	exits = false
+}
+
+var errExited = errors.New("Receive has ended its goroutine")
 
 // await waits until the rate allows a message, or the connection has ended.
 func (q *receiver) await() {

@@ -17,11 +17,7 @@ func (s *Stream) run(w *Worker) (ended bool) {
 		s.signal.begin()
 		s.worker = w
 		s.turnBegan.Store(max(1, int64(s.engine.clock.now())))
-		ended := false
-		err := guard.Call("the stream's writer", func() error {
-			ended = s.turn(w)
-			return nil
-		})
+		ended, err := s.guardedTurn(w)
 		if err != nil {
 			s.fail(Fault, err)
 		}
@@ -36,6 +32,29 @@ func (s *Stream) run(w *Worker) (ended bool) {
 			return false
 		}
 	}
+}
+
+// errExited is why a stream ends whose hook has called runtime.Goexit, as FailNow of a test
+// does.
+var errExited = errors.New("a hook has ended the goroutine that writes")
+
+// guardedTurn is turn, and returns its panic. If a hook ends the goroutine, the stream ends
+// with it, and another worker goes on with the other streams.
+func (s *Stream) guardedTurn(w *Worker) (ended bool, err error) {
+	exits := true
+	defer func() {
+		if exits {
+			s.fail(Fault, errExited)
+			w.Wait()
+			s.tearDown()
+		}
+	}()
+	err = guard.Call("the stream's writer", func() error {
+		ended = s.turn(w)
+		return nil
+	})
+	exits = false
+	return ended, err
 }
 
 // next is how a turn of the writer goes on.
