@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fanfare-go/fanfare/internal/guard"
@@ -19,10 +20,18 @@ type Deadline struct {
 	// Timeout is how long a write may take. If zero, for ever.
 	Timeout time.Duration
 
+	asked atomic.Uint32 // what Fix and Cut have asked for, until settle does it
+
 	mu    sync.Mutex
 	at    time.Time // the deadline as it was set last
 	state deadlineState
 }
+
+// What asked may have.
+const (
+	askedToFix = 1 << iota
+	askedToCut
+)
 
 // deadlineState says what may still change a deadline.
 type deadlineState uint8
@@ -30,6 +39,7 @@ type deadlineState uint8
 const (
 	renewing deadlineState = iota // each write renews it
 	fixed                         // it stands for all writes that are left; Cut may bring it forward
+	cut                           // it has passed
 	left                          // the connection is somebody else's: nothing changes it
 )
 
@@ -38,6 +48,7 @@ func (d *Deadline) Renew() {
 	if d.Timeout <= 0 {
 		return
 	}
+	defer d.settle()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if now := time.Now(); d.state == renewing && d.at.Sub(now) < d.Timeout-d.Timeout/64 {
@@ -48,6 +59,7 @@ func (d *Deadline) Renew() {
 // Clear is called after a write where a deadline counts between writes too, as on a
 // stream of HTTP/2.
 func (d *Deadline) Clear() {
+	defer d.settle()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.Timeout > 0 && d.state == renewing {
@@ -58,9 +70,31 @@ func (d *Deadline) Clear() {
 // Fix gives the write in progress and all later ones one last timeout together. A
 // second Fix changes nothing.
 func (d *Deadline) Fix() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.fix()
+	d.asked.Or(askedToFix)
+	d.settle()
+}
+
+// Cut makes the write in progress and all later ones fail.
+func (d *Deadline) Cut() {
+	d.asked.Or(askedToCut)
+	d.settle()
+}
+
+// settle does what Fix and Cut have asked for, unless mu is locked: then the goroutine that
+// has locked it comes here next. So neither waits for a user's SetWriteDeadline, which may be
+// what has called it.
+func (d *Deadline) settle() {
+	for d.asked.Load() != 0 && d.mu.TryLock() {
+		asked := d.asked.Swap(0)
+		if asked&askedToFix != 0 {
+			d.fix()
+		}
+		if asked&askedToCut != 0 && d.state < cut {
+			d.state = cut
+			d.set(time.Now())
+		}
+		d.mu.Unlock()
+	}
 }
 
 func (d *Deadline) fix() {
@@ -73,18 +107,9 @@ func (d *Deadline) fix() {
 	}
 }
 
-// Cut makes the write in progress and all later ones fail.
-func (d *Deadline) Cut() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.state != left {
-		d.state = fixed
-		d.set(time.Now())
-	}
-}
-
 // Leave is Fix for the last time: the connection may be somebody else's from here on.
 func (d *Deadline) Leave() {
+	defer d.settle()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fix()

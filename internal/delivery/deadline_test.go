@@ -75,3 +75,24 @@ func TestLifetime(t *testing.T) {
 	assert.Greater(t, len(seen), 90)
 	assert.Equal(t, time.Nanosecond, delivery.Lifetime(1))
 }
+
+// A SetWriteDeadline may itself end the stream: Fix and Cut do not wait for it.
+func TestDeadlineThatCallsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var d *delivery.Deadline
+		var set []time.Duration
+		began := time.Now()
+		d = &delivery.Deadline{Timeout: time.Minute, Of: setter(func(at time.Time) error {
+			set = append(set, at.Sub(began))
+			d.Fix()
+			d.Cut()
+			return nil
+		})}
+		d.Renew()
+		assert.Equal(t, time.Duration(0), set[len(set)-1], "the last one is the cut")
+	})
+}
+
+type setter func(time.Time) error
+
+func (f setter) SetWriteDeadline(at time.Time) error { return f(at) }
