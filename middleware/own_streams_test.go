@@ -293,3 +293,36 @@ func TestDrainCutsOwnLoops(t *testing.T) {
 		require.Equal(t, 100*time.Millisecond, time.Since(began))
 	})
 }
+
+// A handler that goes on when its Writer has ended is no stream any more: what ended the
+// Writer leaves its context alone, and what comes later ends that.
+func TestDisconnectEndsWhatFollowsAWriter(t *testing.T) {
+	for name, mount := range layers {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				limit := &middleware.Limit{Key: func(*http.Request) string { return "ann" }, Logger: silent}
+				var ended, cause error
+				h := mount(limit.Handler, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					s, err := sse.NewWriter(w, r, nil)
+					if !assert.NoError(t, err) {
+						return
+					}
+					<-s.Context().Done()
+					s.Close()
+					time.Sleep(2 * time.Second)
+					ended = r.Context().Err()
+					<-r.Context().Done()
+					cause = context.Cause(r.Context())
+				}))
+				ssetest.Connect(t, h, get("/"))
+				synctest.Wait()
+				require.Equal(t, 1, limit.Disconnect("ann", 0, ""))
+				time.Sleep(3 * time.Second)
+				require.NoError(t, ended)
+				require.Equal(t, 1, limit.Disconnect("ann", 4000, "signed out"))
+				synctest.Wait()
+				require.ErrorIs(t, cause, middleware.ErrDisconnected)
+			})
+		})
+	}
+}

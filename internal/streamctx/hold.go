@@ -29,8 +29,8 @@ type Hold struct {
 	users    int                     // the handlers, claims and streams; after 0 the hold is released for good
 	claims   int                     // those among the users
 	streams  map[*attached]struct{}
-	isStream bool  // a stream has attached, which ends by itself
 	asked    []End // for streams that attach later
+	answered int   // how many of these were for streams that have ended since
 	ended    bool  // the context was cancelled
 }
 
@@ -139,11 +139,11 @@ func (h *Hold) endContext() {
 // askedOfContext returns what the context was asked to end for, and how long it may go
 // on; nil if it has not been asked, or is a stream's. The caller has locked mu.
 func (h *Hold) askedOfContext() (how *End, wait time.Duration) {
-	if h.ended || h.isStream || h.claims > 0 || h.cancel == nil {
+	if h.ended || len(h.streams) > 0 || h.claims > 0 || h.cancel == nil {
 		return nil, 0
 	}
-	for i := range h.asked {
-		switch end := &h.asked[i]; {
+	for i := range h.asked[h.answered:] {
+		switch end := &h.asked[h.answered+i]; {
 		case end.Finish:
 		case end.Cut, end.Code != 0:
 			return end, 0
@@ -229,7 +229,6 @@ func (h *Hold) attach(s *attached) (asked []End) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.users++
-	h.isStream = true
 	if h.streams == nil {
 		h.streams = make(map[*attached]struct{})
 	}
@@ -240,6 +239,9 @@ func (h *Hold) attach(s *attached) (asked []End) {
 func (h *Hold) detach(s *attached) {
 	h.mu.Lock()
 	delete(h.streams, s)
+	if len(h.streams) == 0 {
+		h.answered = len(h.asked) // the handler may go on, and what comes later is for it
+	}
 	h.mu.Unlock()
 	h.leave()
 }
