@@ -15,8 +15,12 @@
 // state of its Grant (Last and Snapshot), if there is any, as messages without an id.
 // Then comes the position at which the stream begins, or a gap, and then messages:
 //
-//	{"ready":"1f-29"}
+//	{"ready":"1f-29","heartbeat":30}
 //	{"id":"1f-2a","topic":"prices","type":"tick","data":"{\"usd\":42}"}
+//
+// heartbeat is [Options].PingInterval in seconds: a connection that has been silent for
+// much longer is dead. It may have a fraction, and is left out where there are no
+// heartbeats.
 //
 // data is a string, as in an EventSource; with "encoding":"base64" it is binary. An empty
 // type is left out.

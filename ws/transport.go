@@ -21,7 +21,7 @@ func (t *transport) Check(w, target http.ResponseWriter, r *http.Request) (deliv
 	if err := check(w, target, r, t.options); err != nil {
 		return delivery.Mode{}, &fanfare.Refusal{Status: statusOf(err), Plain: true, Err: err}
 	}
-	return delivery.Mode{Codec: &t.plain, Detached: t.Detach, Status: http.StatusSwitchingProtocols}, nil
+	return delivery.Mode{Codec: &t.plain, Detached: t.Detach, Status: http.StatusSwitchingProtocols, Heartbeat: t.options.PingInterval}, nil
 }
 
 // Begin upgrades the connection, starts the stream, and reads what the client sends.
@@ -41,7 +41,7 @@ func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delive
 			return nil
 		})
 	}
-	o.Start(&streamConn{c, in}, nil, t.options.PingInterval, t.options.MaxAge)
+	o.Start(&streamConn{c, in}, nil, t.options.MaxAge)
 	if err != nil {
 		in.fail(err)
 	}

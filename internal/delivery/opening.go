@@ -59,7 +59,7 @@ func (e *Engine) open(r *http.Request, mode Mode) (_ *Opening, err error) {
 		return nil, fmt.Errorf("%s: Handler.Broadcaster is nil", e.Name)
 	}
 	s := &Stream{engine: e, codec: mode.Codec, request: r.Context(), detached: mode.Detached, pollSize: minPoll}
-	s.beats.always, s.beats.soon = IsOn(r.URL.Query(), "heartbeat"), mode.Unwatched
+	s.beats.interval, s.beats.always, s.beats.soon = mode.Heartbeat, IsOn(r.URL.Query(), "heartbeat"), mode.Unwatched
 	e.forms.enter(s.codec)
 	s.server = e.servers.of(r) // before Grant: a Shutdown from here on ends the stream
 	o := &Opening{stream: s}
@@ -124,7 +124,7 @@ func (s *Stream) firstPoll(fresh bool) error {
 	if err != nil {
 		return err
 	}
-	s.send(b, fanfare.Notice{Kind: fanfare.Ready, ID: begin})
+	s.send(b, fanfare.Notice{Kind: fanfare.Ready, ID: begin, Heartbeat: s.beats.interval})
 	if gap != nil {
 		if err := s.sendGap(b, gap); err != nil {
 			b.drop()
@@ -220,12 +220,11 @@ func (o *Opening) abandon() {
 }
 
 // Start lets the handler's workers write to conn: the prologue, what the first poll
-// found, and what follows. After every interval (0: never) in which nothing was written,
-// the stream sends its position or a heartbeat. It ends at most maxAge later (0: never),
-// and then calls conn.End.
-func (o *Opening) Start(conn Conn, prologue []byte, interval, maxAge time.Duration) {
+// found, and what follows. The stream ends at most maxAge later (0: never), and then calls
+// conn.End.
+func (o *Opening) Start(conn Conn, prologue []byte, maxAge time.Duration) {
 	s := o.stream
-	o.begin(conn, prologue, interval, maxAge)
+	o.begin(conn, prologue, maxAge)
 	if s.detached {
 		s.request = nil
 	} else {
@@ -237,8 +236,8 @@ func (o *Opening) Start(conn Conn, prologue []byte, interval, maxAge time.Durati
 // Serve is Start for a stream that the calling goroutine writes. It returns when the
 // stream has ended. No goroutine watches the end of the request: it would take as much
 // memory as the stream.
-func (o *Opening) Serve(conn Conn, prologue []byte, interval, maxAge time.Duration) {
-	o.serve(conn, prologue, interval, maxAge)
+func (o *Opening) Serve(conn Conn, prologue []byte, maxAge time.Duration) {
+	o.serve(conn, prologue, maxAge)
 }
 
 // Poll is Serve for a client that polls: the stream ends with the first thing that is
@@ -247,16 +246,16 @@ func (o *Opening) Poll(conn Conn, prologue []byte) {
 	s := o.stream
 	s.polling = true
 	s.ending.endAt(s.engine.clock.now()+pollFor, &Polled)
-	o.serve(conn, prologue, 0, 0)
+	o.serve(conn, prologue, 0)
 }
 
 // pollFor is how long a client that polls waits: less than proxies do.
 const pollFor = 25 * time.Second
 
-func (o *Opening) serve(conn Conn, prologue []byte, interval, maxAge time.Duration) {
+func (o *Opening) serve(conn Conn, prologue []byte, maxAge time.Duration) {
 	s := o.stream
 	s.wake = make(chan struct{}, 1)
-	o.begin(conn, prologue, interval, maxAge)
+	o.begin(conn, prologue, maxAge)
 	for !s.run(nil) {
 		select {
 		case <-s.wake:
@@ -266,11 +265,11 @@ func (o *Opening) serve(conn Conn, prologue []byte, interval, maxAge time.Durati
 }
 
 // begin makes the opening a stream. From here on any goroutine may end it.
-func (o *Opening) begin(conn Conn, prologue []byte, interval, maxAge time.Duration) {
+func (o *Opening) begin(conn Conn, prologue []byte, maxAge time.Duration) {
 	o.begun = true
 	s := o.stream
 	now := s.engine.clock.now()
-	s.conn, s.beats.interval, s.beats.began = conn, interval, now
+	s.conn, s.beats.began = conn, now
 	s.beats.wrote.Store(int64(now))
 	s.shard = s.engine.counts.begin(s.catchingUp)
 	if maxAge > 0 {

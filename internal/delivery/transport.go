@@ -1,6 +1,9 @@
 package delivery
 
-import "net/http"
+import (
+	"net/http"
+	"time"
+)
 
 // Transport is what a handler does with one request where SSE and WebSocket differ.
 type Transport interface {
@@ -23,6 +26,10 @@ type Mode struct {
 
 	Status int               // of the response: 200 or 101
 	Header func(http.Header) // sets the fields that the transport sets; nil: none
+
+	// Heartbeat is after which time without a write the stream sends its position or a
+	// heartbeat; 0: never. The Ready notice says so to the client.
+	Heartbeat time.Duration
 
 	// Unwatched says that nothing reads from the connection, so that only a write finds
 	// out that the client has left: the first heartbeats come sooner.
