@@ -58,6 +58,13 @@
 // is the newest id, ready, gap or position that it has read. It resumes with that, on
 // either transport, in the query parameter lastEventId or in the header Last-Event-ID.
 //
+// A browser does not show a script the status of a handshake that was refused. With
+// refusals=close in the query, a Handler accepts the handshake of a client that its Grant
+// refuses with 401 or 403, and closes the connection at once: with 3000 and the reason
+// unauthorized, or with 3003 and the reason forbidden. Both are final. A Grant that expires
+// closes with 3000 and the reason expired, after which a client comes back. Other refusals,
+// those of a foreign origin among them, are still an HTTP status.
+//
 // With [Raw] a Handler sends the Data of messages and nothing else. Its clients cannot
 // resume.
 //
