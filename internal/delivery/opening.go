@@ -102,14 +102,14 @@ func (s *Stream) firstPoll(fresh bool) error {
 	b := s.engine.batches.get()
 	b.isFirst = true
 	s.firstBatch = b
-	begin := s.sub.Position()
+	s.beginsAfter = s.sub.Position()
 	n, err := s.poll(b.messages[:s.pollSize])
+	b.polled = n
 	if gap, ok := errors.AsType[*broadcast.GapError](err); ok {
 		if err := s.sendGap(b, gap); err != nil {
 			b.drop()
 			return err
 		}
-		b.polled = n
 		return nil
 	}
 	if err != nil {
@@ -120,42 +120,28 @@ func (s *Stream) firstPoll(fresh bool) error {
 			return err
 		}
 	}
-	first, n, gap, err := s.addLast(b, n, begin)
-	if err != nil {
-		return err
+	s.beginning = true
+	if n == 0 || !s.isState(b.messages[0]) {
+		s.begin(b)
 	}
-	s.send(b, fanfare.Notice{Kind: fanfare.Ready, ID: begin, Heartbeat: s.beats.interval})
-	if gap != nil {
-		if err := s.sendGap(b, gap); err != nil {
-			b.drop()
-			return err
-		}
-	}
-	b.polled = copy(b.messages[:], b.messages[first:n])
-	clear(b.messages[b.polled:n])
 	s.sentNews = s.sentNews || fresh
 	return nil
 }
 
-// addLast adds the messages up to where the stream begins, which are those of
-// Grant.Last, without their IDs. It polls on until they are all there, and returns
-// which polled messages are left, and a gap that came with them.
-func (s *Stream) addLast(b *batch, polled int, begin broadcast.ID) (first, n int, gap *broadcast.GapError, err error) {
-	first, n = 0, polled
-	for first < n && !isAfter(b.messages[first].ID, begin) {
-		if frame := s.frame(b.messages[first], broadcast.ID{}); frame != nil {
-			b.addMessage(frame, false)
-		}
-		if first++; first < n {
-			continue
-		}
-		clear(b.messages[:n])
-		if n, err = s.poll(b.messages[:s.pollSize]); err != nil && !errors.As(err, &gap) {
-			return 0, n, nil, err
-		}
-		first = 0
+// isState reports whether a message is one of Grant.Last: it comes up to where the stream
+// begins. The writer sends those without their IDs, as much at a time as one write takes,
+// and begins the stream before the first message that is none.
+func (s *Stream) isState(m *broadcast.Message) bool {
+	return s.beginning && !isAfter(m.ID, s.beginsAfter)
+}
+
+// begin sends the position where the stream begins, unless that has been sent. Nothing else
+// may send a position before.
+func (s *Stream) begin(b *batch) {
+	if s.beginning {
+		s.beginning = false
+		s.send(b, fanfare.Notice{Kind: fanfare.Ready, ID: s.beginsAfter, Heartbeat: s.beats.interval})
 	}
-	return first, n, gap, nil
 }
 
 // isAfter reports whether a message comes after a position. One of another epoch does.
@@ -194,9 +180,8 @@ func (o *Opening) Context() context.Context { return o.stream.Context() }
 // Stream returns the stream that this becomes.
 func (o *Opening) Stream() *Stream { return o.stream }
 
-// Use replaces the codec, where only the handshake shows which one fits. Notices, and
-// messages without IDs, of the first poll are encoded by then; its other messages are
-// not.
+// Use replaces the codec, where only the handshake shows which one fits. Notices and the
+// Snapshot that the stream begins with are encoded by then; messages are not.
 func (o *Opening) Use(c *Codec) {
 	forms := &o.stream.engine.forms
 	forms.enter(c)
