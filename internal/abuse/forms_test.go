@@ -87,7 +87,7 @@ func TestWireFormsHaveOneBound(t *testing.T) {
 
 				open := clients()
 				publish(1000)
-				late := clients() // get messages without IDs, too
+				late := clients()                   // get messages without IDs, too
 				require.Eventually(t, func() bool { // what is being written is pinned, and kept by nobody
 					stats := statsOf(h)
 					return stats.Open == len(open)+len(late) && stats.Behind == 0
