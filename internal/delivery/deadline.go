@@ -29,9 +29,9 @@ type Deadline struct {
 	Multiplexed bool
 
 	mu       sync.Mutex
+	burst    uint32        // KiB written since a write has waited
 	at       time.Time     // the deadline as it was set last
 	patience time.Duration // what it gave then
-	burst    uint32        // KiB written since a write has waited
 	before   uint32        // burst when that write had begun, or half of what it was before
 	state    deadlineState
 }
