@@ -83,6 +83,7 @@ func (s *Stream) turn(w *Worker) (ended bool) {
 		case goIdle:
 			return false
 		case leave:
+			s.begin(b)
 			if position := s.sub.Position(); position != s.sentPosition {
 				s.send(b, fanfare.Notice{Kind: fanfare.Position, ID: position})
 			}
@@ -98,7 +99,7 @@ func (s *Stream) turn(w *Worker) (ended bool) {
 // be written.
 func (s *Stream) sendOpening(b *batch, w *Worker) bool {
 	full := b.polled == s.pollSize // what follows goes out in the same write
-	if !s.encode(b, w) || !full && !s.write(b, w) {
+	if !s.encode(b, w) || !full && !b.beginning && !s.write(b, w) {
 		return false
 	}
 	s.endPolling()
@@ -127,6 +128,10 @@ func (s *Stream) step(b *batch, w *Worker) next {
 	n, err := s.poll(b.messages[:size])
 	b.polled = n
 	gap, isGap := errors.AsType[*broadcast.GapError](err)
+	wasBeginning := b.beginning
+	if n == 0 || isGap {
+		s.begin(b) // no state is left
+	}
 	if isGap {
 		w.Wait() // for a Snapshot
 		if err := s.sendGap(b, gap); err != nil {
@@ -138,7 +143,7 @@ func (s *Stream) step(b *batch, w *Worker) next {
 		return gone
 	}
 	// A full buffer says that more messages wait: they go out in the same write.
-	if (n < size || err != nil) && !s.write(b, w) {
+	if (n < size || err != nil) && !b.beginning && !s.write(b, w) {
 		return gone
 	}
 	s.endPolling()
@@ -150,11 +155,11 @@ func (s *Stream) step(b *batch, w *Worker) next {
 	case err != nil && !isGap:
 		s.fail(Fault, err)
 		return gone
-	case why != nil && (nothing || !s.pollReportsEnd()):
+	case why != nil && (nothing || !s.pollReportsEnd() && !b.beginning):
 		return leave
 	case !s.beat(b, w): // here too where messages came: a Filter may drop all of them
 		return gone
-	case nothing:
+	case nothing && !wasBeginning: // else a change of topics may wait
 		return goIdle
 	}
 	return pollAgain
@@ -183,7 +188,7 @@ func (s *Stream) beat(b *batch, w *Worker) bool {
 	if !s.beats.take(&s.engine.clock) {
 		return true
 	}
-	if position := s.sub.Position(); position != s.sentPosition || s.beats.always {
+	if position := s.sub.Position(); !b.beginning && (position != s.sentPosition || s.beats.always) {
 		s.send(b, fanfare.Notice{Kind: fanfare.Position, ID: position})
 	}
 	if len(b.frames) > 0 { // the position, or an opening that waits for what follows it
