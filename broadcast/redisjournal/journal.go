@@ -3,6 +3,7 @@ package redisjournal
 import (
 	"context"
 	"log/slog"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -28,8 +29,9 @@ type Journal struct {
 	Key string
 
 	// MaxEntries is how many of the newest entries are kept. Redis trims the stream in
-	// blocks, so that it may keep a few hundred more. If zero, 100,000. It must not be
-	// negative, because nothing else limits the stream.
+	// blocks, so that it may keep a few hundred more. Each Append trims, so that the smallest
+	// MaxEntries of all nodes holds; a node that keeps more logs a warning. If zero, 100,000.
+	// It must not be negative, because nothing else limits the stream.
 	MaxEntries int64
 
 	// Durable declares that Redis loses nothing that it has acknowledged, neither by a
@@ -40,6 +42,12 @@ type Journal struct {
 	// Logger logs when the stream is created and when it gets a new epoch. If nil,
 	// slog.Default().
 	Logger *slog.Logger
+
+	mu            sync.Mutex         // guards the fields below
+	knowledge     knowledge          // of the stream
+	tails         map[*tail]struct{} // that run
+	removalLogged bool               // that others remove entries which this node keeps
+	limits        limits             // of Redis, on the size of a message
 }
 
 // Bounds asks Redis for the oldest entry that is kept and the newest that there ever was.

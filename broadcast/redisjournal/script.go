@@ -28,7 +28,7 @@ var (
 	//go:embed append.lua
 	appendText string
 
-	readScript   = newScript(readText, 3)
+	readScript   = newScript(readText, 4)
 	appendScript = newScript(appendText, 0)
 )
 
@@ -40,6 +40,7 @@ func newScript(text string, values int) script {
 // reply is what a script returned.
 type reply struct {
 	epoch  uint64
+	runID  string
 	values []any // the script's own
 }
 
@@ -62,7 +63,11 @@ func (j *Journal) run(ctx context.Context, client redis.UniversalClient, s scrip
 		if r.err != nil {
 			return reply{}, j.wrap(r.err)
 		}
-		return j.parseReply(r.values)
+		answer, err := j.parseReply(r.values)
+		if err == nil && client == j.Client {
+			j.learnEngine(answer.runID)
+		}
+		return answer, err
 	case <-ctx.Done():
 		return reply{}, j.wrap(ctx.Err())
 	}
@@ -94,8 +99,8 @@ func (j *Journal) send(ctx context.Context, client redis.UniversalClient, comman
 	return cmd.Slice()
 }
 
-// openArgs returns the arguments of open.lua: the epoch of a new stream, and whether the
-// engine is durable.
+// openArgs returns the arguments of open.lua: the number of a new epoch, whether the engine
+// is durable, and what this node knows.
 func (j *Journal) openArgs() []any {
 	epoch := uint64(0)
 	for epoch <= 1 { // reserved
@@ -105,17 +110,19 @@ func (j *Journal) openArgs() []any {
 	if j.Durable {
 		durable = 1
 	}
-	return []any{strconv.FormatUint(epoch, 16), durable}
+	return append([]any{formatEpoch(epoch), durable}, j.known()...)
 }
 
 // openValues is how many values open.lua adds to the beginning of each reply: the epoch,
-// and what it has changed.
-const openValues = 2
+// what it has changed, and the run_id.
+const openValues = 3
 
-// What open.lua has changed, if anything.
+// Why there is a new epoch, if there is.
 const (
-	streamCreated = "created"  // there was no stream
-	epochReplaced = "replaced" // the epoch belonged to another history of the engine
+	streamCreated  = "created"  // there was no stream
+	epochReplaced  = "replaced" // the epoch belonged to another history of the engine
+	entriesLost    = "lost"     // the stream has not all of what this node has seen
+	streamReturned = "returned" // the stream is back in an epoch that it had left
 )
 
 // parseReply parses what a script returned, and logs what open.lua has changed.
@@ -125,12 +132,20 @@ func (j *Journal) parseReply(values []any) (reply, error) {
 	if err != nil {
 		return reply{}, j.wrap(err)
 	}
-	logger := cmp.Or(j.Logger, slog.Default())
+	logger := j.logger()
 	switch values[1] {
 	case streamCreated:
 		logger.Info("redisjournal: created a new stream", "key", j.key(), "epoch", epoch)
 	case epochReplaced:
 		logger.Warn("redisjournal: Redis was restarted or replaced and may have lost messages: the stream has a new epoch", "key", j.key(), "epoch", epoch)
+	case entriesLost:
+		logger.Error("redisjournal: the stream has lost messages that this node has seen, or was replaced by an older copy: it has a new epoch",
+			"key", j.key(), "epoch", epoch, "durable", j.Durable)
+	case streamReturned:
+		logger.Error("redisjournal: an older stream was moved back to the key: it has a new epoch", "key", j.key(), "epoch", epoch)
 	}
-	return reply{epoch: epoch, values: values[openValues:]}, nil
+	runID, _ := values[2].(string)
+	return reply{epoch: epoch, runID: runID, values: values[openValues:]}, nil
 }
+
+func (j *Journal) logger() *slog.Logger { return cmp.Or(j.Logger, slog.Default()) }

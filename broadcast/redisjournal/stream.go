@@ -11,9 +11,11 @@ import (
 
 // streamState is what Redis reports of the stream at one moment.
 type streamState struct {
+	runID   string       // of Redis
 	floor   broadcast.ID // just before the oldest entry that is kept; newest if none is
 	newest  broadcast.ID // of the newest entry that there ever was
-	entries []broadcast.Message
+	tag     string       // of the newest entry; empty if it is not kept, or has none
+	entries []entry
 }
 
 // readStream returns the state of the stream with up to count entries after an ID. It
@@ -23,7 +25,7 @@ func (j *Journal) readStream(ctx context.Context, client redis.UniversalClient, 
 	if err != nil {
 		return streamState{}, err
 	}
-	var s streamState
+	s := streamState{runID: reply.runID}
 	oldest, newest := reply.values[0], reply.values[1]
 	if s.newest, err = j.parseID(reply.epoch, newest); err != nil {
 		return streamState{}, err
@@ -36,18 +38,25 @@ func (j *Journal) readStream(ctx context.Context, client redis.UniversalClient, 
 		}
 		s.floor = previous(id)
 	}
-	entries, _ := reply.values[2].([]any) // nil if count is 0
-	for _, e := range entries {
-		entry, _ := e.([]any)
-		if len(entry) != 2 {
-			return streamState{}, j.wrap(fmt.Errorf("an entry in the reply is %q", e))
+	text, _ := reply.values[2].(string)
+	s.tag = parseLink(text).tag
+	entries, _ := reply.values[3].([]any) // nil if count is 0
+	for _, value := range entries {
+		pair, _ := value.([]any)
+		if len(pair) != 2 {
+			return streamState{}, j.wrap(fmt.Errorf("an entry in the reply is %q", value))
 		}
-		id, err := j.parseID(reply.epoch, entry[0])
+		id, err := j.parseID(reply.epoch, pair[0])
 		if err != nil {
 			return streamState{}, err
 		}
-		fields, _ := entry[1].([]any)
+		fields, _ := pair[1].([]any)
 		s.entries = append(s.entries, decode(id, fields))
+	}
+	if j.learnStream(s) {
+		j.logger().Warn("redisjournal: the stream keeps fewer entries than Journal.MaxEntries of this node: another node has a smaller MaxEntries,"+
+			" which then holds for all, or somebody trims the stream; set the same value on all nodes",
+			"key", j.key(), "kept", s.newest.Seq()-s.floor.Seq(), "max_entries", j.maxEntries())
 	}
 	return s, nil
 }
