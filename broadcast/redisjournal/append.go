@@ -74,12 +74,15 @@ func (a *appending) add(ctx context.Context, ms []broadcast.Message, batch []int
 		return
 	}
 	j := a.journal
-	args := make([]any, 0, 2+8*len(batch))
-	args = append(args, j.maxEntries(), newTag())
-	for _, i := range batch {
-		args = encode(args, &ms[i])
-	}
-	reply, err := j.run(ctx, j.Client, appendScript, args...)
+	reply, err := j.run(ctx, j.Client, func() ([]any, error) {
+		entries := make([]any, 1, 1+8*len(batch))
+		entries[0] = newTag()
+		for _, i := range batch {
+			entries = encode(entries, &ms[i])
+		}
+		return j.evalAppend(ctx, entries)
+	})
+	j.appended(reply, err)
 	if err == nil && len(reply.values) != len(batch) {
 		err = j.wrap(fmt.Errorf("the script returned %d IDs for %d messages", len(reply.values), len(batch)))
 	}
@@ -93,7 +96,12 @@ func (a *appending) add(ctx context.Context, ms []broadcast.Message, batch []int
 		}
 		return
 	}
-	newest := uint64(0)
+	a.accept(reply, batch)
+}
+
+// accept takes what the script returned for the messages with these indexes.
+func (a *appending) accept(reply reply, batch []int) {
+	j, newest := a.journal, uint64(0)
 	for n, i := range batch {
 		text, _ := reply.values[n].(string)
 		if !strings.HasPrefix(text, idPrefix) {

@@ -43,7 +43,10 @@ type Journal struct {
 	// slog.Default().
 	Logger *slog.Logger
 
+	workers workers
+
 	mu            sync.Mutex         // guards the fields below
+	appender      appender           // what Append knows
 	knowledge     knowledge          // of the stream
 	tails         map[*tail]struct{} // that run
 	removalLogged bool               // that others remove entries which this node keeps

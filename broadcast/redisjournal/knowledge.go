@@ -61,13 +61,6 @@ func (k *knowledge) enter(epoch uint64) bool {
 	return true
 }
 
-// known returns the arguments of open.lua that say what this node knows.
-func (j *Journal) known() []any {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.knowledge.args()
-}
-
 // learnNewest records the highest sequence of an epoch.
 func (j *Journal) learnNewest(epoch, seq uint64) {
 	j.mu.Lock()

@@ -7,7 +7,7 @@
 -- tails has read, ARGV[6] the tag of that entry, and ARGV[7] the epochs that the stream has
 -- left, each with a comma before and after it.
 --
--- For the script that follows it defines key, epoch, run_id, changed (why there is a new
+-- For the script that follows it defines key, epoch, group, run_id, changed (why there is a new
 -- epoch, or ''), foreign (an error) and some functions.
 local key, changed = KEYS[1], ''
 
@@ -84,9 +84,11 @@ end
 -- begin_epoch gives the stream a new epoch, and creates it if there is none.
 local function begin_epoch(why)
 	changed, epoch = why, ARGV[1]
-	redis.call('XGROUP', 'CREATE', key, 'fanfare:' .. epoch .. ':' .. history, '$', 'MKSTREAM')
-	if group then
-		redis.call('XGROUP', 'DESTROY', key, group)
+	local old = group
+	group = 'fanfare:' .. epoch .. ':' .. history
+	redis.call('XGROUP', 'CREATE', key, group, '$', 'MKSTREAM')
+	if old then
+		redis.call('XGROUP', 'DESTROY', key, old)
 	end
 end
 

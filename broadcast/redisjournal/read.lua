@@ -1,6 +1,6 @@
--- Reads the stream. It returns the epoch, what open.lua has changed, the run_id, the ID of
--- the oldest entry that is kept (empty if none is), that of the newest entry that there ever
--- was, the link of that entry if it is kept, and up to ARGV[9] entries after ARGV[8].
+-- Reads the stream. It returns the epoch, what open.lua has changed, the run_id, the epoch's
+-- group, the ID of the oldest entry that is kept (empty if none is), that of the newest entry
+-- that there ever was, the link of that entry if it is kept, and up to ARGV[9] entries after ARGV[8].
 --
 -- All of it is as of one moment. A command beside the script would be as of another, and
 -- in a transaction Redis refuses scripts when it has no memory left.
@@ -30,5 +30,5 @@ local entries = {}
 if ARGV[9] ~= '0' then
 	entries = redis.call('XRANGE', key, '(' .. ARGV[8], '+', 'COUNT', ARGV[9])
 end
-return {epoch, changed, run_id, oldest and oldest[1] or '', newest,
+return {epoch, changed, run_id, group, oldest and oldest[1] or '', newest,
 	last and last[1] == newest and link(last[2]) or '', entries}

@@ -21,7 +21,12 @@ type streamState struct {
 // readStream returns the state of the stream with up to count entries after an ID. It
 // creates the stream if there is none.
 func (j *Journal) readStream(ctx context.Context, client redis.UniversalClient, after broadcast.ID, count int) (streamState, error) {
-	reply, err := j.run(ctx, client, readScript, formatID(after), count)
+	reply, err := j.run(ctx, client, func() ([]any, error) {
+		return j.eval(ctx, client, readScript, append(j.openArgs(), formatID(after), count))
+	})
+	if err == nil && len(reply.values) != 4 {
+		err = j.wrap(fmt.Errorf("a script returned %q", reply.values))
+	}
 	if err != nil {
 		return streamState{}, err
 	}
