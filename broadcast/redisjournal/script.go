@@ -37,7 +37,7 @@ func newScript(text string) script { return script{text: text, hash: redis.NewSc
 // is known in the Redis with this run_id; all are empty if they are not known. The text is
 // another one for each, see add.lua.
 func newAppendScript(epoch, runID, group string, maxEntries int64) script {
-	return newScript(fmt.Sprintf("local known_epoch, known_run_id, known_group, max_entries = %q, %q, %q, %d\n", epoch, runID, group, maxEntries) +
+	return newScript(fmt.Sprintf("local known_epoch, known_run_id, known_group, max_entries = %q, %q, %q, %q\n", epoch, runID, group, fmt.Sprint(maxEntries)) +
 		addText + openText + appendText)
 }
 
