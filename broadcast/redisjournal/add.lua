@@ -34,6 +34,8 @@ local function add(reply, epoch, last, first)
 		elseif string.find(id.err, 'equal or smaller', 1, true) then
 			return {err = 'FOREIGN an entry that no Journal added has an ID of its own, so that no further entry can have an ID:'
 				.. ' delete the key, or set Journal.Key to a key that only Journals use'}
+		elseif no_permission('XADD', id.err) then
+			return no_permission('XADD', id.err)
 		elseif added or string.sub(id.err, 1, 4) == 'ERR ' then
 			id = id.err -- of this entry alone
 		else

@@ -11,7 +11,16 @@
 -- epoch, or ''), foreign (an error) and some functions.
 local key, changed = KEYS[1], ''
 
-local info = redis.call('INFO', 'server', 'replication')
+-- call calls a command of Redis, and says which one if the user may not run it.
+local function call(command, ...)
+	local result = redis.pcall(command, ...)
+	if type(result) == 'table' and result.err then
+		error(no_permission(command, result.err) or result)
+	end
+	return result
+end
+
+local info = call('INFO', 'server', 'replication')
 local function read(name)
 	local _, before = string.find(info, name, 1, true)
 	if not before then return nil end
@@ -57,7 +66,7 @@ end
 
 -- state returns what XINFO STREAM returns, by name.
 local function state()
-	local list, named = redis.call('XINFO', 'STREAM', key), {}
+	local list, named = call('XINFO', 'STREAM', key), {}
 	for i = 1, #list, 2 do
 		named[list[i]] = list[i + 1]
 	end
@@ -66,9 +75,9 @@ end
 
 -- The epoch and its history are the name of a consumer group.
 local epoch, epoch_history, group
-local kind = redis.call('TYPE', key).ok
+local kind = call('TYPE', key).ok
 if kind == 'stream' then
-	for _, g in ipairs(redis.call('XINFO', 'GROUPS', key)) do
+	for _, g in ipairs(call('XINFO', 'GROUPS', key)) do
 		local e, h = string.match(g[2], '^fanfare:(%x+):(%x+:%x+)$')
 		if e then
 			epoch, epoch_history, group = e, h, g[2]
@@ -86,9 +95,9 @@ local function begin_epoch(why)
 	changed, epoch = why, ARGV[1]
 	local old = group
 	group = 'fanfare:' .. epoch .. ':' .. history
-	redis.call('XGROUP', 'CREATE', key, group, '$', 'MKSTREAM')
+	call('XGROUP', 'CREATE', key, group, '$', 'MKSTREAM')
 	if old then
-		redis.call('XGROUP', 'DESTROY', key, old)
+		call('XGROUP', 'DESTROY', key, old)
 	end
 end
 

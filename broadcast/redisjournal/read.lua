@@ -19,7 +19,7 @@ local function went_back()
 	if ARGV[6] == '' then
 		return false
 	end
-	local entry = redis.call('XRANGE', key, '0-' .. ARGV[5], '0-' .. ARGV[5])[1]
+	local entry = call('XRANGE', key, '0-' .. ARGV[5], '0-' .. ARGV[5])[1]
 	return entry and string.match(link(entry[2]), '^[^ ]*') ~= ARGV[6]
 end
 if epoch == ARGV[3] and went_back() then
@@ -28,7 +28,7 @@ end
 
 local entries = {}
 if ARGV[9] ~= '0' then
-	entries = redis.call('XRANGE', key, '(' .. ARGV[8], '+', 'COUNT', ARGV[9])
+	entries = call('XRANGE', key, '(' .. ARGV[8], '+', 'COUNT', ARGV[9])
 end
 return {epoch, changed, run_id, group, oldest and oldest[1] or '', newest,
 	last and last[1] == newest and link(last[2]) or '', entries}

@@ -19,6 +19,8 @@ type script struct {
 }
 
 var (
+	//go:embed permission.lua
+	permissionText string
 	//go:embed open.lua
 	openText string
 	//go:embed read.lua
@@ -28,7 +30,7 @@ var (
 	//go:embed append.lua
 	appendText string
 
-	readScript = newScript(openText + readText)
+	readScript = newScript(permissionText + openText + readText)
 )
 
 func newScript(text string) script { return script{text: text, hash: redis.NewScript(text).Hash()} }
@@ -38,7 +40,7 @@ func newScript(text string) script { return script{text: text, hash: redis.NewSc
 // another one for each, see add.lua.
 func newAppendScript(epoch, runID, group string, maxEntries int64) script {
 	return newScript(fmt.Sprintf("local known_epoch, known_run_id, known_group, max_entries = %q, %q, %q, %q\n", epoch, runID, group, fmt.Sprint(maxEntries)) +
-		addText + openText + appendText)
+		permissionText + addText + openText + appendText)
 }
 
 // reply is what a script returned.
