@@ -75,6 +75,7 @@ func TestEpochAfterTheStreamWentBack(t *testing.T) {
 	shared := start(t)
 	for way, prepare := range waysBack {
 		t.Run(way, func(t *testing.T) {
+			t.Parallel()
 			s := shared
 			if way == "crash with an older snapshot" {
 				s = start(t, "--dbfilename", "dump.rdb")
