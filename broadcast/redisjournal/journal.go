@@ -15,13 +15,14 @@ import (
 // stream need the same settings. A Journal may be used by several goroutines.
 //
 // A Journal needs no Close. While a call runs it has one goroutine, and each Tail has a
-// connection of its own; both end with the call, the goroutine at the latest with the
-// client's ReadTimeout.
+// connection of its own and another goroutine. All end with the call, or a moment later; those
+// that wait for Redis, at the latest with the client's ReadTimeout.
 type Journal struct {
 	// Client is a [*redis.Client], also one that uses Sentinel, or a
 	// [*redis.ClusterClient]. The caller closes it. Append and Bounds use its
-	// connections and send each command once, whatever its MaxRetries. Each Tail opens a
-	// connection of its own to the same address.
+	// connections and send each command once, whatever its MaxRetries; so does each Tail
+	// once a second. Each Tail opens a connection of its own to the same address, and closes
+	// it when Client reaches another Redis.
 	Client redis.UniversalClient
 
 	// Key is the key of the stream. Journals that share one Redis need different keys.
@@ -35,8 +36,9 @@ type Journal struct {
 	MaxEntries int64
 
 	// Durable declares that Redis loses nothing that it has acknowledged, neither by a
-	// crash nor by a failover: these are then not a gap. If that is not true, messages
-	// are lost without a gap and IDs are given twice.
+	// crash nor by a failover: these are then not a gap. If that is not true, only the loss
+	// of what a running node has seen is a gap; other messages are lost without one, and
+	// their IDs are given twice.
 	Durable bool
 
 	// Logger logs when the stream is created and when it gets a new epoch. If nil,

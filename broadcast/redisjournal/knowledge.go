@@ -25,8 +25,9 @@ type knowledge struct {
 	engine string
 }
 
-// maxLeft is how many epochs are remembered that the stream has left.
-const maxLeft = 16
+// maxLeft is how many epochs are remembered that the stream has left. Somebody may restore a
+// copy of any age.
+const maxLeft = 1000
 
 // args returns the arguments of open.lua that say what this node knows.
 func (k *knowledge) args() []any {
