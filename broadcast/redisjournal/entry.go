@@ -134,14 +134,33 @@ func parseLink(text string) link {
 	return link{tag: tag, first: true, previous: previous, epoch: number}
 }
 
-// continues reports whether an entry with this link surely follows one with a tag, in an
-// epoch unless that is 0.
-func (l link) continues(tag string, epoch uint64) bool {
+// mark is what the next entry's link is compared with.
+type mark struct {
+	tag   string // of an entry; empty if it has none, or is not known
+	epoch uint64 // in which the entry was added; 0 if that is not known
+}
+
+// mark returns the mark of an entry with this link, after one with the mark before.
+func (l link) mark(before mark) mark {
 	switch {
-	case tag == "" || l.tag == "":
+	case l.first:
+		return mark{tag: l.tag, epoch: l.epoch}
+	case l.tag != "" && l.tag == before.tag:
+		return before
+	}
+	return mark{tag: l.tag}
+}
+
+// continues reports whether an entry with this link surely follows one with a mark. epoch is
+// the stream's, and old says that the entry may be of an epoch before that: then it must be the
+// same one as that of the entry before. Another one may have begun after the stream had gone
+// back.
+func (l link) continues(before mark, epoch uint64, old bool) bool {
+	switch {
+	case l.tag == "" || before.tag == "":
 		return false
 	case !l.first:
-		return l.tag == tag
+		return l.tag == before.tag
 	}
-	return l.previous == tag && (epoch == 0 || l.epoch == epoch)
+	return l.previous == before.tag && (l.epoch == epoch || old && l.epoch == before.epoch)
 }

@@ -135,6 +135,24 @@ func (n *wentBack) check(t *testing.T, appends func(*testing.T, broadcast.Journa
 	require.Equal(t, newest.Epoch(), m.ID.Epoch(), "one new epoch")
 }
 
+// A tail that is behind does not take entries of the new epoch for those that were lost.
+func TestTailThatIsBehindAfterTheStreamWentBack(t *testing.T) {
+	s := start(t)
+	j := s.journal()
+	texts := many("kept", 128) // as many as a tail reads first
+	kept := add(t, j, texts...)
+	dump := s.do("DUMP", "fanfare")
+	add(t, j, many("lost", 200)...)
+	behind := follow(t, s.journal(), broadcast.ID{})
+	behind.yields(kept, texts...)
+	s.do("RESTORE", "fanfare", 0, dump, "REPLACE")
+	ids := add(t, j, many("new", 100)...)
+	require.NotEqual(t, kept[0].Epoch(), ids[0].Epoch())
+	require.Equal(t, ids[0].Epoch(), behind.gap().Epoch())
+	behind.yields(moved(kept, ids[0].Epoch()), texts...)
+	behind.yields(ids, many("new", 100)...)
+}
+
 // A stream that is moved away and back has a new epoch, whoever used the key meanwhile, since
 // clients that have got a gap must not get the same IDs again.
 func TestEpochAfterARenameThereAndBack(t *testing.T) {

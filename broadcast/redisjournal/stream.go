@@ -14,7 +14,7 @@ type streamState struct {
 	runID   string       // of Redis
 	floor   broadcast.ID // just before the oldest entry that is kept; newest if none is
 	newest  broadcast.ID // of the newest entry that there ever was
-	tag     string       // of the newest entry; empty if it is not kept, or has none
+	link    link         // of the newest entry; zero if it is not kept, or has none
 	entries []entry
 }
 
@@ -44,7 +44,7 @@ func (j *Journal) readStream(ctx context.Context, client redis.UniversalClient, 
 		s.floor = previous(id)
 	}
 	text, _ := reply.values[2].(string)
-	s.tag = parseLink(text).tag
+	s.link = parseLink(text)
 	entries, _ := reply.values[3].([]any) // nil if count is 0
 	for _, value := range entries {
 		pair, _ := value.([]any)

@@ -67,7 +67,7 @@ type tail struct {
 	// Owned by the goroutine that reads.
 	parser parser
 	last   broadcast.ID // the last one yielded
-	tag    string       // of that entry; empty if that is not known
+	mark   mark         // of that entry
 	newest uint64       // the newest sequence at the last look
 	looked time.Time    // when that was
 	count  int          // how many entries to read at once
@@ -104,7 +104,7 @@ func (t *tail) run(ctx context.Context) error {
 		if err := t.yieldState(ctx, s); err != nil {
 			return err
 		}
-		if t.tag != "" || t.last.Seq() >= s.newest.Seq() {
+		if t.mark.tag != "" || t.last.Seq() >= s.newest.Seq() {
 			if err := t.follow(ctx); err != nil {
 				return err
 			}
@@ -123,7 +123,7 @@ func (t *tail) yieldState(ctx context.Context, s streamState) error {
 	t.newest = s.newest.Seq()
 	switch {
 	case t.last.IsZero():
-		t.last, t.tag = s.floor, ""
+		t.last, t.mark = s.floor, mark{}
 	case t.last.Epoch() != s.newest.Epoch():
 		// The entries were read after the sequence of another epoch: they are read again.
 		s.entries = nil
@@ -139,7 +139,7 @@ func (t *tail) yieldState(ctx context.Context, s streamState) error {
 		return err
 	}
 	if t.last == s.newest {
-		t.tag = s.tag
+		t.mark = s.link.mark(t.mark)
 	}
 	t.adapt(len(s.entries), dataSize(s.entries))
 	return nil
@@ -154,7 +154,7 @@ func (t *tail) follow(ctx context.Context) error {
 			return nil
 		}
 		count := t.count
-		if t.tag == "" {
+		if t.mark.tag == "" {
 			count = 1 // no entry can be known to continue; the next look reads it
 		}
 		entries, size, err := t.xread(ctx, t.last, count, wait)
@@ -173,16 +173,12 @@ func (t *tail) follow(ctx context.Context) error {
 // at the last look may be of earlier epochs; what has come since must be of the epoch that
 // the stream had then.
 func (t *tail) linked(entries []entry) (n int) {
-	seq, tag := t.last.Seq(), t.tag
+	seq, mark := t.last.Seq(), t.mark
 	for _, e := range entries {
-		epoch := t.last.Epoch()
-		if e.ID.Seq() <= t.newest {
-			epoch = 0
-		}
-		if seq++; e.ID.Seq() != seq || !e.link.continues(tag, epoch) {
+		if seq++; e.ID.Seq() != seq || !e.link.continues(mark, t.last.Epoch(), seq <= t.newest) {
 			return n
 		}
-		tag = e.link.tag
+		mark = e.link.mark(mark)
 		n++
 	}
 	return n
@@ -201,7 +197,7 @@ func (t *tail) yieldEntries(ctx context.Context, entries []entry) error {
 		if e.ID.Seq() != t.last.Seq()+1 && !t.yieldGap(previous(e.ID)) {
 			return errStopped
 		}
-		t.last, t.tag = e.ID, e.link.tag
+		t.last, t.mark = e.ID, e.link.mark(t.mark)
 		if !t.yield(e.Message, nil) {
 			return errStopped
 		}
@@ -211,7 +207,7 @@ func (t *tail) yieldEntries(ctx context.Context, entries []entry) error {
 
 // yieldGap yields the loss of everything up to an ID.
 func (t *tail) yieldGap(id broadcast.ID) bool {
-	t.last, t.tag = id, ""
+	t.last, t.mark = id, mark{}
 	return t.yield(broadcast.Message{ID: id}, &broadcast.GapError{ID: id})
 }
 
