@@ -6,29 +6,22 @@
 -- the number of its fields, and their names and values. The reply ends with the ID of each
 -- entry, or the error that refused it.
 --
--- An entry has the tag of the call that added it. The first one of a call also has the tag of
--- the entry before it, and the epoch. So a tail can tell that one entry continues another.
+-- The first field of an entry is its link: the tag of the call that added it. The first entry
+-- of a call also has the tag of the entry before it, and the epoch. So a tail can tell that one
+-- entry continues another.
 local function add(reply, epoch, last, first)
-	local before = ''
-	if last then
-		local fields = last[2]
-		for i = #fields - 1, 1, -2 do
-			if fields[i] == 'link' then
-				before = string.match(fields[i + 1], '^[^ ]*')
-				break
-			end
-		end
+	local tag, before, added = ARGV[first], '', false
+	if last and last[2][1] == 'link' then
+		before = string.match(last[2][2], '^[^ ]*')
 	end
-	local tag, added = ARGV[first], false
-	local link, i = tag .. ' ' .. before .. ' ' .. epoch, first + 1
-	while i <= #ARGV do
-		local command, fields = {'XADD', KEYS[1], 'MAXLEN', '~', max_entries, '0-*'}, 2 * ARGV[i]
-		for j = 1, fields do
-			command[6 + j] = ARGV[i + j]
+	local link, i, n = tag .. ' ' .. before .. ' ' .. epoch, first + 1, #ARGV
+	while i <= n do
+		local next, id = i + 2 * ARGV[i] + 1
+		if next > n then -- the last one trims
+			id = redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', max_entries, '0-*', 'link', link, unpack(ARGV, i + 1, next - 1))
+		else
+			id = redis.pcall('XADD', KEYS[1], '0-*', 'link', link, unpack(ARGV, i + 1, next - 1))
 		end
-		command[7 + fields] = 'link'
-		command[8 + fields] = link
-		local id = redis.pcall(unpack(command))
 		if type(id) ~= 'table' then
 			added, link = true, tag
 		elseif string.find(id.err, 'equal or smaller', 1, true) then
@@ -42,7 +35,7 @@ local function add(reply, epoch, last, first)
 			return id
 		end
 		reply[#reply + 1] = id
-		i = i + fields + 1
+		i = next
 	end
 	return reply
 end

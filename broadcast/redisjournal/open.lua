@@ -56,12 +56,7 @@ end
 
 -- link returns the field of an entry that links it to the one before, or ''.
 local function link(fields)
-	for i = #fields - 1, 1, -2 do
-		if fields[i] == 'link' then
-			return fields[i + 1]
-		end
-	end
-	return ''
+	return fields[1] == 'link' and fields[2] or ''
 end
 
 -- state returns what XINFO STREAM returns, by name.
