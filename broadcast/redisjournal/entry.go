@@ -52,15 +52,16 @@ const (
 )
 
 // encode adds the arguments of append.lua for a message: the number of its fields, their names
-// and their values. Empty fields are left out.
+// and their values. Empty fields are left out. The arguments point into the message, so that
+// they need no memory of their own.
 func encode(args []any, m *broadcast.Message) []any {
 	count := len(args)
-	args = append(args, 0, topicField, m.Topic)
+	args = append(args, 0, topicField, &m.Topic)
 	if m.Type != "" {
-		args = append(args, typeField, m.Type)
+		args = append(args, typeField, &m.Type)
 	}
 	if m.From != "" {
-		args = append(args, fromField, m.From)
+		args = append(args, fromField, &m.From)
 	}
 	if len(m.Data) > 0 {
 		args = append(args, dataField, m.Data)
