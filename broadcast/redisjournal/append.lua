@@ -1,13 +1,25 @@
--- Appends entries. It returns the epoch, what open.lua has changed, and the IDs of the
--- entries. ARGV[3] is how many entries to keep; five values for each entry follow.
-local reply = {epoch, changed}
-for i = 4, #ARGV, 5 do
-	-- The fields are always the same, in the same order: Redis then stores their names once.
-	local id = redis.pcall('XADD', key, 'MAXLEN', '~', ARGV[3], '0-*', 'topic', ARGV[i], 'type', ARGV[i + 1],
-		'from', ARGV[i + 2], 'data', ARGV[i + 3], 'binary', ARGV[i + 4])
-	if type(id) == 'table' then
-		return string.find(id.err, 'equal or smaller', 1, true) and foreign or id
-	end
-	reply[#reply + 1] = id
+-- Appends entries. It returns the epoch, what open.lua has changed, the run_id, the epoch's
+-- group, and for each entry its ID or the error that refused it.
+local last, stream = redis.pcall('XREVRANGE', key, '+', '-', 'COUNT', 1)
+if last.err then -- a user without XREVRANGE
+	stream = state()
+	last = stream['last-entry']
+else
+	last = last[1]
 end
-return reply
+if epoch == ARGV[3] then
+	-- The stream must go on after what this node has seen. The last entry tells that, unless
+	-- it was deleted.
+	local newest = last and sequence(last[1])
+	if not newest or less(newest, ARGV[4]) then
+		newest = sequence((stream or state())['last-generated-id'])
+	end
+	if not newest then
+		return foreign
+	end
+	if less(newest, ARGV[4]) then
+		begin_epoch('lost')
+	end
+end
+
+return add({epoch, changed, run_id, group}, epoch, last, 8)

@@ -8,8 +8,17 @@
 // # Entries
 //
 // The log is a stream under one key. Each message is an entry with the fields topic,
-// type, from, data and binary. Its ID in Redis is "0-n", where n is the sequence of the
-// message's [broadcast.ID]; Redis increments it by one for each entry.
+// type, from, data and binary by name; those that are empty are left out, and unknown ones are
+// ignored, so that nodes of several versions can share a stream. Its ID in Redis is "0-n",
+// where n is the sequence of the message's [broadcast.ID]; Redis increments it by one for
+// each entry.
+//
+// A further field, link, has a random tag of the Append that added the entry; the first
+// entry of an Append also has the tag of the entry before it, and the epoch. A tail reads
+// with XREAD alone as long as each entry continues the one before by its link. Once a second,
+// and whenever an entry does not, a script verifies the stream and reads on. So a message costs
+// Redis one script, and one XREAD for each node. A tail that is behind reads up to 4,096
+// entries at once.
 //
 // # Epochs
 //
@@ -19,24 +28,46 @@
 //
 // The stream therefore records to which history of Redis its epoch belongs: its run_id
 // and its master_replid2. They change with a restart, with a failover, and when a slot of
-// a cluster moves. Every call compares them with the current ones, in the same script
-// that reads or appends. If they differ, the stream gets a new epoch, which is a gap for
-// every client, because nobody knows what was lost. A stream that does not exist any more
-// (DEL, FLUSHALL, a restart without persistence) is created again, with a new epoch too.
-// Both are logged. So no ID is given twice.
+// a cluster moves. If they differ from the current ones, the stream gets a new epoch, which
+// is a gap for every client, because nobody knows what was lost. A stream that does not exist
+// any more (DEL, FLUSHALL, a restart without persistence) is created again, with a new epoch
+// too. Each Append verifies the history in the script that adds the entries, except where the
+// same Redis process has verified it for the same node within the last second.
 //
-// The epoch and the history are the name of a consumer group of the stream, so that they
-// are stored and lost together with it. Nobody reads in that group: its lag means nothing.
+// Each node also compares the stream with what it has seen of it: the highest sequence, and
+// the tag of the entry that it has read last. A stream that went back (RESTORE or COPY of an
+// older one, XSETID) gets a new epoch, and so does one that comes back after another has had
+// its key (RENAME there and back). Where a node that has seen less appends to an older stream
+// first, others may have got the same IDs for other messages; their tails notice that before
+// they yield such a message, or within a second, and clients get a gap. What no running node
+// has seen cannot be missed.
+//
+// New epochs are logged. The epoch and the history are the name of a consumer group of the
+// stream, so that they are stored and lost together with it. Nobody reads in that group: its
+// lag means nothing.
 //
 // If Redis loses nothing that it has acknowledged (appendfsync always, and no failover to
 // a replica that lags behind), set [Journal.Durable]. Then only a stream that does not
-// exist any more is a gap.
+// exist any more is a gap, or one that lacks what a node has seen of it.
+//
+// # Switch of master
+//
+// Every second a tail verifies that Client still reaches the Redis that the tail reads from,
+// and at once when an Append has reached another one. If not, the tail ends, and its Hub opens
+// it again where Client leads to. A client that uses Sentinel is made to ask it for the master
+// every three seconds, since it does not hear of a switch that is not announced to it. A node
+// that reaches only a master which Sentinel has replaced, and no Sentinel that knows, stays
+// there, and what is acknowledged to it is lost: set min-replicas-to-write, so that such a
+// master refuses messages.
 //
 // # Permissions
 //
 // Redis must be a master that accepts writes, for Tail and Bounds too. The user needs the
-// commands EVAL, EVALSHA, INFO, TYPE, XADD, XGROUP, XINFO, XRANGE and XREAD. With an
-// eviction policy of allkeys Redis may evict the whole stream, which is a gap for every
+// commands EVAL, EVALSHA, INFO, TYPE, XADD, XGROUP, XINFO, XPENDING, XRANGE, XREAD and
+// XREVRANGE; without XPENDING or XREVRANGE each Append takes two scripts. With CONFIG GET too,
+// messages of more than 1 MiB are compared with proto-max-bulk-len and
+// client-query-buffer-limit before they are sent; without it they are compared with 512 MiB.
+// With an eviction policy of allkeys Redis may evict the whole stream, which is a gap for every
 // client.
 //
 // The key belongs to the Journal. If others add an entry with an ID of "0-*", its ID

@@ -184,8 +184,13 @@ func (g *givenIDs) appendTo(ctx context.Context, j broadcast.Journal, appender i
 // the ID of what was yielded last.
 func (g *givenIDs) follow(ctx context.Context, j broadcast.Journal, position *atomic.Pointer[broadcast.ID]) {
 	var last broadcast.ID
+	epochs := make(map[uint64]bool) // that it was in
 	for ctx.Err() == nil {
 		for m, err := range j.Tail(ctx, last) {
+			if m.ID.Epoch() != last.Epoch() && !m.ID.IsZero() {
+				assert.False(g.t, epochs[m.ID.Epoch()], "the tail returned to the epoch of %v", m.ID)
+				epochs[m.ID.Epoch()] = true
+			}
 			switch {
 			case err == nil:
 				if !last.IsZero() {

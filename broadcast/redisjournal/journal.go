@@ -3,6 +3,7 @@ package redisjournal
 import (
 	"context"
 	"log/slog"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -14,13 +15,14 @@ import (
 // stream need the same settings. A Journal may be used by several goroutines.
 //
 // A Journal needs no Close. While a call runs it has one goroutine, and each Tail has a
-// connection of its own; both end with the call, the goroutine at the latest with the
-// client's ReadTimeout.
+// connection of its own and another goroutine. All end with the call, or a moment later; those
+// that wait for Redis, at the latest with the client's ReadTimeout.
 type Journal struct {
 	// Client is a [*redis.Client], also one that uses Sentinel, or a
 	// [*redis.ClusterClient]. The caller closes it. Append and Bounds use its
-	// connections and send each command once, whatever its MaxRetries. Each Tail opens a
-	// connection of its own to the same address.
+	// connections and send each command once, whatever its MaxRetries; so does each Tail
+	// once a second. Each Tail opens a connection of its own to the same address, and closes
+	// it when Client reaches another Redis.
 	Client redis.UniversalClient
 
 	// Key is the key of the stream. Journals that share one Redis need different keys.
@@ -28,18 +30,29 @@ type Journal struct {
 	Key string
 
 	// MaxEntries is how many of the newest entries are kept. Redis trims the stream in
-	// blocks, so that it may keep a few hundred more. If zero, 100,000. It must not be
-	// negative, because nothing else limits the stream.
+	// blocks, so that it may keep a few hundred more. Each Append trims, so that the smallest
+	// MaxEntries of all nodes holds; a node that keeps more logs a warning. If zero, 100,000.
+	// It must not be negative, because nothing else limits the stream.
 	MaxEntries int64
 
 	// Durable declares that Redis loses nothing that it has acknowledged, neither by a
-	// crash nor by a failover: these are then not a gap. If that is not true, messages
-	// are lost without a gap and IDs are given twice.
+	// crash nor by a failover: these are then not a gap. If that is not true, only the loss
+	// of what a running node has seen is a gap; other messages are lost without one, and
+	// their IDs are given twice.
 	Durable bool
 
 	// Logger logs when the stream is created and when it gets a new epoch. If nil,
 	// slog.Default().
 	Logger *slog.Logger
+
+	workers workers
+
+	mu            sync.Mutex         // guards the fields below
+	appender      appender           // what Append knows
+	knowledge     knowledge          // of the stream
+	tails         map[*tail]struct{} // that run
+	removalLogged bool               // that others remove entries which this node keeps
+	limits        limits             // of Redis, on the size of a message
 }
 
 // Bounds asks Redis for the oldest entry that is kept and the newest that there ever was.

@@ -1,16 +1,34 @@
--- Reads the stream. It returns the epoch, what open.lua has changed, the ID of the oldest
--- entry that is kept (empty if none is), that of the newest entry that there ever was,
--- and up to ARGV[4] entries after ARGV[3].
+-- Reads the stream. It returns the epoch, what open.lua has changed, the run_id, the epoch's
+-- group, the ID of the oldest entry that is kept (empty if none is), that of the newest entry
+-- that there ever was, the link of that entry if it is kept, and up to ARGV[9] entries after ARGV[8].
 --
 -- All of it is as of one moment. A command beside the script would be as of another, and
 -- in a transaction Redis refuses scripts when it has no memory left.
-local info, stream = redis.call('XINFO', 'STREAM', key), {}
-for i = 1, #info, 2 do
-	stream[info[i]] = info[i + 1]
-end
-local oldest, newest = stream['first-entry'], stream['last-generated-id']
-if not string.match(newest, '^0%-') then
+local stream = state()
+local oldest, last, newest = stream['first-entry'], stream['last-entry'], stream['last-generated-id']
+if not sequence(newest) then
 	return foreign
 end
-return {epoch, changed, oldest and oldest[1] or '', newest,
-	redis.call('XRANGE', key, '(' .. ARGV[3], '+', 'COUNT', ARGV[4])}
+
+-- went_back reports whether the stream has lost entries that this node has seen. One that
+-- ends later may have lost some too, and have got others in their place.
+local function went_back()
+	if less(sequence(newest), ARGV[4]) then
+		return true
+	end
+	if ARGV[6] == '' then
+		return false
+	end
+	local entry = call('XRANGE', key, '0-' .. ARGV[5], '0-' .. ARGV[5])[1]
+	return entry and string.match(link(entry[2]), '^[^ ]*') ~= ARGV[6]
+end
+if epoch == ARGV[3] and went_back() then
+	begin_epoch('lost')
+end
+
+local entries = {}
+if ARGV[9] ~= '0' then
+	entries = call('XRANGE', key, '(' .. ARGV[8], '+', 'COUNT', ARGV[9])
+end
+return {epoch, changed, run_id, group, oldest and oldest[1] or '', newest,
+	last and last[1] == newest and link(last[2]) or '', entries}

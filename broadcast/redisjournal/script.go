@@ -12,40 +12,50 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// script is what a call runs in Redis. Each one begins with open.lua, which returns the
-// epoch: a server never relies on an epoch from an earlier call.
+// script is what a call runs in Redis. Each one has open.lua, which returns the epoch.
 type script struct {
-	text   string
-	hash   string
-	values int // how many a reply has at least, after those of open.lua
+	text string
+	hash string
 }
 
 var (
+	//go:embed permission.lua
+	permissionText string
 	//go:embed open.lua
 	openText string
 	//go:embed read.lua
 	readText string
+	//go:embed add.lua
+	addText string
 	//go:embed append.lua
 	appendText string
 
-	readScript   = newScript(readText, 3)
-	appendScript = newScript(appendText, 0)
+	readScript = newScript(permissionText + openText + readText)
 )
 
-func newScript(text string, values int) script {
-	text = openText + text
-	return script{text: text, hash: redis.NewScript(text).Hash(), values: values}
+func newScript(text string) script { return script{text: text, hash: redis.NewScript(text).Hash()} }
+
+// newAppendScript returns the script that appends to a stream with this epoch, whose group
+// is known in the Redis with this run_id; all are empty if they are not known. The text is
+// another one for each, see add.lua.
+func newAppendScript(epoch, runID, group string, maxEntries int64) script {
+	return newScript(fmt.Sprintf("local known_epoch, known_run_id, known_group, max_entries = %q, %q, %q, %q\n", epoch, runID, group, fmt.Sprint(maxEntries)) +
+		permissionText + addText + openText + appendText)
 }
 
 // reply is what a script returned.
 type reply struct {
 	epoch  uint64
-	values []any // the script's own
+	runID  string
+	group  string // of the epoch
+	values []any  // the script's own
+
+	verified bool // the epoch; see add.lua
 }
 
-// run runs a script through a client with the given arguments, which follow those of
-// open.lua. It returns when ctx ends, even if Redis does not answer.
-func (j *Journal) run(ctx context.Context, client redis.UniversalClient, s script, args ...any) (reply, error) {
+// run calls eval and parses what it returns. It returns when ctx ends, even if Redis does not
+// answer.
+func (j *Journal) run(ctx context.Context, client redis.UniversalClient, eval func() ([]any, error)) (reply, error) {
 	type result struct {
 		values []any
 		err    error
@@ -53,16 +63,23 @@ func (j *Journal) run(ctx context.Context, client redis.UniversalClient, s scrip
 	// The client checks ctx before it sends, and afterwards observes at most its deadline.
 	// If ctx is cancelled, the goroutine ends with the client's ReadTimeout.
 	done := make(chan result, 1)
-	go func() {
-		values, err := j.eval(ctx, client, s, append(j.openArgs(), args...))
+	j.workers.do(func() {
+		values, err := eval()
+		if err == nil && len(values) < openValues {
+			err = fmt.Errorf("a script returned %q", values)
+		}
 		done <- result{values, err}
-	}()
+	})
 	select {
 	case r := <-done:
 		if r.err != nil {
 			return reply{}, j.wrap(r.err)
 		}
-		return j.parseReply(r.values)
+		answer, err := j.parseReply(r.values)
+		if err == nil && client == j.Client {
+			j.learnEngine(answer.runID)
+		}
+		return answer, err
 	case <-ctx.Done():
 		return reply{}, j.wrap(ctx.Err())
 	}
@@ -73,9 +90,6 @@ func (j *Journal) eval(ctx context.Context, client redis.UniversalClient, s scri
 	values, err := j.send(ctx, client, "evalsha", s.hash, args)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
 		values, err = j.send(ctx, client, "eval", s.text, args)
-	}
-	if err == nil && len(values) < openValues+s.values {
-		err = fmt.Errorf("a script returned %q", values)
 	}
 	return values, err
 }
@@ -94,8 +108,8 @@ func (j *Journal) send(ctx context.Context, client redis.UniversalClient, comman
 	return cmd.Slice()
 }
 
-// openArgs returns the arguments of open.lua: the epoch of a new stream, and whether the
-// engine is durable.
+// openArgs returns the arguments of open.lua: the number of a new epoch, whether the engine
+// is durable, and what this node knows.
 func (j *Journal) openArgs() []any {
 	epoch := uint64(0)
 	for epoch <= 1 { // reserved
@@ -105,17 +119,24 @@ func (j *Journal) openArgs() []any {
 	if j.Durable {
 		durable = 1
 	}
-	return []any{strconv.FormatUint(epoch, 16), durable}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return append([]any{formatEpoch(epoch), durable}, j.knowledge.args()...)
 }
 
-// openValues is how many values open.lua adds to the beginning of each reply: the epoch,
-// and what it has changed.
-const openValues = 2
+// openValues is how many values each reply begins with: the epoch, what open.lua has changed,
+// the run_id and the epoch's group.
+const openValues = 4
 
-// What open.lua has changed, if anything.
+// Why there is a new epoch, if there is.
 const (
-	streamCreated = "created"  // there was no stream
-	epochReplaced = "replaced" // the epoch belonged to another history of the engine
+	streamCreated  = "created"  // there was no stream
+	epochReplaced  = "replaced" // the epoch belonged to another history of the engine
+	entriesLost    = "lost"     // the stream has not all of what this node has seen
+	streamReturned = "returned" // the stream is back in an epoch that it had left
+
+	// epochUnverified stands there if append.lua had no need to verify the epoch.
+	epochUnverified = "unverified"
 )
 
 // parseReply parses what a script returned, and logs what open.lua has changed.
@@ -125,12 +146,21 @@ func (j *Journal) parseReply(values []any) (reply, error) {
 	if err != nil {
 		return reply{}, j.wrap(err)
 	}
-	logger := cmp.Or(j.Logger, slog.Default())
+	logger := j.logger()
 	switch values[1] {
 	case streamCreated:
 		logger.Info("redisjournal: created a new stream", "key", j.key(), "epoch", epoch)
 	case epochReplaced:
 		logger.Warn("redisjournal: Redis was restarted or replaced and may have lost messages: the stream has a new epoch", "key", j.key(), "epoch", epoch)
+	case entriesLost:
+		logger.Error("redisjournal: the stream has lost messages that this node has seen, or was replaced by an older copy: it has a new epoch",
+			"key", j.key(), "epoch", epoch, "durable", j.Durable)
+	case streamReturned:
+		logger.Error("redisjournal: an older stream was moved back to the key: it has a new epoch", "key", j.key(), "epoch", epoch)
 	}
-	return reply{epoch: epoch, values: values[openValues:]}, nil
+	runID, _ := values[2].(string)
+	group, _ := values[3].(string)
+	return reply{epoch: epoch, runID: runID, group: group, verified: values[1] != epochUnverified, values: values[openValues:]}, nil
 }
+
+func (j *Journal) logger() *slog.Logger { return cmp.Or(j.Logger, slog.Default()) }

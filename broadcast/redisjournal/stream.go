@@ -11,19 +11,26 @@ import (
 
 // streamState is what Redis reports of the stream at one moment.
 type streamState struct {
+	runID   string       // of Redis
 	floor   broadcast.ID // just before the oldest entry that is kept; newest if none is
 	newest  broadcast.ID // of the newest entry that there ever was
-	entries []broadcast.Message
+	link    link         // of the newest entry; zero if it is not kept, or has none
+	entries []entry
 }
 
 // readStream returns the state of the stream with up to count entries after an ID. It
 // creates the stream if there is none.
 func (j *Journal) readStream(ctx context.Context, client redis.UniversalClient, after broadcast.ID, count int) (streamState, error) {
-	reply, err := j.run(ctx, client, readScript, formatID(after), count)
+	reply, err := j.run(ctx, client, func() ([]any, error) {
+		return j.eval(ctx, client, readScript, append(j.openArgs(), formatID(after), count))
+	})
+	if err == nil && len(reply.values) != 4 {
+		err = j.wrap(fmt.Errorf("a script returned %q", reply.values))
+	}
 	if err != nil {
 		return streamState{}, err
 	}
-	var s streamState
+	s := streamState{runID: reply.runID}
 	oldest, newest := reply.values[0], reply.values[1]
 	if s.newest, err = j.parseID(reply.epoch, newest); err != nil {
 		return streamState{}, err
@@ -36,18 +43,25 @@ func (j *Journal) readStream(ctx context.Context, client redis.UniversalClient, 
 		}
 		s.floor = previous(id)
 	}
-	entries, _ := reply.values[2].([]any) // nil if count is 0
-	for _, e := range entries {
-		entry, _ := e.([]any)
-		if len(entry) != 2 {
-			return streamState{}, j.wrap(fmt.Errorf("an entry in the reply is %q", e))
+	text, _ := reply.values[2].(string)
+	s.link = parseLink(text)
+	entries, _ := reply.values[3].([]any) // nil if count is 0
+	for _, value := range entries {
+		pair, _ := value.([]any)
+		if len(pair) != 2 {
+			return streamState{}, j.wrap(fmt.Errorf("an entry in the reply is %q", value))
 		}
-		id, err := j.parseID(reply.epoch, entry[0])
+		id, err := j.parseID(reply.epoch, pair[0])
 		if err != nil {
 			return streamState{}, err
 		}
-		fields, _ := entry[1].([]any)
+		fields, _ := pair[1].([]any)
 		s.entries = append(s.entries, decode(id, fields))
+	}
+	if j.learnStream(s) {
+		j.logger().Warn("redisjournal: the stream keeps fewer entries than Journal.MaxEntries of this node: another node has a smaller MaxEntries,"+
+			" which then holds for all, or somebody trims the stream; set the same value on all nodes",
+			"key", j.key(), "kept", s.newest.Seq()-s.floor.Seq(), "max_entries", j.maxEntries())
 	}
 	return s, nil
 }

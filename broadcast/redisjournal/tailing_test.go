@@ -100,3 +100,14 @@ func (f *tailing) fails() error {
 	require.False(f.t, ok, "the Tail continues after %v", err)
 	return err
 }
+
+// failsAfterEntries checks that the Tail ends with an error after some entries, and returns it.
+func (f *tailing) failsAfterEntries() error {
+	f.t.Helper()
+	for {
+		if _, err := f.pull(); err != nil {
+			require.NotErrorIs(f.t, err, broadcast.ErrGap)
+			return err
+		}
+	}
+}
