@@ -46,6 +46,7 @@ func startCluster(t *testing.T) map[string]*engine {
 // While the leader of the stream stops, every node yields each acknowledged message exactly
 // once, or a gap, and none that was not published.
 func TestClusterWithoutItsLeader(t *testing.T) {
+	t.Parallel()
 	engines := startCluster(t)
 	var journals []*natsjournal.Journal
 	for _, name := range []string{"a", "b", "c"} {
