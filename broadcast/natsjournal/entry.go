@@ -11,6 +11,8 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
+// The fields of an entry. A field has its name for good, and one that a node does not know is
+// ignored, so that nodes of several versions share a stream.
 const (
 	topicHeader  = "Fanfare-Topic"
 	typeHeader   = "Fanfare-Type"
