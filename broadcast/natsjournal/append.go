@@ -178,11 +178,21 @@ const (
 	refused
 )
 
-// Codes of errors that pass when the cluster has a leader again.
+// Codes of errors that pass by themselves: when the cluster has a leader again, or the stream
+// has stored what waits.
 const (
-	codeNotAvailable jetstream.ErrorCode = 10008
-	codeNotLeader    jetstream.ErrorCode = 10009
+	codeNotAvailable    jetstream.ErrorCode = 10008
+	codeNotLeader       jetstream.ErrorCode = 10009
+	codeTooManyRequests jetstream.ErrorCode = 10167
 )
+
+func passes(refusal *jetstream.APIError) bool {
+	switch refusal.ErrorCode {
+	case codeNotAvailable, codeNotLeader, codeTooManyRequests:
+		return true
+	}
+	return false
+}
 
 func outcomeOf(a answer) outcome {
 	var unsent *unsentError
@@ -195,7 +205,7 @@ func outcomeOf(a answer) outcome {
 	case errors.Is(a.err, jetstream.ErrNoStreamResponse), errors.As(a.err, &unsent):
 		return undelivered
 	case errors.As(a.err, &refusal):
-		if refusal.ErrorCode == codeNotAvailable || refusal.ErrorCode == codeNotLeader {
+		if passes(refusal) {
 			return undelivered
 		}
 		return refused
@@ -266,7 +276,7 @@ func (j *Journal) isTemporary(err error) bool {
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, nats.ErrNoResponders):
 		return j.known().epoch != 0
 	case errors.As(err, &refusal):
-		return refusal.ErrorCode == codeNotAvailable || refusal.ErrorCode == codeNotLeader
+		return passes(refusal)
 	}
 	return false
 }

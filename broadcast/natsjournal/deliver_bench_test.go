@@ -122,7 +122,7 @@ func deliverBare(b *testing.B, e engineProcess, consumers int) {
 		conn, err := nats.Connect(e.url)
 		require.NoError(b, err)
 		b.Cleanup(conn.Close)
-		js, err := jetstream.New(conn, jetstream.WithPublishAsyncMaxPending(1<<20))
+		js, err := jetstream.New(conn, jetstream.WithPublishAsyncMaxPending(4096))
 		require.NoError(b, err)
 		return js
 	}
@@ -153,7 +153,7 @@ func deliverBare(b *testing.B, e engineProcess, consumers int) {
 			m := nats.NewMsg("bare") // with the headers of a Journal's entry
 			m.Data = payload
 			m.Header.Set("Fanfare-Topic", "a")
-			_, err := js.PublishMsgAsync(m, jetstream.WithMsgID(run+strconv.Itoa(i)))
+			_, err := js.PublishMsgAsync(m, jetstream.WithMsgID(run+strconv.Itoa(i)), jetstream.WithStallWait(time.Minute))
 			require.NoError(b, err)
 		}
 		<-js.PublishAsyncComplete()
