@@ -187,11 +187,33 @@ func (c *consumer) pull() error {
 
 // receive returns the next message on the inbox. A message that may have come over a
 // new connection is not returned: before that the tail verifies the epoch.
-func (c *consumer) receive(ctx context.Context) (*nats.Msg, error) {
-	c.silence.Reset(maxSilence)
-	var m *nats.Msg
+func (c *consumer) receive(ctx context.Context) (m *nats.Msg, err error) {
 	select {
-	case m = <-c.messages:
+	case m = <-c.messages: // most often, while there is much to read: without a timer
+	default:
+		if m, err = c.await(ctx); err != nil {
+			return nil, err
+		}
+	}
+	select {
+	case <-c.reconnected:
+		return nil, errReconnected
+	default:
+	}
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	default:
+	}
+	return m, nil
+}
+
+// await waits for the next message on the inbox.
+func (c *consumer) await(ctx context.Context) (*nats.Msg, error) {
+	c.silence.Reset(maxSilence)
+	select {
+	case m := <-c.messages:
+		return m, nil
 	case <-c.reconnected:
 		return nil, errReconnected
 	case <-c.silence.C:
@@ -199,26 +221,20 @@ func (c *consumer) receive(ctx context.Context) (*nats.Msg, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	select {
-	case <-c.reconnected:
-		return nil, errReconnected
-	default:
-		return m, nil
-	}
 }
 
 func (c *consumer) parseEntry(m *nats.Msg) (delivery, error) {
-	meta, err := m.Metadata()
-	if err != nil {
-		return delivery{}, fmt.Errorf("natsjournal: reading an entry's metadata: %w", err)
+	p, ok := parsePlace(m.Reply)
+	if !ok {
+		return delivery{}, fmt.Errorf("natsjournal: reading where an entry stands in the stream: the engine sent %q", m.Reply)
 	}
-	if meta.Sequence.Consumer != c.consumerSeq+1 {
+	if p.consumerSeq != c.consumerSeq+1 {
 		return delivery{}, errMissed
 	}
 	c.consumerSeq++
 	c.remaining--
 	c.delivered = true
-	return delivery{seq: meta.Sequence.Stream, storedAt: meta.Timestamp, entry: m}, nil
+	return delivery{seq: p.streamSeq, storedAt: p.storedAt, entry: m}, nil
 }
 
 // Values of the header Status in answers that are not entries.

@@ -66,15 +66,15 @@ func (j *Journal) entryIDs(n int) (nonce string, first uint64) {
 // decode returns the message in an entry, without its ID. If the entry is not a message,
 // decode returns the zero Message.
 func decode(entry *nats.Msg) broadcast.Message {
-	topic, err := url.PathUnescape(entry.Header.Get(topicHeader))
+	topic, err := url.PathUnescape(field(entry, topicHeader))
 	if err != nil || topic == "" {
 		return broadcast.Message{}
 	}
-	kind, err := url.PathUnescape(entry.Header.Get(typeHeader))
+	kind, err := url.PathUnescape(field(entry, typeHeader))
 	if err != nil {
 		return broadcast.Message{}
 	}
-	from, err := url.PathUnescape(entry.Header.Get(fromHeader))
+	from, err := url.PathUnescape(field(entry, fromHeader))
 	if err != nil {
 		return broadcast.Message{}
 	}
@@ -83,6 +83,14 @@ func decode(entry *nats.Msg) broadcast.Message {
 		Type:   kind,
 		From:   from,
 		Data:   entry.Data,
-		Binary: entry.Header.Get(binaryHeader) != "",
+		Binary: field(entry, binaryHeader) != "",
 	}
+}
+
+// field returns a header, whose name is written as encode writes it.
+func field(entry *nats.Msg, name string) string {
+	if values := entry.Header[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
 }

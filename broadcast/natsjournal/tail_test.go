@@ -174,3 +174,21 @@ func TestTailReleasesItsConsumer(t *testing.T) {
 	hub.Close()
 	require.Eventually(t, clean, soon, moment, "after Hub.Close")
 }
+
+// A tail that is behind reads thousands of entries in one round trip, and so keeps up on a
+// network with a long delay. One that is not asks for fewer.
+func TestTailThatIsBehind(t *testing.T) {
+	e := startEngine(t)
+	j := e.journal()
+	const n = 20_000
+	ids := addMany(t, j, n)
+	pulls, err := e.connect().SubscribeSync("$JS.API.CONSUMER.MSG.NEXT.>")
+	require.NoError(t, err)
+	require.NoError(t, pulls.SetPendingLimits(-1, -1))
+	f := follow(t, j, broadcast.ID{})
+	f.yields(ids, numbers(0, n)...)
+	count, _, err := pulls.Pending()
+	require.NoError(t, err)
+	require.LessOrEqual(t, count, 5, "pulls")
+	f.yields(add(t, j, "next"), "next")
+}
