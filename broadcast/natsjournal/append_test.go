@@ -187,6 +187,10 @@ func TestAppendRefused(t *testing.T) {
 		require.Equal(t, ids[0], m.ID)
 		require.Len(t, m.Data, 1<<20-200)
 	})
+}
+
+// Where there is nothing that could answer, Append says so at once.
+func TestAppendWithoutAStream(t *testing.T) {
 	t.Run("no JetStream", func(t *testing.T) {
 		e := startEngine(t, func(o *server.Options) { o.JetStream = false })
 		began := time.Now()

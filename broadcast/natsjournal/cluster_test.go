@@ -147,20 +147,9 @@ func TestClusterWithoutItsLeader(t *testing.T) {
 	t.Parallel()
 	engines := startCluster(t)
 	var journals []*natsjournal.Journal
-	for _, name := range []string{"a", "b", "c"} {
-		urls := []string{engines[name].ClientURL()}
-		for _, e := range engines {
-			urls = append(urls, e.ClientURL())
-		}
-		j := journal(connect(t, strings.Join(urls, ",")))
-		j.Replicas = 3
-		journals = append(journals, j)
+	for _, names := range [][]string{{"a", "b", "c"}, {"b", "c", "a"}, {"c", "a", "b"}} {
+		journals = append(journals, clustered(t, engines, names...))
 	}
-	require.Eventually(t, func() bool {
-		_, _, err := journals[0].Bounds(t.Context())
-		return err == nil
-	}, 2*soon, 10*moment, "the cluster is up")
-
 	ctx, cancel := context.WithTimeout(context.Background(), 2*soon)
 	defer cancel()
 	nodes := make([]yielded, len(journals))

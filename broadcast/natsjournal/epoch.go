@@ -52,8 +52,11 @@ const lostEntries = "the stream has lost acknowledged entries: a new epoch begin
 // that ends later may have lost some too, and have got others in their place.
 func (j *Journal) hasLost(ctx context.Context, before knowledge, s streamState) (bool, error) {
 	switch {
+	case before.wentBack(s) && j.Durable:
+		return false, fmt.Errorf("natsjournal: stream %q is in an epoch that has ended, on a server that lags behind: "+
+			"try again, or unset Journal.Durable if a backup was restored", j.stream())
 	case before.epoch != s.epoch:
-		return false, nil
+		return before.wentBack(s), nil
 	case s.newest < before.newest && j.Durable:
 		return false, fmt.Errorf("natsjournal: stream %q ends at %d on a server that lags behind: this node has seen %d, "+
 			"so try again, or unset Journal.Durable if entries were lost", j.stream(), s.newest, before.newest)

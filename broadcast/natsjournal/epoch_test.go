@@ -211,3 +211,41 @@ func TestEpochBegunByAllNodes(t *testing.T) {
 		require.Equal(t, end, <-ends)
 	}
 }
+
+// A backup that brings back an epoch which has ended, or a stream that was deleted, is a new
+// epoch for nodes that have seen it end.
+func TestEpochThatComesBack(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		end  func(*testing.T, *engine)
+	}{
+		{"after a new epoch", func(t *testing.T, e *engine) {
+			edit(t, admin(t, e.connect()), func(c *jetstream.StreamConfig) { c.Subjects = []string{"fanfare.1"} })
+		}},
+		{"after a new stream", func(t *testing.T, e *engine) {
+			require.NoError(t, admin(t, e.connect()).DeleteStream(t.Context(), "fanfare"))
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e := startEngine(t)
+			j := e.journal()
+			f := follow(t, j, broadcast.ID{})
+			f.yields(add(t, j, numbers(0, 10)...), numbers(0, 10)...)
+			e.stop()
+			backup := e.backup()
+			e.start()
+			lost := add(t, j, "10")
+			f.yields(lost, "10")
+			test.end(t, e)
+			again := add(t, j, "other")
+			require.NotEqual(t, lost[0].Epoch(), again[0].Epoch())
+			e.stop()
+			e.restore(backup)
+			e.start()
+			ids := add(t, j, "after")
+			require.NotEqual(t, lost[0].Epoch(), ids[0].Epoch())
+			require.NotEqual(t, again[0].Epoch(), ids[0].Epoch())
+		})
+	}
+}

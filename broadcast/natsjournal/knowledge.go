@@ -2,6 +2,7 @@ package natsjournal
 
 import (
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -13,12 +14,23 @@ type knowledge struct {
 	newest     uint64        // the highest sequence that the engine has acknowledged, delivered or reported
 	duplicates time.Duration // how long the engine recognises an entry that it already has
 
+	left []uint64 // earlier epochs that this node has known, at most maxLeft
+
 	// The newest entry that a Tail of this node has read.
 	tailed   uint64    // its sequence
 	tailedAt time.Time // when the engine stored it
 
 	unusable  error // why the stream was unusable at the last look; nil if it was not
 	witnessed bool  // there may be a witness of this node, which has to be deleted before the stream is used
+}
+
+// maxLeft is how many earlier epochs a node remembers.
+const maxLeft = 64
+
+// wentBack reports whether the stream is in an epoch that this node has known to end: a backup
+// has been restored, and IDs that follow it have been given.
+func (k knowledge) wentBack(s streamState) bool {
+	return s.epoch != k.epoch && slices.Contains(k.left, s.epoch)
 }
 
 // known returns what this node has learned so far.
@@ -34,7 +46,12 @@ func (j *Journal) learnStream(s streamState) {
 	defer j.mu.Unlock()
 	k := &j.knowledge
 	if s.epoch != k.epoch {
-		*k = knowledge{epoch: s.epoch, subject: s.subject, witnessed: k.witnessed}
+		left := k.left
+		if k.epoch != 0 {
+			left = append(slices.Clip(left), k.epoch) // known has given copies away
+			left = left[max(0, len(left)-maxLeft):]
+		}
+		*k = knowledge{epoch: s.epoch, subject: s.subject, left: left, witnessed: k.witnessed}
 	}
 	k.newest = max(k.newest, s.newest)
 	k.duplicates = s.duplicates

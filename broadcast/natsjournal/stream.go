@@ -21,7 +21,7 @@ type streamState struct {
 
 	duplicates time.Duration          // how long it recognises an entry that it already has
 	cluster    *jetstream.ClusterInfo // its replicas; nil on a server that is no part of a cluster
-	created    bool                   // by this call
+	ours       bool                   // created by this call
 }
 
 // Codes of errors that an engine returns instead of creating a stream.
@@ -111,7 +111,7 @@ func (j *Journal) readAgain(ctx context.Context, js jetstream.JetStream) (stream
 			j.learnStream(s)
 			return s, nil
 		}
-		if s.newest < before.newest && time.Since(began) < catchUpTime {
+		if (s.epoch != before.epoch || s.newest < before.newest) && time.Since(began) < catchUpTime {
 			_ = backoff.Sleep(ctx, retryPause) // an ended ctx fails the next request
 			continue
 		}
@@ -137,7 +137,7 @@ func (j *Journal) openStream(ctx context.Context, js jetstream.JetStream) (strea
 		return streamState{}, err
 	}
 	s, err := j.stateOf(stream)
-	s.created = created
+	s.ours = created
 	j.learnUsable(err)
 	return s, err
 }

@@ -104,7 +104,7 @@ func (j *Journal) enter(ctx context.Context, js jetstream.JetStream) error {
 		if err != nil {
 			return err
 		}
-		if s.created || j.Durable || first != 0 && s.epoch != first {
+		if s.ours || j.Durable || first != 0 && s.epoch != first {
 			j.learnStream(s)
 			return nil
 		}
