@@ -60,10 +60,10 @@ type node struct {
 	cancel  context.CancelFunc
 	ended   chan struct{}
 
-	mu   sync.Mutex // guards the fields below
-	last broadcast.ID
-	seen map[broadcast.ID]bool
-	gaps []broadcast.ID // where each leads to
+	mu          sync.Mutex   // guards the fields below
+	first, last broadcast.ID // that it has taken
+	seen        map[broadcast.ID]bool
+	gaps        []broadcast.ID // where each leads to
 }
 
 func (w *world) start() *node {
@@ -96,6 +96,9 @@ func (n *node) take(m broadcast.Message, gap bool) {
 	defer n.mu.Unlock()
 	last := n.last
 	n.last = m.ID
+	if last.IsZero() {
+		n.first = m.ID
+	}
 	if gap {
 		n.gaps = append(n.gaps, m.ID)
 		return
@@ -123,9 +126,12 @@ func (w *world) stands(id broadcast.ID, text string) {
 	w.texts[id] = text
 }
 
-// excuses reports whether the node need not have yielded an ID of its time: a gap leads over it,
-// or to another epoch.
+// excuses reports whether the node need not have yielded an ID of the last epoch: it began after
+// that, or a gap leads over it or to another epoch.
 func (n *node) excuses(id broadcast.ID) bool {
+	if n.first.Epoch() == id.Epoch() && id.Seq() < n.first.Seq() {
+		return true
+	}
 	for _, gap := range n.gaps {
 		if gap.Epoch() != id.Epoch() || gap.Seq() >= id.Seq() {
 			return true
