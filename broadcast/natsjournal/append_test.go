@@ -3,6 +3,7 @@ package natsjournal_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/broadcast/natsjournal"
 )
 
 // A message is yielded under the ID that Append returned, or Append said that it was not
@@ -125,10 +127,12 @@ func TestAppendSendsAgainAfterALostAnswer(t *testing.T) {
 	f.yields(append(p.ids, last...), "a", "b", "last")
 }
 
-// Append returns ErrNotPublished if the engine refuses all messages, and the engine's
-// reason.
+// What the engine refuses is not published, and the others of the call are: Append says which
+// is which, and the engine's reason.
 func TestAppendRefused(t *testing.T) {
-	t.Run("full", func(t *testing.T) {
+	t.Parallel()
+	tooLarge := strings.Repeat("x", 1<<20)
+	t.Run("some, because the stream is full", func(t *testing.T) {
 		j := startEngine(t).journal()
 		add(t, j, numbers(0, 3)...)
 		js := admin(t, j.Conn)
@@ -136,28 +140,57 @@ func TestAppendRefused(t *testing.T) {
 		config.Discard, config.MaxMsgs = jetstream.DiscardNew, 5
 		_, err := js.UpdateStream(t.Context(), config)
 		require.NoError(t, err)
-		_, err = j.Append(within(t), message("3"), message("4"), message("5"))
+		ids, err := j.Append(within(t), message("3"), message("4"), message("5"))
+		requireRefused(t, ids, err, 2)
 		require.ErrorContains(t, err, "maximum messages exceeded")
-		require.NotErrorIs(t, err, broadcast.ErrNotPublished, "two of them were added")
 		_, err = j.Append(within(t), message("6"))
 		require.ErrorContains(t, err, "maximum messages exceeded")
 		require.ErrorIs(t, err, broadcast.ErrNotPublished)
 	})
-	t.Run("too large", func(t *testing.T) {
+	t.Run("some, because they are larger than the server accepts", func(t *testing.T) {
 		j := startEngine(t).journal()
-		_, err := j.Append(within(t), message("small"), message(strings.Repeat("x", 1<<20)))
-		require.ErrorIs(t, err, broadcast.ErrNotPublished)
+		ids, err := j.Append(within(t), message(tooLarge), message("a"), message(tooLarge), message("b"))
+		requireRefused(t, ids, err, 0, 2)
 		require.ErrorContains(t, err, "the server accepts at most 1048576: raise its max_payload")
+		follow(t, j, broadcast.ID{}).yields([]broadcast.ID{ids[1], ids[3]}, "a", "b")
+	})
+	t.Run("some, because they are larger than the stream accepts", func(t *testing.T) {
+		j := startEngine(t).journal()
+		add(t, j, "first")
+		js := admin(t, j.Conn)
+		config := stream(t, js).CachedInfo().Config
+		config.MaxMsgSize = 1000
+		_, err := js.UpdateStream(t.Context(), config)
+		require.NoError(t, err)
+		ids, err := j.Append(within(t), message("a"), message(tooLarge[:2000]), message("b"))
+		requireRefused(t, ids, err, 1)
+		require.ErrorContains(t, err, "message size exceeds maximum allowed")
+		require.Equal(t, uint64(3), ids[2].Seq())
+	})
+	t.Run("all", func(t *testing.T) {
+		j := startEngine(t).journal()
+		_, err := j.Append(within(t), message(tooLarge))
+		require.ErrorIs(t, err, broadcast.ErrNotPublished)
+		require.NotErrorAs(t, err, new(broadcast.AppendErrors), "it is about one message")
+		ids, err := j.Append(within(t), message(tooLarge), message(tooLarge))
+		requireRefused(t, ids, err, 0, 1)
 		_, newest, err := j.Bounds(within(t))
 		require.NoError(t, err)
-		require.Zero(t, newest.Seq(), "the small message was not added either")
-		ids, err := j.Append(within(t), message(strings.Repeat("x", 1<<20-1000)))
+		require.Zero(t, newest.Seq())
+	})
+	t.Run("none: the largest that fits", func(t *testing.T) {
+		j := startEngine(t).journal()
+		ids, err := j.Append(within(t), message(tooLarge[:1<<20-200]))
 		require.NoError(t, err)
 		m, err := follow(t, j, broadcast.ID{}).next()
 		require.NoError(t, err)
 		require.Equal(t, ids[0], m.ID)
-		require.Len(t, m.Data, 1<<20-1000)
+		require.Len(t, m.Data, 1<<20-200)
 	})
+}
+
+// Where there is nothing that could answer, Append says so at once.
+func TestAppendWithoutAStream(t *testing.T) {
 	t.Run("no JetStream", func(t *testing.T) {
 		e := startEngine(t, func(o *server.Options) { o.JetStream = false })
 		began := time.Now()
@@ -172,7 +205,27 @@ func TestAppendRefused(t *testing.T) {
 		_, err := j.Append(context.Background(), message("x"))
 		require.ErrorIs(t, err, broadcast.ErrNotPublished)
 		require.ErrorIs(t, err, nats.ErrConnectionClosed)
+		require.ErrorIs(t, err, natsjournal.ErrUnusable)
+		require.ErrorContains(t, err, "make it with natsjournal.Connect")
 		_, err = follow(t, j, broadcast.ID{}).next()
 		require.ErrorIs(t, err, nats.ErrConnectionClosed)
 	})
+}
+
+// requireRefused checks that an error is about the messages at these indexes, and that the
+// others have IDs.
+func requireRefused(t *testing.T, ids []broadcast.ID, err error, indexes ...int) {
+	t.Helper()
+	var errs broadcast.AppendErrors
+	require.ErrorAs(t, err, &errs)
+	require.Len(t, ids, len(errs))
+	for i := range errs {
+		if slices.Contains(indexes, i) {
+			require.ErrorIs(t, errs[i], broadcast.ErrNotPublished)
+			require.True(t, ids[i].IsZero())
+			continue
+		}
+		require.NoError(t, errs[i])
+		require.False(t, ids[i].IsZero())
+	}
 }

@@ -92,7 +92,7 @@ func publishBare(b *testing.B, url string, consumers int) {
 func openHub(b *testing.B, url string) *broadcast.Hub {
 	conn, err := nats.Connect(url)
 	require.NoError(b, err)
-	hub := &broadcast.Hub{Journal: &natsjournal.Journal{Conn: conn}, Logger: slog.New(slog.DiscardHandler)}
+	hub := &broadcast.Hub{Journal: &natsjournal.Journal{Conn: conn}, Keep: 1 << 20, Logger: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = hub.Run(ctx) })

@@ -40,6 +40,7 @@ func TestClientsOfALossyEngine(t *testing.T) {
 // Clients of several servers miss nothing while the leader of the stream, in a cluster of
 // three, is restarted twice.
 func TestClientsOfACluster(t *testing.T) {
+	t.Parallel()
 	engines := startCluster(t)
 	var urls []string
 	for _, e := range engines {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -43,25 +45,111 @@ func startCluster(t *testing.T) map[string]*engine {
 	return engines
 }
 
+// clustered returns the journal of a new node in a cluster, connected to the servers with these
+// names, once the cluster is up.
+func clustered(t *testing.T, engines map[string]*engine, names ...string) *natsjournal.Journal {
+	t.Helper()
+	var urls []string
+	for _, name := range names {
+		urls = append(urls, engines[name].ClientURL())
+	}
+	conn, err := nats.Connect(strings.Join(urls, ","), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond),
+		nats.DontRandomize(), nats.IgnoreDiscoveredServers())
+	require.NoError(t, err)
+	t.Cleanup(conn.Close)
+	j := journal(conn)
+	j.Replicas = 3
+	require.Eventually(t, func() bool {
+		_, _, err := j.Bounds(t.Context())
+		return err == nil
+	}, 2*soon, 10*moment, "the cluster is up")
+	return j
+}
+
+func leader(t *testing.T, j *natsjournal.Journal) string {
+	t.Helper()
+	return stream(t, admin(t, j.Conn)).CachedInfo().Cluster.Leader
+}
+
+// Messages that are published while the stream changes its leader arrive: Append waits for the
+// new one as long as its context lasts.
+func TestClusterThatChangesItsLeader(t *testing.T) {
+	t.Parallel()
+	engines := startCluster(t)
+	j := clustered(t, engines, "a", "b", "c")
+	f := follow(t, j, broadcast.ID{})
+	f.yields(add(t, j, "first"), "first")
+	var ids []broadcast.ID
+	var texts []string
+	for round := range 2 {
+		_, err := j.Conn.Request("$JS.API.STREAM.LEADER.STEPDOWN.fanfare", nil, soon)
+		require.NoError(t, err)
+		for n := range 20 {
+			text := fmt.Sprint(round, " ", n)
+			ids, texts = append(ids, add(t, j, text)...), append(texts, text)
+		}
+	}
+	f.yields(ids, texts...)
+}
+
+// A stream that gets more replicas or fewer is followed on.
+func TestClusterThatChangesReplicas(t *testing.T) {
+	t.Parallel()
+	engines := startCluster(t)
+	j := clustered(t, engines, "a", "b", "c")
+	f := follow(t, j, broadcast.ID{})
+	first := add(t, j, "first")
+	f.yields(first, "first")
+	js := admin(t, j.Conn)
+	for _, replicas := range []int{1, 3} {
+		edit(t, js, func(c *jetstream.StreamConfig) { c.Replicas = replicas })
+		require.NoError(t, j.Conn.ForceReconnect()) // the tail looks at the stream
+		ids := add(t, j, fmt.Sprint(replicas))
+		require.Equal(t, first[0].Epoch(), ids[0].Epoch())
+		f.yields(ids, fmt.Sprint(replicas))
+	}
+}
+
+// A leader that is cut off from its replicas answers for some seconds with what it had. Bounds
+// does not take that for an answer: it is an error until there is a leader with a majority.
+func TestClusterWithAnIsolatedLeader(t *testing.T) {
+	t.Parallel()
+	engines := startCluster(t)
+	all := clustered(t, engines, "a", "b", "c")
+	f := follow(t, all, broadcast.ID{})
+	ids := add(t, all, "first")
+	f.yields(ids, "first")
+	isolated := leader(t, all)
+	j := clustered(t, engines, isolated)
+	for name := range engines {
+		if name != isolated {
+			engines[name].stop()
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	_, _, err := j.Bounds(ctx)
+	require.Error(t, err)
+	for name := range engines {
+		if name != isolated {
+			engines[name].start()
+		}
+	}
+	require.Eventually(t, func() bool {
+		_, newest, err := j.Bounds(t.Context())
+		return err == nil && newest == ids[0]
+	}, 2*soon, 10*moment)
+}
+
 // While the leader of the stream stops, every node yields each acknowledged message exactly
 // once, or a gap, and none that was not published.
 func TestClusterWithoutItsLeader(t *testing.T) {
+	t.Parallel()
 	engines := startCluster(t)
 	var journals []*natsjournal.Journal
-	for _, name := range []string{"a", "b", "c"} {
-		urls := []string{engines[name].ClientURL()}
-		for _, e := range engines {
-			urls = append(urls, e.ClientURL())
-		}
-		j := journal(connect(t, strings.Join(urls, ",")))
-		j.Replicas = 3
-		journals = append(journals, j)
+	for _, names := range [][]string{{"a", "b", "c"}, {"b", "c", "a"}, {"c", "a", "b"}} {
+		journals = append(journals, clustered(t, engines, names...))
 	}
-	require.Eventually(t, func() bool {
-		_, _, err := journals[0].Bounds(t.Context())
-		return err == nil
-	}, 2*soon, 10*moment, "the cluster is up")
-
 	ctx, cancel := context.WithTimeout(context.Background(), 2*soon)
 	defer cancel()
 	nodes := make([]yielded, len(journals))

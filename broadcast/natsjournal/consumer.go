@@ -29,7 +29,7 @@ type consumer struct {
 	inbox       string // the beginning of the subjects on which pulls are answered
 	sub         *nats.Subscription
 	messages    chan *nats.Msg   // from sub
-	reconnected chan nats.Status // the connection was lost and is back
+	reconnected chan nats.Status // the connection was lost and is back, or is closed
 	silence     *time.Timer      // fires if the engine sends nothing for maxSilence
 
 	// The pull in flight.
@@ -37,6 +37,7 @@ type consumer struct {
 	reply     string // subject of its answers; an answer to an earlier pull is ignored
 	remaining int    // how many entries it may still deliver; 0: a new pull is needed
 	delivered bool   // whether it has delivered any
+	waited    bool   // the engine had nothing to deliver for a while
 
 	consumerSeq uint64 // how many entries have come, as the engine counts them
 }
@@ -49,9 +50,12 @@ type delivery struct {
 }
 
 const (
-	// A pull asks for at most pullEntries and pullBytes, or two of the largest entries.
-	pullEntries = 1024
-	pullBytes   = 16 << 20
+	// A pull asks for at most pullEntries and pullBytes, or two of the largest entries; for
+	// bigPullEntries if the one before was filled at once, so that a tail which is behind on a
+	// network with a long delay needs few round trips.
+	pullEntries    = 1024
+	bigPullEntries = 8 * pullEntries
+	pullBytes      = 16 << 20
 
 	// pullExpiry is how long the engine waits for entries to fill a pull.
 	pullExpiry = 30 * time.Second
@@ -66,7 +70,7 @@ const (
 )
 
 var (
-	errReconnected = errors.New("natsjournal: the connection was lost and is back")
+	errReconnected = errors.New("natsjournal: the connection was lost")
 	errSilent      = errors.New("natsjournal: the consumer is silent")
 	errMissed      = errors.New("natsjournal: deliveries were lost")
 )
@@ -76,13 +80,13 @@ func (j *Journal) consume(ctx context.Context, s streamState, after uint64) (*co
 	c := &consumer{
 		conn:     j.Conn,
 		stream:   s.stream,
-		name:     "fanfare_" + rand.Text(),
+		name:     consumerPrefix + rand.Text(),
 		inbox:    j.Conn.NewInbox() + ".",
-		messages: make(chan *nats.Msg, pullEntries+int(pullExpiry/heartbeat)+8), // with the heartbeats of a pull
+		messages: make(chan *nats.Msg, bigPullEntries+int(pullExpiry/heartbeat)+8), // with the heartbeats of a pull
 		silence:  time.NewTimer(maxSilence),
 	}
-	c.pullSubject = fmt.Sprintf("%sCONSUMER.MSG.NEXT.%s.%s", jetstream.DefaultAPIPrefix, j.stream(), c.name)
-	c.reconnected = j.Conn.StatusChanged(nats.CONNECTED)
+	c.pullSubject = fmt.Sprintf("%sCONSUMER.MSG.NEXT.%s.%s", j.apiPrefix(), j.stream(), c.name)
+	c.reconnected = j.Conn.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	if err := c.open(ctx, after); err != nil {
 		c.close(ctx)
 		return nil, fmt.Errorf("natsjournal: creating a consumer of stream %q: %w", j.stream(), err)
@@ -98,12 +102,16 @@ func (c *consumer) open(ctx context.Context, after uint64) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	threshold := inactiveThreshold
+	if limit := c.stream.CachedInfo().Config.ConsumerLimits.InactiveThreshold; limit > 0 {
+		threshold = min(threshold, limit)
+	}
 	_, err = c.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		Name:              c.name,
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       after + 1,
 		AckPolicy:         jetstream.AckNonePolicy,
-		InactiveThreshold: inactiveThreshold,
+		InactiveThreshold: threshold,
 		MemoryStorage:     true, // so that it does not survive a restart of the server
 		Replicas:          1,
 	})
@@ -155,8 +163,12 @@ func (c *consumer) next(ctx context.Context) (delivery, error) {
 // pull requests entries. Only one pull is in flight at a time, so that it is known how
 // many entries may still come.
 func (c *consumer) pull() error {
+	entries := pullEntries
+	if c.delivered && !c.waited {
+		entries = bigPullEntries
+	}
 	request, err := json.Marshal(map[string]int64{
-		"batch":          pullEntries,
+		"batch":          int64(entries),
 		"max_bytes":      max(pullBytes, 2*c.conn.MaxPayload()),
 		"expires":        int64(pullExpiry),
 		"idle_heartbeat": int64(heartbeat),
@@ -169,17 +181,39 @@ func (c *consumer) pull() error {
 	if err := c.conn.PublishRequest(c.pullSubject, c.reply, request); err != nil {
 		return fmt.Errorf("natsjournal: pulling entries: %w", err)
 	}
-	c.remaining, c.delivered = pullEntries, false
+	c.remaining, c.delivered, c.waited = entries, false, false
 	return nil
 }
 
 // receive returns the next message on the inbox. A message that may have come over a
 // new connection is not returned: before that the tail verifies the epoch.
-func (c *consumer) receive(ctx context.Context) (*nats.Msg, error) {
-	c.silence.Reset(maxSilence)
-	var m *nats.Msg
+func (c *consumer) receive(ctx context.Context) (m *nats.Msg, err error) {
 	select {
-	case m = <-c.messages:
+	case m = <-c.messages: // most often, while there is much to read: without a timer
+	default:
+		if m, err = c.await(ctx); err != nil {
+			return nil, err
+		}
+	}
+	select {
+	case <-c.reconnected:
+		return nil, errReconnected
+	default:
+	}
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	default:
+	}
+	return m, nil
+}
+
+// await waits for the next message on the inbox.
+func (c *consumer) await(ctx context.Context) (*nats.Msg, error) {
+	c.silence.Reset(maxSilence)
+	select {
+	case m := <-c.messages:
+		return m, nil
 	case <-c.reconnected:
 		return nil, errReconnected
 	case <-c.silence.C:
@@ -187,26 +221,20 @@ func (c *consumer) receive(ctx context.Context) (*nats.Msg, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	select {
-	case <-c.reconnected:
-		return nil, errReconnected
-	default:
-		return m, nil
-	}
 }
 
 func (c *consumer) parseEntry(m *nats.Msg) (delivery, error) {
-	meta, err := m.Metadata()
-	if err != nil {
-		return delivery{}, fmt.Errorf("natsjournal: reading an entry's metadata: %w", err)
+	p, ok := parsePlace(m.Reply)
+	if !ok {
+		return delivery{}, fmt.Errorf("natsjournal: reading where an entry stands in the stream: the engine sent %q", m.Reply)
 	}
-	if meta.Sequence.Consumer != c.consumerSeq+1 {
+	if p.consumerSeq != c.consumerSeq+1 {
 		return delivery{}, errMissed
 	}
 	c.consumerSeq++
 	c.remaining--
 	c.delivered = true
-	return delivery{seq: meta.Sequence.Stream, storedAt: meta.Timestamp, entry: m}, nil
+	return delivery{seq: p.streamSeq, storedAt: p.storedAt, entry: m}, nil
 }
 
 // Values of the header Status in answers that are not entries.
@@ -230,6 +258,7 @@ func (c *consumer) parseStatus(m *nats.Msg) (delivery, error) {
 }
 
 func (c *consumer) parseHeartbeat(m *nats.Msg) (delivery, error) {
+	c.waited = true
 	sent, err := strconv.ParseUint(m.Header.Get("Nats-Last-Consumer"), 10, 64)
 	if err != nil {
 		return delivery{}, nil

@@ -1,12 +1,16 @@
 // Package natsjournal provides a [broadcast.Journal] on a stream of NATS JetStream:
 // the log that the Hubs of several servers share.
 //
-//	conn, err := nats.Connect("nats://nats:4222", nats.MaxReconnects(-1))
+//	conn, err := natsjournal.Connect("nats://nats:4222")
 //	hub := &broadcast.Hub{Journal: &natsjournal.Journal{Conn: conn, Replicas: 3}}
 //	go hub.Run(ctx)
 //
-// The first node creates the stream. The other nodes check that its settings match
-// their own. A Journal changes nothing of an existing stream except its subject.
+// The first node creates the stream. The others use it as it is, and log once where its
+// limits are not those of their own fields. An operator may change its limits, replicas,
+// description, metadata and compression while nodes follow it. Settings with which entries
+// would be lost, refused or changed make it unusable, for Append too, until they are changed
+// back: another retention policy, "discard new", no_ack, more subjects, a transform, sources,
+// counters, sealing.
 //
 // # Epochs
 //
@@ -20,19 +24,45 @@
 //
 // A node detects a loss by comparing the stream with what the node itself has seen:
 // either the stream ends earlier, or the newest entry that the node has read now has
-// another timestamp. The loss of entries that no running node has seen cannot be
-// detected.
+// another timestamp.
+//
+// # Nodes that start
+//
+// A node that starts has seen nothing. Unless [Journal.Durable] is set, it goes on in the
+// stream's epoch only if somebody attests that nothing is lost:
+//
+//   - Another node follows the stream, and would have noticed. Each Tail has a consumer whose
+//     name begins with "fanfare_". The node lists these, and counts those that wait for
+//     entries or are being sent some. The consumer of a node that has died does neither.
+//   - All nodes have closed cleanly. When the context of a node's last Tail ends, as at the
+//     end of Hub.Run, and no other node follows the stream, the node leaves the durable
+//     consumer "fanfare-witness", whose metadata holds the epoch and the newest sequence.
+//     Nobody reads from it. It counts if the stream ends at that sequence, and is deleted by
+//     the next node that uses the stream. So end the context after the last Publish, and
+//     close the connection after Run has returned.
+//   - Another node has begun a new epoch since this one started.
+//
+// A node that finds none of these looks for three to four seconds, since nodes that start at
+// once or reconnect may still come, and then begins a new epoch, which every client gets as a
+// gap. So the restart of a lone node that has crashed is a gap, and one that takes some seconds
+// longer. A rolling deploy, a crash of one of several nodes, and a restart of the engine under
+// running nodes are not.
+//
+// What cannot be detected is a loss that takes the witness along: a backup that was made while
+// all nodes were closed, restored when all of them are closed again or have crashed. After
+// restoring a backup, delete the consumer "fanfare-witness" before starting nodes.
 //
 // # Entries
 //
 // Each message is one entry. Its Data is the payload. Its Topic, Type, From and Binary
 // are headers that begin with "Fanfare-"; their values are escaped as in a URL, because
-// a header cannot contain line breaks or leading spaces. NATS does not interpret the
-// topic. An entry without these headers is not a message, but its ID counts.
+// a header cannot contain line breaks or leading spaces. Headers that a node does not know
+// are ignored, so that nodes of several versions can share a stream. NATS does not interpret
+// the topic. An entry without these headers is not a message, but its ID counts.
 //
 // # Permissions
 //
-// A node must be allowed to publish to "<Subject>.*" and to use the JetStream API to
-// create, inspect and update the stream, to create, pull from and delete its consumers,
-// and to get single messages.
+// A node must be allowed to publish to "<Subject>.*", to subscribe to its inboxes, and to use
+// the JetStream API to create, inspect and update the stream, to create, list, inspect, pull
+// from and delete its consumers, and to get single messages.
 package natsjournal

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/url"
-	"strconv"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -12,54 +11,70 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
+// The fields of an entry. A field has its name for good, and one that a node does not know is
+// ignored, so that nodes of several versions share a stream.
 const (
 	topicHeader  = "Fanfare-Topic"
 	typeHeader   = "Fanfare-Type"
 	fromHeader   = "Fanfare-From"
 	binaryHeader = "Fanfare-Binary"
+
+	// headerRoom is more than the names of all headers take, with the ID of an entry.
+	headerRoom = 512
 )
 
-// encode turns messages into entries without a subject. Each entry has an ID by which
-// the engine recognises it if it is sent again.
-func (j *Journal) encode(ms []broadcast.Message) ([]*nats.Msg, error) {
-	nonce := rand.Text()
-	maxPayload := j.Conn.MaxPayload()
-	entries := make([]*nats.Msg, len(ms))
-	for i, m := range ms {
-		header := nats.Header{
-			jetstream.MsgIDHeader: {nonce + "-" + strconv.Itoa(i)},
-			topicHeader:           {url.PathEscape(m.Topic)},
-		}
-		if m.Type != "" {
-			header[typeHeader] = []string{url.PathEscape(m.Type)}
-		}
-		if m.From != "" {
-			header[fromHeader] = []string{url.PathEscape(m.From)}
-		}
-		if m.Binary {
-			header[binaryHeader] = []string{"1"}
-		}
-		entries[i] = &nats.Msg{Header: header, Data: m.Data}
-		if size := int64(entries[i].Size()); maxPayload > 0 && size > maxPayload {
-			return nil, fmt.Errorf("natsjournal: the message on topic %q has %d bytes with its headers, but the server accepts at most %d: "+
-				"raise its max_payload, or publish a reference to the data", m.Topic, size, maxPayload)
-		}
+// encode turns a message into an entry without a subject. The engine recognises the entry by
+// its ID if it is sent again.
+func encode(m broadcast.Message, id string, maxPayload int64) (*nats.Msg, error) {
+	header := nats.Header{
+		jetstream.MsgIDHeader: {id},
+		topicHeader:           {url.PathEscape(m.Topic)},
 	}
-	return entries, nil
+	if m.Type != "" {
+		header[typeHeader] = []string{url.PathEscape(m.Type)}
+	}
+	if m.From != "" {
+		header[fromHeader] = []string{url.PathEscape(m.From)}
+	}
+	if m.Binary {
+		header[binaryHeader] = []string{"1"}
+	}
+	entry := &nats.Msg{Header: header, Data: m.Data}
+	if most := len(m.Data) + 3*(len(m.Topic)+len(m.Type)+len(m.From)) + headerRoom; int64(most) <= maxPayload {
+		return entry, nil // Size would encode the headers
+	}
+	if size := int64(entry.Size()); maxPayload > 0 && size > maxPayload {
+		return nil, fmt.Errorf("natsjournal: the message on topic %q has %d bytes with its headers, but the server accepts at most %d: "+
+			"raise its max_payload, or publish a reference to the data", m.Topic, size, maxPayload)
+	}
+	return entry, nil
+}
+
+// entryIDs returns what makes up the IDs of n entries, which no other entries have, of this
+// node or of another: a text, and the first of n numbers.
+func (j *Journal) entryIDs(n int) (nonce string, first uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.nonce == "" {
+		j.nonce = rand.Text()
+	}
+	first = j.entries
+	j.entries += uint64(n)
+	return j.nonce, first
 }
 
 // decode returns the message in an entry, without its ID. If the entry is not a message,
 // decode returns the zero Message.
 func decode(entry *nats.Msg) broadcast.Message {
-	topic, err := url.PathUnescape(entry.Header.Get(topicHeader))
+	topic, err := url.PathUnescape(field(entry, topicHeader))
 	if err != nil || topic == "" {
 		return broadcast.Message{}
 	}
-	kind, err := url.PathUnescape(entry.Header.Get(typeHeader))
+	kind, err := url.PathUnescape(field(entry, typeHeader))
 	if err != nil {
 		return broadcast.Message{}
 	}
-	from, err := url.PathUnescape(entry.Header.Get(fromHeader))
+	from, err := url.PathUnescape(field(entry, fromHeader))
 	if err != nil {
 		return broadcast.Message{}
 	}
@@ -68,6 +83,14 @@ func decode(entry *nats.Msg) broadcast.Message {
 		Type:   kind,
 		From:   from,
 		Data:   entry.Data,
-		Binary: entry.Header.Get(binaryHeader) != "",
+		Binary: field(entry, binaryHeader) != "",
 	}
+}
+
+// field returns a header, whose name is written as encode writes it.
+func field(entry *nats.Msg, name string) string {
+	if values := entry.Header[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
 }

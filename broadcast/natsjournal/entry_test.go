@@ -49,3 +49,27 @@ func TestForeignEntries(t *testing.T) {
 	}
 	f.yields(add(t, j, "last"), "last")
 }
+
+// An entry has its fields by name. One that another version of this package has written, with
+// fields that this one does not know, is yielded without them.
+func TestEntriesOfOtherVersions(t *testing.T) {
+	e := startEngine(t)
+	j := e.journal()
+	first := add(t, j, "first")
+	subject := stream(t, admin(t, j.Conn)).CachedInfo().Config.Subjects[0]
+	for _, header := range []nats.Header{
+		{"Fanfare-Topic": {"t%2F1"}, "Fanfare-Type": {"price"}, "Fanfare-From": {"me"}, "Fanfare-Binary": {"1"}}, // of the first version
+		{"Fanfare-Topic": {"t%2F1"}, "Fanfare-Type": {"price"}, "Fanfare-From": {"me"}, "Fanfare-Binary": {"1"},
+			"Fanfare-Key": {"%zz"}, "Fanfare-Removed": {"1"}, "Fanfare-First": {"1"}, "Fanfare-End": {""}, "Other": {"x", "y"}},
+	} {
+		_, err := j.Conn.RequestMsg(&nats.Msg{Subject: subject, Header: header, Data: []byte("data")}, soon)
+		require.NoError(t, err)
+	}
+	f := follow(t, j, first[0])
+	for i := range uint64(2) {
+		m, err := f.next()
+		require.NoError(t, err)
+		require.Equal(t, broadcast.Message{ID: broadcast.MakeID(first[0].Epoch(), 2+i), Topic: "t/1", Type: "price", From: "me",
+			Data: []byte("data"), Binary: true}, m)
+	}
+}

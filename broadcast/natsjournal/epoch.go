@@ -1,11 +1,9 @@
 package natsjournal
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -48,12 +46,17 @@ func (j *Journal) subjectNumber(subjects []string) (uint64, error) {
 		ErrUnusable, j.stream(), subjects, j.subject()+".<number>")
 }
 
+const lostEntries = "the stream has lost acknowledged entries: a new epoch begins"
+
 // hasLost reports whether the stream has lost entries that this node has seen. A stream
 // that ends later may have lost some too, and have got others in their place.
 func (j *Journal) hasLost(ctx context.Context, before knowledge, s streamState) (bool, error) {
 	switch {
+	case before.wentBack(s) && j.Durable:
+		return false, fmt.Errorf("natsjournal: stream %q is in an epoch that has ended, on a server that lags behind: "+
+			"try again, or unset Journal.Durable if a backup was restored", j.stream())
 	case before.epoch != s.epoch:
-		return false, nil
+		return before.wentBack(s), nil
 	case s.newest < before.newest && j.Durable:
 		return false, fmt.Errorf("natsjournal: stream %q ends at %d on a server that lags behind: this node has seen %d, "+
 			"so try again, or unset Journal.Durable if entries were lost", j.stream(), s.newest, before.newest)
@@ -75,14 +78,15 @@ func (j *Journal) hasLost(ctx context.Context, before knowledge, s streamState) 
 // beginEpoch gives the stream a new subject and so a new epoch. If two nodes do so at
 // the same time, the later subject stays, and the other node finds it when it reads the
 // stream again.
-func (j *Journal) beginEpoch(ctx context.Context, js jetstream.JetStream, s streamState) error {
+func (j *Journal) beginEpoch(ctx context.Context, js jetstream.JetStream, s streamState, reason string) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	config := s.stream.CachedInfo().Config
 	config.Subjects = []string{j.newSubject()}
 	if _, err := js.UpdateStream(ctx, config); err != nil {
 		return fmt.Errorf("natsjournal: beginning a new epoch of stream %q: %w", j.stream(), err)
 	}
-	cmp.Or(j.Logger, slog.Default()).Error("natsjournal: the stream has lost acknowledged entries: a new epoch begins",
-		"stream", j.stream(), "newest", s.newest)
+	j.logger().Error("natsjournal: "+reason, "stream", j.stream(), "newest", s.newest)
 	return nil
 }
 
@@ -103,7 +107,7 @@ func (j *Journal) leaveEpoch(ctx context.Context, before knowledge) (streamState
 	if err != nil {
 		return streamState{}, err
 	}
-	if err := j.beginEpoch(ctx, js, s); err != nil {
+	if err := j.beginEpoch(ctx, js, s, lostEntries); err != nil {
 		return streamState{}, err
 	}
 	return j.readStream(ctx)

@@ -40,6 +40,7 @@ func TestEpochAfterARestartInMemory(t *testing.T) {
 	j, other := e.journal(), e.journal()
 	j.Memory, other.Memory = true, true
 	f := follow(t, j, broadcast.ID{})
+	f.yields(add(t, j, "first"), "first")
 	ids := add(t, other, numbers(0, 5)...)
 	f.yields(ids, numbers(0, 5)...)
 	e.restart()
@@ -51,6 +52,7 @@ func TestEpochAfterARestartInMemory(t *testing.T) {
 // An old backup of the stream is a new epoch for a node that has seen more, even if others
 // add entries before the node reads the stream again.
 func TestEpochAfterALoss(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name   string
 		others int
@@ -62,9 +64,10 @@ func TestEpochAfterALoss(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			e := startEngine(t)
 			j, late := e.journal(), e.journal()
-			add(t, late, numbers(0, 10)...)
 			f := follow(t, j, broadcast.ID{})
-			f.yields(nil, numbers(0, 10)...)
+			f.yields(add(t, j, "0"), "0")
+			add(t, late, numbers(1, 10)...)
+			f.yields(nil, numbers(1, 10)...)
 			e.stop()
 			backup := e.backup()
 			e.start()
@@ -99,6 +102,7 @@ func TestEpochAfterALoss(t *testing.T) {
 
 // A node without a tail detects a loss by the sequences of its acknowledgements.
 func TestEpochAfterALossThatAppendDetects(t *testing.T) {
+	t.Parallel()
 	for _, durable := range []bool{false, true} {
 		t.Run(fmt.Sprint("durable ", durable), func(t *testing.T) {
 			e := startEngine(t)
@@ -124,7 +128,7 @@ func TestEpochAfterALossThatAppendDetects(t *testing.T) {
 			require.NoError(t, err)
 			require.NotEqual(t, lost[0].Epoch(), ids[0].Epoch())
 			require.Equal(t, uint64(11), ids[0].Seq())
-			_, newest, err := e.journal().Bounds(within(t))
+			_, newest, err := j.Bounds(within(t))
 			require.NoError(t, err)
 			require.Equal(t, ids[0], newest)
 		})
@@ -134,6 +138,7 @@ func TestEpochAfterALossThatAppendDetects(t *testing.T) {
 // A tail detects that another node has begun a new epoch, also if it has nothing to read.
 // It never yields an entry of the new epoch as one of the old.
 func TestEpochBegunByAnotherNode(t *testing.T) {
+	t.Parallel()
 	for _, texts := range [][]string{{}, {"y"}} {
 		t.Run(fmt.Sprint(len(texts), " entries"), func(t *testing.T) {
 			e := startEngine(t)
@@ -204,5 +209,43 @@ func TestEpochBegunByAllNodes(t *testing.T) {
 	end := add(t, journals[0], "end")[0]
 	for range tails {
 		require.Equal(t, end, <-ends)
+	}
+}
+
+// A backup that brings back an epoch which has ended, or a stream that was deleted, is a new
+// epoch for nodes that have seen it end.
+func TestEpochThatComesBack(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		end  func(*testing.T, *engine)
+	}{
+		{"after a new epoch", func(t *testing.T, e *engine) {
+			edit(t, admin(t, e.connect()), func(c *jetstream.StreamConfig) { c.Subjects = []string{"fanfare.1"} })
+		}},
+		{"after a new stream", func(t *testing.T, e *engine) {
+			require.NoError(t, admin(t, e.connect()).DeleteStream(t.Context(), "fanfare"))
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e := startEngine(t)
+			j := e.journal()
+			f := follow(t, j, broadcast.ID{})
+			f.yields(add(t, j, numbers(0, 10)...), numbers(0, 10)...)
+			e.stop()
+			backup := e.backup()
+			e.start()
+			lost := add(t, j, "10")
+			f.yields(lost, "10")
+			test.end(t, e)
+			again := add(t, j, "other")
+			require.NotEqual(t, lost[0].Epoch(), again[0].Epoch())
+			e.stop()
+			e.restore(backup)
+			e.start()
+			ids := add(t, j, "after")
+			require.NotEqual(t, lost[0].Epoch(), ids[0].Epoch())
+			require.NotEqual(t, again[0].Epoch(), ids[0].Epoch())
+		})
 	}
 }

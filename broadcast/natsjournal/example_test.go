@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/broadcast/natsjournal"
@@ -21,7 +20,7 @@ func Example() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	node := func() *broadcast.Hub {
-		conn, err := nats.Connect(url, nats.MaxReconnects(-1))
+		conn, err := natsjournal.Connect(url)
 		if err != nil {
 			panic(err)
 		}

@@ -1,17 +1,36 @@
 package natsjournal
 
-import "time"
+import (
+	"errors"
+	"slices"
+	"time"
+)
 
 // knowledge is what this node has learned of the stream. It shows whether the stream
 // has lost entries since.
 type knowledge struct {
-	epoch   uint64 // 0: nothing yet
-	subject string // of the stream in that epoch; entries are published to it
-	newest  uint64 // the highest sequence that the engine has acknowledged, delivered or reported
+	epoch      uint64        // 0: nothing yet
+	subject    string        // of the stream in that epoch; entries are published to it
+	newest     uint64        // the highest sequence that the engine has acknowledged, delivered or reported
+	duplicates time.Duration // how long the engine recognises an entry that it already has
+
+	left []uint64 // earlier epochs that this node has known, at most maxLeft
 
 	// The newest entry that a Tail of this node has read.
 	tailed   uint64    // its sequence
 	tailedAt time.Time // when the engine stored it
+
+	unusable  error // why the stream was unusable at the last look; nil if it was not
+	witnessed bool  // there may be a witness of this node, which has to be deleted before the stream is used
+}
+
+// maxLeft is how many earlier epochs a node remembers.
+const maxLeft = 64
+
+// wentBack reports whether the stream is in an epoch that this node has known to end: a backup
+// has been restored, and IDs that follow it have been given.
+func (k knowledge) wentBack(s streamState) bool {
+	return s.epoch != k.epoch && slices.Contains(k.left, s.epoch)
 }
 
 // known returns what this node has learned so far.
@@ -25,10 +44,30 @@ func (j *Journal) known() knowledge {
 func (j *Journal) learnStream(s streamState) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if s.epoch != j.knowledge.epoch {
-		j.knowledge = knowledge{epoch: s.epoch, subject: s.subject}
+	k := &j.knowledge
+	if s.epoch != k.epoch {
+		left := k.left
+		if k.epoch != 0 {
+			left = append(slices.Clip(left), k.epoch) // known has given copies away
+			left = left[max(0, len(left)-maxLeft):]
+		}
+		*k = knowledge{epoch: s.epoch, subject: s.subject, left: left, witnessed: k.witnessed}
 	}
-	j.knowledge.newest = max(j.knowledge.newest, s.newest)
+	k.newest = max(k.newest, s.newest)
+	k.duplicates = s.duplicates
+}
+
+// learnUsable records whether the stream can be used, by what came of looking at it.
+func (j *Journal) learnUsable(err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.looked = time.Now()
+	switch {
+	case err == nil:
+		j.knowledge.unusable = nil
+	case errors.Is(err, ErrUnusable):
+		j.knowledge.unusable = err
+	}
 }
 
 // learnEntry records an entry of an epoch. storedAt is when the engine stored it; zero
@@ -43,4 +82,10 @@ func (j *Journal) learnEntry(epoch, seq uint64, storedAt time.Time) {
 	if !storedAt.IsZero() && seq >= j.knowledge.tailed {
 		j.knowledge.tailed, j.knowledge.tailedAt = seq, storedAt
 	}
+}
+
+func (j *Journal) setWitnessed(witnessed bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.knowledge.witnessed = witnessed
 }

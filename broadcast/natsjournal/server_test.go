@@ -71,8 +71,11 @@ func (e *engine) restart() {
 // backup copies the disk of a stopped engine.
 func (e *engine) backup() string {
 	e.t.Helper()
-	dir := e.t.TempDir()
-	require.NoError(e.t, os.CopyFS(dir, os.DirFS(e.options.StoreDir)))
+	dir := ""
+	require.Eventually(e.t, func() bool { // the engine may still remove what was deleted
+		dir = e.t.TempDir()
+		return os.CopyFS(dir, os.DirFS(e.options.StoreDir)) == nil
+	}, soon, moment)
 	return dir
 }
 

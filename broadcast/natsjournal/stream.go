@@ -18,7 +18,23 @@ type streamState struct {
 	newest  uint64 // sequence of the newest entry that there ever was
 	subject string
 	stream  jetstream.Stream
+
+	duplicates time.Duration          // how long it recognises an entry that it already has
+	cluster    *jetstream.ClusterInfo // its replicas; nil on a server that is no part of a cluster
+	ours       bool                   // created by this call
 }
+
+// Codes of errors that an engine returns instead of creating a stream.
+const (
+	codeAccountLimit  jetstream.ErrorCode = 10002
+	codeNoPeers       jetstream.ErrorCode = 10005
+	codeNoRoom        jetstream.ErrorCode = 10023
+	codeNoMemory      jetstream.ErrorCode = 10028
+	codeNoStorage     jetstream.ErrorCode = 10047
+	codeNoCluster     jetstream.ErrorCode = 10074
+	codeBytesRequired jetstream.ErrorCode = 10113
+	codeStreamBytes   jetstream.ErrorCode = 10122
+)
 
 // catchUpTime is how long a server that reports less than this node has seen is given
 // before the difference counts as a loss. A leader that has just been elected may still
@@ -26,7 +42,8 @@ type streamState struct {
 const catchUpTime = requestTimeout / 2
 
 // readStream asks the engine for the stream. It creates the stream if there is none, and
-// begins a new epoch if the stream has lost entries that this node has seen.
+// begins a new epoch if the stream has lost entries that this node has seen, or, at first,
+// may have lost some that only others have.
 func (j *Journal) readStream(ctx context.Context) (streamState, error) {
 	if err := j.check(ctx); err != nil {
 		return streamState{}, err
@@ -35,6 +52,48 @@ func (j *Journal) readStream(ctx context.Context) (streamState, error) {
 	if err != nil {
 		return streamState{}, err
 	}
+	if j.known().epoch == 0 {
+		if err := j.enterOnce(ctx, js); err != nil {
+			return streamState{}, err
+		}
+	}
+	return j.readAgain(ctx, js)
+}
+
+// enterOnce enters the stream unless another call has done so meanwhile.
+func (j *Journal) enterOnce(ctx context.Context, js jetstream.JetStream) error {
+	release, err := j.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if j.known().epoch != 0 {
+		return nil
+	}
+	return j.enter(ctx, js)
+}
+
+// resume reads the stream before this node uses it, and deletes the witness that this node
+// may have left.
+func (j *Journal) resume(ctx context.Context) (streamState, error) {
+	s, err := j.readStream(ctx)
+	if err != nil || !j.known().witnessed {
+		return s, err
+	}
+	release, err := j.acquire(ctx)
+	if err != nil {
+		return streamState{}, err
+	}
+	defer release()
+	if err := j.deleteWitness(ctx, s, true); err != nil {
+		return streamState{}, err
+	}
+	j.setWitnessed(false)
+	return s, nil
+}
+
+// readAgain asks the engine for the stream, of which this node knows something.
+func (j *Journal) readAgain(ctx context.Context, js jetstream.JetStream) (streamState, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	for began := time.Now(); ; {
@@ -52,11 +111,11 @@ func (j *Journal) readStream(ctx context.Context) (streamState, error) {
 			j.learnStream(s)
 			return s, nil
 		}
-		if s.newest < before.newest && time.Since(began) < catchUpTime {
+		if (s.epoch != before.epoch || s.newest < before.newest) && time.Since(began) < catchUpTime {
 			_ = backoff.Sleep(ctx, retryPause) // an ended ctx fails the next request
 			continue
 		}
-		if err := j.beginEpoch(ctx, js, s); err != nil {
+		if err := j.beginEpoch(ctx, js, s, lostEntries); err != nil {
 			return streamState{}, err
 		}
 	}
@@ -65,18 +124,26 @@ func (j *Journal) readStream(ctx context.Context) (streamState, error) {
 // openStream asks the engine for the stream, creates it if there is none, and checks its
 // settings.
 func (j *Journal) openStream(ctx context.Context, js jetstream.JetStream) (streamState, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	stream, err := js.Stream(ctx, j.stream())
+	created := false
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		config := j.streamConfig()
-		config.Subjects = []string{j.newSubject()}
-		stream, err = js.CreateStream(ctx, config)
-		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another node was faster
-			stream, err = js.Stream(ctx, j.stream())
-		}
+		stream, created, err = j.createStream(ctx, js)
 	}
 	if err != nil {
-		return streamState{}, fmt.Errorf("natsjournal: reading stream %q: %w", j.stream(), err)
+		err = fmt.Errorf("natsjournal: reading stream %q: %w", j.stream(), err)
+		j.learnUsable(err)
+		return streamState{}, err
 	}
+	s, err := j.stateOf(stream)
+	s.ours = created
+	j.learnUsable(err)
+	return s, err
+}
+
+// stateOf checks the settings of a stream and returns what the engine reports of it.
+func (j *Journal) stateOf(stream jetstream.Stream) (streamState, error) {
 	info := stream.CachedInfo()
 	if err := j.checkStream(info.Config); err != nil {
 		return streamState{}, err
@@ -85,15 +152,54 @@ func (j *Journal) openStream(ctx context.Context, js jetstream.JetStream) (strea
 	if err != nil {
 		return streamState{}, err
 	}
+	j.warnOfDifferences(info.Config)
 	s := streamState{
-		epoch:   epoch,
-		oldest:  info.State.FirstSeq,
-		newest:  info.State.LastSeq,
-		subject: info.Config.Subjects[0],
-		stream:  stream,
+		epoch:      epoch,
+		oldest:     info.State.FirstSeq,
+		newest:     info.State.LastSeq,
+		subject:    info.Config.Subjects[0],
+		duplicates: info.Config.Duplicates,
+		cluster:    info.Cluster,
+		stream:     stream,
 	}
 	if info.State.Msgs == 0 {
 		s.oldest = s.newest + 1
 	}
 	return s, nil
+}
+
+// createStream creates the stream, or returns the one that another node has created
+// meanwhile.
+func (j *Journal) createStream(ctx context.Context, js jetstream.JetStream) (stream jetstream.Stream, created bool, err error) {
+	config := j.streamConfig()
+	config.Subjects = []string{j.newSubject()}
+	stream, err = js.CreateStream(ctx, config)
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		stream, err = js.Stream(ctx, j.stream())
+		return stream, false, err
+	}
+	var refusal *jetstream.APIError
+	if !errors.As(err, &refusal) {
+		return stream, err == nil, err
+	}
+	return nil, false, j.hint(refusal)
+}
+
+// hint says what an operator can do about an engine that does not create the stream.
+func (j *Journal) hint(refusal *jetstream.APIError) error {
+	config := j.streamConfig()
+	store := "max_file_store"
+	if j.Memory {
+		store = "max_memory_store"
+	}
+	switch refusal.ErrorCode {
+	case codeNoRoom, codeNoMemory, codeNoStorage, codeAccountLimit, codeStreamBytes, codeNoPeers:
+		return fmt.Errorf("%w: JetStream has no room for it: creating it reserves %d bytes (Journal.MaxBytes; 1 GiB if zero) on each of %d servers (Journal.Replicas): "+
+			"set Journal.MaxBytes lower, or raise the servers' %s or the account's limits: %w", ErrUnusable, config.MaxBytes, config.Replicas, store, refusal)
+	case codeBytesRequired:
+		return fmt.Errorf("%w: the account requires a size: set Journal.MaxBytes: %w", ErrUnusable, refusal)
+	case codeNoCluster:
+		return fmt.Errorf("%w: Journal.Replicas is %d, but the server is no part of a cluster: %w", ErrUnusable, config.Replicas, refusal)
+	}
+	return refusal
 }

@@ -1,11 +1,9 @@
 package natsjournal
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"iter"
-	"log/slog"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -20,25 +18,53 @@ import (
 // After an ID of another epoch it yields a gap just before the oldest entry that is
 // kept, then all that is kept. After an ID that the stream has not reached it yields a
 // gap at the newest entry and continues from there.
+//
+// When ctx has ended and this was the Journal's last Tail, it leaves in the engine what the
+// stream had, for the next node that starts; see the package documentation.
 func (j *Journal) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadcast.Message, error] {
 	return func(yield func(broadcast.Message, error) bool) {
 		t := &tail{journal: j, last: after, yield: yield, lastContact: time.Now()}
+		j.countTail(+1)
 		for {
 			err := t.follow(ctx)
 			switch {
 			case errors.Is(err, errStopped):
+				j.countTail(-1)
 				return
 			case ctx.Err() != nil:
+				if j.countTail(-1) == 0 {
+					j.leave(ctx)
+				}
 				yield(broadcast.Message{}, ctx.Err())
 				return
 			case errors.Is(err, ErrUnusable), errors.Is(err, nats.ErrConnectionClosed), time.Since(t.lastContact) > maxOutage:
+				j.countTail(-1)
+				if errors.Is(err, nats.ErrConnectionClosed) {
+					j.reportClosed(err)
+				}
 				yield(broadcast.Message{}, err)
 				return
 			}
-			cmp.Or(j.Logger, slog.Default()).Debug("natsjournal: a tail replaces its consumer", "after", t.last, "reason", err)
+			j.logger().Debug("natsjournal: a tail replaces its consumer", "after", t.last, "reason", err)
+			if isSilence(err) {
+				j.revive(ctx)
+			}
 			_ = backoff.Sleep(ctx, retryPause) // an ended ctx ends the next consumer
 		}
 	}
+}
+
+// countTail counts the Tails that run, and returns how many there are.
+func (j *Journal) countTail(change int) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.tails += change
+	return j.tails
+}
+
+// isSilence reports whether an error says that the engine has not answered.
+func isSilence(err error) bool {
+	return errors.Is(err, errSilent) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout)
 }
 
 // tail is a running Tail.
@@ -47,7 +73,8 @@ type tail struct {
 	yield   func(broadcast.Message, error) bool
 
 	last        broadcast.ID // the last one yielded
-	lastContact time.Time    // when a consumer last worked
+	lastContact time.Time    // when a consumer last sent something
+	entered     bool         // a consumer of this tail has followed the stream
 }
 
 var (
@@ -57,12 +84,13 @@ var (
 	errNewEpoch = errors.New("natsjournal: the stream has a new epoch")
 )
 
-// verifyInterval is how often an idle tail checks that the epoch has not changed.
+// verifyInterval is how often a tail checks that the epoch has not changed, and that the
+// stream is usable.
 const verifyInterval = 5 * time.Second
 
 // follow yields what one consumer delivers, until the consumer is lost.
 func (t *tail) follow(ctx context.Context) error {
-	s, err := t.journal.readStream(ctx)
+	s, err := t.journal.resume(ctx)
 	if err != nil {
 		return err
 	}
@@ -77,19 +105,34 @@ func (t *tail) follow(ctx context.Context) error {
 	if err := t.verify(ctx, s); err != nil {
 		return err
 	}
-	defer func() { t.lastContact = time.Now() }()
+	// A node that closed at the same moment has not seen this consumer, if it has left a
+	// witness; otherwise it has deleted that itself.
+	if !t.entered && !t.journal.Durable {
+		if err := t.journal.deleteWitness(ctx, s, true); err != nil {
+			return err
+		}
+	}
+	t.entered = true
 	t.last = start
 	if gap && !t.yieldGap(start.Seq()) {
 		return errStopped
 	}
+	return t.readFrom(ctx, c, s)
+}
+
+// readFrom yields what a consumer delivers.
+func (t *tail) readFrom(ctx context.Context, c *consumer, s streamState) error {
 	for verified := time.Now(); ; {
 		d, err := c.next(ctx)
+		if err == nil {
+			t.lastContact = time.Now()
+		}
 		switch {
 		case err != nil:
 			return err
 		case d.entry != nil && d.seq > s.newest && d.entry.Subject != s.subject:
 			return errNewEpoch
-		case d.entry == nil && time.Since(verified) > verifyInterval:
+		case t.lastContact.Sub(verified) > verifyInterval:
 			if err := t.verify(ctx, s); err != nil {
 				return err
 			}
