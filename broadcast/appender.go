@@ -189,7 +189,7 @@ func (h *Hub) appendAll(ctx context.Context, ms []Message) (ids []ID, err error)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.follower.hearEngine()
+	h.hear(time.Now())
 	h.appended(ids[len(ids)-1])
 	return ids, nil
 }

@@ -19,6 +19,10 @@ var (
 	// invalid or never left the process. After any other error of Publish it may
 	// still arrive.
 	ErrNotPublished = errors.New("broadcast: not published")
+
+	// ErrNotFollowing says that a Hub hears nothing of what its Journal takes, so that a
+	// stream would be silent. Another server may hear it.
+	ErrNotFollowing = errors.New("broadcast: the journal takes messages, and its tail yields none")
 )
 
 // GapError says after which ID a stream goes on when messages were lost. It is [ErrGap] for

@@ -19,7 +19,6 @@ type follower struct {
 	// has still to enter; zero if there is none.
 	published ID
 	left      []uint64 // the epochs that the tail has left last: late answers may be of them
-	following bool     // the tail is open, and has not failed since the engine answered
 
 	// answered is closed when the engine answers, for goroutines that pause; nil if none does.
 	answered chan struct{}
@@ -72,7 +71,7 @@ func (h *Hub) Run(ctx context.Context) error {
 			retry.reset()
 		}
 		h.mu.Lock()
-		h.follower.following = false
+		h.watch.close()
 		closed := h.closed
 		h.mu.Unlock()
 		switch {
@@ -97,6 +96,7 @@ func (h *Hub) beginRun(ctx context.Context, cancel context.CancelFunc) error {
 	}
 	h.follower.running = true
 	h.follower.ctx, h.follower.cancel = ctx, cancel
+	h.watch.changed()
 	h.resolver.nudged = make(chan struct{}, 1)
 	h.resolver.nudge()
 	h.startReading()
@@ -125,7 +125,7 @@ func (h *Hub) expectRun() {
 func (h *Hub) endRun(cancel context.CancelFunc, resolved <-chan struct{}) {
 	cancel()
 	h.mu.Lock()
-	h.follower.cancel, h.follower.following = nil, false
+	h.follower.cancel = nil
 	h.resolver.nudged = nil
 	h.mu.Unlock()
 	<-resolved
@@ -133,6 +133,7 @@ func (h *Hub) endRun(cancel context.CancelFunc, resolved <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.follower.running, h.follower.watched = false, false
+	h.watch.stuck, h.watch.deaf, h.watch.ready, h.watch.asked = time.Time{}, false, false, false
 	if h.subs.count > 0 {
 		h.expectRun()
 	}
@@ -148,12 +149,17 @@ func (f *follower) stop() {
 // follow applies entries of the journal until its tail ends. It reports whether there
 // were any.
 func (h *Hub) follow(ctx context.Context) (applied bool, err error) {
-	after, err := h.catchUp(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	after, err := h.catchUp(ctx, cancel)
 	if err != nil {
 		return false, err
 	}
 	for m, err := range h.Journal.Tail(ctx, after) {
 		if err != nil && !errors.Is(err, ErrGap) {
+			if cause := context.Cause(ctx); cause != nil {
+				err = cause // why it was ended
+			}
 			return applied, err
 		}
 		if m.ID.epoch <= unknownEpoch || m.ID.seq == 0 && err == nil {
@@ -162,27 +168,25 @@ func (h *Hub) follow(ctx context.Context) (applied bool, err error) {
 		applied = true
 		h.apply(m, err != nil)
 	}
-	return applied, errTailEnded
+	return applied, cmp.Or(context.Cause(ctx), errTailEnded)
 }
 
 // catchUp returns the position to follow the journal from: the Hub's head, or at first
-// one that is at most warm entries before the newest.
-func (h *Hub) catchUp(ctx context.Context) (ID, error) {
+// one that is at most warm entries before the newest. reopen ends the tail that begins there.
+func (h *Hub) catchUp(ctx context.Context, reopen context.CancelCauseFunc) (ID, error) {
 	h.mu.Lock()
 	known := h.epoch != 0
 	h.mu.Unlock()
 	var oldest, newest ID
 	if !known {
 		var err error
-		if oldest, newest, err = h.Journal.Bounds(ctx); err != nil {
+		if oldest, newest, err = h.bounds(ctx); err != nil {
 			return ID{}, err
-		}
-		if newest.epoch <= unknownEpoch {
-			return ID{}, fmt.Errorf("broadcast: the journal's bounds have epoch %d: 0 and 1 are reserved", newest.epoch)
 		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.watch.open(reopen)
 	if !known {
 		from := max(oldest.seq, 1) - 1
 		if newest.seq > warm {
@@ -191,10 +195,12 @@ func (h *Hub) catchUp(ctx context.Context) (ID, error) {
 		h.setEpoch(newest)
 		h.kept.lose(from)
 		h.head.Store(from)
-		h.follower.hearEngine()
+		now := time.Now()
+		h.hear(now)
+		h.hearNewest(newest, now)
 		h.resolver.nudge()
 	}
-	h.follower.following = true
+	h.resolver.look()
 	return ID{h.epoch, h.head.Load()}, nil
 }
 
@@ -224,7 +230,8 @@ func (h *Hub) apply(m Message, loss bool) {
 		affected = h.lose(m.ID.seq - 1)
 	}
 	h.follower.newest = max(h.follower.newest, m.ID.seq)
-	h.follower.hearEngine()
+	h.hear(now)
+	hears := h.watch.moved()
 	var arrived *topic
 	var invalid error
 	if !loss {
@@ -234,7 +241,9 @@ func (h *Hub) apply(m Message, loss bool) {
 			h.head.Store(m.ID.seq)
 		}
 	}
-	h.resolver.caughtUp(h.head.Load())
+	h.lag.reach(m.ID.seq)
+	h.checkReady(now)
+	h.resolver.caughtUp(m.ID.seq)
 	h.mu.Unlock()
 
 	for _, s := range affected {
@@ -242,6 +251,9 @@ func (h *Hub) apply(m Message, loss bool) {
 	}
 	if arrived != nil {
 		h.waker.wake(h, arrived)
+	}
+	if hears {
+		cmp.Or(h.Logger, slog.Default()).Warn("broadcast: the Hub is no longer deaf: its journal's tail yields entries again")
 	}
 	if entered {
 		cmp.Or(h.Logger, slog.Default()).Warn("broadcast: the journal has a new epoch, streams get a gap", "epoch", m.ID.epoch)
@@ -278,6 +290,8 @@ func (h *Hub) setEpoch(newest ID) {
 		f.entered++ // one that is over
 	}
 	f.published = ID{} // if it is of yet another epoch, the journal has left that
+	h.lag = lag{}
+	h.watch.elsewhere, h.watch.asked = false, false
 }
 
 // appended notes an ID that Publish has been given: for a stream that begins now, and for
@@ -287,12 +301,12 @@ func (h *Hub) appended(id ID) {
 	f := &h.follower
 	switch {
 	case id.epoch == h.epoch:
-		f.newest = max(f.newest, id.seq)
+		h.knowOf(id.seq, time.Now())
 	case slices.Contains(f.left, id.epoch): // a late answer
 	case id.epoch == f.published.epoch:
 		f.published.seq = max(f.published.seq, id.seq)
 	default:
-		f.published = id
+		f.published, h.watch.published = id, time.Now()
 	}
 }
 

@@ -466,8 +466,10 @@ func (r *reentrant) Handle(ctx context.Context, line slog.Record) error {
 func TestLoggerMayUseTheHub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		engine := &broadcasttest.Journal{}
+		var journal *panicky
 		s := newStoppedServer(t, engine, func(j broadcast.Journal) broadcast.Journal {
-			return &panicky{Journal: j.(*broadcasttest.Journal)}
+			journal = &panicky{Journal: j.(*broadcasttest.Journal)}
+			return journal
 		})
 		log := &reentrant{Handler: slog.DiscardHandler, hub: s.Hub}
 		s.Logger = slog.New(log)
@@ -490,7 +492,7 @@ func TestLoggerMayUseTheHub(t *testing.T) {
 		engine.Restart()
 		logged("following the journal failed")
 
-		s.resume(other(s.position()), "x")
+		journal.armed.Store(true)
 		logged("panic in Journal.Bounds")
 
 		engine.Recreate()

@@ -178,7 +178,7 @@ func (h *Hub) placeReaders(readers []*reader, upTo ID, last bool) (rest []*reade
 	var located []*subscription
 	h.mu.Lock()
 	to = upTo.seq
-	h.follower.hearEngine()
+	h.hear(time.Now())
 	for _, r := range readers {
 		if r.sub != nil {
 			to = max(to, r.sub.needed())

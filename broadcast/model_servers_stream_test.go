@@ -1,6 +1,7 @@
 package broadcast_test
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/fanfare-go/fanfare/broadcast"
@@ -56,8 +57,14 @@ func (w *cluster) open(c *clusterClient, i int) {
 		last = 1 + w.rng.IntN(2)
 	}
 	s := &clusterStream{server: server, topics: c.topics, at: after, lost: map[string]int{}, state: last * len(c.topics)}
-	known := server.Stats().Position
+	known, deaf := server.Stats().Position, server.Deaf()
 	sub, err := server.Subscribe(w.t.Context(), broadcast.SubscribeOptions{Topics: c.topics, After: after, Last: last, Notify: func() { s.notices++ }})
+	if deaf != errors.Is(err, broadcast.ErrNotFollowing) {
+		w.fail("Subscribe: %v, deaf: %v", err, deaf)
+	}
+	if deaf {
+		return
+	}
 	if err != nil {
 		w.fail("Subscribe: %v", err)
 	}

@@ -26,7 +26,10 @@ import (
 //	a stream without After begins after what its Hub has published, and Position is not
 //	before that;
 //	no gap comes to a stream that nothing was lost for, as long as the engine loses nothing;
-//	once the engine has answered a server, its streams have everything within a moment.
+//	once the engine has answered a server, its streams have everything within a moment;
+//	a server whose tail yields nothing of what its engine has ends its streams, and only such
+//	a server does;
+//	Following, Behind and Ready are what the oracle sees.
 func TestModelOfServers(t *testing.T) {
 	runs, most := max(1, *modelRuns/3), time.Duration(0)
 	switch {
@@ -50,7 +53,7 @@ func TestModelOfServers(t *testing.T) {
 	if done < 200 {
 		return
 	}
-	for _, what := range []string{"gaps", "epochs", "changes", "resumed", "finished", "served by history"} {
+	for _, what := range []string{"gaps", "epochs", "changes", "resumed", "finished", "served by history", "deaf"} {
 		assert.NotZero(t, tally[what], what)
 	}
 }
@@ -127,6 +130,12 @@ type logged struct {
 type clusterServer struct {
 	*server
 	published broadcast.ID // the newest that its Publish returned
+
+	held, away bool      // the faults of its node
+	faulty     time.Time // when they last changed
+	at         broadcast.ID
+	stoodSince time.Time // since when the head has been there, before the newest; zero: it is not
+	deaf       bool      // as the Hub says, since streams cannot begin
 }
 
 func (w *cluster) fail(format string, args ...any) { panic(violation(fmt.Sprintf(format, args...))) }
@@ -141,10 +150,11 @@ func (w *cluster) begin() {
 		w.append()
 	}
 	for i := range 1 + w.rng.IntN(3) {
-		s := &clusterServer{server: newStoppedServer(w.t, w.engine, nil)}
+		s := &clusterServer{server: newStoppedServer(w.t, w.engine, nil), faulty: time.Now()}
 		s.Keep = w.keep
 		if w.rng.IntN(4) == 0 {
 			s.node.Fail(errAway)
+			s.away = true
 			w.note("the engine is away for server %d", i)
 		}
 		s.start()
@@ -278,26 +288,33 @@ func (w *cluster) step() {
 	}
 	for i := range w.servers {
 		w.checkPosition(i)
+		w.watch(i)
 	}
 }
 
 func (w *cluster) pass(d time.Duration) {
 	w.note("%v pass", d)
+	for ; d > time.Second; d -= time.Second {
+		time.Sleep(time.Second)
+		for i := range w.servers {
+			w.watch(i)
+		}
+	}
 	time.Sleep(d)
 }
 
 func (w *cluster) fault(what, i int) {
-	node := w.servers[i].node
+	s := w.servers[i]
 	w.note("fault %d of server %d", what, i)
 	switch what {
 	case 0:
-		node.Hold()
+		s.set(true, s.away)
 	case 1, 2:
-		node.Release()
+		s.set(false, s.away)
 	case 3:
-		node.Fail(errAway)
+		s.set(s.held, true)
 	case 4, 5:
-		node.Fail(nil)
+		s.set(s.held, false)
 	case 6:
 		w.engine.Recreate()
 		w.newEpoch(0)
@@ -311,23 +328,27 @@ func (w *cluster) fault(what, i int) {
 			w.trimmed = true
 		} else {
 			w.engine.Restart()
+			for _, s := range w.servers {
+				s.faulty = time.Now()
+			}
 		}
 	}
 }
 
-// heal ends all faults, after which nobody is left without the last messages. A server that
-// the engine has answered goes on within a moment, unless earlier answers did not help: then
-// its pauses last up to 10 s, that of the tail before those of the goroutines that wait for it.
+// modelHeals is how long it takes until all is well again: if earlier answers of the engine did
+// not help, a tail and then those that wait for it pause for up to 5 s each.
+const modelHeals = 11 * time.Second
+
+// heal ends all faults, after which nobody is left without the last messages.
 func (w *cluster) heal() {
 	w.note("all heals")
 	for i, s := range w.servers {
-		s.node.Release()
-		s.node.Fail(nil)
+		s.set(false, false)
 		for _, topic := range []string{"a", "b", "c"} {
 			w.publish(i, topic)
 		}
 	}
-	time.Sleep(time.Minute)
+	time.Sleep(modelHeals)
 	synctest.Wait()
 	for _, c := range w.clients {
 		if s := c.stream; s != nil {

@@ -28,7 +28,7 @@ func TestAheadOfTheTail(t *testing.T) {
 				r.gets()
 				require.Equal(t, second, r.sub.Position(), "Position never goes back")
 			}
-			time.Sleep(time.Minute)
+			time.Sleep(4 * time.Second)
 		}
 		b.node.Release()
 		synctest.Wait()

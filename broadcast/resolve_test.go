@@ -63,7 +63,7 @@ func TestNothingIsDecidedUntilTheEngineAnswers(t *testing.T) {
 		b.node.Fail(nil)
 		time.Sleep(30 * time.Second)
 		synctest.Wait()
-		require.EqualValues(t, 1, count.bounds.Load(), "calls of Bounds for all that wait")
+		require.LessOrEqual(t, count.bounds.Load(), int64(31), "calls of Bounds: one a second, however many wait")
 		known.wakes("2", "3")
 		for i := range waiting {
 			waiting[i].gets()
@@ -157,7 +157,7 @@ func TestPositionOfAnEpochThatTheTailHasStillToEnter(t *testing.T) {
 			client.gets()
 			fresh.gets()
 			require.Equal(t, first, client.sub.Position())
-			time.Sleep(time.Minute)
+			time.Sleep(4 * time.Second)
 		}
 		future.poll()
 		b.node.Release()
@@ -263,14 +263,14 @@ func TestAnswerOfAnotherEpochThanTheFirst(t *testing.T) {
 	}
 }
 
-// panicky is a Journal whose second Bounds panics.
+// panicky is a Journal whose next Bounds panics once it is armed.
 type panicky struct {
 	*broadcasttest.Journal
-	calls int
+	armed atomic.Bool
 }
 
 func (p *panicky) Bounds(ctx context.Context) (oldest, newest broadcast.ID, err error) {
-	if p.calls++; p.calls == 2 {
+	if p.armed.Swap(false) {
 		panic("in Bounds")
 	}
 	return p.Journal.Bounds(ctx)
@@ -278,11 +278,14 @@ func (p *panicky) Bounds(ctx context.Context) (oldest, newest broadcast.ID, err 
 
 func TestBoundsThatPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var journal *panicky
 		s := newServer(t, new(broadcasttest.Journal), func(j broadcast.Journal) broadcast.Journal {
-			return &panicky{Journal: j.(*broadcasttest.Journal)}
+			journal = &panicky{Journal: j.(*broadcasttest.Journal)}
+			return journal
 		})
 		s.publish("a", "1")
 		synctest.Wait()
+		journal.armed.Store(true)
 		r := s.resume(other(s.position()), "a")
 		time.Sleep(time.Minute)
 		buf := make([]*broadcast.Message, 8)

@@ -66,6 +66,9 @@ func newSubscription(h *Hub, topics []string, opts SubscribeOptions) (*subscript
 	}
 	opened, live := false, false
 	begin := func() error {
+		if h.watch.deaf {
+			return ErrNotFollowing
+		}
 		h.subs.add(s)
 		opened = true
 		if s.last > 0 {
