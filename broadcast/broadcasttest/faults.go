@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/fanfare-go/fanfare/broadcast"
 )
 
 // Trim removes the n oldest entries, or all of them if there are fewer, as the limits of an
@@ -46,6 +48,14 @@ func (j *Journal) Fail(err error) {
 			j.cut = err
 		}
 	})
+}
+
+// Refuse makes Append of this node refuse the messages for which refuse returns an error, as an
+// engine does that has a bound on their size. The others of the call are added, and the error
+// of Append is [broadcast.AppendErrors]. refuse must not use the Journal. If nil, no message is
+// refused.
+func (j *Journal) Refuse(refuse func(broadcast.Message) error) {
+	j.change(func(*engine) { j.refuse = refuse })
 }
 
 // Hold stops the Tails of this node from yielding anything, gaps and new epochs included,
