@@ -263,18 +263,6 @@ func (h *Hub) apply(m Message, loss bool) {
 	}
 }
 
-// lose notes that everything up to seq may be lost, and returns the subscriptions to wake
-// because of it. The caller holds mu.
-func (h *Hub) lose(seq uint64) []*subscription {
-	h.kept.lose(seq)
-	subs := h.subs.all()
-	for _, s := range subs {
-		s.lose(seq)
-	}
-	h.head.Store(seq)
-	return subs
-}
-
 // maxLeft is how many epochs are remembered that the tail has left.
 const maxLeft = 16
 
@@ -315,6 +303,7 @@ func (h *Hub) appended(id ID) {
 func (h *Hub) enter(start ID) []*subscription {
 	h.kept.clear()
 	h.kept.lose(start.seq)
+	h.holes = nil
 	subs := h.subs.all()
 	h.follower.left = append(h.follower.left, h.epoch)
 	h.follower.left = h.follower.left[max(0, len(h.follower.left)-maxLeft):]

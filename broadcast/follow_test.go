@@ -262,7 +262,7 @@ func TestLossIsAGapForAllTopics(t *testing.T) {
 		readers[0].wakes("gap", "5")
 		readers[1].wakes("gap")
 		readers[2].wakes("gap", "5")
-		before.gets("gap", "0", "5")
+		before.gets("0", "gap", "5")
 		ahead.gets("5")
 		for _, r := range append(readers, before) {
 			require.Equal(t, b.position(), r.sub.Position())

@@ -77,6 +77,7 @@ type Hub struct {
 	// Guarded by mu.
 	epoch     uint64 // 0 until the first use, or until the journal's is known
 	kept      retention
+	holes     holes
 	subs      subscriptions // those that are open
 	expiry    expiry
 	closed    bool

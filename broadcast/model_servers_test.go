@@ -284,7 +284,7 @@ func (w *cluster) step() {
 	case what < 80:
 		w.pass([]time.Duration{time.Millisecond, time.Second, 20 * time.Second}[w.rng.IntN(3)])
 	default:
-		w.fault(w.rng.IntN(9), i)
+		w.fault(w.rng.IntN(10), i)
 	}
 	for i := range w.servers {
 		w.checkPosition(i)
@@ -322,6 +322,10 @@ func (w *cluster) fault(what, i int) {
 		n := w.rng.IntN(3)
 		w.engine.LoseTail(n)
 		w.newEpoch(max(0, len(w.logs[w.epoch])-n))
+	case 9:
+		if !s.held && !s.away {
+			w.lapse(s)
+		}
 	case 8:
 		if w.rng.IntN(3) == 0 {
 			w.engine.Trim(1 + w.rng.IntN(4))
@@ -333,6 +337,17 @@ func (w *cluster) fault(what, i int) {
 			}
 		}
 	}
+}
+
+// lapse lets the tail of a server lose entries.
+func (w *cluster) lapse(s *clusterServer) {
+	s.node.Hold()
+	for range 1 + w.rng.IntN(3) {
+		w.append()
+	}
+	w.engine.Trim(1 + w.rng.IntN(2*len(w.logs[w.epoch])))
+	w.trimmed = true
+	s.node.Release()
 }
 
 // modelHeals is how long it takes until all is well again: if earlier answers of the engine did

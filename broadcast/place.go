@@ -71,8 +71,8 @@ type placement struct {
 	// If a new epoch has placed the subscription since, they are of the epoch before.
 	history *history
 
-	// gap is set if messages of any topic may have been lost. The next Poll reports and
-	// clears it. In stageLive it is set when the journal's tail has lost entries.
+	// gap is set if messages of any topic may have been lost before the first that follows.
+	// The next Poll reports and clears it.
 	gap bool
 }
 
@@ -173,15 +173,16 @@ func (h *Hub) place(s *subscription, p placement) {
 	s.attention.Store(true)
 }
 
-// isOverrun reports whether rings of the subscription have evicted something that follows
-// its position. The caller holds Hub.mu.
+// isOverrun reports whether the Hub has lost something that follows the position of the
+// subscription. The caller holds Hub.mu.
 func (s *subscription) isOverrun() bool {
 	return !s.from.IsZero() && s.evicted() > s.from.seq
 }
 
-// evicted returns the highest sequence that any of the subscription's rings has evicted.
-// The caller holds Hub.mu.
+// evicted returns the highest sequence that any of the subscription's rings has evicted, or that
+// the tail has lost. The caller holds Hub.mu.
 func (s *subscription) evicted() (seq uint64) {
+	seq = s.hub.holes.last()
 	for i := range s.cursors {
 		seq = max(seq, s.cursors[i].topic.evicted)
 	}
@@ -191,16 +192,6 @@ func (s *subscription) evicted() (seq uint64) {
 // hasPlacement reports whether the Hub has decided where the subscription goes on. The
 // caller holds Hub.mu.
 func (s *subscription) hasPlacement() bool { return s.stage == stagePlaced || s.stage == stageLive }
-
-// lose notes that all messages of the Hub's epoch up to seq may be lost. A subscription
-// that came from a server further on has seen those up to its placement there, and one that
-// has been finished ends before them. The caller holds Hub.mu.
-func (s *subscription) lose(seq uint64) {
-	if s.hasPlacement() && s.placement.after < seq && s.ending == nil {
-		s.placement.gap = true
-		s.attention.Store(true)
-	}
-}
 
 // enterEpoch places a subscription in an epoch that the Hub has just entered: after a gap,
 // at the first entry. History that it has not returned yet comes before the gap. The
@@ -304,7 +295,26 @@ func (s *subscription) adopt(buf []*Message) (int, error) {
 	case lost != nil:
 		return s.reportGap(buf, lost)
 	}
-	return 0, nil
+	return s.reportHoles(buf)
+}
+
+// reportHoles returns what comes before the next hole, or the gap that this is and what follows
+// it. The caller holds Hub.mu.
+func (s *subscription) reportHoles(buf []*Message) (int, error) {
+	pending := s.pendingHoles()
+	if len(pending) == 0 {
+		return 0, nil
+	}
+	n, _ := s.collect(buf, min(pending[0].after, s.end.Load()))
+	switch {
+	case s.closed.Load():
+		return 0, ErrClosed
+	case n == 0:
+		return s.reportGap(buf, nil)
+	}
+	s.position = buf[n-1].ID
+	s.attention.Store(true) // the hole is still to be reported
+	return n, nil
 }
 
 // moveCursors sets the cursors after placement.after, and the position too unless there is
@@ -367,15 +377,21 @@ func (s *subscription) reportGap(buf []*Message, topics []string) (int, error) {
 	h := s.hub
 	h.gaps++
 	limit := min(h.head.Load(), s.end.Load())
-	n, _ := s.collect(buf, limit)
+	n, hole := s.collectBeforeHole(buf, limit)
 	if s.closed.Load() {
 		return 0, ErrClosed
+	}
+	if hole {
+		topics = nil
 	}
 	gap := &GapError{ID: ID{h.epoch, max(limit, min(s.skip, s.end.Load()))}, Topics: topics}
 	s.position = gap.ID
 	if n > 0 {
 		gap.ID.seq = buf[0].ID.seq - 1
 		s.position = buf[n-1].ID
+	}
+	if len(s.pendingHoles()) > 0 {
+		s.attention.Store(true)
 	}
 	return n, gap
 }

@@ -192,7 +192,7 @@ func (h *Hub) begin(s *subscription) bool {
 		s.placement = placement{after: h.newest(), gap: true}
 	}
 	after := s.placement.after
-	lost := h.follower.entered > 1 // it came before the first epoch
+	lost := h.follower.entered > 1 || len(h.holes) > 0 // it came before the first epoch
 	for i := range s.cursors {
 		t := s.cursors[i].topic
 		lost = lost || t.evicted > 0 || t.indexAfter(after) > t.first.Load()

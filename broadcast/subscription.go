@@ -128,7 +128,7 @@ func (s *subscription) Poll(buf []*Message) (int, error) {
 		end, head := s.end.Load(), s.hub.head.Load()
 		limit := min(head, end)
 		if s.attention.Load() {
-			if n, err := s.adopt(buf); err != nil {
+			if n, err := s.adopt(buf); n > 0 || err != nil {
 				return n, err
 			}
 			continue
