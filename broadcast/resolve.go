@@ -14,6 +14,10 @@ type resolver struct {
 	// being asked about, which are asked. Close removes a subscription from both.
 	waiting, asked map[*subscription]struct{}
 
+	// ahead are those of them whose position the engine says is ahead of it, and when it first
+	// did.
+	ahead map[*subscription]time.Time
+
 	// catchUp is the sequence at which the tail is to nudge, since some of them wait for what
 	// comes up to there; 0 if none does.
 	catchUp uint64
@@ -34,6 +38,7 @@ func (r *resolver) add(s *subscription) {
 func (r *resolver) remove(s *subscription) {
 	delete(r.waiting, s)
 	delete(r.asked, s)
+	delete(r.ahead, s)
 }
 
 // nudge lets the engine be asked about those that wait. It does not wait.
@@ -149,6 +154,7 @@ func (h *Hub) placeAll(waiting map[*subscription]struct{}, newest ID, entered in
 	h.resolver.asked = nil
 	for s := range waiting {
 		if s.stage == stageWaiting && h.resolved(s, newest, entered) {
+			delete(h.resolver.ahead, s)
 			located = append(located, s)
 		}
 	}
@@ -176,10 +182,33 @@ func (h *Hub) resolved(s *subscription, newest ID, entered int) bool {
 		return h.begin(s)
 	case h.knows(s.from):
 		h.locate(s)
+	case s.from.epoch == newest.epoch && h.mayBeStale(s):
+		h.resolver.add(s)
+		return false
 	default:
 		h.place(s, h.afterLoss(s.from, newest.epoch))
 	}
 	return true
+}
+
+// aheadFor is how long the engine has to answer that a position is ahead of its newest ID
+// before that is believed. One that has lost its leader, or its tail without having begun a new
+// epoch yet, answers with what it has.
+const aheadFor = 3 * time.Second
+
+// mayBeStale reports whether the engine is to be asked again about a position ahead of its
+// newest ID. The caller holds mu.
+func (h *Hub) mayBeStale(s *subscription) bool {
+	r := &h.resolver
+	since, ok := r.ahead[s]
+	if !ok {
+		if r.ahead == nil {
+			r.ahead = make(map[*subscription]time.Time)
+		}
+		since = time.Now()
+		r.ahead[s] = since
+	}
+	return time.Since(since) < aheadFor
 }
 
 // begin places a subscription without a position that came before this Hub knew its journal,
