@@ -47,6 +47,24 @@ func (e *GapError) Error() string {
 // Is makes errors.Is(err, ErrGap) true.
 func (e *GapError) Is(target error) bool { return target == ErrGap }
 
+// EpochError is the [ErrGap] with which a [Journal]'s Tail yields a new epoch in which entries of
+// an older one have kept their sequences, as after a restart of an engine that may have lost its
+// newest entries. Streams get a gap, and go on after what they have had of those entries instead of
+// getting them a second time.
+type EpochError struct {
+	// Survived is the newest entry of the epoch that the Tail was in, or was asked to go on
+	// after, which is still there. It and all before it that are kept have the same
+	// sequences in the new epoch.
+	Survived ID
+}
+
+func (e *EpochError) Error() string {
+	return fmt.Sprintf("%v: the journal has a new epoch, in which entries up to %s are still there", ErrGap, e.Survived)
+}
+
+// Is makes errors.Is(err, ErrGap) true.
+func (e *EpochError) Is(target error) bool { return target == ErrGap }
+
 // AppendErrors is what [Journal.Append] returns if the messages of a call had different
 // fates: one error for each message, in their order, nil for one that was added. Each is
 // what the Publish of its message returns.

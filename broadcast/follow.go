@@ -18,7 +18,7 @@ type follower struct {
 	// published is the newest ID that this Hub's Publish was given in an epoch that the tail
 	// has still to enter; zero if there is none.
 	published ID
-	left      []uint64 // the epochs that the tail has left last: late answers may be of them
+	left      []leftEpoch // the epochs that the tail has left last: late answers may be of them
 
 	// answered is closed when the engine answers, for goroutines that pause; nil if none does.
 	answered chan struct{}
@@ -28,6 +28,10 @@ type follower struct {
 	ctx     context.Context    // Run's; it has ended or is not set if Run does not run
 	cancel  context.CancelFunc // ends Run; nil if Run does not run, or is returning
 }
+
+// leftEpoch is an epoch that the tail has left. Its entries up to survived have the same
+// sequences in the epoch where the tail is now.
+type leftEpoch struct{ epoch, survived uint64 }
 
 const (
 	// warm is how many of the journal's newest messages a Hub reads when it starts, for
@@ -166,7 +170,12 @@ func (h *Hub) follow(ctx context.Context) (applied bool, err error) {
 			return applied, fmt.Errorf("broadcast: the journal's tail yielded the ID %q, which no entry can have", m.ID)
 		}
 		applied = true
-		h.apply(m, err != nil)
+		change := epochChange{}
+		if m.ID.epoch != after.epoch {
+			change = h.epochChange(ctx, m.ID.epoch, err)
+		}
+		after = m.ID
+		h.apply(m, err != nil, change)
 	}
 	return applied, cmp.Or(context.Cause(ctx), errTailEnded)
 }
@@ -204,9 +213,27 @@ func (h *Hub) catchUp(ctx context.Context, reopen context.CancelCauseFunc) (ID, 
 	return ID{h.epoch, h.head.Load()}, nil
 }
 
+// epochChange is what is known of a new epoch that a tail has yielded.
+type epochChange struct {
+	survived ID     // the newest entry of the epoch before that is still there; zero if none is known
+	newest   uint64 // the newest sequence; 0 if the engine has not said
+}
+
+// epochChange asks the engine how far the new epoch goes, before the tail has yielded it: what is
+// now, for streams that begin or go on from now, is there. The caller holds no lock.
+func (h *Hub) epochChange(ctx context.Context, epoch uint64, err error) (c epochChange) {
+	if e, ok := errors.AsType[*EpochError](err); ok {
+		c.survived = e.Survived
+	}
+	if _, newest, err := h.bounds(ctx); err == nil && newest.epoch == epoch {
+		c.newest = newest.seq
+	}
+	return c
+}
+
 // apply adds an entry of the journal to what this Hub has, or notes that everything up to
 // it may be lost. Subscriptions are woken, and the log is written, without the lock.
-func (h *Hub) apply(m Message, loss bool) {
+func (h *Hub) apply(m Message, loss bool, change epochChange) {
 	now := time.Now()
 	h.mu.Lock()
 	if err := h.use(now); err != nil {
@@ -221,9 +248,9 @@ func (h *Hub) apply(m Message, loss bool) {
 	var affected []*subscription
 	switch {
 	case entered && loss:
-		affected = h.enter(m.ID)
+		affected = h.enter(m.ID, change)
 	case entered:
-		affected = h.enter(ID{m.ID.epoch, m.ID.seq - 1})
+		affected = h.enter(ID{m.ID.epoch, m.ID.seq - 1}, change)
 	case loss:
 		affected = h.lose(m.ID.seq)
 	case m.ID.seq != head+1:
@@ -290,7 +317,7 @@ func (h *Hub) appended(id ID) {
 	switch {
 	case id.epoch == h.epoch:
 		h.knowOf(id.seq, time.Now())
-	case slices.Contains(f.left, id.epoch): // a late answer
+	case f.hasLeft(id.epoch): // a late answer
 	case id.epoch == f.published.epoch:
 		f.published.seq = max(f.published.seq, id.seq)
 	default:
@@ -298,20 +325,50 @@ func (h *Hub) appended(id ID) {
 	}
 }
 
+// hasLeft reports whether the tail has left an epoch.
+func (f *follower) hasLeft(epoch uint64) bool {
+	return slices.ContainsFunc(f.left, func(l leftEpoch) bool { return l.epoch == epoch })
+}
+
+// survived returns the sequence of this epoch up to which a position in another one has been
+// seen; 0 if that is not known.
+func (f *follower) survived(position ID) uint64 {
+	for _, l := range f.left {
+		if l.epoch == position.epoch {
+			return min(l.survived, position.seq)
+		}
+	}
+	return 0
+}
+
+// leave notes that the tail leaves an epoch for another one, and returns up to where its entries
+// are still there.
+func (f *follower) leave(epoch uint64, change epochChange) (survived uint64) {
+	if change.survived.epoch == epoch {
+		survived = change.survived.seq
+	}
+	for i := range f.left {
+		f.left[i].survived = min(f.left[i].survived, survived)
+	}
+	f.left = append(slices.DeleteFunc(f.left, func(l leftEpoch) bool { return l.epoch == epoch }), leftEpoch{epoch, survived})
+	f.left = f.left[max(0, len(f.left)-maxLeft):]
+	return survived
+}
+
 // enter goes over to another epoch of the journal, of which everything up to start is not
 // known here. It returns the subscriptions to wake because of it. The caller holds mu.
-func (h *Hub) enter(start ID) []*subscription {
+func (h *Hub) enter(start ID, change epochChange) []*subscription {
 	h.kept.clear()
 	h.kept.lose(start.seq)
 	h.holes = nil
 	subs := h.subs.all()
-	h.follower.left = append(h.follower.left, h.epoch)
-	h.follower.left = h.follower.left[max(0, len(h.follower.left)-maxLeft):]
+	survived := h.follower.leave(h.epoch, change)
 	h.setEpoch(start)
 	for _, s := range subs {
-		s.enterEpoch(start.seq)
+		s.enterEpoch(start.seq, survived)
 	}
 	h.head.Store(start.seq)
+	h.knowOf(max(change.newest, change.survived.seq), time.Now())
 	h.resolver.catchUp = 0
 	h.resolver.nudge()
 	return subs

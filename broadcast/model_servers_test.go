@@ -53,7 +53,7 @@ func TestModelOfServers(t *testing.T) {
 	if done < 200 {
 		return
 	}
-	for _, what := range []string{"gaps", "epochs", "changes", "resumed", "finished", "served by history", "deaf"} {
+	for _, what := range []string{"gaps", "epochs", "changes", "resumed", "finished", "served by history", "deaf", "survived", "skipped"} {
 		assert.NotZero(t, tally[what], what)
 	}
 }
@@ -78,7 +78,7 @@ func shrinkServers(t *testing.T, ops []uint64, trace string) string {
 func playServers(t *testing.T, ops []uint64, tally map[string]int) (bad, trace string) {
 	synctest.Test(t, func(t *testing.T) {
 		source := new(rand.PCG)
-		w := &cluster{t: t, rng: rand.New(source), tally: tally, logs: make(map[uint64][]logged)}
+		w := &cluster{t: t, rng: rand.New(source), tally: tally, logs: make(map[uint64][]logged), survived: make(map[uint64]int)}
 		defer func() {
 			trace = w.trace.String()
 			if p := recover(); p != nil {
@@ -116,8 +116,9 @@ type cluster struct {
 	keep    int
 	trimmed bool // the engine has removed old entries
 
-	epoch uint64
-	logs  map[uint64][]logged // by epoch; the entry of sequence n is at n-1
+	epoch    uint64
+	logs     map[uint64][]logged // by epoch; the entry of sequence n is at n-1
+	survived map[uint64]int      // by epoch: its entries up to this one are those of the current epoch
 }
 
 // logged is an entry of the log.
@@ -134,8 +135,9 @@ type clusterServer struct {
 	held, away bool      // the faults of its node
 	faulty     time.Time // when they last changed
 	at         broadcast.ID
-	stoodSince time.Time // since when the head has been there, before the newest; zero: it is not
-	deaf       bool      // as the Hub says, since streams cannot begin
+	stoodSince time.Time       // since when the head has been there, before the newest; zero: it is not
+	deaf       bool            // as the Hub says, since streams cannot begin
+	entered    map[uint64]bool // the epochs in which it has been
 }
 
 func (w *cluster) fail(format string, args ...any) { panic(violation(fmt.Sprintf(format, args...))) }
@@ -150,7 +152,7 @@ func (w *cluster) begin() {
 		w.append()
 	}
 	for i := range 1 + w.rng.IntN(3) {
-		s := &clusterServer{server: newStoppedServer(w.t, w.engine, nil), faulty: time.Now()}
+		s := &clusterServer{server: newStoppedServer(w.t, w.engine, nil), faulty: time.Now(), entered: map[uint64]bool{}}
 		s.Keep = w.keep
 		if w.rng.IntN(4) == 0 {
 			s.node.Fail(errAway)
@@ -191,6 +193,10 @@ func (w *cluster) newEpoch(kept int) {
 		w.fail("Bounds: %v", err)
 	}
 	w.logs[newest.Epoch()] = slices.Clone(w.logs[w.epoch][:kept])
+	w.survived[w.epoch] = kept
+	for epoch, seq := range w.survived {
+		w.survived[epoch] = min(seq, kept)
+	}
 	w.epoch = newest.Epoch()
 	for _, c := range w.clients {
 		if c.stream != nil {

@@ -38,6 +38,7 @@ func (s *clusterServer) set(held, away bool) {
 func (w *cluster) watch(i int) {
 	synctest.Wait()
 	s, now, stats := w.servers[i], time.Now(), w.servers[i].Stats()
+	s.entered[stats.Position.Epoch()] = true
 	if at := stats.Position; at == w.newest() {
 		s.at, s.stoodSince = at, time.Time{}
 	} else if at != s.at || s.stoodSince.IsZero() {

@@ -156,8 +156,8 @@ func (h *Hub) locate(s *subscription) {
 }
 
 // afterLoss is the placement for a position that the log does not have. One that is ahead
-// of the log goes on from now; one of another log gets all that is kept. The caller holds
-// mu.
+// of the log goes on from now; one of another log gets all that is kept, but for what has
+// survived from there (see adopt). The caller holds mu.
 func (h *Hub) afterLoss(from ID, epoch uint64) placement {
 	if from.epoch == epoch {
 		return placement{after: h.newest(), gap: true}
@@ -194,16 +194,16 @@ func (s *subscription) evicted() (seq uint64) {
 func (s *subscription) hasPlacement() bool { return s.stage == stagePlaced || s.stage == stageLive }
 
 // enterEpoch places a subscription in an epoch that the Hub has just entered: after a gap,
-// at the first entry. History that it has not returned yet comes before the gap. The
-// caller holds Hub.mu.
-func (s *subscription) enterEpoch(start uint64) {
+// at the first entry. History that it has not returned yet comes before the gap. Entries of the
+// epoch before are still there up to survived. The caller holds Hub.mu.
+func (s *subscription) enterEpoch(start, survived uint64) {
 	if s.hasPlacement() {
 		s.hub.place(s, placement{gap: true, history: s.placement.history})
 	} else {
 		s.placement = placement{} // see Hub.begin
 	}
-	if s.end.Load() != forever {
-		s.end.Store(start) // all that was pending was in the epoch before
+	if end := s.end.Load(); end != forever {
+		s.end.Store(max(start, min(end, survived))) // what was pending was in the epoch before
 	}
 }
 
@@ -282,6 +282,10 @@ func (s *subscription) adopt(buf []*Message) (int, error) {
 	}
 	p.history = nil
 	if s.stage == stagePlaced {
+		if p.gap && s.position.epoch != h.epoch {
+			// What it has had of entries that are still there does not come again.
+			p.after = max(p.after, h.follower.survived(s.position))
+		}
 		if !s.moveCursors() {
 			return 0, nil // it has been placed anew, or closed
 		}

@@ -40,11 +40,14 @@ type Journal struct {
 // engine is the log that the nodes share. Its fields are guarded by mu, which is never held
 // while a Tail waits or yields.
 type engine struct {
-	mu       sync.Mutex
-	changed  chan struct{} // closed and replaced with every change
-	epoch    uint64
-	entries  []entry // those that are kept
-	newest   uint64  // the sequence of the newest entry, kept or not
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced with every change
+	epoch   uint64
+	entries []entry // those that are kept
+	newest  uint64  // the sequence of the newest entry, kept or not
+
+	// survived says up to which sequence entries of earlier epochs are still there.
+	survived map[uint64]uint64
 	restarts uint64
 }
 
@@ -88,6 +91,19 @@ func (j *Journal) change(f func(*engine)) {
 	f(e)
 	close(e.changed)
 	e.changed = make(chan struct{})
+}
+
+// enter begins a new epoch, in which entries of the one before are still there up to a sequence.
+// The caller has locked mu.
+func (e *engine) enter(survived uint64) {
+	if e.survived == nil {
+		e.survived = make(map[uint64]uint64)
+	}
+	e.survived[e.epoch] = survived
+	for epoch, seq := range e.survived {
+		e.survived[epoch] = min(seq, survived)
+	}
+	e.epoch = newEpoch()
 }
 
 // floor returns the sequence just before the oldest kept entry. The caller has locked mu.
