@@ -141,7 +141,7 @@ func (c *cursor) beginCursorWithLast() {
 // polled.
 func (h *Hub) locate(s *subscription) {
 	switch known := h.knows(s.from); {
-	case known && h.Journal != nil && s.isOverrun():
+	case known && h.Journal != nil && s.isOverrun() && s.distance() != lost:
 		s.stage = stageReading
 		h.readFor(s)
 	case known:
