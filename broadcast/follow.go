@@ -131,6 +131,7 @@ func (h *Hub) endRun(cancel context.CancelFunc, resolved <-chan struct{}) {
 	h.mu.Lock()
 	h.follower.cancel = nil
 	h.resolver.nudged = nil
+	h.watch.changed()
 	h.mu.Unlock()
 	<-resolved
 	h.historian.goroutines.Wait()
@@ -207,6 +208,7 @@ func (h *Hub) catchUp(ctx context.Context, reopen context.CancelCauseFunc) (ID, 
 		now := time.Now()
 		h.hear(now)
 		h.hearNewest(newest, now)
+		h.watch.changed()
 		h.resolver.nudge()
 	}
 	h.resolver.look()

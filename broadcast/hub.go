@@ -232,6 +232,9 @@ func (h *Hub) insert(m Message, now time.Time) *topic {
 // Subscribe opens a subscription. An After that the log does not have (of another epoch,
 // ahead of the log, no longer kept) is not an error: the subscription begins with a gap. While
 // the Hub is deaf (see Ready) the error wraps [ErrNotFollowing].
+//
+// Subscribe does not wait, except for up to two seconds for the first answer of a Journal, if
+// Run has begun and there is no After: what is now is not known before that.
 func (h *Hub) Subscribe(ctx context.Context, opts SubscribeOptions) (Subscription, error) {
 	if err := h.check(); err != nil {
 		return nil, err
@@ -245,6 +248,11 @@ func (h *Hub) Subscribe(ctx context.Context, opts SubscribeOptions) (Subscriptio
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("broadcast: %w", err)
+	}
+	if opts.After.IsZero() {
+		if err := h.hearOfJournal(ctx); err != nil {
+			return nil, fmt.Errorf("broadcast: %w", err)
+		}
 	}
 	s, err := newSubscription(h, topics, opts)
 	if err != nil {
