@@ -210,8 +210,9 @@ func (h *Hub) catchUp(ctx context.Context, reopen context.CancelCauseFunc) (ID, 
 		h.hearNewest(newest, now)
 		h.watch.changed()
 		h.resolver.nudge()
+	} else {
+		h.resolver.look() // the tail may have been closed because the engine went away
 	}
-	h.resolver.look()
 	return ID{h.epoch, h.head.Load()}, nil
 }
 
