@@ -58,8 +58,9 @@ type Hub struct {
 
 	// Journal is the log that this Hub shares with others. Run follows it, and has to run:
 	// without it no message arrives, and a Hub that is used logs a warning. A client that
-	// resumes from before what the Hub keeps is served from it, with at most 16 times Keep
-	// messages; one that has missed more gets a gap. If nil, the Hub is in memory only.
+	// resumes from before what the Hub keeps is served from it, from at most 262,144 entries
+	// back and with at most 16 times Keep messages; one that has missed more gets a gap. If
+	// nil, the Hub is in memory only.
 	Journal Journal
 
 	// Logger gets failures of the Journal and panics. It is not used while a lock is held,
@@ -77,11 +78,14 @@ type Hub struct {
 	// Guarded by mu.
 	epoch     uint64 // 0 until the first use, or until the journal's is known
 	kept      retention
+	holes     holes
 	subs      subscriptions // those that are open
 	expiry    expiry
 	closed    bool
 	gaps      uint64 // see HubStats
 	follower  follower
+	watch     watch
+	lag       lag
 	resolver  resolver
 	historian historian
 
@@ -227,7 +231,11 @@ func (h *Hub) insert(m Message, now time.Time) *topic {
 }
 
 // Subscribe opens a subscription. An After that the log does not have (of another epoch,
-// ahead of the log, no longer kept) is not an error: the subscription begins with a gap.
+// ahead of the log, no longer kept) is not an error: the subscription begins with a gap. While
+// the Hub is deaf (see Ready) the error wraps [ErrNotFollowing].
+//
+// Subscribe does not wait, except for up to two seconds for the first answer of a Journal, if
+// Run has begun and there is no After: what is now is not known before that.
 func (h *Hub) Subscribe(ctx context.Context, opts SubscribeOptions) (Subscription, error) {
 	if err := h.check(); err != nil {
 		return nil, err
@@ -241,6 +249,11 @@ func (h *Hub) Subscribe(ctx context.Context, opts SubscribeOptions) (Subscriptio
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("broadcast: %w", err)
+	}
+	if opts.After.IsZero() {
+		if err := h.hearOfJournal(ctx); err != nil {
+			return nil, fmt.Errorf("broadcast: %w", err)
+		}
 	}
 	s, err := newSubscription(h, topics, opts)
 	if err != nil {
@@ -304,13 +317,26 @@ type HubStats struct {
 	Subscriptions int    // open subscriptions
 	Gaps          uint64 // gaps that Polls have returned since the Hub's first use
 	Position      ID     // the head of the log as this Hub has it; zero if not known yet
-	Following     bool   // Run follows the Journal, and nothing has failed since the engine answered; false without a Journal
+
+	// Following says that Run follows the Journal: its tail is open, the engine has answered since
+	// then and within the last 5 seconds, and the tail yields what the engine has. It is false
+	// without a Journal.
+	Following bool
+
+	// Behind is how many entries the Journal has, as far as this Hub knows, that it has not
+	// taken yet. It asks every second. It is 0 without a Journal.
+	Behind uint64
+
+	// Lag is for how long this Hub has known of the oldest of these entries; 0 if there is none.
+	Lag time.Duration
 }
 
 // Stats returns a snapshot of the Hub.
 func (h *Hub) Stats() HubStats {
+	now := time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	behind, lag := h.behind(now)
 	return HubStats{
 		Topics:        len(h.kept.topics),
 		Messages:      h.kept.messages,
@@ -318,7 +344,9 @@ func (h *Hub) Stats() HubStats {
 		Subscriptions: h.subs.count,
 		Gaps:          h.gaps,
 		Position:      MakeID(h.epoch, h.head.Load()),
-		Following:     h.follower.following,
+		Following:     h.watch.isFollowing(now),
+		Behind:        behind,
+		Lag:           lag,
 	}
 }
 
@@ -330,6 +358,7 @@ func (h *Hub) Close() error {
 	subs := h.subs.all()
 	h.follower.stop()
 	h.expiry.stop()
+	h.watch.changed()
 	h.mu.Unlock()
 	for _, s := range subs {
 		s.Finish()

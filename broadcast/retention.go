@@ -186,6 +186,21 @@ func (k *retention) lose(seq uint64) {
 	k.tombstones = tombstones{others: seq}
 }
 
+// loseOld evicts all messages up to seq, and notes that all topics, known or not, may have lost
+// messages up to there.
+func (k *retention) loseOld(seq uint64) {
+	for k.oldest != nil && k.oldest.msg.ID.seq <= seq {
+		t := k.oldest.topic
+		k.evict(t)
+		t.shrink()
+		k.forgetEmpty(t)
+	}
+	for _, t := range k.topics {
+		t.evicted = max(t.evicted, seq)
+	}
+	k.tombstones.raise(seq)
+}
+
 // clear evicts all messages.
 func (k *retention) clear() {
 	for k.oldest != nil {
@@ -266,4 +281,12 @@ func (s *tombstones) evicted(name string) uint64 {
 		return slot.newest
 	}
 	return s.others
+}
+
+// raise notes that all topics may have lost messages up to seq.
+func (s *tombstones) raise(seq uint64) {
+	s.others = max(s.others, seq)
+	for i := range s.slots {
+		s.slots[i].newest = max(s.slots[i].newest, seq)
+	}
 }

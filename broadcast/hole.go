@@ -1,0 +1,85 @@
+package broadcast
+
+// hole is a part of the log that the journal's tail has lost: entries after one sequence, up
+// to another. What was kept before it stays, and comes before its gap.
+//
+// A subscription has still to report a hole if that ends after its position.
+type hole struct{ after, upTo uint64 }
+
+// holes are those of the Hub's epoch, the oldest first. They are guarded by Hub.mu.
+type holes []hole
+
+// maxHoles is how many are remembered. Beyond it what was kept before the oldest is evicted.
+const maxHoles = 16
+
+// last returns the sequence at which the newest hole ends; 0 if there is none.
+func (l holes) last() uint64 {
+	if len(l) == 0 {
+		return 0
+	}
+	return l[len(l)-1].upTo
+}
+
+// lose notes that everything after the head and up to seq may be lost, which becomes the head.
+// It returns the subscriptions to wake because of it. The caller holds mu.
+func (h *Hub) lose(seq uint64) []*subscription {
+	if len(h.holes) == maxHoles {
+		h.kept.loseOld(h.holes[0].upTo)
+		h.holes = append(holes(nil), h.holes[1:]...)
+	}
+	h.holes = append(h.holes, hole{h.head.Load(), seq})
+	subs := h.subs.all()
+	for _, s := range subs {
+		s.attention.Store(true)
+	}
+	h.head.Store(seq)
+	return subs
+}
+
+// pendingHoles returns the holes that the subscription has still to report before its end. It is
+// called by the goroutine that polls, with Hub.mu held.
+func (s *subscription) pendingHoles() holes {
+	passed, end, all := uint64(0), s.end.Load(), s.hub.holes
+	if s.position.epoch == s.epoch {
+		passed = s.position.seq
+	}
+	for len(all) > 0 && all[0].upTo <= passed {
+		all = all[1:]
+	}
+	for len(all) > 0 && all[len(all)-1].after >= end {
+		all = all[:len(all)-1]
+	}
+	return all
+}
+
+// collectBeforeHole fills buf with what comes before the next hole. If nothing does, the hole is to
+// be reported, with what follows it. It is called by the goroutine that polls, with Hub.mu held.
+func (s *subscription) collectBeforeHole(buf []*Message, limit uint64) (n int, due bool) {
+	for _, hole := range s.pendingHoles() {
+		if n, _ = s.collect(buf, min(limit, hole.after)); n > 0 {
+			return n, due
+		}
+		due = true
+	}
+	n, _ = s.collect(buf, limit)
+	return n, due
+}
+
+// reportHoles returns what comes before the next hole, or the gap that this is and what follows
+// it. The caller holds Hub.mu.
+func (s *subscription) reportHoles(buf []*Message) (int, error) {
+	pending := s.pendingHoles()
+	if len(pending) == 0 {
+		return 0, nil
+	}
+	n, _ := s.collect(buf, min(pending[0].after, s.end.Load()))
+	switch {
+	case s.closed.Load():
+		return 0, ErrClosed
+	case n == 0:
+		return s.reportGap(buf, nil)
+	}
+	s.position = buf[n-1].ID
+	s.attention.Store(true) // the hole is still to be reported
+	return n, nil
+}
