@@ -1,6 +1,11 @@
 package broadcast
 
-import "log/slog"
+import (
+	"context"
+	"log/slog"
+
+	"github.com/fanfare-go/fanfare/internal/ratelog"
+)
 
 // dropped are the entries that a read has met which are not valid messages: one line of the
 // log for all, since clients that resume make the Hub read them again.
@@ -21,9 +26,11 @@ func (d *dropped) passes(m *Message, err error) bool {
 	return err == nil
 }
 
-func (d *dropped) log(logger *slog.Logger) {
+// logDropped writes at most two lines per second.
+func (h *Hub) logDropped(d *dropped) {
 	if d.count > 0 {
-		logger.Error("broadcast: dropped entries of the journal that are not valid messages, of what clients have missed",
+		h.reports.Write(context.Background(), h.Logger,
+			ratelog.Kind{Level: slog.LevelError, Message: "broadcast: dropped entries of the journal that are not valid messages, of what clients have missed"},
 			"entries", d.count, "first", d.first, "error", d.err)
 	}
 }

@@ -304,7 +304,7 @@ func (h *Hub) readUpTo(ctx context.Context, after ID, to uint64, readers []*read
 		return to, nil
 	}
 	invalid := dropped{}
-	defer func() { invalid.log(cmp.Or(h.Logger, slog.Default())) }()
+	defer func() { h.logDropped(&invalid) }()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stuck := time.AfterFunc(readPatience, func() { cancel(errStuckRead) })

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/fanfare-go/fanfare/internal/guard"
+	"github.com/fanfare-go/fanfare/internal/ratelog"
 )
 
 // Hub is a [Broadcaster] in this process's memory. The zero Hub works; its
@@ -93,6 +94,7 @@ type Hub struct {
 	past     past
 	waker    waker
 	appender appender
+	reports  ratelog.Log // of what clients can cause
 }
 
 const (

@@ -32,12 +32,12 @@ func TestImports(t *testing.T) {
 		{
 			pkg:    "broadcast",
 			not:    []string{"net/http"},
-			ours:   []string{"internal/backoff", "internal/guard", "internal/ondemand", "internal/reserved"},
+			ours:   []string{"internal/backoff", "internal/guard", "internal/ondemand", "internal/ratelog", "internal/reserved"},
 			reason: "publishing and journals do not depend on HTTP",
 		},
 		{
 			pkg:    "",
-			ours:   []string{"broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/reserved", "internal/status"},
+			ours:   []string{"broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/ratelog", "internal/reserved", "internal/status"},
 			reason: "both transports share it, so it imports neither",
 		},
 		{
