@@ -1,0 +1,359 @@
+package clustertest_test
+
+import (
+	"math"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	ct "github.com/fanfare-go/fanfare/internal/clustertest"
+)
+
+func at(seq uint64) broadcast.ID    { return broadcast.MakeID(7, seq) }
+func later(seq uint64) broadcast.ID { return broadcast.MakeID(3, seq) } // in the epoch after that
+
+func on(topic string, id broadcast.ID, text string) ct.Entry {
+	return ct.Entry{ID: id, Topic: topic, Text: text}
+}
+
+// acked returns acknowledged messages on one topic, the n-th at the n-th tick.
+func acked(topic string, from uint64, texts ...string) (ps []ct.Publishing) {
+	for i, text := range texts {
+		ps = append(ps, ct.Publishing{Entry: on(topic, at(from+uint64(i)), text), At: i + 1})
+	}
+	return ps
+}
+
+// got returns messages on one topic as a client gets them.
+func got(topic string, id func(uint64) broadcast.ID, from uint64, texts ...string) (es []ct.Event) {
+	for i, text := range texts {
+		es = append(es, ct.Event{At: int(from) + i, Entry: on(topic, id(from+uint64(i)), text)})
+	}
+	return es
+}
+
+func gap(id broadcast.ID, topics ...string) []ct.Event {
+	return []ct.Event{{Kind: ct.Gap, Entry: ct.Entry{ID: id}, Lost: topics}}
+}
+
+func events(parts ...[]ct.Event) (all []ct.Event) {
+	for _, p := range parts {
+		all = append(all, p...)
+	}
+	return all
+}
+
+// client begins before the first message of the first epoch.
+func client(es []ct.Event, topics ...string) []ct.Client {
+	return []ct.Client{{Name: "client", Topics: topics, Begin: at(0), Events: es}}
+}
+
+// The oracle accepts a history that keeps the rules, and names the rule that one violates.
+func TestOracle(t *testing.T) {
+	five := []string{"one", "two", "three", "four", "five"}
+	lost := ct.History{Loses: true, Published: acked("t", 1, five...)}
+	renumbered := append(acked("t", 1, five[:3]...), ct.Publishing{Entry: on("t", later(4), "four"), At: 4})
+	for _, test := range []struct {
+		name    string
+		history ct.History
+		clients []ct.Client
+		violate []ct.Rule // none: the history is accepted
+	}{
+		{
+			name: "everything once and in order", history: ct.History{Published: acked("t", 1, five...)},
+			clients: client(got("t", at, 1, five...), "t"),
+		},
+		{
+			name: "a message is missing", history: lost,
+			clients: client(events(got("t", at, 1, "one", "two"), got("t", at, 4, "four", "five")), "t"),
+			violate: []ct.Rule{ct.RuleMissing},
+		},
+		{
+			name: "a gap in the place of the missing message", history: lost,
+			clients: client(events(got("t", at, 1, "one", "two"), gap(at(3)), got("t", at, 4, "four", "five")), "t"),
+		},
+		{
+			name: "a gap before the message that precedes the missing one", history: lost,
+			clients: client(events(got("t", at, 1, "one"), gap(at(1)), got("t", at, 2, "two"), got("t", at, 4, "four", "five")), "t"),
+			violate: []ct.Rule{ct.RuleMissing},
+		},
+		{
+			name: "a gap after the message that follows the missing one", history: lost,
+			clients: client(events(got("t", at, 1, "one", "two"), got("t", at, 4, "four"), gap(at(4)), got("t", at, 5, "five")), "t"),
+			violate: []ct.Rule{ct.RuleMissing},
+		},
+		{
+			name: "a gap in another topic", history: lost,
+			clients: client(events(got("t", at, 1, "one", "two"), gap(at(3), "u"), got("t", at, 4, "four", "five")), "t", "u"),
+			violate: []ct.Rule{ct.RuleMissing},
+		},
+		{
+			name:    "kept messages of another topic between a gap and what follows it",
+			history: ct.History{Loses: true, Published: append(acked("t", 1, "one", "two", "three"), append(acked("u", 4, "four"), acked("t", 5, "five")...)...)},
+			clients: client(events(got("t", at, 1, "one"), gap(at(3)), got("u", at, 4, "four"), got("t", at, 5, "five")), "t", "u"),
+		},
+		{
+			name: "a gap at the end", history: ct.History{Loses: true, Published: acked("t", 1, "one", "two")},
+			clients: client(events(got("t", at, 1, "one"), gap(at(2))), "t"),
+		},
+		{
+			name: "what only another client got is missing", history: ct.History{Loses: true, Published: append(acked("t", 1, "one"),
+				ct.Publishing{Entry: on("t", broadcast.ID{}, "two"), Outcome: ct.Unknown})},
+			clients: append(client(got("t", at, 1, "one", "two"), "t"), client(got("t", at, 1, "one"), "t")...),
+			violate: []ct.Rule{ct.RuleMissing},
+		},
+		{
+			name:    "a gap where nothing is missing",
+			history: ct.History{Published: acked("t", 1, "one", "two"), Kept: []ct.Entry{on("t", at(1), "one"), on("t", at(2), "two")}},
+			clients: client(events(got("t", at, 1, "one"), gap(at(1)), got("t", at, 2, "two")), "t"),
+			violate: []ct.Rule{ct.RuleGap},
+		},
+		{
+			name: "another epoch with a gap", history: ct.History{Loses: true, Published: renumbered},
+			clients: client(events(got("t", at, 1, five[:3]...), gap(later(3)), got("t", later, 4, "four")), "t"),
+		},
+		{
+			name: "another epoch without a gap", history: ct.History{Loses: true, Published: renumbered},
+			clients: client(events(got("t", at, 1, five[:3]...), got("t", later, 4, "four")), "t"),
+			violate: []ct.Rule{ct.RuleEpoch},
+		},
+		{
+			name: "another epoch with a gap in one of two topics", history: ct.History{Loses: true, Published: renumbered},
+			clients: client(events(got("t", at, 1, five[:3]...), gap(later(3), "t"), got("t", later, 4, "four")), "t", "u"),
+			violate: []ct.Rule{ct.RuleEpoch},
+		},
+		{
+			name: "another epoch whose gap was in the epoch before", history: ct.History{Loses: true, Published: renumbered},
+			clients: client(events(got("t", at, 1, five[:3]...), gap(at(3)), got("t", later, 4, "four")), "t"),
+			violate: []ct.Rule{ct.RuleEpoch},
+		},
+		{
+			name: "kept messages come again in another epoch", history: ct.History{Loses: true, Published: renumbered},
+			clients: client(events(got("t", at, 1, five[:3]...), gap(later(1)), got("t", later, 2, "two", "three", "four")), "t"),
+		},
+		{
+			name:    "another epoch of an engine that loses nothing",
+			history: ct.History{Published: renumbered, Kept: []ct.Entry{on("t", later(1), "one"), on("t", later(2), "two"), on("t", later(3), "three"), on("t", later(4), "four")}},
+			clients: client(events(got("t", at, 1, five[:3]...), gap(later(3)), got("t", later, 4, "four")), "t"),
+			violate: []ct.Rule{ct.RuleGap},
+		},
+		{
+			name: "an epoch comes back", history: ct.History{Loses: true, Published: renumbered},
+			clients: client(events(got("t", at, 1, "one"), gap(later(3)), got("t", later, 4, "four"), gap(at(1)), got("t", at, 2, "two", "three")), "t"),
+			violate: []ct.Rule{ct.RuleOrder},
+		},
+		{
+			name: "clients went through the epochs in different orders", history: ct.History{Loses: true, Published: renumbered},
+			clients: append(client(events(got("t", at, 1, five[:3]...), gap(later(3)), got("t", later, 4, "four")), "t"),
+				ct.Client{Name: "other", Topics: []string{"t"}, Begin: later(3), Events: events(got("t", later, 4, "four"), gap(at(3)))}),
+			violate: []ct.Rule{ct.RuleOrder},
+		},
+		{
+			name: "a message twice", history: ct.History{Published: acked("t", 1, "one")},
+			clients: client(events(got("t", at, 1, "one"), got("t", at, 1, "one")), "t"),
+			violate: []ct.Rule{ct.RuleOrder},
+		},
+		{
+			name: "an older message after a newer one", history: ct.History{Published: acked("t", 1, "one", "two")},
+			clients: client(events(got("t", at, 2, "two"), got("t", at, 1, "one")), "t"),
+			violate: []ct.Rule{ct.RuleOrder},
+		},
+		{
+			name: "a gap takes the position back", history: lost,
+			clients: client(events(got("t", at, 1, five...), gap(at(2))), "t"),
+			violate: []ct.Rule{ct.RuleOrder},
+		},
+		{
+			name: "what was refused stays away", history: ct.History{Published: []ct.Publishing{{Entry: on("t", broadcast.ID{}, "no"), Outcome: ct.Refused}}},
+			clients: client(nil, "t"),
+		},
+		{
+			name: "what was refused arrives", history: ct.History{Published: []ct.Publishing{{Entry: on("t", broadcast.ID{}, "no"), Outcome: ct.Refused}}},
+			clients: client(got("t", at, 1, "no"), "t"), violate: []ct.Rule{ct.RuleRefused},
+		},
+		{
+			name:    "what was refused is in the engine",
+			history: ct.History{Published: []ct.Publishing{{Entry: on("u", broadcast.ID{}, "no"), Outcome: ct.Refused}}, Kept: []ct.Entry{on("u", at(1), "no")}},
+			clients: client(nil, "t"), violate: []ct.Rule{ct.RuleRefused},
+		},
+		{
+			name: "what had no answer arrives", history: ct.History{Published: []ct.Publishing{{Entry: on("t", broadcast.ID{}, "perhaps"), Outcome: ct.Unknown}}},
+			clients: client(got("t", at, 1, "perhaps"), "t"),
+		},
+		{
+			name: "what nobody published arrives", history: ct.History{Loses: true},
+			clients: client(got("t", at, 1, "forged"), "t"), violate: []ct.Rule{ct.RuleOrigin},
+		},
+		{
+			name: "a message arrives on another topic", history: ct.History{Published: []ct.Publishing{{Entry: on("t", broadcast.ID{}, "one"), Outcome: ct.Unknown}}},
+			clients: client(got("u", at, 1, "one"), "u"), violate: []ct.Rule{ct.RuleOrigin},
+		},
+		{
+			name: "an ID is acknowledged twice", history: ct.History{Loses: true, Published: append(acked("t", 1, "one"), acked("t", 1, "other")...)},
+			violate: []ct.Rule{ct.RuleID},
+		},
+		{
+			name: "an ID is acknowledged for one message and delivered for another", history: ct.History{Loses: true,
+				Published: append(acked("t", 1, "one"), ct.Publishing{Entry: on("t", broadcast.ID{}, "other"), Outcome: ct.Unknown})},
+			clients: client(got("t", at, 1, "other"), "t"), violate: []ct.Rule{ct.RuleID},
+		},
+		{
+			name: "two clients get two messages under one ID", history: ct.History{Loses: true, Published: []ct.Publishing{
+				{Entry: on("t", broadcast.ID{}, "one"), Outcome: ct.Unknown}, {Entry: on("t", broadcast.ID{}, "other"), Outcome: ct.Unknown}}},
+			clients: append(client(got("t", at, 1, "one"), "t"), client(got("t", at, 1, "other"), "t")...),
+			violate: []ct.Rule{ct.RuleID},
+		},
+		{
+			name: "a message is stored twice", history: ct.History{Published: acked("t", 1, "one"), Kept: []ct.Entry{on("t", at(1), "one"), on("t", at(2), "one")}},
+			clients: client(events(got("t", at, 1, "one"), got("t", at, 2, "one")), "t"), violate: []ct.Rule{ct.RuleID},
+		},
+		{
+			name: "the engine has lost what it acknowledged, and is said to lose nothing", history: ct.History{Published: acked("t", 1, "one")},
+			clients: client(got("t", at, 1, "one"), "t"), violate: []ct.Rule{ct.RuleStored},
+		},
+		{
+			name: "the last message", history: ct.History{Loses: true, Published: last(acked("t", 1, "one", "two"))},
+			clients: client(got("t", at, 1, "one", "two"), "t"),
+		},
+		{
+			name: "a gap instead of the last message", history: ct.History{Loses: true, Published: last(acked("t", 1, "one", "two"))},
+			clients: client(events(got("t", at, 1, "one"), gap(at(2))), "t"), violate: []ct.Rule{ct.RuleLast},
+		},
+		{
+			name: "the last message of a topic that the client does not have", history: ct.History{Loses: true, Published: last(acked("u", 1, "one"))},
+			clients: client(nil, "t"),
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h := test.history
+			h.Clients = test.clients
+			if h.Kept == nil && !h.Loses && len(test.violate) == 0 {
+				for _, p := range h.Published {
+					if p.Outcome == ct.Acknowledged {
+						h.Kept = append(h.Kept, p.Entry)
+					}
+				}
+			}
+			violates(t, h, test.violate...)
+		})
+	}
+}
+
+// violates checks which rules a history violates. That the engine lacks what it acknowledged
+// counts only where it is meant.
+func violates(t *testing.T, h ct.History, want ...ct.Rule) {
+	t.Helper()
+	found := make(map[ct.Rule]bool)
+	violations := h.Check()
+	for _, v := range violations {
+		found[v.Rule] = true
+	}
+	if len(want) != 1 || want[0] != ct.RuleStored {
+		delete(found, ct.RuleStored)
+	}
+	for _, rule := range want {
+		assert.True(t, found[rule], "%q is violated, and the oracle found only %v", rule, violations)
+		delete(found, rule)
+	}
+	assert.Empty(t, found, "%v", violations)
+}
+
+// last marks the last of some publishings.
+func last(ps []ct.Publishing) []ct.Publishing {
+	ps[len(ps)-1].Last = true
+	return ps
+}
+
+// samples returns those of server 1 from a tick to another.
+func samples(from, to int, following bool) (ss []ct.Sample) {
+	for i := from; i < to; i++ {
+		ss = append(ss, ct.Sample{Server: 1, At: i, Following: following})
+	}
+	return ss
+}
+
+// moving returns samples in which the position rises.
+func moving(ss []ct.Sample) []ct.Sample {
+	for i := range ss {
+		ss[i].Position = at(uint64(ss[i].At) + 1)
+	}
+	return ss
+}
+
+// The oracle knows a stream that is silent and believed healthy from one that is excused.
+func TestOracleOfSilence(t *testing.T) {
+	connected := []ct.Event{{Kind: ct.Connected, At: 1, Server: 1}}
+	for _, test := range []struct {
+		name    string
+		events  []ct.Event
+		samples []ct.Sample
+		violate []ct.Rule
+	}{
+		{name: "silent while its server follows", events: connected, samples: samples(0, 50, true), violate: []ct.Rule{ct.RuleSilence}},
+		{name: "its server says that it does not follow", events: connected, samples: append(samples(0, 10, true), append(samples(10, 40, false), samples(40, 50, true)...)...)},
+		{name: "its server noticed too late", events: connected, samples: append(samples(0, 30, true), append(samples(30, 40, false), samples(40, 50, true)...)...), violate: []ct.Rule{ct.RuleSilence}},
+		{name: "it was not connected", samples: samples(0, 50, true)},
+		{
+			name:   "it has lost its connection in time",
+			events: append(connected[:1:1], ct.Event{Kind: ct.Disconnected, At: 8, Server: 1}), samples: samples(0, 50, true),
+		},
+		{
+			name:   "it got the message before Publish returned",
+			events: append(connected[:1:1], ct.Event{At: 4, Entry: on("t", at(1), "one")}), samples: samples(0, 50, true),
+		},
+		{
+			name:   "it got the message in time",
+			events: append(connected[:1:1], ct.Event{At: 24, Entry: on("t", at(1), "one")}), samples: samples(0, 50, true),
+		},
+		{
+			name:   "it got the message late",
+			events: append(connected[:1:1], ct.Event{At: 26, Entry: on("t", at(1), "one")}), samples: samples(0, 50, true), violate: []ct.Rule{ct.RuleSilence},
+		},
+		{
+			name:   "it got a gap in time",
+			events: append(connected[:1:1], ct.Event{Kind: ct.Gap, At: 20, Entry: ct.Entry{ID: at(1)}}), samples: samples(0, 50, true),
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h := ct.History{Loses: true, Patience: 20, Samples: test.samples, Clients: client(test.events, "t")}
+			h.Published = []ct.Publishing{{Entry: on("t", at(1), "one"), At: 5}}
+			found := 0
+			for _, v := range h.Check() {
+				if v.Rule == ct.RuleSilence {
+					found++
+				} else {
+					require.Equal(t, ct.RuleMissing, v.Rule, "no gap excuses the message where the client got nothing")
+				}
+			}
+			require.Equal(t, len(test.violate), found)
+		})
+	}
+}
+
+// The oracle compares Following with when the engine was away, and with what a server takes.
+func TestOracleOfFollowing(t *testing.T) {
+	away := []ct.Span{{From: 10, To: 60}}
+	for _, test := range []struct {
+		name    string
+		samples []ct.Sample
+		away    []ct.Span
+		violate []ct.Rule
+	}{
+		{name: "it follows while the engine is there", samples: samples(0, 80, true)},
+		{name: "it notices in time that the engine is away", samples: append(samples(0, 29, true), append(samples(29, 65, false), samples(65, 80, true)...)...), away: away},
+		{name: "it never notices", samples: samples(0, 80, true), away: away, violate: []ct.Rule{ct.RuleFollowing}},
+		{name: "it notices too late", samples: append(samples(0, 40, true), append(samples(40, 60, false), samples(60, 80, true)...)...), away: away, violate: []ct.Rule{ct.RuleFollowing}},
+		{name: "it changes its mind", samples: append(samples(0, 20, true), append(samples(20, 50, false), samples(50, 80, true)...)...), away: away, violate: []ct.Rule{ct.RuleFollowing}},
+		{name: "it never follows again", samples: append(samples(0, 15, true), samples(15, 80, false)...), away: away, violate: []ct.Rule{ct.RuleFollowing}},
+		{name: "the engine is away at the end", samples: append(samples(0, 15, true), samples(15, 80, false)...), away: []ct.Span{{From: 10, To: math.MaxInt}}},
+		{name: "it denies that it follows and takes entries", samples: append(moving(samples(0, 40, false)), samples(40, 80, true)...), violate: []ct.Rule{ct.RuleFollowing}},
+		{name: "it denies for a moment that it follows", samples: append(moving(samples(0, 20, false)), samples(20, 80, true)...)},
+		{name: "it does not follow and takes nothing", samples: append(samples(0, 40, false), samples(40, 80, true)...)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			violates(t, ct.History{Patience: 20, Samples: test.samples, Away: test.away}, test.violate...)
+		})
+	}
+}
