@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -35,6 +36,7 @@ type cluster struct {
 	mu      sync.Mutex       // guards the fields below
 	servers [servers]*server // nil: it does not run
 	only    *server          // clients connect to this one; nil: to any
+	mute    *server          // nothing is published on this one
 	history History
 }
 
@@ -115,25 +117,28 @@ func (cl *cluster) running() (all []*server) {
 
 // anyServer returns a random server that clients may connect to, or nil if there is none.
 func (cl *cluster) anyServer() *server {
+	cl.mu.Lock()
+	only := cl.only
+	cl.mu.Unlock()
+	if only != nil {
+		return only
+	}
+	return anyOf(cl.running())
+}
+
+// anyPublisher returns a random server to publish on, or nil if there is none.
+func (cl *cluster) anyPublisher() *server {
 	running := cl.running()
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	switch {
-	case cl.only != nil:
-		return cl.only
-	case len(running) == 0:
-		return nil
-	}
-	return running[rand.IntN(len(running))]
+	return anyOf(slices.DeleteFunc(running, func(s *server) bool { return s == cl.mute }))
 }
 
-// anyPublisher returns a random server that runs, or nil if there is none.
-func (cl *cluster) anyPublisher() *server {
-	running := cl.running()
-	if len(running) == 0 {
+func anyOf(all []*server) *server {
+	if len(all) == 0 {
 		return nil
 	}
-	return running[rand.IntN(len(running))]
+	return all[rand.IntN(len(all))]
 }
 
 // position waits until a server knows the position of the log.
@@ -149,7 +154,7 @@ func (cl *cluster) position() (position broadcast.ID) {
 // publish publishes the next message on a topic, on any server.
 func (cl *cluster) publish(topic string) (n int64) {
 	n = cl.published.Add(1)
-	_ = cl.tryPublish(Publishing{Entry: Entry{Topic: topic, Text: fmt.Sprint(n)}})
+	_, _ = cl.tryPublish(cl.anyPublisher(), Publishing{Entry: Entry{Topic: topic, Text: fmt.Sprint(n)}})
 	return n
 }
 
@@ -159,18 +164,19 @@ func (cl *cluster) publishLast() {
 		topic, attempt := fmt.Sprint("t", i), 0
 		assert.Eventually(cl.t, func() bool {
 			attempt++
-			return cl.tryPublish(Publishing{Entry: Entry{Topic: topic, Text: fmt.Sprintf("last of %s, %d", topic, attempt)}, Last: true}) == nil
+			text := fmt.Sprintf("last of %s, %d", topic, attempt)
+			_, err := cl.tryPublish(cl.anyPublisher(), Publishing{Entry: Entry{Topic: topic, Text: text}, Last: true})
+			return err == nil
 		}, time.Minute, 10*time.Millisecond, "the last message of %s is not published", topic)
 	}
 }
 
-// tryPublish publishes on any server, and records the outcome.
-func (cl *cluster) tryPublish(p Publishing) error {
+// tryPublish publishes on a server, and records the outcome.
+func (cl *cluster) tryPublish(s *server, p Publishing) (broadcast.ID, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	s := cl.anyPublisher()
 	if s == nil {
-		return broadcast.ErrNotPublished
+		return broadcast.ID{}, broadcast.ErrNotPublished
 	}
 	var err error
 	p.ID, err = s.hub.Publish(ctx, broadcast.Message{Topic: p.Topic, Type: p.Topic, Data: []byte(p.Text)})
@@ -185,7 +191,7 @@ func (cl *cluster) tryPublish(p Publishing) error {
 	defer cl.mu.Unlock()
 	p.At = cl.now()
 	cl.history.Published = append(cl.history.Published, p)
-	return err
+	return p.ID, err
 }
 
 // acknowledged returns how many messages were acknowledged.

@@ -172,8 +172,8 @@ func (r *running) publishDuringFaults() {
 	publishing.Wait()
 }
 
-// waitForClients waits until every client has the last message of its topics. That one has
-// not is for the oracle.
+// waitForClients waits until every client has the last message of its topics, and every server
+// follows. That one does not is for the oracle.
 func (r *running) waitForClients() {
 	last := make(map[string]string)
 	for _, p := range r.cluster.history.Published { // nobody publishes any more
@@ -184,6 +184,12 @@ func (r *running) waitForClients() {
 	waitUntil(time.Minute, func() bool {
 		return !slices.ContainsFunc(r.clients, func(c *client) bool { return !c.reached(last) })
 	})
+	waitUntil(healthy, func() bool { return r.following(true) })
+}
+
+// following reports whether all servers say that they follow, or all that they do not.
+func (r *running) following(want bool) bool {
+	return !slices.ContainsFunc(r.cluster.running(), func(s *server) bool { return s.hub.Stats().Following != want })
 }
 
 // waitUntil waits until something is so, and reports whether it was in time.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -107,28 +108,62 @@ func (s *Scenario) Quiet(do func()) {
 	do()
 }
 
-// Publish publishes a message of each topic, and reports whether all were acknowledged.
-func (s *Scenario) Publish() (ok bool) {
-	ok = true
-	for i := range topics {
+// Mute lets nothing be published on the i-th server, until Unmute.
+func (s *Scenario) Mute(i int) { s.setMute(s.server(i)) }
+
+// Unmute lets messages be published on any server again.
+func (s *Scenario) Unmute() { s.setMute(nil) }
+
+func (s *Scenario) setMute(server *server) {
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	s.cluster.mute = server
+}
+
+func (s *Scenario) server(i int) *server {
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	return s.cluster.servers[i]
+}
+
+// Publish publishes a message on each server, and returns the IDs and errors.
+func (s *Scenario) Publish() (ids []broadcast.ID, errs []error) {
+	for _, server := range s.cluster.running() {
 		n := s.cluster.published.Add(1)
-		p := Publishing{Entry: Entry{Topic: fmt.Sprint("t", i), Text: fmt.Sprint(n)}}
-		ok = s.cluster.tryPublish(p) == nil && ok
+		p := Publishing{Entry: Entry{Topic: fmt.Sprint("t", n%topics), Text: fmt.Sprint(n)}}
+		id, err := s.cluster.tryPublish(server, p)
+		ids, errs = append(ids, id), append(errs, err)
 	}
-	return ok
+	return ids, errs
+}
+
+// Leaves waits until what is published on any server is in another epoch than an ID.
+func (s *Scenario) Leaves(left broadcast.ID) {
+	s.t.Helper()
+	s.wait(func() bool {
+		ids, errs := s.Publish()
+		for i, id := range ids {
+			if errs[i] != nil || id.Epoch() == left.Epoch() {
+				return false
+			}
+		}
+		return true
+	}, "every server publishes in another epoch")
+}
+
+// Refuses waits until no server publishes.
+func (s *Scenario) Refuses() {
+	s.t.Helper()
+	s.wait(func() bool {
+		_, errs := s.Publish()
+		return !slices.Contains(errs, nil)
+	}, "every server refuses to publish")
 }
 
 // Following waits until all servers say that they follow, or that they do not.
 func (s *Scenario) Following(want bool) {
 	s.t.Helper()
-	s.wait(func() bool {
-		for _, server := range s.cluster.running() {
-			if server.hub.Stats().Following != want {
-				return false
-			}
-		}
-		return true
-	}, "Following is %v", want)
+	s.wait(func() bool { return s.following(want) }, "Following is %v", want)
 }
 
 // EngineAway notes that the engine answers no server from now on.
@@ -170,11 +205,12 @@ func (s *Scenario) Start(which ...int) {
 
 // MoveTo breaks the connections of all clients, which then connect to the i-th server only.
 func (s *Scenario) MoveTo(i int) {
+	only := s.server(i)
 	s.cluster.mu.Lock()
-	s.cluster.only = s.cluster.servers[i]
+	s.cluster.only = only
 	s.cluster.mu.Unlock()
 	for _, other := range s.cluster.running() {
-		if other != s.cluster.only {
+		if other != only {
 			other.cut()
 		}
 	}
@@ -187,15 +223,11 @@ func (s *Scenario) MoveAnywhere() {
 	s.cluster.only = nil
 }
 
-// Position waits until the i-th server has a position that satisfies a condition.
-func (s *Scenario) Position(i int, what string, so func(broadcast.ID) bool) {
+// Subscribed waits until all clients have a stream of the i-th server.
+func (s *Scenario) Subscribed(i int) {
 	s.t.Helper()
-	s.wait(func() bool {
-		s.cluster.mu.Lock()
-		server := s.cluster.servers[i]
-		s.cluster.mu.Unlock()
-		return so(server.hub.Stats().Position)
-	}, "server %d %s", i, what)
+	server := s.server(i)
+	s.wait(func() bool { return server.hub.Stats().Subscriptions >= len(s.clients) }, "every client has a stream of server %d", i)
 }
 
 // Newest returns the newest ID that was acknowledged.
