@@ -160,15 +160,23 @@ func (cl *cluster) publish(topic string) (n int64) {
 
 // publishLast publishes the last message of each topic, and repeats that until it succeeds.
 func (cl *cluster) publishLast() {
+	attempt := 0
+	var left []string
 	for i := range topics {
-		topic, attempt := fmt.Sprint("t", i), 0
-		assert.Eventually(cl.t, func() bool {
-			attempt++
-			text := fmt.Sprintf("last of %s, %d", topic, attempt)
-			_, err := cl.tryPublish(cl.anyPublisher(), Publishing{Entry: Entry{Topic: topic, Text: text}, Last: true})
-			return err == nil
-		}, time.Minute, 10*time.Millisecond, "the last message of %s is not published", topic)
+		left = append(left, fmt.Sprint("t", i))
 	}
+	ok := waitUntil(patience, func() bool {
+		attempt++
+		for len(left) > 0 {
+			text := fmt.Sprintf("last of %s, %d", left[0], attempt)
+			if _, err := cl.tryPublish(cl.anyPublisher(), Publishing{Entry: Entry{Topic: left[0], Text: text}, Last: true}); err != nil {
+				return false
+			}
+			left = left[1:]
+		}
+		return true
+	})
+	assert.True(cl.t, ok, "the last messages of %v are not published", left)
 }
 
 // tryPublish publishes on a server, and records the outcome.

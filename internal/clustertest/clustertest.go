@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	messages = flag.Int("cluster.messages", 3000, "how many messages the servers of a cluster publish; a scenario's steps take a thirtieth of them")
+	messages = flag.Int("cluster.messages", shortMessages, "how many messages the servers of a cluster publish; a scenario's steps take a thirtieth of them")
 	clients  = flag.Int("cluster.clients", 60, "how many clients they have, half of them on each transport; a scenario has a fifth of them")
 	seed     = flag.Uint64("cluster.seed", 0, "seed of the random choices; if zero, a new one for each run")
 )
@@ -43,7 +43,12 @@ type Config struct {
 	Loses bool
 }
 
+// Long reports whether flags ask for more than the short form of the tests.
+func Long() bool { return *messages > shortMessages }
+
 const (
+	shortMessages = 3000
+
 	servers    = 3
 	topics     = 10
 	publishers = 8
@@ -181,7 +186,7 @@ func (r *running) waitForClients() {
 			last[p.Topic] = p.Text
 		}
 	}
-	waitUntil(time.Minute, func() bool {
+	waitUntil(patience, func() bool {
 		return !slices.ContainsFunc(r.clients, func(c *client) bool { return !c.reached(last) })
 	})
 	waitUntil(healthy, func() bool { return r.following(true) })

@@ -23,7 +23,11 @@ type Scenario struct {
 
 const (
 	// patience is how long a step may take.
-	patience = 45 * time.Second
+	patience = 30 * time.Second
+
+	// settleTime is how long nodes may take to look at an engine that works: the tail of
+	// natsjournal does so every five seconds.
+	settleTime = 6 * time.Second
 
 	// publishPause is the pause of a publisher in a scenario.
 	publishPause = 5 * time.Millisecond
@@ -99,6 +103,13 @@ func (s *Scenario) Arrives(when string) {
 		}
 		return true
 	}, "every client gets messages %s", when)
+}
+
+// Settled waits until all servers have had the time in which they look at the engine again
+// while nothing fails.
+func (s *Scenario) Settled() {
+	began := s.cluster.now()
+	waitUntil(patience, func() bool { return s.cluster.now() > began+int(settleTime/tick) })
 }
 
 // Quiet stops publishing, for as long as do runs.
