@@ -56,7 +56,7 @@ const (
 	// healthy is how long a stream may be silent while messages on its topics are
 	// acknowledged and its server says that it follows, and for how long Following may be
 	// wrong.
-	healthy = 6 * time.Second
+	healthy = 8 * time.Second
 )
 
 var silent = slog.New(slog.DiscardHandler)
