@@ -40,7 +40,7 @@ func behindProxies(t *testing.T, s *server) (clustertest.Config, *[]*clustertest
 
 // After a planned failover of Sentinel every client goes on, after a gap.
 func TestPlannedFailover(t *testing.T) {
-	engines := startSentinel(t)
+	engines := startPair(t)
 	clustertest.Run(t, lossy(engines.open), func(s *clustertest.Scenario) {
 		before := s.Newest()
 		engines.failover()
@@ -54,7 +54,7 @@ func TestPlannedFailover(t *testing.T) {
 // what is published on the new one.
 func TestSplitWithTheOldMasterAlive(t *testing.T) {
 	// Sentinel cannot make this master a replica.
-	engines := startSentinel(t, "--rename-command", "SLAVEOF", "split-slaveof")
+	engines := startPair(t, "--rename-command", "SLAVEOF", "split-slaveof")
 	clustertest.Run(t, lossy(engines.open), func(s *clustertest.Scenario) {
 		before := s.Newest()
 		engines.failover()

@@ -13,18 +13,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// sentinel is a Redis Sentinel with a quorum of one, a master and its replica.
-type sentinel struct {
+// pair is a Redis Sentinel with a quorum of one, a master and its replica.
+type pair struct {
 	t               *testing.T
 	address         string
 	client          *redis.SentinelClient
 	master, replica *server
 }
 
-// startSentinel starts a master with some options, a replica and a sentinel that knows both.
-func startSentinel(t *testing.T, options ...string) *sentinel {
+// startPair starts a master with some options, a replica and a sentinel that knows both.
+func startPair(t *testing.T, options ...string) *pair {
 	t.Helper()
-	s := &sentinel{t: t}
+	s := &pair{t: t}
 	s.master = start(t, append([]string{"--repl-diskless-sync-delay", "0"}, options...)...)
 	s.replica = start(t, "--repl-diskless-sync-delay", "0")
 	replicate(t, s.replica, s.master)
@@ -55,12 +55,12 @@ func startSentinel(t *testing.T, options ...string) *sentinel {
 }
 
 // open returns a client that asks the sentinel for the master.
-func (s *sentinel) open() *redis.Client {
+func (s *pair) open() *redis.Client {
 	return redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "main", SentinelAddrs: []string{s.address}})
 }
 
 // failover has the sentinel promote the replica, as an operator does, and waits until it has.
-func (s *sentinel) failover() {
+func (s *pair) failover() {
 	s.t.Helper()
 	require.Eventually(s.t, func() bool {
 		return s.client.Failover(s.t.Context(), "main").Err() == nil
