@@ -10,7 +10,6 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
@@ -69,12 +68,13 @@ func (s *servers) urls(which ...int) string {
 	return strings.Join(urls, ",")
 }
 
-// open returns a cluster of nodes with a stream of their own, each connected to all servers, or
-// to the one that the n-th node has, and creates the stream.
+// anywhere lets any node connect to any server.
+func (s *servers) anywhere(int) string { return s.urls() }
+
+// open returns a cluster of nodes on a stream, each connected to the servers that are its own.
 func (s *servers) open(name string, urls func(node int) string) clustertest.Config {
-	s.t.Helper()
 	node := 0
-	c := clustertest.Config{Open: func(t *testing.T) (broadcast.Journal, func()) {
+	return clustertest.Config{Open: func(t *testing.T) (broadcast.Journal, func()) {
 		conn, err := nats.Connect(urls(node), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond),
 			nats.ReconnectJitter(0, 0), nats.IgnoreDiscoveredServers())
 		require.NoError(t, err)
@@ -83,7 +83,6 @@ func (s *servers) open(name string, urls func(node int) string) clustertest.Conf
 		j.Stream, j.Replicas = name, 3
 		return j, conn.Close
 	}}
-	return c
 }
 
 // create creates a stream and returns the number of its leader.
@@ -138,53 +137,6 @@ func (s *servers) join(i int) {
 	}
 }
 
-// Clients of several servers miss nothing while operators change the cluster of three that
-// their stream is on, and get a gap where all of it fails at once and loses what was not on disk.
-func TestScenariosOfACluster(t *testing.T) {
-	s := startServers(t)
-	t.Run("an operator changes the number of replicas", func(t *testing.T) {
-		s.create("replicas")
-		js := admin(t, connect(t, s.urls()))
-		clustertest.Run(t, s.open("replicas", func(int) string { return s.urls() }), func(sc *clustertest.Scenario) {
-			for _, n := range []int{1, 3} {
-				config := jetstream.StreamConfig{}
-				stream, err := js.Stream(within(t), "replicas")
-				require.NoError(t, err)
-				config = stream.CachedInfo().Config
-				config.Replicas = n
-				_, err = js.UpdateStream(within(t), config)
-				require.NoError(t, err)
-				sc.Crash(n - 1) // one that looks at the stream anew
-				sc.Start(n - 1)
-				sc.Following(true)
-				sc.Arrives(fmt.Sprint("with another number of replicas, ", n))
-			}
-		})
-	})
-	t.Run("the power fails", func(t *testing.T) {
-		s.create("power")
-		c := s.open("power", func(int) string { return s.urls() })
-		c.Loses = true
-		clustertest.Run(t, c, func(sc *clustertest.Scenario) {
-			written := s.stop()
-			s.start()
-			s.leader("power")
-			sc.Arrives("after the restart")
-			sc.Published()
-			sc.Arrives("that will be lost")
-			s.stop()
-			sc.Crash(0, 1, 2)
-			for i, e := range s.engines {
-				e.restore(written[i])
-			}
-			s.start()
-			s.leader("power")
-			sc.Start(0, 1, 2)
-			sc.Arrives("after the power is back")
-		})
-	})
-}
-
 // stop stops all servers, and returns copies of their disks.
 func (s *servers) stop() (disks []string) {
 	for _, e := range s.engines {
@@ -202,12 +154,66 @@ func (s *servers) start() {
 	}
 }
 
+// Clients miss nothing while an operator changes on how many servers the stream is.
+func testReplicas(t *testing.T) {
+	s := startServers(t)
+	s.create("replicas")
+	js := admin(t, connect(t, s.urls()))
+	clustertest.Run(t, s.open("replicas", s.anywhere), func(sc *clustertest.Scenario) {
+		for _, n := range []int{1, 3} {
+			stream, err := js.Stream(within(t), "replicas")
+			require.NoError(t, err)
+			config := stream.CachedInfo().Config
+			config.Replicas = n
+			_, err = js.UpdateStream(within(t), config)
+			require.NoError(t, err)
+			sc.Crash(n - 1)
+			sc.Start(n - 1) // one that looks at the stream anew
+			sc.Following(true)
+			sc.Arrives(fmt.Sprint("with another number of replicas, ", n))
+		}
+	})
+}
+
+// Clients get a gap, and no ID is given twice, when all servers of a cluster and of the journal
+// fail together, and the cluster comes back without its last entries.
+func testPowerLossOfACluster(t *testing.T) {
+	long(t)
+	s := startServers(t)
+	s.create("power")
+	c := s.open("power", s.anywhere)
+	c.Loses = true
+	clustertest.Run(t, c, func(sc *clustertest.Scenario) {
+		written := s.stop()
+		s.start()
+		s.leader("power")
+		sc.Arrives("after the restart")
+		sc.Published()
+		sc.Arrives("that will be lost")
+		s.stop()
+		sc.Crash(0, 1, 2)
+		for i, e := range s.engines {
+			e.restore(written[i])
+		}
+		s.start()
+		s.leader("power")
+		sc.Start(0, 1, 2)
+		sc.Arrives("after the power is back")
+	})
+}
+
+// long skips a scenario that waits for elections, unless the long form of the tests runs.
+func long(t *testing.T) {
+	t.Helper()
+	if !clustertest.Long() {
+		t.Skip("elections take too long: see -cluster.messages")
+	}
+}
+
 // A leader that is cut off from the others answers for a while as if it were still one. Clients
 // that are ahead of it get no gap because of that, and their position does not go back.
-func TestIsolatedLeader(t *testing.T) {
-	if !clustertest.Long() {
-		t.Skip("an election takes too long: see -cluster.messages")
-	}
+func testIsolatedLeader(t *testing.T) {
+	long(t)
 	s := startServers(t)
 	leader := s.create("isolated")
 	others := []int{(leader + 1) % 3, (leader + 2) % 3}

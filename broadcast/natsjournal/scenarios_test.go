@@ -14,6 +14,33 @@ import (
 	"github.com/fanfare-go/fanfare/internal/clustertest"
 )
 
+// Several servers and their clients go through what happens to JetStream. The comment of each
+// scenario says what the clients may expect.
+func TestScenarios(t *testing.T) {
+	clustertest.Scenarios{
+		{"cluster whose replicas change", testReplicas},
+		{"cluster that loses power", testPowerLossOfACluster},
+		{"cluster with an isolated leader", testIsolatedLeader},
+		{"half-open connection of a server", testOneHalfOpenConnection},
+		{"half-open connections of all servers", testHalfOpenConnections},
+		{"clients ahead of a server whose connection is half open", func(t *testing.T) {
+			testClientsAhead(t, (*clustertest.Proxy).HalfOpen, func(*clustertest.Proxy) {})
+		}},
+		{"clients ahead of a server that has no engine", func(t *testing.T) {
+			testClientsAhead(t, (*clustertest.Proxy).Hold, (*clustertest.Proxy).Release)
+		}},
+		{"refused authentication", func(t *testing.T) { testRefusedAuthentication(t, true) }},
+		{"refused authentication that closes connections", func(t *testing.T) { testRefusedAuthentication(t, false) }},
+		{"stopped engine", testStoppedEngine},
+		{"unusable stream", testUnusableStream},
+		{"power loss", testPowerLoss},
+		{"hole", testHole},
+		{"operator edits the stream", testOperatorEditsTheStream},
+		{"deploy of another MaxAge", testDeployAnotherMaxAge},
+		{"orderly restart of everything", testOrderlyRestartOfEverything},
+	}.Run(t)
+}
+
 // nodes is a cluster whose nodes have a connection of their own, and what a test changes of
 // their journals.
 func nodes(connect func() *nats.Conn, change ...func(*natsjournal.Journal)) clustertest.Config {
@@ -52,7 +79,7 @@ func update(t *testing.T, js jetstream.JetStream, change func(*jetstream.StreamC
 // Clients miss nothing when an operator changes settings of the stream that do not change what
 // an entry means: neither where the tails look at the stream because nothing is published nor
 // where they have to because the engine is restarted.
-func TestOperatorEditsTheStream(t *testing.T) {
+func testOperatorEditsTheStream(t *testing.T) {
 	e := startEngine(t)
 	js := admin(t, e.connect())
 	clustertest.Run(t, nodes(e.connect), func(s *clustertest.Scenario) {
@@ -75,7 +102,7 @@ func TestOperatorEditsTheStream(t *testing.T) {
 
 // Clients miss nothing while a new version of the program, with another MaxAge, replaces the
 // servers one by one.
-func TestDeployAnotherMaxAge(t *testing.T) {
+func testDeployAnotherMaxAge(t *testing.T) {
 	e := startEngine(t)
 	age := time.Hour
 	clustertest.Run(t, nodes(e.connect, func(j *natsjournal.Journal) { j.MaxAge = age }), func(s *clustertest.Scenario) {
@@ -91,7 +118,7 @@ func TestDeployAnotherMaxAge(t *testing.T) {
 
 // While the stream has a setting that changes what an entry means, no server follows or
 // publishes; afterwards clients go on and have missed nothing.
-func TestUnusableStream(t *testing.T) {
+func testUnusableStream(t *testing.T) {
 	e := startEngine(t)
 	js := admin(t, e.connect())
 	clustertest.Run(t, nodes(e.connect), func(s *clustertest.Scenario) {
@@ -108,7 +135,7 @@ func TestUnusableStream(t *testing.T) {
 
 // Clients get a gap, and no ID is given twice, when engine and servers fail together and the
 // engine comes back without its last entries.
-func TestPowerLoss(t *testing.T) {
+func testPowerLoss(t *testing.T) {
 	e := startEngine(t)
 	c := nodes(e.connect)
 	c.Loses = true
@@ -130,7 +157,7 @@ func TestPowerLoss(t *testing.T) {
 
 // Clients miss nothing, and get no gap, when all servers and then the engine are stopped and
 // started in an orderly way.
-func TestOrderlyRestartOfEverything(t *testing.T) {
+func testOrderlyRestartOfEverything(t *testing.T) {
 	e := startEngine(t)
 	clustertest.Run(t, nodes(e.connect), func(s *clustertest.Scenario) {
 		s.Stop(0, 1, 2)
@@ -142,7 +169,7 @@ func TestOrderlyRestartOfEverything(t *testing.T) {
 
 // Clients miss nothing, and wait for a few seconds only, when the connections of all servers
 // to the engine are half open, although nats.go would notice minutes later.
-func TestHalfOpenConnections(t *testing.T) {
+func testHalfOpenConnections(t *testing.T) {
 	e := startEngine(t)
 	c, proxies := e.behindProxies()
 	clustertest.Run(t, c, func(s *clustertest.Scenario) {
@@ -156,7 +183,7 @@ func TestHalfOpenConnections(t *testing.T) {
 
 // Clients of one server whose connection to the engine is half open miss nothing while the
 // other servers publish.
-func TestOneHalfOpenConnection(t *testing.T) {
+func testOneHalfOpenConnection(t *testing.T) {
 	e := startEngine(t)
 	c, proxies := e.behindProxies()
 	clustertest.Run(t, c, func(s *clustertest.Scenario) {
@@ -171,47 +198,44 @@ func TestOneHalfOpenConnection(t *testing.T) {
 }
 
 // A server whose authentication is refused for a while goes on if its connection does. If
-// nats.go has closed the connection for good, it says that it does not follow.
-func TestRefusedAuthentication(t *testing.T) {
-	for _, test := range []struct {
-		name  string
-		heals bool
-	}{
-		{"with IgnoreAuthErrorAbort", true},
-		{"with the defaults of nats.go", false},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			e := startEngine(t, func(o *server.Options) { o.Username, o.Password = "node", "right" })
-			options := []nats.Option{nats.UserInfo("node", "right"), nats.ReconnectWait(20 * time.Millisecond), nats.ReconnectJitter(0, 0)}
-			if test.heals {
-				options = append(options, nats.IgnoreAuthErrorAbort())
-			}
-			c, _ := e.behindProxies(options...)
-			clustertest.Run(t, c, func(s *clustertest.Scenario) {
-				s.EngineAway()
-				e.stop()
-				e.options.Password = "wrong"
-				e.start()
-				s.Following(false)
-				s.Refuses()
-				e.stop()
-				e.options.Password = "right"
-				e.start()
-				if !test.heals {
-					s.Crash(0, 1, 2) // as an operator does, who has been told
-					s.Start(0, 1, 2)
-				}
-				s.EngineBack()
-				s.Arrives("after the right password is accepted")
-				s.Following(true)
-			})
-		})
+// nats.go has closed the connection for good, which is its default, the server says that it
+// does not follow, and refuses to publish.
+func testRefusedAuthentication(t *testing.T, heals bool) {
+	e := startEngine(t, func(o *server.Options) { o.Username, o.Password = "node", "right" })
+	options := []nats.Option{
+		nats.UserInfo("node", "right"), nats.ReconnectWait(200 * time.Millisecond), nats.ReconnectJitter(0, 0),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
 	}
+	if heals {
+		options = append(options, nats.IgnoreAuthErrorAbort())
+	}
+	c, _ := e.behindProxies(options...)
+	c.Loses = !heals // all servers end at once, and cannot leave word of what they have seen
+	clustertest.Run(t, c, func(s *clustertest.Scenario) {
+		s.EngineAway()
+		e.stop()
+		e.options.Password = "wrong"
+		e.start()
+		s.Following(false)
+		if !heals {
+			s.Refuses()
+		}
+		e.stop()
+		e.options.Password = "right"
+		e.start()
+		if !heals {
+			s.Crash(0, 1, 2) // as an operator does, who has been told
+			s.Start(0, 1, 2)
+		}
+		s.EngineBack()
+		s.Arrives("after the right password is accepted")
+		s.Following(true)
+	})
 }
 
 // The gap of entries that were deleted stands in their place, also for clients that have still
 // to get what was kept before them.
-func TestHole(t *testing.T) {
+func testHole(t *testing.T) {
 	e := startEngine(t)
 	js := admin(t, e.connect())
 	c, proxies := e.behindProxies()
@@ -237,40 +261,30 @@ func TestHole(t *testing.T) {
 
 // Clients that are ahead of their server when the engine begins a new epoch get one gap, and
 // their position does not go back.
-func TestClientsAheadOfTheirServer(t *testing.T) {
-	for _, test := range []struct {
-		name      string
-		lag, join func(*clustertest.Proxy)
-	}{
-		{name: "that the engine does not answer", lag: (*clustertest.Proxy).Hold, join: (*clustertest.Proxy).Release},
-		{name: "whose connection is half open", lag: (*clustertest.Proxy).HalfOpen, join: func(*clustertest.Proxy) {}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			e := startEngine(t)
-			js := admin(t, e.connect())
-			c, proxies := e.behindProxies()
-			c.Loses = true
-			clustertest.Run(t, c, func(s *clustertest.Scenario) {
-				s.MoveTo(0)
-				s.Arrives("from another server")
-				s.Mute(1)
-				test.lag((*proxies)[1])
-				s.Published()
-				s.Arrives("from another server that is ahead")
-				s.MoveTo(1)
-				s.Subscribed(1)
-				require.NoError(t, js.DeleteStream(within(t), "fanfare"))
-				test.join((*proxies)[1])
-				s.Unmute()
-				s.Arrives("in the new epoch")
-				s.MoveAnywhere()
-			})
-		})
-	}
+func testClientsAhead(t *testing.T, lag, join func(*clustertest.Proxy)) {
+	e := startEngine(t)
+	js := admin(t, e.connect())
+	c, proxies := e.behindProxies()
+	c.Loses = true
+	clustertest.Run(t, c, func(s *clustertest.Scenario) {
+		s.MoveTo(0)
+		s.Arrives("from another server")
+		s.Mute(1)
+		lag((*proxies)[1])
+		s.Published()
+		s.Arrives("from another server that is ahead")
+		s.MoveTo(1)
+		s.Subscribed(1)
+		require.NoError(t, js.DeleteStream(within(t), "fanfare"))
+		join((*proxies)[1])
+		s.Unmute()
+		s.Arrives("in the new epoch")
+		s.MoveAnywhere()
+	})
 }
 
 // A server does not follow an engine that has stopped, and follows again when it is back.
-func TestStoppedEngine(t *testing.T) {
+func testStoppedEngine(t *testing.T) {
 	e := startEngine(t)
 	clustertest.Run(t, nodes(e.connect), func(s *clustertest.Scenario) {
 		s.Following(true)

@@ -13,6 +13,27 @@ import (
 	"github.com/fanfare-go/fanfare/internal/clustertest"
 )
 
+// Several servers and their clients go through what happens to a Redis. The comment of each
+// scenario says what the clients may expect.
+func TestScenarios(t *testing.T) {
+	clustertest.Scenarios{
+		{"clients ahead of a server whose tail lags", func(t *testing.T) {
+			testClientsAhead(t, (*clustertest.Proxy).HalfOpen, func(*clustertest.Proxy) {})
+		}},
+		{"clients ahead of a server that has no engine", func(t *testing.T) {
+			testClientsAhead(t, (*clustertest.Proxy).Hold, (*clustertest.Proxy).Release)
+		}},
+		{"hanging engine", testHangingEngine},
+		{"planned failover", testPlannedFailover},
+		{"split with the old master alive", testSplitWithTheOldMasterAlive},
+		{"older copy with COPY", testOlderCopy},
+		{"older copy with RESTORE", testOlderDump},
+		{"RENAME, there and back", testRename},
+		{"durable engine that loses", testDurableEngineThatLoses},
+		{"hole", testHole},
+	}.Run(t)
+}
+
 // lossy is a cluster whose nodes are opened with clients of an engine that may lose entries.
 func lossy(open func() *redis.Client) clustertest.Config {
 	return clustertest.Config{
@@ -39,7 +60,7 @@ func behindProxies(t *testing.T, s *server) (clustertest.Config, *[]*clustertest
 }
 
 // After a planned failover of Sentinel every client goes on, after a gap.
-func TestPlannedFailover(t *testing.T) {
+func testPlannedFailover(t *testing.T) {
 	engines := startPair(t)
 	clustertest.Run(t, lossy(engines.open), func(s *clustertest.Scenario) {
 		before := s.Newest()
@@ -52,7 +73,7 @@ func TestPlannedFailover(t *testing.T) {
 
 // While an old master goes on beside the one that Sentinel has promoted, every client gets
 // what is published on the new one.
-func TestSplitWithTheOldMasterAlive(t *testing.T) {
+func testSplitWithTheOldMasterAlive(t *testing.T) {
 	// Sentinel cannot make this master a replica.
 	engines := startPair(t, "--rename-command", "SLAVEOF", "split-slaveof")
 	clustertest.Run(t, lossy(engines.open), func(s *clustertest.Scenario) {
@@ -67,54 +88,41 @@ func TestSplitWithTheOldMasterAlive(t *testing.T) {
 	})
 }
 
-// Clients get a gap when an operator puts an older copy of the stream in its place, and no ID
-// is given twice.
-func TestOlderCopy(t *testing.T) {
-	for _, test := range []struct {
-		name      string
-		save, put func(*server) // an older state
-	}{
-		{
-			name: "with COPY",
-			save: func(s *server) { s.do("COPY", "fanfare", "backup") },
-			put:  func(s *server) { s.do("COPY", "backup", "fanfare", "REPLACE") },
-		},
-		{
-			name: "with DUMP and RESTORE",
-			save: func(s *server) {
-				dump, err := s.admin.Dump(s.t.Context(), "fanfare").Result()
-				require.NoError(s.t, err)
-				require.NoError(s.t, s.admin.Set(s.t.Context(), "backup", dump, 0).Err())
-			},
-			put: func(s *server) {
-				dump, err := s.admin.Get(s.t.Context(), "backup").Result()
-				require.NoError(s.t, err)
-				require.NoError(s.t, s.admin.RestoreReplace(s.t.Context(), "fanfare", 0, dump).Err())
-			},
-		},
-		{
-			name: "with RENAME, there and back",
-			save: func(s *server) { s.do("RENAME", "fanfare", "backup") },
-			put:  func(s *server) { s.do("RENAME", "backup", "fanfare") },
-		},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			server := start(t)
-			server.t = t
-			clustertest.Run(t, lossy(server.direct), func(s *clustertest.Scenario) {
-				test.save(server)
-				s.Published()
-				s.Arrives("after the copy was made")
-				test.put(server)
-				s.Arrives("after the copy was put in place")
-			})
-		})
-	}
+// testStreamReplaced checks that clients get a gap when an operator puts an older state of the
+// stream in its place, and that no ID is given twice.
+func testStreamReplaced(t *testing.T, save, put func(*server)) {
+	server := start(t)
+	clustertest.Run(t, lossy(server.direct), func(s *clustertest.Scenario) {
+		save(server)
+		s.Published()
+		s.Arrives("after the copy was made")
+		put(server)
+		s.Arrives("after the copy was put in place")
+	})
+}
+
+func testOlderCopy(t *testing.T) {
+	testStreamReplaced(t,
+		func(s *server) { s.do("COPY", "fanfare", "backup") },
+		func(s *server) { s.do("COPY", "backup", "fanfare", "REPLACE") })
+}
+
+func testOlderDump(t *testing.T) {
+	dump := ""
+	testStreamReplaced(t,
+		func(s *server) { dump = s.do("DUMP", "fanfare").(string) },
+		func(s *server) { s.do("RESTORE", "fanfare", 0, dump, "REPLACE") })
+}
+
+func testRename(t *testing.T) {
+	testStreamReplaced(t,
+		func(s *server) { s.do("RENAME", "fanfare", "backup") },
+		func(s *server) { s.do("RENAME", "backup", "fanfare") })
 }
 
 // Clients get a gap when Redis comes back with an older snapshot, although the nodes were told
 // that it loses nothing.
-func TestDurableEngineThatLoses(t *testing.T) {
+func testDurableEngineThatLoses(t *testing.T) {
 	server := start(t)
 	c := clustertest.Config{Loses: true, Open: func(*testing.T) (broadcast.Journal, func()) {
 		client := server.direct()
@@ -132,7 +140,7 @@ func TestDurableEngineThatLoses(t *testing.T) {
 
 // The gap of entries that were deleted stands in their place, also for clients that have still
 // to get what was kept before them.
-func TestHole(t *testing.T) {
+func testHole(t *testing.T) {
 	server := start(t)
 	c, proxies := behindProxies(t, server)
 	clustertest.Run(t, c, func(s *clustertest.Scenario) {
@@ -155,40 +163,29 @@ func TestHole(t *testing.T) {
 
 // Clients that are ahead of their server when the engine begins a new epoch get one gap, and
 // their position does not go back.
-func TestClientsAheadOfTheirServer(t *testing.T) {
-	for _, test := range []struct {
-		name      string
-		lag, join func(*clustertest.Proxy)
-	}{
-		{name: "that the engine does not answer", lag: (*clustertest.Proxy).Hold, join: (*clustertest.Proxy).Release},
-		{name: "whose tail alone lags", lag: (*clustertest.Proxy).HalfOpen, join: func(*clustertest.Proxy) {}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			server := start(t, "--appendonly", "yes")
-			server.t = t
-			c, proxies := behindProxies(t, server)
-			clustertest.Run(t, c, func(s *clustertest.Scenario) {
-				s.MoveTo(0)
-				s.Arrives("from another server")
-				s.Mute(1)
-				test.lag((*proxies)[1])
-				s.Published()
-				s.Arrives("from another server that is ahead")
-				s.MoveTo(1)
-				s.Subscribed(1)
-				server.crash()
-				server.run()
-				test.join((*proxies)[1])
-				s.Unmute()
-				s.Arrives("in the new epoch")
-				s.MoveAnywhere()
-			})
-		})
-	}
+func testClientsAhead(t *testing.T, lag, join func(*clustertest.Proxy)) {
+	server := start(t, "--appendonly", "yes")
+	c, proxies := behindProxies(t, server)
+	clustertest.Run(t, c, func(s *clustertest.Scenario) {
+		s.MoveTo(0)
+		s.Arrives("from another server")
+		s.Mute(1)
+		lag((*proxies)[1])
+		s.Published()
+		s.Arrives("from another server that is ahead")
+		s.MoveTo(1)
+		s.Subscribed(1)
+		server.crash()
+		server.run()
+		join((*proxies)[1])
+		s.Unmute()
+		s.Arrives("in the new epoch")
+		s.MoveAnywhere()
+	})
 }
 
 // A server follows until the engine hangs, not any longer, and again when it goes on.
-func TestHangingEngine(t *testing.T) {
+func testHangingEngine(t *testing.T) {
 	server := start(t)
 	clustertest.Run(t, lossy(server.direct), func(s *clustertest.Scenario) {
 		s.Following(true)

@@ -30,7 +30,7 @@ const (
 	settleTime = 6 * time.Second
 
 	// publishPause is the pause of a publisher in a scenario.
-	publishPause = 5 * time.Millisecond
+	publishPause = 20 * time.Millisecond
 )
 
 // Run runs servers, clients and publishers, does what a scenario does, and then compares what
