@@ -1,11 +1,9 @@
 package clustertest_test
 
 import (
-	"math"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	ct "github.com/fanfare-go/fanfare/internal/clustertest"
@@ -50,17 +48,25 @@ func client(es []ct.Event, topics ...string) []ct.Client {
 	return []ct.Client{{Name: "client", Topics: topics, Begin: at(0), Events: es}}
 }
 
-// The oracle accepts a history that keeps the rules, and names the rule that one violates.
-func TestOracle(t *testing.T) {
-	five := []string{"one", "two", "three", "four", "five"}
-	lost := ct.History{Loses: true, Published: acked("t", 1, five...)}
-	renumbered := append(acked("t", 1, five[:3]...), ct.Publishing{Entry: on("t", later(4), "four"), At: 4})
-	for _, test := range []struct {
-		name    string
-		history ct.History
-		clients []ct.Client
-		violate []ct.Rule // none: the history is accepted
-	}{
+// judged is a history that the oracle judges.
+type judged struct {
+	name    string
+	history ct.History
+	clients []ct.Client
+	violate []ct.Rule // none: the history is accepted
+}
+
+// five are the texts of some messages, and lost a history of them in which gaps may be.
+// renumbered has the fourth in a later epoch.
+var (
+	five       = []string{"one", "two", "three", "four", "five"}
+	lost       = ct.History{Loses: true, Published: acked("t", 1, five...)}
+	renumbered = append(acked("t", 1, five[:3]...), ct.Publishing{Entry: on("t", later(4), "four"), At: 4})
+)
+
+// A gap counts only between the messages of its topic that the missing one stands between.
+func TestOracleOfMissing(t *testing.T) {
+	judge(t, []judged{
 		{
 			name: "everything once and in order", history: ct.History{Published: acked("t", 1, five...)},
 			clients: client(got("t", at, 1, five...), "t"),
@@ -110,6 +116,12 @@ func TestOracle(t *testing.T) {
 			clients: client(events(got("t", at, 1, "one"), gap(at(1)), got("t", at, 2, "two")), "t"),
 			violate: []ct.Rule{ct.RuleGap},
 		},
+	})
+}
+
+// Each change of epoch has a gap, and no epoch comes back.
+func TestOracleOfEpochs(t *testing.T) {
+	judge(t, []judged{
 		{
 			name: "another epoch with a gap", history: ct.History{Loses: true, Published: renumbered},
 			clients: client(events(got("t", at, 1, five[:3]...), gap(later(3)), got("t", later, 4, "four")), "t"),
@@ -150,6 +162,12 @@ func TestOracle(t *testing.T) {
 				ct.Client{Name: "other", Topics: []string{"t"}, Begin: later(3), Events: events(got("t", later, 4, "four"), gap(at(3)))}),
 			violate: []ct.Rule{ct.RuleOrder},
 		},
+	})
+}
+
+// Each message comes once and in order.
+func TestOracleOfOrder(t *testing.T) {
+	judge(t, []judged{
 		{
 			name: "a message twice", history: ct.History{Published: acked("t", 1, "one")},
 			clients: client(events(got("t", at, 1, "one"), got("t", at, 1, "one")), "t"),
@@ -165,6 +183,12 @@ func TestOracle(t *testing.T) {
 			clients: client(events(got("t", at, 1, five...), gap(at(2))), "t"),
 			violate: []ct.Rule{ct.RuleOrder},
 		},
+	})
+}
+
+// What arrives was published, and not refused.
+func TestOracleOfOrigin(t *testing.T) {
+	judge(t, []judged{
 		{
 			name: "what was refused stays away", history: ct.History{Published: []ct.Publishing{{Entry: on("t", broadcast.ID{}, "no"), Outcome: ct.Refused}}},
 			clients: client(nil, "t"),
@@ -190,6 +214,12 @@ func TestOracle(t *testing.T) {
 			name: "a message arrives on another topic", history: ct.History{Published: []ct.Publishing{{Entry: on("t", broadcast.ID{}, "one"), Outcome: ct.Unknown}}},
 			clients: client(got("u", at, 1, "one"), "u"), violate: []ct.Rule{ct.RuleOrigin},
 		},
+	})
+}
+
+// No ID is given twice, and no message is stored twice.
+func TestOracleOfIDs(t *testing.T) {
+	judge(t, []judged{
 		{
 			name: "an ID is acknowledged twice", history: ct.History{Loses: true, Published: append(acked("t", 1, "one"), acked("t", 1, "other")...)},
 			violate: []ct.Rule{ct.RuleID},
@@ -213,6 +243,12 @@ func TestOracle(t *testing.T) {
 			name: "the engine has lost what it acknowledged, and is said to lose nothing", history: ct.History{Published: acked("t", 1, "one")},
 			clients: client(got("t", at, 1, "one"), "t"), violate: []ct.Rule{ct.RuleStored},
 		},
+	})
+}
+
+// Each client gets the last message of its topics.
+func TestOracleOfLast(t *testing.T) {
+	judge(t, []judged{
 		{
 			name: "the last message", history: ct.History{Loses: true, Published: last(acked("t", 1, "one", "two"))},
 			clients: client(got("t", at, 1, "one", "two"), "t"),
@@ -225,7 +261,12 @@ func TestOracle(t *testing.T) {
 			name: "the last message of a topic that the client does not have", history: ct.History{Loses: true, Published: last(acked("u", 1, "one"))},
 			clients: client(nil, "t"),
 		},
-	} {
+	})
+}
+
+// judge checks that the oracle accepts the histories, or names the rules that they violate.
+func judge(t *testing.T, all []judged) {
+	for _, test := range all {
 		t.Run(test.name, func(t *testing.T) {
 			h := test.history
 			h.Clients = test.clients
@@ -264,96 +305,4 @@ func violates(t *testing.T, h ct.History, want ...ct.Rule) {
 func last(ps []ct.Publishing) []ct.Publishing {
 	ps[len(ps)-1].Last = true
 	return ps
-}
-
-// samples returns those of server 1 from a tick to another.
-func samples(from, to int, following bool) (ss []ct.Sample) {
-	for i := from; i < to; i++ {
-		ss = append(ss, ct.Sample{Server: 1, At: i, Following: following})
-	}
-	return ss
-}
-
-// moving returns samples in which the position rises.
-func moving(ss []ct.Sample) []ct.Sample {
-	for i := range ss {
-		ss[i].Position = at(uint64(ss[i].At) + 1)
-	}
-	return ss
-}
-
-// The oracle knows a stream that is silent and believed healthy from one that is excused.
-func TestOracleOfSilence(t *testing.T) {
-	connected := []ct.Event{{Kind: ct.Connected, At: 1, Server: 1}}
-	for _, test := range []struct {
-		name    string
-		events  []ct.Event
-		samples []ct.Sample
-		violate []ct.Rule
-	}{
-		{name: "silent while its server follows", events: connected, samples: samples(0, 50, true), violate: []ct.Rule{ct.RuleSilence}},
-		{name: "its server says that it does not follow", events: connected, samples: append(samples(0, 10, true), append(samples(10, 40, false), samples(40, 50, true)...)...)},
-		{name: "its server noticed too late", events: connected, samples: append(samples(0, 30, true), append(samples(30, 40, false), samples(40, 50, true)...)...), violate: []ct.Rule{ct.RuleSilence}},
-		{name: "it was not connected", samples: samples(0, 50, true)},
-		{
-			name:   "it has lost its connection in time",
-			events: append(connected[:1:1], ct.Event{Kind: ct.Disconnected, At: 8, Server: 1}), samples: samples(0, 50, true),
-		},
-		{
-			name:   "it got the message before Publish returned",
-			events: append(connected[:1:1], ct.Event{At: 4, Entry: on("t", at(1), "one")}), samples: samples(0, 50, true),
-		},
-		{
-			name:   "it got the message in time",
-			events: append(connected[:1:1], ct.Event{At: 24, Entry: on("t", at(1), "one")}), samples: samples(0, 50, true),
-		},
-		{
-			name:   "it got the message late",
-			events: append(connected[:1:1], ct.Event{At: 26, Entry: on("t", at(1), "one")}), samples: samples(0, 50, true), violate: []ct.Rule{ct.RuleSilence},
-		},
-		{
-			name:   "it got a gap in time",
-			events: append(connected[:1:1], ct.Event{Kind: ct.Gap, At: 20, Entry: ct.Entry{ID: at(1)}}), samples: samples(0, 50, true),
-		},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			h := ct.History{Loses: true, Patience: 20, Samples: test.samples, Clients: client(test.events, "t")}
-			h.Published = []ct.Publishing{{Entry: on("t", at(1), "one"), At: 5}}
-			found := 0
-			for _, v := range h.Check() {
-				if v.Rule == ct.RuleSilence {
-					found++
-				} else {
-					require.Equal(t, ct.RuleMissing, v.Rule, "no gap excuses the message where the client got nothing")
-				}
-			}
-			require.Equal(t, len(test.violate), found)
-		})
-	}
-}
-
-// The oracle compares Following with when the engine was away, and with what a server takes.
-func TestOracleOfFollowing(t *testing.T) {
-	away := []ct.Span{{From: 10, To: 60}}
-	for _, test := range []struct {
-		name    string
-		samples []ct.Sample
-		away    []ct.Span
-		violate []ct.Rule
-	}{
-		{name: "it follows while the engine is there", samples: samples(0, 80, true)},
-		{name: "it notices in time that the engine is away", samples: append(samples(0, 29, true), append(samples(29, 65, false), samples(65, 80, true)...)...), away: away},
-		{name: "it never notices", samples: samples(0, 80, true), away: away, violate: []ct.Rule{ct.RuleFollowing}},
-		{name: "it notices too late", samples: append(samples(0, 40, true), append(samples(40, 60, false), samples(60, 80, true)...)...), away: away, violate: []ct.Rule{ct.RuleFollowing}},
-		{name: "it changes its mind", samples: append(samples(0, 20, true), append(samples(20, 50, false), samples(50, 80, true)...)...), away: away, violate: []ct.Rule{ct.RuleFollowing}},
-		{name: "it never follows again", samples: append(samples(0, 15, true), samples(15, 80, false)...), away: away, violate: []ct.Rule{ct.RuleFollowing}},
-		{name: "the engine is away at the end", samples: append(samples(0, 15, true), samples(15, 80, false)...), away: []ct.Span{{From: 10, To: math.MaxInt}}},
-		{name: "it denies that it follows and takes entries", samples: append(moving(samples(0, 40, false)), samples(40, 80, true)...), violate: []ct.Rule{ct.RuleFollowing}},
-		{name: "it denies for a moment that it follows", samples: append(moving(samples(0, 20, false)), samples(20, 80, true)...)},
-		{name: "it does not follow and takes nothing", samples: append(samples(0, 40, false), samples(40, 80, true)...)},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			violates(t, ct.History{Patience: 20, Samples: test.samples, Away: test.away}, test.violate...)
-		})
-	}
 }
