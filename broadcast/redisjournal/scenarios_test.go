@@ -23,6 +23,7 @@ func TestScenarios(t *testing.T) {
 		{"clients ahead of a server that has no engine", func(t *testing.T) {
 			testClientsAhead(t, (*clustertest.Proxy).Hold, (*clustertest.Proxy).Release)
 		}},
+		{"half-open connections of all servers", testHalfOpenConnections},
 		{"hanging engine", testHangingEngine},
 		{"planned failover", testPlannedFailover},
 		{"split with the old master alive", testSplitWithTheOldMasterAlive},
@@ -195,6 +196,20 @@ func testHangingEngine(t *testing.T) {
 		require.NoError(t, server.process.Process.Signal(syscall.SIGCONT))
 		s.EngineBack()
 		s.Arrives("after the engine hung")
+		s.Following(true)
+	})
+}
+
+// Clients miss nothing, and wait for a few seconds only, when the connections of all servers to
+// Redis are half open.
+func testHalfOpenConnections(t *testing.T) {
+	c, proxies := behindProxies(t, start(t))
+	c.Loses = false
+	clustertest.Run(t, c, func(s *clustertest.Scenario) {
+		for _, p := range *proxies {
+			p.HalfOpen()
+		}
+		s.Arrives("after the connections were half open")
 		s.Following(true)
 	})
 }
