@@ -252,3 +252,40 @@ func (s *Scenario) Newest() (newest broadcast.ID) {
 	}
 	return newest
 }
+
+// Fault is something that happens to an engine or to servers, and is over when Do returns.
+type Fault struct {
+	Name string
+	Do   func(*Scenario)
+}
+
+// Faults lets faults happen one after the other, in a random order: a few of them, or each three
+// times in the long form of the tests. After each one every client gets messages again.
+func (s *Scenario) Faults(all ...Fault) {
+	s.t.Helper()
+	var order []Fault
+	for range 3 {
+		for _, i := range s.draw.Perm(len(all)) {
+			order = append(order, all[i])
+		}
+	}
+	if !Long() {
+		order = order[:4]
+	}
+	for _, f := range order {
+		s.t.Log("fault: " + f.Name)
+		f.Do(s)
+		s.Arrives("after: " + f.Name)
+	}
+}
+
+// ServerFaults returns what may happen to servers.
+func ServerFaults() []Fault {
+	return []Fault{
+		{"a server crashes", func(s *Scenario) { s.Crash(1); s.Start(1) }},
+		{"a server is stopped", func(s *Scenario) { s.Stop(2); s.Start(2) }},
+		{"all servers crash", func(s *Scenario) { s.Crash(0, 1, 2); s.Start(0, 1, 2) }},
+		{"all servers are stopped", func(s *Scenario) { s.Stop(0, 1, 2); s.Start(0, 1, 2) }},
+		{"all clients move", func(s *Scenario) { s.MoveTo(0); s.MoveAnywhere() }},
+	}
+}
