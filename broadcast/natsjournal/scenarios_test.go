@@ -35,7 +35,7 @@ func TestScenarios(t *testing.T) {
 		{"unusable stream", testUnusableStream},
 		{"power loss", testPowerLoss},
 		{"hole", testHole},
-		{"many faults", testFaults},
+		{"many faults", testManyFaults},
 		{"operator edits the stream", testOperatorEditsTheStream},
 		{"deploy of another MaxAge", testDeployAnotherMaxAge},
 		{"orderly restart of everything", testOrderlyRestartOfEverything},

@@ -32,7 +32,7 @@ func TestScenarios(t *testing.T) {
 		{"RENAME, there and back", testRename},
 		{"durable engine that loses", testDurableEngineThatLoses},
 		{"hole", testHole},
-		{"many faults", testFaults},
+		{"many faults", testManyFaults},
 	}.Run(t)
 }
 

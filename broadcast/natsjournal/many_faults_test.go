@@ -12,7 +12,7 @@ import (
 
 // Faults of JetStream, of the network and of servers in a random order: clients get what they
 // miss, or a gap.
-func testFaults(t *testing.T) {
+func testManyFaults(t *testing.T) {
 	e := startEngine(t)
 	js := admin(t, e.connect())
 	c, proxies := e.behindProxies()

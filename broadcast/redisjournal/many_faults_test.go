@@ -8,7 +8,7 @@ import (
 
 // Faults of Redis, of the network and of servers in a random order: clients get what they miss,
 // or a gap.
-func testFaults(t *testing.T) {
+func testManyFaults(t *testing.T) {
 	server := start(t)
 	c, proxies := behindProxies(t, server)
 	each := func(f func(*clustertest.Proxy)) {
