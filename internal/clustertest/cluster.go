@@ -141,13 +141,20 @@ func anyOf(all []*server) *server {
 	return all[rand.IntN(len(all))]
 }
 
-// position waits until a server knows the position of the log.
+// position waits until all servers follow the same epoch, and returns a position in it. Servers
+// that start at once may each begin one.
 func (cl *cluster) position() (position broadcast.ID) {
-	require.Eventually(cl.t, func() bool {
-		var err error
-		position, err = cl.anyServer().hub.Position(cl.t.Context())
-		return err == nil && position.Epoch() > 1
-	}, time.Minute, time.Millisecond, "no server knows the position of the log")
+	agree := func() bool {
+		for i, s := range cl.running() {
+			p, err := s.hub.Position(cl.t.Context())
+			if err != nil || p.Epoch() <= 1 || !s.hub.Stats().Following || i > 0 && p.Epoch() != position.Epoch() {
+				return false
+			}
+			position = p
+		}
+		return true
+	}
+	require.True(cl.t, waitUntil(time.Minute, agree), "the servers do not agree on an epoch")
 	return position
 }
 
