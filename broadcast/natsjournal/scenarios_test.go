@@ -34,6 +34,7 @@ func TestScenarios(t *testing.T) {
 		{"stopped engine", testStoppedEngine},
 		{"unusable stream", testUnusableStream},
 		{"power loss", testPowerLoss},
+		{"older disk while all servers are stopped", testOlderDisk},
 		{"hole", testHole},
 		{"many faults", testManyFaults},
 		{"operator edits the stream", testOperatorEditsTheStream},
@@ -153,6 +154,28 @@ func testPowerLoss(t *testing.T) {
 		e.start()
 		s.Start(0, 1, 2)
 		s.Arrives("after the power is back")
+	})
+}
+
+// Clients get a gap, and no ID is given twice, when an operator stops all servers, gives the
+// engine an older disk, and starts everything again.
+func testOlderDisk(t *testing.T) {
+	e := startEngine(t)
+	c := nodes(e.connect)
+	c.Loses = true
+	clustertest.Run(t, c, func(s *clustertest.Scenario) {
+		e.stop()
+		older := e.backup()
+		e.start()
+		s.Arrives("after the backup was made")
+		s.Published()
+		s.Arrives("that are not in the backup")
+		s.Stop(0, 1, 2)
+		e.stop()
+		e.restore(older)
+		e.start()
+		s.Start(0, 1, 2)
+		s.Arrives("after the backup was restored")
 	})
 }
 
