@@ -184,9 +184,11 @@ func testOlderDisk(t *testing.T) {
 func testOrderlyRestartOfEverything(t *testing.T) {
 	e := startEngine(t)
 	clustertest.Run(t, nodes(e.connect), func(s *clustertest.Scenario) {
-		s.Stop(0, 1, 2)
-		e.restart()
-		s.Start(0, 1, 2)
+		s.Quiet(func() {
+			s.Stop(0, 1, 2)
+			e.restart()
+			s.Start(0, 1, 2)
+		})
 		s.Arrives("after the restart")
 	})
 }

@@ -32,6 +32,7 @@ type cluster struct {
 	started     atomic.Int64 // servers
 	connections atomic.Int64
 	published   atomic.Int64 // calls of Publish that have begun
+	publishing  atomic.Int64 // publishers of a scenario that may be calling it
 
 	mu      sync.Mutex       // guards the fields below
 	servers [servers]*server // nil: it does not run

@@ -64,9 +64,11 @@ func (s *Scenario) publish(draw *rand.Rand, ended <-chan struct{}) {
 			return
 		case <-ticker.C:
 		}
+		s.cluster.publishing.Add(1)
 		if !s.quiet.Load() {
 			s.cluster.publish(fmt.Sprint("t", draw.IntN(topics)))
 		}
+		s.cluster.publishing.Add(-1)
 	}
 }
 
@@ -112,9 +114,10 @@ func (s *Scenario) Settled() {
 	waitUntil(patience, func() bool { return s.cluster.now() > began+int(settleTime/tick) })
 }
 
-// Quiet stops publishing, for as long as do runs.
+// Quiet stops publishing, for as long as do runs, which begins when each Publish has returned.
 func (s *Scenario) Quiet(do func()) {
 	s.quiet.Store(true)
+	waitUntil(patience, func() bool { return s.cluster.publishing.Load() == 0 })
 	defer s.quiet.Store(false)
 	do()
 }
