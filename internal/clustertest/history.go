@@ -104,7 +104,9 @@ type Sample struct {
 type Span struct{ From, To int }
 
 // epochs is the order of epochs: that in which clients went through them; where no client
-// tells, that in which they were first seen.
+// tells, that in which they were first seen. An epoch in which messages were acknowledged, but
+// which no client has entered and the engine has not kept, was lost on the losing side of a
+// split. It stands before the last one, so that the gap there excuses what was lost with it.
 type epochs map[uint64]int
 
 // position is an ID with the number of its epoch instead of the epoch.
@@ -121,7 +123,8 @@ func (p position) compare(q position) int {
 
 // order returns the order of the epochs, and whether all clients went through them in it.
 func (h *History) order() (order epochs, agreed bool) {
-	seen := make(map[uint64]int) // when each was seen first
+	seen := make(map[uint64]int)     // when each was seen first
+	entered := make(map[uint64]bool) // by a client, or kept by the engine
 	see := func(id broadcast.ID, at int) {
 		if first, ok := seen[id.Epoch()]; !ok || at < first {
 			seen[id.Epoch()] = at
@@ -131,11 +134,13 @@ func (h *History) order() (order epochs, agreed bool) {
 	for _, c := range h.Clients {
 		last := c.Begin
 		see(last, 0)
+		entered[last.Epoch()] = true
 		for _, e := range c.Events {
 			if !e.hasPosition() {
 				continue
 			}
 			see(e.ID, e.At)
+			entered[e.ID.Epoch()] = true
 			if e.ID.Epoch() != last.Epoch() {
 				before[e.ID.Epoch()] = append(before[e.ID.Epoch()], last.Epoch())
 			}
@@ -151,8 +156,35 @@ func (h *History) order() (order epochs, agreed bool) {
 	}
 	for _, e := range h.Kept {
 		see(e.ID, end)
+		entered[e.ID.Epoch()] = true
 	}
-	return sortEpochs(seen, before)
+	order, agreed = sortEpochs(seen, before)
+	if len(order) > 1 {
+		order.moveLost(entered)
+	}
+	return order, agreed
+}
+
+// moveLost moves epochs that are not entered before the last one that is.
+func (e epochs) moveLost(entered map[uint64]bool) {
+	byPlace := make([]uint64, len(e))
+	for epoch, place := range e {
+		byPlace[place] = epoch
+	}
+	var kept, lost []uint64
+	for _, epoch := range byPlace {
+		if entered[epoch] {
+			kept = append(kept, epoch)
+		} else {
+			lost = append(lost, epoch)
+		}
+	}
+	if len(kept) < 2 {
+		return // no client has got a gap for them
+	}
+	for place, epoch := range slices.Concat(kept[:len(kept)-1], lost, kept[len(kept)-1:]) {
+		e[epoch] = place
+	}
 }
 
 // sortEpochs sorts epochs by when they were seen first, but none before those that stand

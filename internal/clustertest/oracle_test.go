@@ -1,6 +1,7 @@
 package clustertest_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -57,10 +58,11 @@ type judged struct {
 }
 
 // five are the texts of some messages, and lost a history of them in which gaps may be.
-// renumbered has the fourth in a later epoch.
+// renumbered has the fourth in a later epoch, and split the fifth in yet another one.
 var (
 	five       = []string{"one", "two", "three", "four", "five"}
 	lost       = ct.History{Loses: true, Published: acked("t", 1, five...)}
+	split      = append(slices.Clip(renumbered), ct.Publishing{Entry: on("t", broadcast.MakeID(5, 4), "five"), At: 9})
 	renumbered = append(acked("t", 1, five[:3]...), ct.Publishing{Entry: on("t", later(4), "four"), At: 4})
 )
 
@@ -150,6 +152,21 @@ func TestOracleOfEpochs(t *testing.T) {
 			history: ct.History{Published: renumbered, Kept: []ct.Entry{on("t", later(1), "one"), on("t", later(2), "two"), on("t", later(3), "three"), on("t", later(4), "four")}},
 			clients: client(events(got("t", at, 1, five[:3]...), gap(later(3)), got("t", later, 4, "four")), "t"),
 			violate: []ct.Rule{ct.RuleGap},
+		},
+		{
+			name: "a split whose losing side began an epoch that no client has entered", history: ct.History{Loses: true, Published: split},
+			clients: client(events(got("t", at, 1, five[:3]...), gap(later(3)), got("t", later, 4, "four")), "t"),
+		},
+		{
+			name: "an epoch that no client has entered, and no gap", history: ct.History{Loses: true, Published: append(acked("t", 1, five[:3]...), split[4])},
+			clients: client(got("t", at, 1, five[:3]...), "t"),
+			violate: []ct.Rule{ct.RuleMissing},
+		},
+		{
+			name:    "an epoch that no client has entered, and that the engine has kept",
+			history: ct.History{Loses: true, Published: split, Kept: []ct.Entry{split[4].Entry}},
+			clients: client(events(got("t", at, 1, five[:3]...), gap(later(3)), got("t", later, 4, "four")), "t"),
+			violate: []ct.Rule{ct.RuleMissing},
 		},
 		{
 			name: "an epoch comes back", history: ct.History{Loses: true, Published: renumbered},
