@@ -60,8 +60,9 @@ func nodes(connect func() *nats.Conn, change ...func(*natsjournal.Journal)) clus
 // and these networks in the order in which the nodes were started.
 func (e *engine) behindProxies(options ...nats.Option) (clustertest.Config, *[]*clustertest.Proxy) {
 	var proxies []*clustertest.Proxy
+	address := e.Addr().String() // the same after a restart
 	return nodes(func() *nats.Conn {
-		p := clustertest.NewProxy(e.t, func() string { return e.Addr().String() })
+		p := clustertest.NewProxy(e.t, func() string { return address })
 		proxies = append(proxies, p)
 		conn, err := nats.Connect("nats://"+p.Address, append([]nats.Option{nats.MaxReconnects(-1)}, options...)...)
 		require.NoError(e.t, err)
