@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,41 +17,72 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
+// tick is how often the servers are asked for their Stats, which is the clock of a History.
+const tick = 50 * time.Millisecond
+
 // cluster is the servers on one engine.
 type cluster struct {
 	t      *testing.T
 	config Config
 
+	ticks       atomic.Int64
+	stopTicking func()
+
 	// Counted while it runs.
+	started     atomic.Int64 // servers
 	connections atomic.Int64
-	refused     atomic.Int64 // publishes with ErrNotPublished
-	unknown     atomic.Int64 // publishes with another error
+	published   atomic.Int64 // calls of Publish that have begun
+	publishing  atomic.Int64 // publishers of a scenario that may be calling it
 
-	mu       sync.Mutex         // guards the fields below
-	servers  [servers]*server   // nil: killed
-	outcomes map[string]outcome // of publishing, by text
-}
-
-// outcome is what Publish returned.
-type outcome struct {
-	id  broadcast.ID
-	err error
+	mu      sync.Mutex       // guards the fields below
+	servers [servers]*server // nil: it does not run
+	only    *server          // clients connect to this one; nil: to any
+	mute    *server          // nothing is published on this one
+	history History
 }
 
 func startCluster(t *testing.T, c Config) *cluster {
-	cl := &cluster{t: t, config: c, outcomes: make(map[string]outcome)}
+	cl := &cluster{t: t, config: c}
+	cl.history = History{Loses: c.Loses, Patience: int(healthy / tick)}
 	for i := range cl.servers {
 		cl.start(i)
 	}
+	var ticking sync.WaitGroup
+	ended := make(chan struct{})
+	ticking.Go(func() { cl.tick(ended) })
+	cl.stopTicking = func() { close(ended); ticking.Wait() }
 	return cl
 }
 
 // stop ends all servers.
 func (cl *cluster) stop() {
+	cl.stopTicking()
 	for i := range cl.servers {
-		cl.kill(i)
+		cl.end(i, (*server).stop)
 	}
 }
+
+// tick takes a sample of each server now and then.
+func (cl *cluster) tick(ended <-chan struct{}) {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-ticker.C:
+		}
+		now := int(cl.ticks.Add(1))
+		for _, s := range cl.running() {
+			stats := s.hub.Stats()
+			cl.mu.Lock()
+			cl.history.Samples = append(cl.history.Samples, Sample{s.number, now, stats.Following, stats.Position})
+			cl.mu.Unlock()
+		}
+	}
+}
+
+func (cl *cluster) now() int { return int(cl.ticks.Load()) }
 
 // start starts the i-th server.
 func (cl *cluster) start(i int) {
@@ -62,137 +94,158 @@ func (cl *cluster) start(i int) {
 	cl.servers[i] = s
 }
 
-// kill ends the i-th server. To clients it looks like a crash.
-func (cl *cluster) kill(i int) {
+// end ends the i-th server with one of its methods.
+func (cl *cluster) end(i int, how func(*server)) {
 	cl.mu.Lock()
 	s := cl.servers[i]
 	cl.servers[i] = nil
 	cl.mu.Unlock()
 	if s != nil {
-		s.stop()
+		how(s)
 	}
 }
 
-// anyServer returns a random server that runs, or nil if there is none.
-func (cl *cluster) anyServer() *server {
+func (cl *cluster) running() (all []*server) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	var running []*server
 	for _, s := range cl.servers {
 		if s != nil {
-			running = append(running, s)
+			all = append(all, s)
 		}
 	}
-	if len(running) == 0 {
+	return all
+}
+
+// anyServer returns a random server that clients may connect to, or nil if there is none.
+func (cl *cluster) anyServer() *server {
+	cl.mu.Lock()
+	only := cl.only
+	cl.mu.Unlock()
+	if only != nil {
+		return only
+	}
+	return anyOf(cl.running())
+}
+
+// anyPublisher returns a random server to publish on, or nil if there is none.
+func (cl *cluster) anyPublisher() *server {
+	running := cl.running()
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return anyOf(slices.DeleteFunc(running, func(s *server) bool { return s == cl.mute }))
+}
+
+func anyOf(all []*server) *server {
+	if len(all) == 0 {
 		return nil
 	}
-	return running[rand.IntN(len(running))]
+	return all[rand.IntN(len(all))]
 }
 
-// address returns the address of a server that runs; if there is none, one where nobody
-// listens.
-func (cl *cluster) address() string {
-	if s := cl.anyServer(); s != nil {
-		return s.address
-	}
-	return "127.0.0.1:1"
-}
-
-// position waits until a server knows the position of the log.
+// position waits until all servers follow the same epoch, and returns a position in it. Servers
+// that start at once may each begin one.
 func (cl *cluster) position() (position broadcast.ID) {
-	require.Eventually(cl.t, func() bool {
-		var err error
-		position, err = cl.anyServer().hub.Position(cl.t.Context())
-		return err == nil && position.Epoch() > 1
-	}, time.Minute, time.Millisecond, "no server knows the position of the log")
+	agree := func() bool {
+		for i, s := range cl.running() {
+			p, err := s.hub.Position(cl.t.Context())
+			if err != nil || p.Epoch() <= 1 || !s.hub.Stats().Following || i > 0 && p.Epoch() != position.Epoch() {
+				return false
+			}
+			position = p
+		}
+		return true
+	}
+	require.True(cl.t, waitUntil(time.Minute, agree), "the servers do not agree on an epoch")
 	return position
 }
 
-// lastText is the text of the last message of each topic.
-const lastText = "last"
-
-// publish publishes once, on any server, and counts the outcome.
-func (cl *cluster) publish(topic, text string) {
-	switch err := cl.tryPublish(topic, text); {
-	case err == nil:
-	case errors.Is(err, broadcast.ErrNotPublished):
-		cl.refused.Add(1)
-	default:
-		cl.unknown.Add(1)
-	}
+// publish publishes the next message on a topic, on any server.
+func (cl *cluster) publish(topic string) (n int64) {
+	n = cl.published.Add(1)
+	_, _ = cl.tryPublish(cl.anyPublisher(), Publishing{Entry: Entry{Topic: topic, Text: fmt.Sprint(n)}})
+	return n
 }
 
 // publishLast publishes the last message of each topic, and repeats that until it succeeds.
 func (cl *cluster) publishLast() {
-	for topic := range topics {
-		require.Eventually(cl.t, func() bool { return cl.tryPublish(fmt.Sprint("t", topic), lastText) == nil }, time.Minute, 10*time.Millisecond)
+	attempt := 0
+	var left []string
+	for i := range topics {
+		left = append(left, fmt.Sprint("t", i))
 	}
+	ok := waitUntil(patience, func() bool {
+		attempt++
+		for len(left) > 0 {
+			text := fmt.Sprintf("last of %s, %d", left[0], attempt)
+			if _, err := cl.tryPublish(cl.anyPublisher(), Publishing{Entry: Entry{Topic: left[0], Text: text}, Last: true}); err != nil {
+				return false
+			}
+			left = left[1:]
+		}
+		return true
+	})
+	assert.True(cl.t, ok, "the last messages of %v are not published", left)
 }
 
-func (cl *cluster) tryPublish(topic, text string) error {
+// tryPublish publishes on a server, and records the outcome.
+func (cl *cluster) tryPublish(s *server, p Publishing) (broadcast.ID, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	s := cl.anyServer()
 	if s == nil {
-		return broadcast.ErrNotPublished
+		return broadcast.ID{}, broadcast.ErrNotPublished
 	}
-	id, err := s.hub.Publish(ctx, broadcast.Message{Topic: topic, Type: topic, Data: []byte(text)})
+	var err error
+	p.ID, err = s.hub.Publish(ctx, broadcast.Message{Topic: p.Topic, Type: p.Topic, Data: []byte(p.Text)})
+	switch {
+	case err == nil:
+	case errors.Is(err, broadcast.ErrNotPublished):
+		p.Outcome = Refused
+	default:
+		p.Outcome = Unknown
+	}
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	if text != lastText {
-		cl.outcomes[text] = outcome{id, err}
+	p.At = cl.now()
+	cl.history.Published = append(cl.history.Published, p)
+	return p.ID, err
+}
+
+// acknowledged returns how many messages were acknowledged.
+func (cl *cluster) acknowledged() (n int) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	for _, p := range cl.history.Published {
+		if p.Outcome == Acknowledged {
+			n++
+		}
 	}
-	return err
+	return n
 }
 
-// entry is a message that the engine has at the end.
-type entry struct {
-	id          broadcast.ID
-	topic, text string
-}
-
-// truth returns all messages that the engine has after a position.
-func (cl *cluster) truth(begin broadcast.ID) (all []entry) {
+// kept returns all messages that the engine has after a position.
+func (cl *cluster) kept(begin broadcast.ID) (all []Entry) {
 	journal, stop := cl.config.Open(cl.t)
 	defer stop()
 	ctx, cancel := context.WithTimeout(cl.t.Context(), time.Minute)
 	defer cancel()
 	_, newest, err := journal.Bounds(ctx)
-	require.NoError(cl.t, err)
+	if !assert.NoError(cl.t, err, "reading what the engine has") {
+		return nil
+	}
 	if begin.Epoch() != newest.Epoch() {
 		begin = broadcast.ID{}
 	}
 	for m, err := range journal.Tail(ctx, begin) {
 		if err != nil {
-			require.ErrorIs(cl.t, err, broadcast.ErrGap)
+			if !assert.ErrorIs(cl.t, err, broadcast.ErrGap, "reading what the engine has") {
+				return all
+			}
 		} else if m.Topic != "" {
-			all = append(all, entry{m.ID, m.Topic, string(m.Data)})
+			all = append(all, Entry{m.ID, m.Topic, string(m.Data)})
 		}
-		if m.ID.Seq() >= newest.Seq() {
+		if m.ID.Epoch() == newest.Epoch() && m.ID.Seq() >= newest.Seq() {
 			break
 		}
 	}
-	texts := make(map[string]bool)
-	for _, e := range all {
-		require.False(cl.t, e.text != lastText && texts[e.text], "%q is in the journal twice", e.text)
-		texts[e.text] = true
-	}
 	return all
-}
-
-// checkOutcomes checks that the engine has what was acknowledged, and not what was refused.
-func (cl *cluster) checkOutcomes(truth []entry) {
-	ids := make(map[string]broadcast.ID, len(truth))
-	for _, e := range truth {
-		ids[e.text] = e.id
-	}
-	for text, o := range cl.outcomes {
-		id, found := ids[text]
-		switch {
-		case o.err == nil && !cl.config.Loses:
-			assert.Equal(cl.t, o.id, id, "%q was acknowledged", text)
-		case errors.Is(o.err, broadcast.ErrNotPublished):
-			assert.False(cl.t, found, "%q was refused, but the journal has it: %v", text, o.err)
-		}
-	}
 }

@@ -20,6 +20,7 @@ import (
 
 // server is one server of a cluster.
 type server struct {
+	number       int // no two have the same
 	hub          *broadcast.Hub
 	address      string
 	http         *http.Server
@@ -34,6 +35,7 @@ type server struct {
 func startServer(cl *cluster, keep int) *server {
 	journal, closeJournal := cl.config.Open(cl.t)
 	s := &server{
+		number:       int(cl.started.Add(1)),
 		hub:          &broadcast.Hub{Keep: keep, Journal: journal, Logger: silent},
 		closeJournal: closeJournal,
 		conns:        make(map[net.Conn]struct{}),
@@ -84,16 +86,31 @@ func (s *server) add(c net.Conn) {
 	s.conns[c] = struct{}{}
 }
 
-// stop breaks all connections, then ends the Hub and its journal.
-func (s *server) stop() {
-	_ = s.http.Close()
+// cut breaks all connections of clients.
+func (s *server) cut() {
 	s.mu.Lock()
 	conns := slices.Collect(maps.Keys(s.conns))
+	clear(s.conns)
 	s.mu.Unlock()
 	for _, c := range conns {
 		_ = c.Close()
 	}
+}
+
+// stop ends the server as a program does that is told to end.
+func (s *server) stop() {
+	_ = s.http.Close()
+	s.cut()
 	_ = s.hub.Close()
 	s.stopHub()
 	s.closeJournal()
+}
+
+// crash ends the server, which tells its engine nothing any more.
+func (s *server) crash() {
+	_ = s.http.Close()
+	s.closeJournal()
+	s.cut()
+	_ = s.hub.Close()
+	s.stopHub()
 }
