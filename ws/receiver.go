@@ -72,7 +72,7 @@ func (q *receiver) handle(m incomingMessage) {
 	exits = false
 }
 
-var errExited = errors.New("Receive has ended its goroutine")
+var errExited = errors.New("the function of Receive ended its goroutine")
 
 // await waits until the rate allows a message, or the connection has ended.
 func (q *receiver) await() {
