@@ -1,0 +1,50 @@
+package filejournal_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/broadcast/filejournal"
+)
+
+// What is parsed as a record is one, and a record is parsed as what it was made of.
+func FuzzRecord(f *testing.F) {
+	for _, m := range []broadcast.Message{
+		{},
+		{Topic: "a"},
+		{Topic: "room:1", Type: "chat", From: "ann", Data: []byte("hello")},
+		{Topic: "a", Data: []byte{0, 255}, Binary: true},
+		{Topic: strings.Repeat("x", 255), Data: []byte(strings.Repeat("y", 10_000))},
+	} {
+		b, err := filejournal.Record{Message: m}.Bytes()
+		require.NoError(f, err)
+		f.Add(b, m.Topic, m.Type, m.From, m.Data, m.Binary)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, topic, typ, from string, data []byte, binary bool) {
+		if r, err := filejournal.ParseRecord(b); err == nil {
+			again, err := r.Bytes()
+			require.NoError(t, err)
+			parsed, err := filejournal.ParseRecord(again)
+			require.NoError(t, err)
+			require.Equal(t, r, parsed)
+		}
+		if len(data) == 0 {
+			data = nil
+		}
+		want := filejournal.Record{Seq: 7, Time: 9, Message: broadcast.Message{Topic: topic, Type: typ, From: from, Data: data, Binary: binary}}
+		made, err := want.Bytes()
+		require.NoError(t, err)
+		got, err := filejournal.ParseRecord(made)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		for i := range made {
+			made[i] ^= 1 << (i % 8)
+			_, err := filejournal.ParseRecord(made)
+			require.Error(t, err, "byte %d is not what was written", i)
+			made[i] ^= 1 << (i % 8)
+		}
+	})
+}
