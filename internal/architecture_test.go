@@ -36,6 +36,12 @@ func TestImports(t *testing.T) {
 			reason: "publishing and journals do not depend on HTTP",
 		},
 		{
+			pkg:    "broadcast/filejournal",
+			not:    []string{"net/http"},
+			ours:   []string{"broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/ratelog", "internal/reserved"},
+			reason: "a durable log needs no dependency",
+		},
+		{
 			pkg:    "",
 			ours:   []string{"broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/ratelog", "internal/reserved", "internal/status"},
 			reason: "both transports share it, so it imports neither",

@@ -3,6 +3,11 @@
 // transports carry the same messages with the same IDs.
 //
 //	go run ./examples/chat
+//
+// With a folder for its messages a restart loses nothing, not even after kill -9: open pages
+// come back to the next process where they were.
+//
+//	go run ./examples/chat -dir /tmp/chat
 package main
 
 import (
@@ -27,6 +32,7 @@ import (
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/broadcast/filejournal"
 	"github.com/fanfare-go/fanfare/browser"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/ws"
@@ -34,18 +40,26 @@ import (
 
 func main() {
 	addr := flag.String("addr", "localhost:8080", "the address to listen on")
+	dir := flag.String("dir", "", "the folder that keeps the messages; if empty, they are kept in memory")
 	flag.Parse()
-	if err := run(*addr); err != nil {
+	if err := run(*addr, *dir); err != nil {
 		log.Fatal(err)
 	}
 }
 
 // run serves until the process is interrupted.
-func run(addr string) error {
+func run(addr, dir string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 
 	var hub broadcast.Hub
+	if dir != "" {
+		journal := &filejournal.Journal{Dir: dir}
+		defer journal.Close() // which ends Run, too
+		hub.Journal = journal
+		go hub.Run(context.Background())
+		defer hub.Close()
+	}
 	server := &http.Server{Handler: newChat(&hub), ConnContext: sse.ConnContext, ReadHeaderTimeout: 10 * time.Second}
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {

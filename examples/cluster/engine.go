@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/fanfare-go/fanfare/broadcast"
@@ -53,7 +52,7 @@ func openEngine(natsURL, redisURL string) (*engine, error) {
 
 func onNATS(name, url string, stop func()) *engine {
 	return &engine{name, func() (broadcast.Journal, func(), error) {
-		conn, err := nats.Connect(url, nats.MaxReconnects(-1))
+		conn, err := natsjournal.Connect(url)
 		if err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", url, err)
 		}

@@ -26,7 +26,7 @@ const ours = "github.com/fanfare-go/fanfare/"
 var paths = map[string]string{
 	"fanfare": strings.TrimSuffix(ours, "/"), "broadcast": ours + "broadcast", "sse": ours + "sse", "ws": ours + "ws", "middleware": ours + "middleware", "browser": ours + "browser",
 	"faults": ours + "faults", "ssetest": ours + "sse/ssetest", "wstest": ours + "ws/wstest", "broadcasttest": ours + "broadcast/broadcasttest",
-	"natsjournal": ours + "broadcast/natsjournal", "redisjournal": ours + "broadcast/redisjournal", "prometheusstats": ours + "broadcast/prometheusstats",
+	"filejournal": ours + "broadcast/filejournal", "natsjournal": ours + "broadcast/natsjournal", "redisjournal": ours + "broadcast/redisjournal", "prometheusstats": ours + "broadcast/prometheusstats",
 	"chi": "github.com/go-chi/chi/v5", "require": "github.com/stretchr/testify/require",
 	"chimiddleware": "github.com/go-chi/chi/v5/middleware", "live": ours + "middleware",
 	"nats": "github.com/nats-io/nats.go", "redis": "github.com/redis/go-redis/v9",

@@ -10,6 +10,7 @@ import (
 	_ "github.com/redis/go-redis/v9"
 	_ "github.com/tmaxmax/go-sse"
 
+	_ "github.com/fanfare-go/fanfare/broadcast/filejournal"
 	_ "github.com/fanfare-go/fanfare/broadcast/natsjournal"
 	_ "github.com/fanfare-go/fanfare/broadcast/prometheusstats"
 	_ "github.com/fanfare-go/fanfare/broadcast/redisjournal"
