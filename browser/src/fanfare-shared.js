@@ -117,10 +117,10 @@ export const share = (core) => {
     if (!channel || role !== 'alone' || !core.isOpen()) return;
     if (!stream.lastEventId) return after('ask', 100, ask);
     if (succeeds) return lead();
-    join();
     after('ask', 200 + Math.random() * 200, () => {
       if (role === 'alone' && core.isOpen()) lead();
     });
+    join();
   };
 
   const lead = () => {
@@ -133,8 +133,8 @@ export const share = (core) => {
 
   // Another tab leads, too: this one asks to ride.
   const yieldTo = (other) => {
-    post('bye', other);
     role = 'alone';
+    post('bye', other);
     ask();
   };
 
@@ -275,11 +275,12 @@ export const share = (core) => {
 
     // leave says goodbye. The tab that was heard last takes over.
     leave() {
+      const [successor] = [...riders].reduce((a, b) => (b[1] < a[1] ? a : b), []);
+      const was = role;
       succeeds = false;
-      const [successor] = [...riders].reduce((a, b) => (b[1] >= a[1] ? b : a), []);
-      if (role !== 'alone') post('bye', role === 'leads' ? successor : undefined);
-      stop('ask', 'watch', 'look', 'take');
       role = 'alone';
+      stop('ask', 'watch', 'look', 'take');
+      if (was !== 'alone') post('bye', was === 'leads' ? successor : undefined);
       close();
     },
 
