@@ -769,18 +769,6 @@ describe('the life of a page', () => {
     assert.ok(requests.length > 2);
     assert.equal(stream.state, 'open');
   });
-
-  test('a page that was hidden for a moment keeps its link', async () => {
-    await begin();
-    sockets[0].deliver({ ready: '1-1' });
-    document.hidden = true;
-    fire('visibilitychange', document);
-    await pass(1000);
-    document.hidden = false;
-    fire('visibilitychange', document);
-    await pass(5000);
-    assert.equal(sockets.length, 1);
-  });
 });
 
 describe('options', () => {

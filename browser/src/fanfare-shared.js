@@ -55,8 +55,7 @@ class Log {
   }
 }
 
-export const share = (core) => {
-  const { stream, options } = core;
+export const share = (stream, options, base) => {
   const me = id();
   const log = new Log();
   const timers = {};
@@ -78,6 +77,8 @@ export const share = (core) => {
     clearTimeout(timers[timer]);
     timers[timer] = setTimeout(f, ms);
   };
+  const isOpen = () => stream.state === 'open' && !stream.rides_;
+  const set = (state) => stream.rides_ && stream.set_(state);
   const stop = (...names) => names.forEach((timer) => clearTimeout(timers[timer]));
   const isHidden = () => globalThis.document?.hidden;
 
@@ -102,7 +103,8 @@ export const share = (core) => {
     role = 'alone';
     log.clear(stream.lastEventId || undefined);
     for (const done of sent.values()) done('fanfare: the tab that had the connection is gone');
-    core.connect();
+    stream.rides_ = false;
+    stream.connect_();
   };
 
   const join = () => {
@@ -114,11 +116,11 @@ export const share = (core) => {
   // ask looks for a leader, and leads if there is none. State that precedes the first position
   // is received first.
   const ask = () => {
-    if (!channel || role !== 'alone' || !core.isOpen()) return;
+    if (!channel || role !== 'alone' || !isOpen()) return;
     if (!stream.lastEventId) return after('ask', 100, ask);
     if (succeeds) return lead();
     after('ask', 200 + Math.random() * 200, () => {
-      if (role === 'alone' && core.isOpen()) lead();
+      if (role === 'alone' && isOpen()) lead();
     });
     join();
   };
@@ -160,8 +162,10 @@ export const share = (core) => {
     next = number;
     limit = silence;
     heard = now();
-    core.ride();
-    core.set(state);
+    stream.rides_ = true;
+    stream.stop_();
+    stream.dispatchEvent(new Event('statechange')); // the transport is another
+    set(state);
     watch();
     for (const envelope of envelopes) if (!known.has(envelope.id)) receive(envelope);
   };
@@ -170,7 +174,7 @@ export const share = (core) => {
     if (role !== 'rides') return;
     const cursor = cursorOf(envelope);
     const isOld = cursor && !envelope.gap && isAfter(cursor, stream.lastEventId) === false;
-    if (!isOld) core.dispatch(envelope);
+    if (!isOld) stream.dispatch_(envelope);
   };
 
   // The leader has no link, or is about to leave: a tab that people see does not wait for long.
@@ -181,16 +185,16 @@ export const share = (core) => {
       const envelopes = stream.state === 'open' ? log.after(position) : undefined;
       if (!envelopes) return post('refuse', from);
       riders.set(from, now());
-      post('welcome', from, next, stream.state, core.silence(), envelopes);
+      post('welcome', from, next, stream.state, stream.silence_, envelopes);
     },
     lead: (from) => {
-      if (!core.isOpen() || from < me) yieldTo(from);
+      if (!isOpen() || from < me) yieldTo(from);
       else post('lead');
     },
     ping: (from, looks) => {
       riders.set(from, now());
-      if (looks) core.look();
-      if (stream.state === 'open') post('pong', core.quiet(), core.silence());
+      if (looks) stream.look_();
+      if (stream.state === 'open') post('pong', stream.quiet_, stream.silence_);
     },
     bye: (from) => riders.delete(from),
     send: (from, number, data) => {
@@ -206,7 +210,7 @@ export const share = (core) => {
       next++;
       heard = now();
       stop('take');
-      core.set('open');
+      set('open');
       receive(envelope);
     },
     pong: (from, quiet, silence) => {
@@ -217,7 +221,7 @@ export const share = (core) => {
     },
     state: (from, state, hold) => {
       if (from !== leader) return;
-      core.set(state);
+      set(state);
       if (state === 'open') stop('take');
       else take(Math.max(0, hold) + (isHidden() ? limit : 1000));
     },
@@ -225,7 +229,7 @@ export const share = (core) => {
       if (from !== leader) return;
       leader = successor;
       succeeds = successor === me;
-      core.set('connecting');
+      set('connecting');
       if (!successor || succeeds) return alone();
       join(); // it may lead already
       take(soon);
@@ -241,7 +245,7 @@ export const share = (core) => {
   };
 
   const onAlone = {
-    welcome: (from, to, ...more) => to === me && core.isOpen() && since && ride(from, ...more),
+    welcome: (from, to, ...more) => to === me && isOpen() && since && ride(from, ...more),
     refuse: (from, to) => {
       if (to !== me) return;
       stop('ask');
@@ -252,11 +256,11 @@ export const share = (core) => {
 
   return {
     // enter joins the tabs that have the same user, URLs and topics.
-    enter() {
-      const url = (value) => (value && typeof value !== 'function' ? new URL(value, core.base).href : value && new URL(core.base).pathname);
-      const parts = [options.shared, url(options.ws), url(options.sse), !!options.withCredentials, [...(core.granted() ?? [])].sort()];
+    enter_() {
+      const url = (value) => (value && typeof value !== 'function' ? new URL(value, base).href : value && String(base).split('#')[0]);
+      const parts = [options.shared, url(options.ws), url(options.sse), !!options.withCredentials, [...(stream.granted_ ?? options.topics ?? [])].sort()];
       const wanted = 'fanfare ' + JSON.stringify(parts);
-      if (!core.isOpen()) return;
+      if (!isOpen()) return;
       if (wanted !== name) {
         close();
         try {
@@ -274,7 +278,7 @@ export const share = (core) => {
     },
 
     // leave says goodbye. The tab that was heard last takes over.
-    leave() {
+    leave_() {
       const [successor] = [...riders].reduce((a, b) => (b[1] < a[1] ? a : b), []);
       const was = role;
       succeeds = false;
@@ -284,12 +288,12 @@ export const share = (core) => {
       close();
     },
 
-    changed(state, hold) {
+    changed_(state, hold) {
       if (role === 'leads') post('state', state, hold);
-      else if (state === 'open') after('ask', 0, () => this.enter()); // once its first message has been dispatched
+      else if (state === 'open') after('ask', 0, () => this.enter_()); // once its first message has been dispatched
     },
 
-    received(envelope) {
+    received_(envelope) {
       log.add(envelope);
       if (role === 'leads') post('post', next++, envelope);
       else if (envelope.gap) since = undefined;

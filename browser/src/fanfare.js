@@ -11,9 +11,10 @@ const events = ['open', 'message', 'error', 'gap', 'statechange'];
 
 const doc = () => globalThis.document;
 const base = () => doc()?.baseURI ?? globalThis.location?.href;
+const resolve = (url) => (url.call ? {} : new URL(url, base())); // its own later
 const now = () => performance.now();
-const call = (value) => (typeof value === 'function' ? value() : value);
-const isTemporary = (status) => status < 400 || status > 499 || [408, 425, 429].includes(status);
+const call = (value) => (value?.call ? value() : value);
+const isRefusal = (status) => status >= 400 && status < 500 && ![408, 425, 429].includes(status); // for good
 const cursorOf = ({ id, gap, ready, position }) => id ?? gap ?? ready ?? position;
 
 const request = async ({ headers, withCredentials }, more) => ({
@@ -76,14 +77,14 @@ const dial = {
     const read = async () => {
       const { status, headers, body } = await fetch(url, await request(options, { signal }));
       if (status !== 200 || !/^\s*text\/event-stream\s*(;|$)/i.test(headers.get('Content-Type'))) {
-        const wait = headers.get('Retry-After');
+        const wait = headers.get('Retry-After'); // seconds, or a date
         return { status, wait: wait * 1000 || Date.parse(wait) - Date.now() || 0 };
       }
       const reader = body.pipeThrough(new TextDecoderStream()).getReader();
       for (let rest = '', data = '', wait = 0; ; ) {
         const { value, done: end } = await reader.read();
         if (end) return { wait, end };
-        link.alive();
+        link.alive_();
         const lines = (rest + value).split(/\r\n|\n|\r(?!$)/);
         rest = lines.pop();
         for (const line of lines) {
@@ -100,35 +101,24 @@ const dial = {
   },
 };
 
+// What ends with _ is internal; fanfare-shared.js uses some of it.
 export class Fanfare extends EventTarget {
-  static CONNECTING = 0;
-  static OPEN = 1;
-  static CLOSED = 2;
-
-  CONNECTING = 0;
-  OPEN = 1;
-  CLOSED = 2;
   readyState = 0;
   state = 'connecting';
-  onopen = null;
-  onmessage = null;
-  onerror = null;
-  ongap = null;
-  onstatechange = null;
   #options;
   #order; // the one in use first
+  #url;
   #link = {};
   #second;
   #since = []; // the IDs that have been dispatched since the second link was begun
-  #granted; // the topics of the last link that opened
+  granted_; // the topics of the last link that opened
   #beat = 0; // the server's heartbeat
   #failures = 0;
   #attempt = 0;
   #upgrades = 0;
   #until = 0; // the server has asked to wait
-  #hid;
-  #asleep = false;
-  #rides = false; // on the link of another tab
+  #asleep;
+  rides_; // on the link of another tab
   #mate; // fanfare-shared.js
   #timers = {};
   #abort = new AbortController();
@@ -137,55 +127,50 @@ export class Fanfare extends EventTarget {
     super();
     const given = Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value != null));
     this.#options = options = { transports: names, lastEventId: '', ...given, poll: given.sse };
-    for (const name in defaults) options[name] = Math.max(floor, given[name] ?? NaN) || defaults[name];
+    for (const name in defaults) options[name] = Math.max(floor, given[name]) || defaults[name];
     const { shared, transports } = options;
-    for (const transport of transports) if (!names.includes(transport)) throw new TypeError(`fanfare: there is no transport ${transport}`);
-    if (shared && typeof shared !== 'string') throw new TypeError("fanfare: shared must name the user, such as 'user-17'");
+    for (const transport of transports) if (!names.includes(transport)) throw new TypeError('fanfare: transport ' + transport);
+    if (shared && typeof shared !== 'string') throw new TypeError('fanfare: shared must name the user');
     options.transports = transports.filter((transport) => options[transport]);
     this.#order = [...options.transports];
-    if (!this.#order.length) throw new TypeError('fanfare: ws or sse must be a URL');
-    this.#order.forEach((transport) => this.#url(options[transport]));
+    if (!this.#order.length) throw new TypeError('fanfare: no ws or sse');
+    [this.#url] = this.#order.map((transport) => resolve(options[transport]));
     this.lastEventId = options.lastEventId;
     this.withCredentials = !!options.withCredentials;
-    this.#prefer(remembered(this.#origin));
+    this.#prefer(remembered(this.#url.origin));
     for (const type of events) {
-      this.addEventListener(type, (event) => {
-        const f = this['on' + type];
-        if (typeof f === 'function') f.call(this, event);
-      });
+      this['on' + type] = null;
+      this.addEventListener(type, (event) => this['on' + type]?.call?.(this, event));
     }
     const { signal } = this.#abort;
-    const on = (target, type, f) => target?.addEventListener?.(type, f, { signal });
-    on(globalThis, 'online', () => this.#look());
-    on(doc(), 'visibilitychange', () => {
-      if (doc().hidden) this.#hid = now();
-      else if (!(now() - this.#hid < soon)) this.#look();
-    });
-    on(globalThis, 'pagehide', () => this.#sleep());
-    on(doc(), 'freeze', () => this.#sleep());
-    on(globalThis, 'pageshow', () => this.#wake());
-    on(doc(), 'resume', () => this.#wake());
+    const on = (target, listeners) => {
+      for (const type in listeners) target?.addEventListener?.(type, listeners[type], { signal });
+    };
+    const sleep = () => this.#sleep();
+    const wake = () => this.#wake();
+    const look = () => this.look_();
+    on(globalThis, { online: look, pagehide: sleep, pageshow: wake });
+    on(doc(), { visibilitychange: look, freeze: sleep, resume: wake });
     queueMicrotask(() => {
-      if (signal.aborted) return;
       if (shared) this.#share();
-      this.#connect();
+      this.connect_();
     });
   }
 
-  get url() { return this.#url(this.#options[this.#order[0] ?? this.#options.transports[0]]).href; }
+  get url() { return this.#url.href ?? ''; }
 
   get transport() {
-    const { transport, opened } = this.#link;
-    return this.#rides ? 'shared' : opened && transport;
+    const { transport, opened_: opened } = this.#link;
+    return this.rides_ ? 'shared' : opened && transport;
   }
 
   close() {
     if (this.readyState > 1) return;
-    this.#mate?.leave();
+    this.#mate?.leave_();
     this.#abort.abort();
-    this.#rides = false;
-    this.#stop();
-    this.#set('closed');
+    this.rides_ = false;
+    this.stop_();
+    this.set_('closed');
   }
 
   async send(data) {
@@ -193,8 +178,8 @@ export class Fanfare extends EventTarget {
     const { send } = this.#link;
     if (send) return send(data);
     if (!post) {
-      if (this.#rides) return this.#mate.send(data);
-      throw new Error('fanfare: no WebSocket is open, and post is not set');
+      if (this.rides_) return this.#mate.send(data);
+      throw new Error('fanfare: no WebSocket is open');
     }
     const response = await fetch(post, await request(this.#options, { method: 'POST', body: data }));
     if (!response.ok) throw new Error((await response.text()) || response.status);
@@ -202,19 +187,13 @@ export class Fanfare extends EventTarget {
 
   setTopics(topics) {
     this.#options.topics = topics;
-    this.#mate?.leave();
-    const { opened, send, transport } = this.#link;
-    if (this.#rides || (transport && !opened)) {
-      this.#rides = false;
-      this.#connect();
+    this.#mate?.leave_();
+    const { opened_: opened, send, transport } = this.#link;
+    if (this.rides_ || (transport && !opened)) {
+      this.rides_ = false;
+      this.connect_();
     } else if (send) send(JSON.stringify({ topics }));
     else if (opened) this.#change(transport);
-  }
-
-  get #origin() { return this.#url(this.#options[this.#order[0]]).origin; }
-
-  #url(url) {
-    return new URL(typeof url === 'function' ? '' : url, typeof url === 'function' ? base() ?? 'http://localhost' : base());
   }
 
   #after(name, ms, f) {
@@ -224,16 +203,16 @@ export class Fanfare extends EventTarget {
 
   #fire(type, more) { this.dispatchEvent(Object.assign(new Event(type), more)); }
 
-  #set(state) {
+  set_(state) {
     if ([state, 'closed'].includes(this.state)) return;
     this.state = state;
     this.readyState = ['open', 'closed'].indexOf(state) + 1;
-    if (!this.#rides) this.#mate?.changed(state, this.#until - Date.now());
+    if (!this.rides_) this.#mate?.changed_(state, this.#until - Date.now());
     this.#fire('statechange');
     if (state === 'open') this.#fire('open');
   }
 
-  #stop() {
+  stop_() {
     for (const name in this.#timers) clearTimeout(this.#timers[name]);
     this.#link.stop?.();
     this.#second?.stop();
@@ -242,32 +221,33 @@ export class Fanfare extends EventTarget {
   }
 
   #prefer(transport) {
-    while (this.#order.includes(transport) && this.#order[0] !== transport) this.#order.push(this.#order.shift());
+    this.#order.sort((a, b) => (b === transport) - (a === transport));
   }
 
   #open(transport, receive, done) {
     const { topics, ...options } = this.#options;
     const abort = new AbortController();
     const { signal } = abort;
-    const link = { transport, topics, started: now(), stop: () => abort.abort() };
+    const link = { transport, topics, started_: now(), stop: () => abort.abort() };
     const current = (f) => (x) => signal.aborted || f(x);
-    link.alive = () => (link.heard = now());
+    link.alive_ = () => (link.heard_ = now());
     link.done = current((result) => {
       link.stop();
       done(result);
     });
     link.read = current((text) => {
-      link.alive();
+      link.alive_();
       let envelope;
       try {
         const value = JSON.parse(text);
         if (value.encoding) value.bytes = Uint8Array.from(atob(value.data), (c) => c.charCodeAt());
+        if (value.heartbeat > 0) this.#beat = value.heartbeat * 1000;
         if ('topic' in value || cursorOf(value)) envelope = value;
       } catch {}
       if (envelope) receive(envelope);
       else this.#fire('error', { data: text });
     });
-    link.alive();
+    link.alive_();
     const begin = current(([url, protocols]) => {
       url = new URL(url, base());
       const query = url.searchParams;
@@ -277,57 +257,60 @@ export class Fanfare extends EventTarget {
       for (const topic of topics ?? []) query.append('topic', topic);
       dial[transport](url, { ...options, protocols }, link, abort);
     });
-    const fail = () => setTimeout(link.done, 0, {});
     try {
       const values = [call(options[transport]), transport === 'ws' && call(options.protocols)];
-      if (values.some((value) => value?.then)) Promise.all(values).then(begin).catch(fail);
+      if (values.some((value) => value?.then)) Promise.all(values).then(begin).catch(() => link.done({}));
       else begin(values);
     } catch {
-      fail();
+      setTimeout(link.done, 0, {});
     }
     return link;
   }
 
   // opened: since when polls have been answered, one after the other.
-  #connect(opened) {
-    if (!opened) this.#stop();
-    this.#link.stop?.();
-    if (!opened) this.#set('connecting');
-    if (this.readyState > 1 || this.#asleep || this.#rides) return;
+  connect_(opened) {
+    this.#link.stop?.(); // a poll
+    if (!opened) {
+      this.stop_();
+      this.set_('connecting');
+    }
+    if (this.readyState > 1 || this.#asleep || this.rides_) return;
     const link = this.#open(this.#order[0], (envelope) => this.#receive(envelope, link), (result) => this.#down(result));
-    link.opened = opened;
-    link.skip = this.#link.skip;
+    link.opened_ = opened;
+    link.skip_ = this.#link.skip_;
     this.#link = link;
     this.#watch();
   }
 
-  get #silence() {
-    const { silence } = this.#options;
+  get quiet_() { return now() - this.#link.heard_; }
+
+  get silence_() {
     const beat = this.#beat;
-    const ms = silence ? Math.max(silence, 1.5 * beat) : beat ? Math.max(10_000, 3 * beat) : 45_000;
-    return this.#link.transport === 'poll' ? Math.max(ms, 45_000) : ms; // a poll may be quiet
+    const isPoll = this.#link.transport === 'poll'; // which may be quiet
+    return Math.max(this.#options.silence || 3 * beat || 45_000, beat + 5_000, isPoll && 45_000);
   }
 
   // Timers stop while a computer sleeps, clocks do not.
-  #watch(began = Date.now()) {
-    const { opened, transport, started, heard } = this.#link;
-    const silence = this.#silence;
-    const isOpen = opened || transport === 'poll';
-    const left = isOpen ? heard + silence - now() : started + this.#options.patience - now();
-    if (left <= 0 || Date.now() - began > 2 * silence) this.#down({});
-    else this.#after('watch', Math.min(left, silence / 3), () => this.#watch(began + Math.max(0, Math.min(left, silence / 3))));
+  #watch(due = Date.now()) {
+    const { opened_: opened, transport, started_: started, heard_: heard } = this.#link;
+    const silence = this.silence_;
+    const left = (opened || transport === 'poll' ? heard + silence : started + this.#options.patience) - now();
+    const wait = Math.min(left, silence / 3);
+    const next = Date.now() + wait;
+    if (left <= 0 || Date.now() - due > 2 * silence) this.#down({});
+    else this.#after('watch', wait, () => this.#watch(next));
   }
 
   // The page is visible again, or the network has changed.
-  #look() {
-    if (doc()?.hidden || this.#asleep) return;
-    if (this.#rides) return this.#mate.look();
+  look_() {
+    if (this.#asleep || doc()?.hidden) return;
+    if (this.rides_) return this.#mate.look();
     const link = this.#link;
-    if (this.state === 'waiting' && Date.now() >= this.#until) this.#connect();
+    if (this.state === 'waiting' && Date.now() >= this.#until) this.connect_();
     const since = now();
-    if (link.opened) {
+    if (link.opened_) {
       this.#after('look', soon, () => {
-        if (this.#link.heard < since) this.#connect(link.transport === 'poll' && link.opened);
+        if (this.#link.heard_ < since) this.connect_(link.transport === 'poll' && link.opened_);
       });
     }
   }
@@ -335,87 +318,85 @@ export class Fanfare extends EventTarget {
   // A page in the back/forward cache, or frozen, has no link.
   #sleep() {
     if (this.readyState > 1) return;
-    this.#mate?.leave();
+    this.#mate?.leave_();
     this.#asleep = true;
-    this.#rides = false;
-    this.#stop();
-    this.#set('waiting');
+    this.rides_ = false;
+    this.stop_();
+    this.set_('waiting');
   }
 
   #wake() {
     if (!this.#asleep) return;
     this.#asleep = false;
-    const wait = this.#until - Date.now();
-    if (wait > 0) this.#after('connect', wait, () => this.#connect());
-    else this.#connect();
+    this.look_();
+    if (this.state === 'waiting') this.#after('connect', this.#until - Date.now(), () => this.connect_());
   }
 
   #receive(envelope, link) {
-    const { id, topics, position, status, heartbeat } = envelope;
-    if (heartbeat > 0) this.#beat = heartbeat * 1000;
+    const { id, topics, position, status } = envelope;
     const cursor = cursorOf(envelope);
-    link.progress ||= cursor !== this.lastEventId;
-    if (!link.opened) {
-      link.opened = now();
+    link.progress_ ||= cursor !== this.lastEventId;
+    if (!link.opened_) {
+      link.opened_ = now();
       this.#opened();
-      this.#set('open');
+      this.set_('open');
       if (link !== this.#link) return;
     }
-    if (link.skip?.delete(id)) return;
-    if (id) link.skip = null;
-    else if (link.skip?.size && cursor && !envelope.gap) return;
-    if (topics && position) this.#options.topics = link.topics = this.#granted = topics;
-    this.#mate?.received(envelope);
-    this.#dispatch(envelope);
+    if (link.skip_?.delete(id)) return;
+    if (id) link.skip_ = null;
+    else if (link.skip_?.size && cursor && !envelope.gap) return;
+    if (topics && position) this.#options.topics = link.topics = this.granted_ = topics;
+    this.#mate?.received_(envelope);
+    this.dispatch_(envelope);
     if (link !== this.#link) return;
     if (status) this.#change(this.#options.transports.find((transport) => transport !== 'ws'), status);
-    else if (topics && position) this.#mate?.enter();
+    else if (topics && position) this.#mate?.enter_();
   }
 
   #opened() {
     const link = this.#link;
     const [first] = this.#options.transports;
-    this.#granted = link.topics;
+    this.granted_ = link.topics;
     this.#watch();
     this.#tryUpgrade();
-    this.#after('good', link.transport === first ? this.#options.good : 0, () => remembered(this.#origin, link.transport));
+    this.#after('good', link.transport === first ? this.#options.good : 0, () => remembered(this.#url.origin, link.transport));
   }
 
-  #dispatch(envelope) {
-    const { id, topic, gap, topics = null, bytes } = envelope;
-    const data = bytes ?? envelope.data;
-    const type = events.includes(envelope.type) ? 'message' : envelope.type ?? 'message';
-    const fire = (type, more) =>
-      this.dispatchEvent(Object.assign(new MessageEvent(type, { data, lastEventId: id ?? gap ?? '', origin: this.#origin }), more));
+  dispatch_(envelope) {
+    const { id, topic, gap, topics = null, bytes, type = 'message' } = envelope;
+    const fire = (type, more) => {
+      const init = { data: bytes ?? envelope.data, lastEventId: id ?? gap, origin: this.#url.origin };
+      this.dispatchEvent(Object.assign(new MessageEvent(type, init), more));
+    };
     this.lastEventId = cursorOf(envelope) || this.lastEventId;
     if (id && this.#second) {
       this.#since.push(id);
-      this.#second.compare?.(id);
+      this.#second.compare_?.(id);
     }
-    if (topic != null) fire(type, { topic });
+    if (topic != null) fire(events.includes(type) ? 'message' : type, { topic });
     else if (gap) fire('gap', { topics });
   }
 
   #down({ code, reason, status, wait = 0, end }) {
-    const { transport, opened, started, progress, topics } = this.#link;
+    const { transport, opened_: opened, started_: started, progress_: progress, topics } = this.#link;
     const { retry, maxRetry, good, transports, headers } = this.#options;
     const lasted = now() - started;
     if (code === 3000 && reason === 'unauthorized') status = 401;
     if (code === 3003) status = 403;
     if (transport === 'poll' && end && (progress || lasted > good)) {
       this.#failures = this.#attempt = 0;
-      return this.#connect(opened);
+      return this.connect_(opened);
     }
-    this.#stop();
+    this.stop_();
     let isFinal = [204, 401, 403].includes(status) || /^(10(0[023789]|10)|[34][5-9]..)$/.test(code);
     // Some networks cut WebSockets: a short link is a failure.
     if (opened && lasted > good && !isFinal) {
       this.#failures = this.#attempt = 0;
       if (transport === transports[0]) this.#upgrades = 0;
-    } else if (this.#granted && topics !== this.#granted && (isFinal || !isTemporary(status))) {
-      this.#options.topics = this.#granted; // the others are refused
+    } else if (this.granted_ && topics !== this.granted_ && (isFinal || isRefusal(status))) {
+      this.#options.topics = this.granted_; // the others are refused
       isFinal = false;
-    } else if (status && !isTemporary(status) && (!isFinal || (transport === 'ws' && headers && transports[1]))) {
+    } else if (isRefusal(status) && (!isFinal || (transport === 'ws' && headers && transports[1]))) {
       this.#options.transports = transports.filter((other) => other !== transport);
       this.#order.shift();
       isFinal = !this.#order.length; // a WebSocket cannot send headers
@@ -427,22 +408,20 @@ export class Fanfare extends EventTarget {
       this.close();
     } else {
       if (code === 1013) wait += 5000 + Math.random() * 10_000;
-      this.#until = wait > 0 ? Date.now() + wait : 0;
-      wait = Math.max(0, wait) + Math.max(floor, Math.random() * Math.min(maxRetry, retry * 2 ** this.#attempt++));
-      this.#set('waiting');
-      if (this.state === 'waiting' && !this.#link.stop && !this.#rides) this.#after('connect', wait, () => this.#connect());
+      this.#until = Date.now() + wait;
+      wait = Math.max(floor, wait + Math.random() * Math.min(maxRetry, retry * 2 ** this.#attempt++));
+      this.set_('waiting');
+      if (this.state === 'waiting') this.#after('connect', wait, () => this.connect_());
     }
     this.#fire('error', { code, reason, status });
   }
 
   #tryUpgrade() {
     const { transports, upgrade } = this.#options;
-    const { transport } = this.#link;
-    const better = transports.slice(0, Math.max(0, transports.indexOf(transport)));
+    const better = transports.slice(0, Math.max(0, transports.indexOf(this.#link.transport)));
     if (!better.length) return;
     this.#after('upgrade', upgrade * 2 ** Math.min(6, this.#upgrades), () => {
-      const next = better[this.#upgrades++ % better.length];
-      this.#try(next, () => this.#tryUpgrade(), true, next === 'sse' && transport === 'poll');
+      this.#try(better[this.#upgrades++ % better.length], () => this.#tryUpgrade());
     });
   }
 
@@ -451,14 +430,16 @@ export class Fanfare extends EventTarget {
     const refused = (result) => {
       this.#options.topics = this.#link.topics;
       this.#fire('error', { status: result.status ?? status });
-      this.#mate?.enter();
+      this.#mate?.enter_();
     };
     if (this.#options.topics === this.#link.topics || !transport) refused({});
     else this.#try(transport, refused);
   }
 
   // Opens a second link, which takes the place of the first.
-  #try(transport, failed, isUpgrade, mustBePrompt) {
+  #try(transport, failed) {
+    const isUpgrade = this.#options.topics === this.#link.topics;
+    const mustBePrompt = isUpgrade && transport === 'sse' && this.#link.transport === 'poll';
     this.#second?.stop();
     this.#since = [];
     const held = [];
@@ -472,8 +453,8 @@ export class Fanfare extends EventTarget {
       if (second !== this.#second) return;
       this.#link.stop();
       this.#second = null;
-      second.opened = now();
-      second.skip = new Set(this.#since);
+      second.opened_ = now();
+      second.skip_ = new Set(this.#since);
       this.#link = second;
       this.#prefer(transport);
       clearTimeout(this.#timers.second);
@@ -481,62 +462,36 @@ export class Fanfare extends EventTarget {
       for (const envelope of held) if (second === this.#link) this.#receive(envelope, second);
       if (second !== this.#link) return;
       this.#fire('statechange');
-      this.#mate?.enter();
+      this.#mate?.enter_();
     };
     const second = (this.#second = this.#open(transport, (envelope) => {
       if (second === this.#link) return this.#receive(envelope, second);
       if (envelope.gap && isUpgrade) return fail();
       held.push(envelope);
-      if (envelope.heartbeat > 0) this.#beat = envelope.heartbeat * 1000;
-      if (mustBePrompt) second.compare();
+      if (mustBePrompt) second.compare_();
       else replace();
     }, (result) => (second === this.#link ? this.#down(result) : fail(result))));
     this.#after('second', mustBePrompt ? soon : this.#options.patience, fail);
     // Some proxies hold each piece of a response back until the next, or until its end.
-    let prompt = 0;
-    const has = (id) => held.some((envelope) => envelope.id === id);
-    if (mustBePrompt) second.compare = (id) => {
-      if (held.length === 1 && !id) this.#after('second', 1.5 * (this.#beat || 15_000), fail);
-      if (id) {
-        setTimeout(() => (prompt = has(id) ? prompt + 1 : 0), 50);
-        setTimeout(() => has(id) || fail(), soon);
-      }
-      if (held.length < 2) return;
-      if (prompt > 2) replace();
-      else this.#after('prompt', 1000, () => this.#since.every(has) && replace());
+    if (mustBePrompt) second.compare_ = (id) => {
+      if (id) setTimeout(() => held.some((envelope) => envelope.id === id) || fail(), 200);
+      else if (held.length === 1) this.#after('second', 1.5 * (this.#beat || 15_000), fail);
+      else if (held.length === 2) this.#after('second', 1000, replace);
     };
   }
 
   // Tabs share a link. Each of them begins with its own.
   async #share() {
-    const isCurrent = () => this.readyState < 2 && !this.#asleep;
     try {
       const { share } = await import('./fanfare-shared.js');
-      if (this.readyState > 1) return;
-      this.#mate = share({
-        stream: this,
-        options: this.#options,
-        base: base(),
-        granted: () => this.#granted ?? this.#options.topics,
-        isOpen: () => this.state === 'open' && !this.#rides && isCurrent(),
-        silence: () => this.#silence,
-        quiet: () => now() - this.#link.heard,
-        look: () => this.#look(),
-        connect: () => {
-          this.#rides = false;
-          this.#connect();
-        },
-        ride: () => {
-          this.#rides = true;
-          this.#stop();
-          this.#fire('statechange'); // the transport is another
-        },
-        set: (state) => this.#rides && this.#set(state),
-        dispatch: (envelope) => this.#dispatch(envelope),
-      });
-      if (isCurrent() && this.state === 'open') this.#mate.enter();
+      this.#mate = share(this, this.#options, base());
+      this.#mate.enter_();
     } catch (error) {
-      this.#fire('error', { reason: `fanfare: this tab has a connection of its own: ${error}` });
+      this.#fire('error', { reason: 'not shared: ' + error });
     }
   }
 }
+
+const constants = { CONNECTING: 0, OPEN: 1, CLOSED: 2 };
+Object.assign(Fanfare, constants);
+Object.assign(Fanfare.prototype, constants);

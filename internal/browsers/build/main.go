@@ -9,13 +9,20 @@ import (
 	"github.com/evanw/esbuild/pkg/api"
 )
 
+// short are the names of what both files use. They stay the same from version to version, since
+// a browser may have one of the files in its cache.
+var short = map[string]any{
+	"connect_": "_a", "stop_": "_b", "rides_": "_c", "set_": "_d", "dispatch_": "_e", "silence_": "_f", "look_": "_g", "granted_": "_h",
+	"quiet_": "_i", "enter_": "_j", "leave_": "_k", "changed_": "_l", "received_": "_m",
+}
+
 func main() {
 	result := api.Build(api.BuildOptions{
 		EntryPoints: []string{"src/fanfare.js", "src/fanfare-shared.js"},
 		Outdir:      ".", Write: true, AllowOverwrite: true,
-		Charset: api.CharsetUTF8, Format: api.FormatESModule, LineLimit: 120, Target: api.ES2022,
+		Charset: api.CharsetUTF8, Format: api.FormatESModule, Target: api.ES2022,
 		MinifyWhitespace: true, MinifyIdentifiers: true, MinifySyntax: true,
-		Banner:   map[string]string{"js": "// Built from src by go generate. MIT license."},
+		MangleProps: "_$", MangleCache: short,
 		LogLevel: api.LogLevelInfo,
 	})
 	if len(result.Errors) > 0 {
