@@ -1,6 +1,10 @@
 package fanfare
 
-import "github.com/fanfare-go/fanfare/broadcast"
+import (
+	"time"
+
+	"github.com/fanfare-go/fanfare/broadcast"
+)
 
 // Notice is an event of the stream itself, sent between the messages of its topics. A
 // handler's Notice hook encodes it.
@@ -17,6 +21,11 @@ type Notice struct {
 	// the client; for Topics, the topics that the client now has, or nil if Status is
 	// set: it has those that it had.
 	Topics []string
+
+	// Heartbeat is, for Ready, after which time without any bytes the client gets a
+	// heartbeat: a stream that is silent for much longer is dead. If zero, there are no
+	// heartbeats.
+	Heartbeat time.Duration
 
 	// Status is, for Topics, the HTTP status that says why the client did not get the
 	// topics that it asked for. If zero, it got them.

@@ -51,7 +51,7 @@ func TestSnapshotThenLastThenPosition(t *testing.T) {
 		{"in an envelope", "the messages have no id there either", fanfare.Grant{Snapshot: snapshot, Last: 1}, "", "/?envelope=1",
 			"data: {\"topic\":\"a\",\"type\":\"state\",\"data\":\"1\"}\n\ndata: {\"topic\":\"x\",\"data\":\"/w==\",\"encoding\":\"base64\"}\n\n" +
 				"data: {\"topic\":\"b\",\"type\":\"tick\",\"data\":\"two\"}\n\ndata: {\"topic\":\"a\",\"type\":\"tick\",\"data\":\"three\"}\n\n" +
-				"id: 3\ndata: {\"ready\":\"3\"}\n\n"},
+				"id: 3\ndata: {\"ready\":\"3\",\"heartbeat\":15}\n\n"},
 		{"Filter", "it sees the Last messages too, not the state",
 			fanfare.Grant{Snapshot: snapshot, Last: 9, Filter: func(m *broadcast.Message) bool { return string(m.Data) == "two" }}, "", "/",
 			state + "event: tick\ndata: two\n\nid: 3\n\n"},
@@ -72,7 +72,7 @@ func TestSnapshotThenLastThenPosition(t *testing.T) {
 				want := test.want
 				for i, id := range ids {
 					want = strings.ReplaceAll(want, fmt.Sprintf("id: %d\n", i), "id: "+id+"\n")
-					want = strings.ReplaceAll(want, fmt.Sprintf(`{"ready":"%d"}`, i), `{"ready":"`+id+`"}`)
+					want = strings.ReplaceAll(want, fmt.Sprintf(`{"ready":"%d"`, i), `{"ready":"`+id+`"`)
 				}
 				lastEventID := map[string]string{"first": ids[1], "gap": "2-5"}[test.lastEventID]
 				require.Equal(t, "retry: 3000\n"+want, record(t, h, test.target, lastEventID, nil), test.why)

@@ -19,7 +19,6 @@ import (
 
 const (
 	defaultMaxBackoff = 30 * time.Second
-	defaultSilence    = 45 * time.Second
 )
 
 // Client follows event streams as a browser's EventSource does: it reconnects by
@@ -45,7 +44,8 @@ type Client struct {
 	MaxEvent int
 
 	// Silence is how long a connection may be silent, without even a heartbeat, before
-	// it is replaced. If zero, 45 s. If negative, there is no limit: for servers that
+	// it is replaced. If zero, 45 s, or three intervals of the heartbeats if the stream of a
+	// Handler says that they are longer. If negative, there is no limit: for servers that
 	// send no heartbeats.
 	Silence time.Duration
 
@@ -212,8 +212,8 @@ func (f *follower) connect(yield func(Event, error) bool) error {
 	if err != nil {
 		return err
 	}
-	timer := newSilenceTimer(orDefault(f.client.Silence, defaultSilence), func() { cancel(errSilent) })
-	timer.start()
+	timer := newSilenceTimer(f.client.Silence, func() { cancel(errSilent) })
+	timer.start(0)
 	response, err := f.httpClient.Do(r)
 	timer.stop()
 	if err != nil {
@@ -229,7 +229,9 @@ func (f *follower) connect(yield func(Event, error) bool) error {
 	if media, _, _ := mime.ParseMediaType(contentType); response.StatusCode != http.StatusOK || media != "text/event-stream" {
 		return &ResponseError{response.StatusCode, contentType, status.RetryAfter(response.Header)}
 	}
-	reader := NewReader(timedReader{response.Body, timer})
+	body := &timedReader{body: response.Body, timer: timer}
+	reader := NewReader(body)
+	body.reader = reader
 	reader.MaxEvent = f.client.MaxEvent
 	reader.setLastEventID(f.lastEventID)
 	err = f.yieldEvents(reader, yield)
@@ -286,6 +288,7 @@ func (f *follower) yieldEvents(reader *Reader, yield func(Event, error) bool) er
 		if err != nil {
 			return err
 		}
+		reader.readInterval(e)
 		if !yield(e, nil) {
 			return nil
 		}
@@ -341,46 +344,4 @@ func validHeaderValue(value string) bool {
 		}
 	}
 	return true
-}
-
-// silenceTimer calls a function once a connection has been silent for too long. It runs
-// only while the client waits for bytes: the loop may take as long as it likes for an
-// event.
-type silenceTimer struct {
-	timer *time.Timer // nil if there is no limit
-	limit time.Duration
-}
-
-// newSilenceTimer returns a timer that has not been started. A limit of 0 is none.
-func newSilenceTimer(limit time.Duration, expired func()) *silenceTimer {
-	if limit == 0 {
-		return &silenceTimer{}
-	}
-	t := &silenceTimer{limit: limit, timer: time.AfterFunc(limit, expired)}
-	t.timer.Stop()
-	return t
-}
-
-func (t *silenceTimer) start() {
-	if t.timer != nil {
-		t.timer.Reset(t.limit)
-	}
-}
-
-func (t *silenceTimer) stop() {
-	if t.timer != nil {
-		t.timer.Stop()
-	}
-}
-
-// timedReader is a body. Its timer runs while a Read waits.
-type timedReader struct {
-	body  io.Reader
-	timer *silenceTimer
-}
-
-func (r timedReader) Read(p []byte) (int, error) {
-	r.timer.start()
-	defer r.timer.stop()
-	return r.body.Read(p)
 }

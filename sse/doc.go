@@ -13,10 +13,12 @@
 // # On the wire
 //
 // A Handler's stream begins with a block that fires no event. It sets the time to wait
-// before reconnecting, in milliseconds and a little different for each stream, and its id
-// is the position of the stream:
+// before reconnecting, in milliseconds and a little different for each stream. A comment
+// says after how many seconds of silence a heartbeat is sent; it may have a fraction, and
+// is left out if none is sent. The id is the position of the stream:
 //
 //	retry: 3000
+//	: heartbeat 15
 //	id: 1f-29
 //
 // An EventSource keeps the last id as its last event ID, and sends it as the header
@@ -49,7 +51,9 @@
 // data, or for each blank line; openai-go fails on these. All that were tried ignore
 // comments and the retry line in front of an event. So a [Writer] writes no blank line but
 // after an event, and its retry line is part of the first event's block. A Handler whose
-// Notice leaves the notices out does the same.
+// Notice leaves the notices out does the same. The comment with the interval is part of the
+// first block, too, and comes after the retry line. A Writer has none, and neither has a
+// Handler with a Notice, whose clients have a protocol of their own.
 //
 // # Query parameters
 //
@@ -57,7 +61,8 @@
 //
 //   - envelope=1: the data of each block is the JSON that a WebSocket of this kit
 //     carries, and events have no type. A client parses the same format on both
-//     transports; package ws documents it.
+//     transports; package ws documents it. The interval of heartbeats stands in the
+//     envelope with which the stream begins, in place of the comment.
 //   - heartbeat=1: each heartbeat is a block with the position, moved or not. An
 //     EventSource hides comments from scripts. With envelopes the block fires an event,
 //     so that a page can tell a quiet stream from a dead one.

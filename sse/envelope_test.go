@@ -30,7 +30,7 @@ func TestEnvelopesOnTheWire(t *testing.T) {
 			target: "?envelope=1", results: []pollResult{{}, {position: wireID(0x31)}}, idle: 16 * time.Second,
 			want: wireBeginEnvelope + "id: 1f-31\ndata: {\"position\":\"1f-31\"}\n\n"},
 		{name: "no position in an envelope", why: "an empty id would clear the client's",
-			target: "?envelope=1", nowhere: true, want: "retry: 3000\ndata: {\"ready\":\"\"}\n\n"},
+			target: "?envelope=1", nowhere: true, want: "retry: 3000\ndata: {\"ready\":\"\",\"heartbeat\":15}\n\n"},
 		{name: "an envelope after padding", why: "the parameters are independent",
 			target: "?envelope=1&padding=true", want: ":" + strings.Repeat(" ", 2048) + "\n" + wireBeginEnvelope},
 	})

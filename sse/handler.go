@@ -50,19 +50,18 @@ type Handler struct {
 	// Encode sets there is ignored. If nil, the event has the message's Type and Data.
 	Encode func(*broadcast.Message) (Event, bool)
 
-	// Notice makes the event of what the stream says itself, for clients with a protocol
-	// of their own. False leaves the notice out; a gap that is left out ends the stream.
-	// The event fires in a browser, also without data.
-	// The handler sets ID and Retry, as for Encode. Clients that ask for envelopes get
-	// the notices of the envelope. If nil, the package documentation shows the events.
+	// Notice makes the event of a notice, for clients with a protocol of their own. False
+	// leaves the notice out; a gap that is left out ends the stream. The event fires in a
+	// browser, also without data. The handler sets ID and Retry, as for Encode. Clients
+	// that ask for envelopes get the notices of the envelope. If nil, the package
+	// documentation shows the events.
 	Notice func(fanfare.Notice) (Event, bool)
 
-	// ErrorHandler answers each request that gets no stream, unless it has been answered
-	// already, whatever the reason: the
-	// method (405), Accept (406), the Grant, the Broadcaster. The error is a
-	// *fanfare.Refusal where it has a status of its own, and stands for 500 otherwise.
-	// If nil, fanfare.Refuse answers, with the status alone and never with the text of
-	// the error.
+	// ErrorHandler answers each request that gets no stream, whatever the reason: the
+	// method (405), Accept (406), the Grant, the Broadcaster. It is not called for a
+	// request that has been answered already. The error is a *fanfare.Refusal where it
+	// has a status of its own, and stands for 500 otherwise. If nil, fanfare.Refuse
+	// answers, with the status alone and never with the text of the error.
 	ErrorHandler func(http.ResponseWriter, *http.Request, error)
 
 	// Options are the times of the streams.

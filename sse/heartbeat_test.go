@@ -120,7 +120,53 @@ func TestHeartbeatParameterMakesHeartbeatsPositions(t *testing.T) {
 			s.expect("id: " + begin + "\n\n")
 		}
 		s = n.get("/?heartbeat=1&envelope=1")
-		s.expect("retry: 3000\nid: " + begin + "\ndata: {\"ready\":\"" + begin + "\"}\n\n")
+		s.expect("retry: 3000\nid: " + begin + "\ndata: {\"ready\":\"" + begin + "\",\"heartbeat\":15}\n\n")
 		s.expect("id: " + begin + "\ndata: {\"position\":\"" + begin + "\"}\n\n")
 	})
+}
+
+// A stream begins with the interval of its heartbeats in seconds: in a comment of its first
+// block, or in its envelope. The comment comes after the reconnection time and before the
+// first event, with no blank line around it. A stream without heartbeats says nothing, and
+// neither does one with a Notice, whose client has a protocol of its own.
+func TestBeginningSaysTheHeartbeat(t *testing.T) {
+	const id, envelope, gap = "id: 1f-29\n\n", "id: 1f-29\ndata: {\"ready\":\"1f-29\"", "event: gap\nid: 1f-2a\ndata: {\"gap\":\"1f-2a\"}\n\n"
+	quiet := func(fanfare.Notice) (sse.Event, bool) { return sse.Event{}, false }
+	for _, test := range []struct {
+		name, target string
+		options      sse.Options
+		notice       func(fanfare.Notice) (sse.Event, bool)
+		results      []pollResult
+		want         string
+	}{
+		{name: "by default", target: "/", want: "retry: 3000\n: heartbeat 15\n" + id},
+		{name: "a fraction", target: "/", options: sse.Options{Heartbeat: 2500 * time.Millisecond}, want: "retry: 3000\n: heartbeat 2.5\n" + id},
+		{name: "without a reconnection time", target: "/", options: sse.Options{Retry: -1}, want: ": heartbeat 15\n" + id},
+		{name: "a gap", target: "/", results: wireGap(nil), want: "retry: 3000\n: heartbeat 15\n" + gap},
+		{name: "none", target: "/", options: sse.Options{Heartbeat: -1}, want: "retry: 3000\n" + id},
+		{name: "poll", target: "/?poll=1", want: "retry: 3000\n" + id},
+		{name: "Notice", target: "/", notice: quiet, want: "retry: 3000\n"},
+		{name: "envelope", target: "/?envelope=1", want: "retry: 3000\n" + envelope + ",\"heartbeat\":15}\n\n"},
+		{name: "envelope, a fraction", target: "/?envelope=1", options: sse.Options{Heartbeat: 10 * time.Millisecond}, want: "retry: 3000\n" + envelope + ",\"heartbeat\":0.01}\n\n"},
+		{name: "envelope, none", target: "/?envelope=1", options: sse.Options{Heartbeat: -1}, want: "retry: 3000\n" + envelope + "}\n\n"},
+		{name: "envelope, poll", target: "/?envelope=1&poll=1", want: "retry: 3000\n" + envelope + "}\n\n"},
+	} {
+		for _, detach := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, detached %v", test.name, detach), func(t *testing.T) {
+				h := &sse.Handler{Broadcaster: &scripted{begin: wireID(0x29), results: test.results}, Topics: []string{"prices"},
+					Options: test.options, Notice: test.notice, Detach: detach, Logger: silent}
+				serve(t, h, func(t *testing.T, n *network) {
+					r, err := http.NewRequestWithContext(t.Context(), "GET", "http://memory"+test.target, nil)
+					require.NoError(t, err)
+					response, err := n.transport.RoundTrip(r)
+					require.NoError(t, err)
+					defer response.Body.Close()
+					began := make([]byte, 4<<10)
+					k, err := response.Body.Read(began)
+					require.NoError(t, err)
+					require.Equal(t, test.want, nominalRetry(string(began[:k])))
+				})
+			})
+		}
+	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/middleware"
 	"github.com/fanfare-go/fanfare/sse"
@@ -146,27 +147,32 @@ func (w cutPanics) SetWriteDeadline(time.Time) error {
 	return nil
 }
 
-// A panic of a wrapper where Drain cuts a stream is no panic of Drain.
+// A panic of a wrapper where Drain cuts a stream is no panic of Drain. The streams do not end
+// before they have been cut, so that Drain has to.
 func TestDrainSurvivesAPanicOfAWrapper(t *testing.T) {
 	var hub broadcast.Hub
+	var cut chan struct{}
 	for name, stream := range map[string]http.Handler{
-		"Writer":  written(t, nil, func(s *sse.Writer) { <-s.Context().Done() }),
-		"Handler": &sse.Handler{Broadcaster: &hub, Topics: []string{"a"}, Logger: silent},
+		"Writer": written(t, nil, func(s *sse.Writer) { <-s.Context().Done(); <-cut }),
+		"Handler": &sse.Handler{Broadcaster: &hub, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) {
+			return &fanfare.Grant{Topics: []string{"a"}, Filter: func(*broadcast.Message) bool { <-cut; return true }}, nil
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			drain := &middleware.Drain{Spread: -1, Logger: silent}
 			var begun atomic.Bool
 			wrapped := inWriter(stream, func(w http.ResponseWriter) http.ResponseWriter { return cutPanics{w, &begun} })
 			serve(t, drain.Handler(wrapped), func(t *testing.T, n *network) {
+				cut = make(chan struct{})
 				s := n.get("/")
 				s.expect("retry: 3000\n")
+				publish(t, &hub, "a", "x")
 				synctest.Wait()
 				begun.Store(true)
 				ctx, cancel := context.WithCancel(t.Context())
 				cancel()
-				if err := drain.Shutdown(ctx); err != nil { // nil if the stream has ended by then
-					require.ErrorIs(t, err, context.Canceled)
-				}
+				require.ErrorIs(t, drain.Shutdown(ctx), context.Canceled)
+				close(cut)
 				_, _ = s.rest() // it ends
 			}, func(n *network) { n.server.WriteTimeout, n.server.ReadTimeout = 0, 0 })
 		})

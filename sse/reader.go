@@ -53,6 +53,8 @@ type Reader struct {
 	pastFirstLine bool  // only the first line may begin with a byte order mark
 	block         Event // the fields since the last blank line, and the last event ID
 
+	interval time.Duration // of the server's heartbeats, for a Client; 0: not known
+
 	// Returned by the methods of these names.
 	lastEventID string
 	retry       time.Duration
@@ -132,7 +134,9 @@ func (r *Reader) maxEvent() int { return cmp.Or(r.MaxEvent, defaultMaxEvent) }
 func (r *Reader) parseField(line []byte) {
 	name, value, _ := bytes.Cut(line, []byte(":"))
 	value = decode(bytes.TrimPrefix(value, []byte(" "))) // one space only
-	switch string(name) {                                // a comment has an empty name
+	switch string(name) {
+	case "": // a comment
+		r.readComment(value)
 	case "data":
 		if r.block.Data == nil {
 			r.block.Data = make([]byte, 0, len(value))

@@ -53,7 +53,16 @@ func (t *transport) Check(w, target http.ResponseWriter, r *http.Request) (deliv
 		Unwatched: t.detach || response.bodyTimeout > 0, // net/http reads on only after all of a body
 		Status:    http.StatusOK,
 		Header:    setHeader,
+		Heartbeat: t.heartbeat(r),
 	}, nil
+}
+
+// heartbeat returns the interval of the stream's heartbeats; 0: it has none.
+func (t *transport) heartbeat(r *http.Request) time.Duration {
+	if t.polls() || r.Method == http.MethodHead {
+		return 0
+	}
+	return t.options.Heartbeat
 }
 
 func refusal(status int, reason string) error {
@@ -71,7 +80,7 @@ func detachable(target http.ResponseWriter, r *http.Request) bool {
 
 // Begin sends the header and writes the stream; a detached one goes on by itself.
 func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delivery.Opening) error {
-	first := prologue(r, t.options)
+	first := t.prologue(r)
 	if !forbidsReuse(target.Header()) {
 		target.Header().Del("Cache-Control")
 	}
@@ -82,7 +91,7 @@ func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delive
 		}
 		conn.aborts = t.Abort
 		t.warnIfHidden(r, conn.conn)
-		o.Start(conn, append(head, chunk(first)...), t.options.Heartbeat, t.options.MaxAge)
+		o.Start(conn, append(head, chunk(first)...), t.options.MaxAge)
 		return nil
 	}
 	t.warnIfHidden(r, t.response.conn)
@@ -96,13 +105,29 @@ func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delive
 		o.Poll(t.response, first)
 	default:
 		t.response.aborts = t.Abort
-		o.Serve(t.response, first, t.options.Heartbeat, t.options.MaxAge)
+		o.Serve(t.response, first, t.options.MaxAge)
 		if t.response.uncut && r.Context().Err() == nil {
 			panic(http.ErrAbortHandler)
 		}
 	}
 	return nil
 }
+
+// prologue is what comes before everything: a line of the first block says how long the
+// stream may be silent, in a comment, since the format has no field for it. It comes after
+// the reconnection time, and no blank line follows. An envelope says it in JSON, and what
+// reads a Handler's Notice knows a protocol of its own.
+func (t *transport) prologue(r *http.Request) []byte {
+	b := prologue(r, t.options)
+	heartbeat := t.heartbeat(r)
+	if heartbeat == 0 || t.Handler.Notice != nil || delivery.IsOn(t.query, "envelope") {
+		return b
+	}
+	return append(delivery.AppendSeconds(append(b, heartbeatComment...), heartbeat), '\n')
+}
+
+// heartbeatComment begins the comment with the interval of heartbeats in seconds.
+const heartbeatComment = ": heartbeat "
 
 // forbidsReuse reports whether a Cache-Control, which a middleware around the handler may
 // have set for all responses, keeps caches from answering with a stream that they have

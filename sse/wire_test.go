@@ -41,7 +41,7 @@ func wireGap(topics []string, ms ...broadcast.Message) []pollResult {
 
 const (
 	wireBegin         = "retry: 3000\nid: 1f-29\n\n"
-	wireBeginEnvelope = "retry: 3000\nid: 1f-29\ndata: {\"ready\":\"1f-29\"}\n\n"
+	wireBeginEnvelope = "retry: 3000\nid: 1f-29\ndata: {\"ready\":\"1f-29\",\"heartbeat\":15}\n\n"
 )
 
 func testWire(t *testing.T, cases []wireCase) {

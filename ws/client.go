@@ -77,7 +77,8 @@ var errNoAnswer = errors.New("ws: the server does not answer the handshake")
 //   - the cause of ctx, once it has ended
 //   - a [*HandshakeError] with a final status: 204, or 4xx except 408, 425 and 429
 //   - a [*CloseError] with a final code: 1002, 1003, 1007 to 1010, 3003, 3500 to 3999 or
-//     4500 to 4999
+//     4500 to 4999, or with 3000 and the reason unauthorized, which stands for a 401 where
+//     the URL has refusals=close
 //   - a URL or MaxBackoff that is invalid, or messages that are not a Handler's envelopes
 //
 // After all other ends of a connection the Client connects again. After 1013 it waits 5
@@ -224,6 +225,9 @@ func (c *Client) run(ctx context.Context, yield func(*broadcast.Message, error) 
 func final(err error) bool {
 	if refused, ok := errors.AsType[*HandshakeError](err); ok {
 		return refused.Status >= 400 && !status.MayPass(refused.Status) || refused.Status == http.StatusNoContent
+	}
+	if closed, ok := errors.AsType[*CloseError](err); ok && closed.Code == StatusUnauthorized {
+		return closed.Reason == "unauthorized" // with refusals=close in the URL, what a 401 says; a Grant that expires has another reason
 	}
 	switch code := CloseStatus(err); code {
 	case StatusProtocolError, StatusUnsupportedData, StatusInvalidFramePayloadData, StatusPolicyViolation,

@@ -15,8 +15,12 @@
 // state of its Grant (Last and Snapshot), if there is any, as messages without an id.
 // Then comes the position at which the stream begins, or a gap, and then messages:
 //
-//	{"ready":"1f-29"}
+//	{"ready":"1f-29","heartbeat":30}
 //	{"id":"1f-2a","topic":"prices","type":"tick","data":"{\"usd\":42}"}
+//
+// heartbeat is [Options].PingInterval in seconds: a connection that has been silent for
+// much longer is dead. It may have a fraction, and is left out where there are no
+// heartbeats.
 //
 // data is a string, as in an EventSource; with "encoding":"base64" it is binary. An empty
 // type is left out.
@@ -53,6 +57,13 @@
 // Only messages have a topic, so that they differ from all else. The position of a client
 // is the newest id, ready, gap or position that it has read. It resumes with that, on
 // either transport, in the query parameter lastEventId or in the header Last-Event-ID.
+//
+// A browser does not show a script the status of a handshake that was refused. With
+// refusals=close in the query, a Handler accepts the handshake of a client that its Grant
+// refuses with 401 or 403, and closes the connection at once: with 3000 and the reason
+// unauthorized, or with 3003 and the reason forbidden. Both are final. A Grant that expires
+// closes with 3000 and the reason expired, after which a client comes back. Other refusals,
+// those of a foreign origin among them, are still an HTTP status.
 //
 // With [Raw] a Handler sends the Data of messages and nothing else. Its clients cannot
 // resume.

@@ -69,7 +69,7 @@ func TestEndsOfStreams(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(w, r.WithContext(ctx)) }), func(t *testing.T, n *network) {
 			p := n.raw("/", "")
-			p.receives(`{"ready":"` + position(t, hub) + `"}`)
+			p.receives(ready(position(t, hub)))
 			cancel()
 			p.closes(ws.StatusGoingAway)
 			synctest.Wait()

@@ -57,7 +57,7 @@ func TestGrant(t *testing.T) {
 			say(t, hub, "a", text)
 		}
 		p := n.raw("/", "")
-		p.receives(`{"topic":"a","data":"state 1"}`, `{"topic":"a","data":"1"}`, `{"topic":"a","data":"2"}`, `{"ready":"`+position(t, hub)+`"}`)
+		p.receives(`{"topic":"a","data":"state 1"}`, `{"topic":"a","data":"1"}`, `{"topic":"a","data":"2"}`, ready(position(t, hub)))
 		say(t, hub, "a", "poison")
 		_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", From: "me"})
 		require.NoError(t, err)
@@ -97,7 +97,7 @@ func TestSnapshotOfAReservedType(t *testing.T) {
 		}}, nil
 	}}
 	serve(t, h, func(t *testing.T, n *network) {
-		n.raw("/", "").receives(`{"topic":"a","type":"end","data":""}`, `{"ready":"`+position(t, hub)+`"}`)
+		n.raw("/", "").receives(`{"topic":"a","type":"end","data":""}`, ready(position(t, hub)))
 		require.Positive(t, log.count("is reserved")) // the first at once, the others in a count
 	})
 }

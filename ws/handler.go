@@ -50,10 +50,10 @@ type Handler struct {
 	// that the package documentation shows. [Raw] is an Encode.
 	Encode func(*broadcast.Message) (MessageType, []byte, bool)
 
-	// Notice makes the WebSocket message of what the stream says itself, for clients with
-	// a protocol of their own. False leaves the notice out; a gap that is left out closes
-	// the stream with 1013. If nil, notices are those of the envelope where Encode is nil;
-	// otherwise all are left out.
+	// Notice makes the WebSocket message of a notice, for clients with a protocol of
+	// their own. False leaves the notice out; a gap that is left out closes the stream
+	// with 1013. If nil, notices are those of the envelope where Encode is nil; otherwise
+	// all are left out.
 	Notice func(fanfare.Notice) (MessageType, []byte, bool)
 
 	// Receive is called once, when the connection is open, and returns the function that
@@ -77,12 +77,12 @@ type Handler struct {
 	// closes the connection with 1008.
 	Receive func(*http.Request, *Conn) func(MessageType, []byte) error
 
-	// ErrorHandler answers each request that gets no stream, unless it has been answered
-	// already, whatever the reason: no
-	// handshake (400, 405, 426, 501), its origin (403), the Grant, the Broadcaster. The
-	// error is a *fanfare.Refusal where it has a status of its own, and stands for 500
-	// otherwise. If nil, fanfare.Refuse answers, with the status alone and never with the
-	// text of the error.
+	// ErrorHandler answers each request that gets no stream, whatever the reason: no
+	// handshake (400, 405, 426, 501), its origin (403), the Grant, the Broadcaster. It is
+	// not called for a request that has been answered already, nor for one that is refused
+	// by a close frame (refusals=close). The error is a *fanfare.Refusal where it has a
+	// status of its own, and stands for 500 otherwise. If nil, fanfare.Refuse answers,
+	// with the status alone and never with the text of the error.
 	ErrorHandler func(http.ResponseWriter, *http.Request, error)
 
 	// Options are the limits and times of each connection.

@@ -38,6 +38,9 @@ func message(id, topic, data string) string {
 	return fmt.Sprintf(`{"id":%q,"topic":%q,"data":%q}`, id, topic, data)
 }
 
+// ready returns the notice with which a stream of the default Options begins.
+func ready(at string) string { return fmt.Sprintf(`{"ready":%q,"heartbeat":30}`, at) }
+
 // before returns the ID before another.
 func before(t *testing.T, id string) string {
 	t.Helper()

@@ -59,7 +59,7 @@ func TestReceive(t *testing.T) {
 			}}
 		open := func(path string) *peer {
 			p := n.raw(path, "")
-			p.receives(`{"ready":"` + position(t, hub) + `"}`)
+			p.receives(ready(position(t, hub)))
 			return p
 		}
 		for what, code := range map[string]ws.StatusCode{"stop": 1000, "kick": 4001, "fail": 1011, "panic": 1011} {

@@ -20,16 +20,16 @@ func TestStats(t *testing.T) {
 		h := &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Detach: detach, Options: ws.Options{PingInterval: -1}, Logger: silent}
 		serve(t, h, func(t *testing.T, n *network) {
 			first, second := n.raw("/", ""), n.raw("/?lastEventId="+position(t, hub), "")
-			ready := `{"ready":"` + position(t, hub) + `"}`
-			first.receives(ready)
-			second.receives(ready)
+			begin := `{"ready":"` + position(t, hub) + `"}`
+			first.receives(begin)
+			second.receives(begin)
 			id := say(t, hub, "a", "hello")
 			first.receives(message(id, "a", "hello"))
 			second.receives(message(id, "a", "hello"))
 			synctest.Wait()
 			require.Equal(t, fanfare.StreamStats{
 				Open: 2, Opened: 2, Resumed: 1, Messages: 2,
-				Bytes: uint64(len(unmasked(fin|text, ready))+len(unmasked(fin|text, message(id, "a", "hello")))) * 2,
+				Bytes: uint64(len(unmasked(fin|text, begin))+len(unmasked(fin|text, message(id, "a", "hello")))) * 2,
 			}, h.Stats())
 
 			first.write(masked(fin|clos, closing(4123, "any words of the client's")))

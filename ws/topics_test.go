@@ -53,7 +53,7 @@ func TestChange(t *testing.T) {
 	serve(t, h, func(t *testing.T, n *network) {
 		begin := position(t, hub)
 		p := n.raw("/", "")
-		p.receives(`{"ready":"` + begin + `"}`)
+		p.receives(ready(begin))
 		say(t, hub, "b", "published before the client asks for b")
 		one := say(t, hub, "a", "one")
 		p.receives(message(one, "a", "one"))
@@ -83,7 +83,7 @@ func TestChange(t *testing.T) {
 		require.Zero(t, hub.Stats().Subscriptions)
 		five := say(t, hub, "a", "five")
 		p = n.raw("/?lastEventId="+four, "")
-		p.receives(`{"ready":"`+four+`"}`, message(five, "a", "five"))
+		p.receives(ready(four), message(five, "a", "five"))
 		p.Close()
 	})
 }
@@ -216,7 +216,7 @@ func TestChangeSendsTheStateOfNewTopics(t *testing.T) {
 	serve(t, h, func(t *testing.T, n *network) {
 		p := n.raw("/", "")
 		here := position(t, hub)
-		p.receives(`{"ready":"` + here + `"}`)
+		p.receives(ready(here))
 		p.write(ask(`"b"`))
 		p.receives(`{"topic":"b","data":"state of b"}`, `{"topics":["b"],"position":"`+here+`"}`)
 		p.write(ask(`"` + strings.Repeat("x", 256) + `"`))
@@ -245,7 +245,7 @@ func TestTopicsWithoutChangeAreRefused(t *testing.T) {
 				serve(t, &ws.Handler{Broadcaster: hub, Logger: silent, Topics: h.Topics, Grant: h.Grant, Receive: h.Receive, Options: h.Options, Detach: detach}, func(t *testing.T, n *network) {
 					p := n.raw("/", "")
 					here := position(t, hub)
-					p.receives(`{"ready":"` + here + `"}`)
+					p.receives(ready(here))
 					for range 3 {
 						p.write(ask(`"b"`))
 						p.receives(`{"position":"` + here + `","status":403}`)
@@ -285,7 +285,7 @@ func TestWebSocketWithoutTopics(t *testing.T) {
 	serve(t, changing(hub, true, func(*http.Request) []string { return nil }), func(t *testing.T, n *network) {
 		p := n.raw("/?heartbeat=1", "")
 		here := position(t, hub)
-		p.receives(`{"ready":"` + here + `"}`)
+		p.receives(ready(here))
 		moved := say(t, hub, "a", "not for it")
 		// The position and the ping are due in the same moment.
 		require.ElementsMatch(t, []frame{{fin | text, `{"position":"` + moved + `"}`}, {fin | ping, ""}}, []frame{p.next(), p.next()})

@@ -1,12 +1,16 @@
 package ws
 
 import (
+	"context"
 	"log/slog"
+	"net"
 	"net/http"
+	"time"
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/internal/delivery"
 	"github.com/fanfare-go/fanfare/internal/guard"
+	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
 // transport makes a WebSocket of one request.
@@ -21,7 +25,34 @@ func (t *transport) Check(w, target http.ResponseWriter, r *http.Request) (deliv
 	if err := check(w, target, r, t.options); err != nil {
 		return delivery.Mode{}, &fanfare.Refusal{Status: statusOf(err), Plain: true, Err: err}
 	}
-	return delivery.Mode{Codec: &t.plain, Detached: t.Detach, Status: http.StatusSwitchingProtocols}, nil
+	mode := delivery.Mode{Codec: &t.plain, Detached: t.Detach, Status: http.StatusSwitchingProtocols, Heartbeat: t.options.PingInterval}
+	if r.URL.Query().Get("refusals") == "close" {
+		mode.Close = t.close
+	}
+	return mode, nil
+}
+
+// refusalTimeout is how long a client that is refused by a close frame may take to answer
+// it. Meanwhile it takes a place of a Limit.
+const refusalTimeout = 2 * time.Second
+
+// close accepts the handshake of a client that is refused, and closes the connection at
+// once.
+func (t *transport) close(ctx context.Context, target http.ResponseWriter, r *http.Request, why delivery.Reason) error {
+	options := Options{Subprotocols: t.options.Subprotocols, WriteTimeout: refusalTimeout, MaxMessage: 1 << 10}
+	if t.options.WriteTimeout > 0 {
+		options.WriteTimeout = min(t.options.WriteTimeout, refusalTimeout)
+	}
+	c, err := accept(ctx, target, r, &t.buffers, &t.deflater, options)
+	if err != nil {
+		return err
+	}
+	defer streamctx.Attach(ctx, func(how streamctx.End) {
+		if how.Cut {
+			go c.cut(net.ErrClosed)
+		}
+	})()
+	return c.Close(StatusCode(why.Code), why.Text)
 }
 
 // Begin upgrades the connection, starts the stream, and reads what the client sends.
@@ -41,7 +72,7 @@ func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delive
 			return nil
 		})
 	}
-	o.Start(&streamConn{c, in}, nil, t.options.PingInterval, t.options.MaxAge)
+	o.Start(&streamConn{c, in}, nil, t.options.MaxAge)
 	if err != nil {
 		in.fail(err)
 	}

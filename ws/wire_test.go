@@ -21,7 +21,7 @@ func TestWire(t *testing.T) {
 	serve(t, &ws.Handler{Broadcaster: hub, Topics: []string{"a", "b"}}, func(t *testing.T, n *network) {
 		begin := position(t, hub)
 		p := n.raw("/", "")
-		p.receives(`{"ready":"` + begin + `"}`)
+		p.receives(ready(begin))
 		id, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", Type: "tick", Data: []byte(`{"usd":42}`)})
 		require.NoError(t, err)
 		p.receives(`{"id":"` + id.String() + `","topic":"a","type":"tick","data":"{\"usd\":42}"}`)
@@ -32,7 +32,7 @@ func TestWire(t *testing.T) {
 
 		one, two := say(t, hub, "a", "1"), say(t, hub, "a", "2")
 		p = n.raw("/?lastEventId="+one, "")
-		p.receives(`{"ready":"`+one+`"}`, message(two, "a", "2"))
+		p.receives(ready(one), message(two, "a", "2"))
 		p.Close()
 		three := say(t, hub, "a", "3")
 		p = n.raw("/?lastEventId="+id.String(), "")
@@ -53,7 +53,7 @@ func TestPositionIsSentInAnIntervalWithAPing(t *testing.T) {
 	hub := &broadcast.Hub{}
 	serve(t, &ws.Handler{Broadcaster: hub, Topics: []string{"a"}}, func(t *testing.T, n *network) {
 		p := n.raw("/", "")
-		p.receives(`{"ready":"` + position(t, hub) + `"}`)
+		p.receives(ready(position(t, hub)))
 		elsewhere := say(t, hub, "b", "not for this client")
 		// Something was sent in the first interval. After the second come a ping and the
 		// position, in any order.
@@ -78,10 +78,11 @@ func TestHeartbeatSendsThePosition(t *testing.T) {
 	serve(t, &ws.Handler{Broadcaster: hub, Topics: []string{"a"}}, func(t *testing.T, n *network) {
 		c := n.dial("/?heartbeat=1", ws.Options{})
 		began := time.Now()
-		for _, want := range []string{`{"ready":"`, `{"position":"`, `{"position":"`} {
+		here := position(t, hub)
+		for _, want := range []string{ready(here), `{"position":"` + here + `"}`, `{"position":"` + here + `"}`} {
 			_, data, err := c.Read(t.Context())
 			require.NoError(t, err)
-			require.Equal(t, want+position(t, hub)+`"}`, string(data))
+			require.Equal(t, want, string(data))
 		}
 		require.Equal(t, time.Minute, time.Since(began))
 		require.NoError(t, c.CloseNow())

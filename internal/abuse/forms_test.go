@@ -87,7 +87,11 @@ func TestWireFormsHaveOneBound(t *testing.T) {
 
 				open := clients()
 				publish(1000)
-				late := clients() // get messages without IDs, too
+				late := clients()                   // get messages without IDs, too
+				require.Eventually(t, func() bool { // what is being written is pinned, and kept by nobody
+					stats := statsOf(h)
+					return stats.Open == len(open)+len(late) && stats.Behind == 0
+				}, 20*time.Second, time.Millisecond)
 				used := inUse() - before
 				t.Logf("%d KiB of heap for the forms and %d clients", used>>10, len(open)+len(late))
 				require.LessOrEqual(t, used, test.most+test.most/8+3*mib)

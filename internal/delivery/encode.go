@@ -18,7 +18,13 @@ func (s *Stream) encode(b *batch, w *Worker) bool {
 	for i, m := range b.messages[:b.polled] {
 		size += len(m.Data)
 		b.messages[i] = nil
-		frame := s.frame(m, m.ID)
+		id := m.ID
+		if s.isState(m) {
+			id = broadcast.ID{}
+		} else {
+			s.begin(b)
+		}
+		frame := s.frame(m, id)
 		if frame == nil {
 			continue
 		}
@@ -26,7 +32,9 @@ func (s *Stream) encode(b *batch, w *Worker) bool {
 			return false
 		}
 		b.addMessage(frame, s.catchingUp)
-		s.sentPosition, s.sentNews = m.ID, true
+		if !id.IsZero() {
+			s.sentPosition, s.sentNews = id, true
+		}
 	}
 	s.catchingUp = s.catchingUp && b.polled == s.pollSize
 	s.setPollSize(b.polled, size)

@@ -29,6 +29,12 @@ var (
 	PeerGone     = Reason{Name: "peer gone"}
 )
 
+// What a client is refused for that has asked for a close frame in place of a status.
+var (
+	unauthorized = Reason{Code: 3000, Text: "unauthorized"} // 401
+	forbidden    = Reason{Code: 3003, Text: "forbidden"}    // 403
+)
+
 // ending is when and why a stream ends.
 type ending struct {
 	// The clock's.

@@ -78,18 +78,30 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request, t Transport) 
 	}
 	o, err := e.open(r.WithContext(claim.Context), mode)
 	if err != nil {
+		if why := closeFor(err); mode.Close != nil && why != nil {
+			e.refuseByClose(claim, r, mode, *why, err)
+			return
+		}
 		e.refuse(w, r, err)
 		return
 	}
 	defer o.abandon() // what did not begin, also after a panic in a wrapper's Hijack or WriteHeader
-	if err := claim.Take(); err != nil {
-		e.Report(slog.LevelInfo, "a stream came too late", "path", r.URL.Path, "reason", err)
+	if !e.take(claim, r, mode) {
 		return
 	}
-	claim.Announce(mode.Status, mode.Header, e.log())
 	if err := t.Begin(claim.Writer, r, o); err != nil && !o.begun {
 		e.refuse(w, r, err)
 	}
+}
+
+// take makes the claimed request a stream's. It reports false if that is too late.
+func (e *Engine) take(claim *streamctx.Claim, r *http.Request, mode Mode) bool {
+	if err := claim.Take(); err != nil {
+		e.Report(slog.LevelInfo, "a stream came too late", "path", r.URL.Path, "reason", err)
+		return false
+	}
+	claim.Announce(mode.Status, mode.Header, e.log())
+	return true
 }
 
 // grant asks the handler's Grant what the client gets. ctx is the stream's.
@@ -124,6 +136,16 @@ func (e *Engine) grant(r *http.Request, ctx func() context.Context) (g *fanfare.
 // refuse answers a request that gets no stream, and counts and logs it once. The log has
 // at most two lines per second of those with the same status.
 func (e *Engine) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	refusal, err := e.noteRefusal(r, err)
+	if e.ErrorHandler != nil {
+		e.ErrorHandler(w, r, err)
+		return
+	}
+	fanfare.Refuse(w, r, &refusal)
+}
+
+// noteRefusal counts and logs a refusal, and returns it.
+func (e *Engine) noteRefusal(r *http.Request, err error) (fanfare.Refusal, error) {
 	refusal, err := refusalOf(err)
 	level := slog.LevelInfo
 	switch {
@@ -141,11 +163,31 @@ func (e *Engine) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	kind := ratelog.Kind{Level: level, Message: e.Name + ": refused a stream", Status: refusal.Status}
 	e.reports.Write(r.Context(), e.Logger, kind, "path", r.URL.Path, "status", refusal.Status, "reason", reason)
-	if e.ErrorHandler != nil {
-		e.ErrorHandler(w, r, err)
+	return refusal, err
+}
+
+// closeFor returns the reason of a close frame that says the same as an error's status;
+// nil if there is none.
+func closeFor(err error) *Reason {
+	switch refusal, _ := refusalOf(err); refusal.Status {
+	case http.StatusUnauthorized:
+		return &unauthorized
+	case http.StatusForbidden:
+		return &forbidden
+	}
+	return nil
+}
+
+// refuseByClose is refuse for a client that has asked for a close frame. The request is
+// counted by middleware, and can be cut by it, until the connection has ended.
+func (e *Engine) refuseByClose(claim *streamctx.Claim, r *http.Request, mode Mode, why Reason, err error) {
+	_, err = e.noteRefusal(r, err)
+	if !e.take(claim, r, mode) {
 		return
 	}
-	fanfare.Refuse(w, r, &refusal)
+	if failed := mode.Close(claim.Context, claim.Writer, r, why); failed != nil {
+		e.Report(slog.LevelDebug, "a refusal by a close frame failed", "path", r.URL.Path, "refusal", err, "error", failed)
+	}
 }
 
 // refusalOf returns how an error refuses a request. A Refusal whose Status cannot refuse

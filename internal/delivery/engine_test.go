@@ -155,10 +155,10 @@ func TestRequestEnds(t *testing.T) {
 		defer hub.Close()
 		for name, begin := range map[string]func(*transport) func(*delivery.Opening) error{
 			"started": func(tr *transport) func(*delivery.Opening) error {
-				return func(o *delivery.Opening) error { o.Start(tr.conn, nil, 0, 0); <-tr.stream.Done(); return nil }
+				return func(o *delivery.Opening) error { o.Start(tr.conn, nil, 0); <-tr.stream.Done(); return nil }
 			},
 			"served": func(tr *transport) func(*delivery.Opening) error {
-				return func(o *delivery.Opening) error { o.Serve(tr.conn, nil, 0, 0); return nil }
+				return func(o *delivery.Opening) error { o.Serve(tr.conn, nil, 0); return nil }
 			},
 		} {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"strconv"
+	"time"
 	"unicode/utf8"
 
 	"github.com/fanfare-go/fanfare"
@@ -57,7 +58,16 @@ func NoticeEnvelope(n fanfare.Notice) []byte {
 		b = append(b, `,"topics":`...)
 		b = appendStrings(b, n.Topics)
 	}
+	if n.Heartbeat > 0 {
+		b = append(b, `,"heartbeat":`...)
+		b = AppendSeconds(b, n.Heartbeat)
+	}
 	return append(b, '}')
+}
+
+// AppendSeconds appends a duration in seconds, with a fraction only where it has one.
+func AppendSeconds(b []byte, d time.Duration) []byte {
+	return strconv.AppendFloat(b, d.Seconds(), 'f', -1, 64)
 }
 
 // topicsEnvelope returns the answer to a client that has asked for other topics. A refusal

@@ -120,7 +120,7 @@ func seq(id broadcast.ID) string {
 type transport struct {
 	mode     delivery.Mode
 	check    error
-	begin    func(o *delivery.Opening) error // nil: Start with every, maxAge
+	begin    func(o *delivery.Opening) error // nil: Start with maxAge
 	conn     *wire
 	every    time.Duration
 	maxAge   time.Duration
@@ -133,6 +133,7 @@ func (t *transport) Check(_, _ http.ResponseWriter, _ *http.Request) (delivery.M
 	if t.mode.Codec == nil {
 		t.mode.Codec = codec(true)
 	}
+	t.mode.Heartbeat = t.every
 	return t.mode, t.check
 }
 
@@ -141,7 +142,7 @@ func (t *transport) Begin(_ http.ResponseWriter, _ *http.Request, o *delivery.Op
 	if t.begin != nil {
 		return t.begin(o)
 	}
-	o.Start(t.conn, t.prologue, t.every, t.maxAge)
+	o.Start(t.conn, t.prologue, t.maxAge)
 	return nil
 }
 

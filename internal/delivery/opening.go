@@ -59,7 +59,7 @@ func (e *Engine) open(r *http.Request, mode Mode) (_ *Opening, err error) {
 		return nil, fmt.Errorf("%s: Handler.Broadcaster is nil", e.Name)
 	}
 	s := &Stream{engine: e, codec: mode.Codec, request: r.Context(), detached: mode.Detached, pollSize: minPoll}
-	s.beats.always, s.beats.soon = IsOn(r.URL.Query(), "heartbeat"), mode.Unwatched
+	s.beats.interval, s.beats.always, s.beats.soon = mode.Heartbeat, IsOn(r.URL.Query(), "heartbeat"), mode.Unwatched
 	e.forms.enter(s.codec)
 	s.server = e.servers.of(r) // before Grant: a Shutdown from here on ends the stream
 	o := &Opening{stream: s}
@@ -102,14 +102,14 @@ func (s *Stream) firstPoll(fresh bool) error {
 	b := s.engine.batches.get()
 	b.isFirst = true
 	s.firstBatch = b
-	begin := s.sub.Position()
+	s.beginsAfter = s.sub.Position()
 	n, err := s.poll(b.messages[:s.pollSize])
+	b.polled = n
 	if gap, ok := errors.AsType[*broadcast.GapError](err); ok {
 		if err := s.sendGap(b, gap); err != nil {
 			b.drop()
 			return err
 		}
-		b.polled = n
 		return nil
 	}
 	if err != nil {
@@ -120,42 +120,28 @@ func (s *Stream) firstPoll(fresh bool) error {
 			return err
 		}
 	}
-	first, n, gap, err := s.addLast(b, n, begin)
-	if err != nil {
-		return err
+	s.beginning = true
+	if n == 0 || !s.isState(b.messages[0]) {
+		s.begin(b)
 	}
-	s.send(b, fanfare.Notice{Kind: fanfare.Ready, ID: begin})
-	if gap != nil {
-		if err := s.sendGap(b, gap); err != nil {
-			b.drop()
-			return err
-		}
-	}
-	b.polled = copy(b.messages[:], b.messages[first:n])
-	clear(b.messages[b.polled:n])
 	s.sentNews = s.sentNews || fresh
 	return nil
 }
 
-// addLast adds the messages up to where the stream begins, which are those of
-// Grant.Last, without their IDs. It polls on until they are all there, and returns
-// which polled messages are left, and a gap that came with them.
-func (s *Stream) addLast(b *batch, polled int, begin broadcast.ID) (first, n int, gap *broadcast.GapError, err error) {
-	first, n = 0, polled
-	for first < n && !isAfter(b.messages[first].ID, begin) {
-		if frame := s.frame(b.messages[first], broadcast.ID{}); frame != nil {
-			b.addMessage(frame, false)
-		}
-		if first++; first < n {
-			continue
-		}
-		clear(b.messages[:n])
-		if n, err = s.poll(b.messages[:s.pollSize]); err != nil && !errors.As(err, &gap) {
-			return 0, n, nil, err
-		}
-		first = 0
+// isState reports whether a message is one of Grant.Last: it comes up to where the stream
+// begins. The writer sends those without their IDs, as much at a time as one write takes,
+// and begins the stream before the first message that is none.
+func (s *Stream) isState(m *broadcast.Message) bool {
+	return s.beginning && !isAfter(m.ID, s.beginsAfter)
+}
+
+// begin sends the position where the stream begins, unless that has been sent. Nothing else
+// may send a position before.
+func (s *Stream) begin(b *batch) {
+	if s.beginning {
+		s.beginning = false
+		s.send(b, fanfare.Notice{Kind: fanfare.Ready, ID: s.beginsAfter, Heartbeat: s.beats.interval})
 	}
-	return first, n, gap, nil
 }
 
 // isAfter reports whether a message comes after a position. One of another epoch does.
@@ -194,9 +180,8 @@ func (o *Opening) Context() context.Context { return o.stream.Context() }
 // Stream returns the stream that this becomes.
 func (o *Opening) Stream() *Stream { return o.stream }
 
-// Use replaces the codec, where only the handshake shows which one fits. Notices, and
-// messages without IDs, of the first poll are encoded by then; its other messages are
-// not.
+// Use replaces the codec, where only the handshake shows which one fits. Notices and the
+// Snapshot that the stream begins with are encoded by then; messages are not.
 func (o *Opening) Use(c *Codec) {
 	forms := &o.stream.engine.forms
 	forms.enter(c)
@@ -220,12 +205,11 @@ func (o *Opening) abandon() {
 }
 
 // Start lets the handler's workers write to conn: the prologue, what the first poll
-// found, and what follows. After every interval (0: never) in which nothing was written,
-// the stream sends its position or a heartbeat. It ends at most maxAge later (0: never),
-// and then calls conn.End.
-func (o *Opening) Start(conn Conn, prologue []byte, interval, maxAge time.Duration) {
+// found, and what follows. The stream ends at most maxAge later (0: never), and then calls
+// conn.End.
+func (o *Opening) Start(conn Conn, prologue []byte, maxAge time.Duration) {
 	s := o.stream
-	o.begin(conn, prologue, interval, maxAge)
+	o.begin(conn, prologue, maxAge)
 	if s.detached {
 		s.request = nil
 	} else {
@@ -237,8 +221,8 @@ func (o *Opening) Start(conn Conn, prologue []byte, interval, maxAge time.Durati
 // Serve is Start for a stream that the calling goroutine writes. It returns when the
 // stream has ended. No goroutine watches the end of the request: it would take as much
 // memory as the stream.
-func (o *Opening) Serve(conn Conn, prologue []byte, interval, maxAge time.Duration) {
-	o.serve(conn, prologue, interval, maxAge)
+func (o *Opening) Serve(conn Conn, prologue []byte, maxAge time.Duration) {
+	o.serve(conn, prologue, maxAge)
 }
 
 // Poll is Serve for a client that polls: the stream ends with the first thing that is
@@ -247,16 +231,16 @@ func (o *Opening) Poll(conn Conn, prologue []byte) {
 	s := o.stream
 	s.polling = true
 	s.ending.endAt(s.engine.clock.now()+pollFor, &Polled)
-	o.serve(conn, prologue, 0, 0)
+	o.serve(conn, prologue, 0)
 }
 
 // pollFor is how long a client that polls waits: less than proxies do.
 const pollFor = 25 * time.Second
 
-func (o *Opening) serve(conn Conn, prologue []byte, interval, maxAge time.Duration) {
+func (o *Opening) serve(conn Conn, prologue []byte, maxAge time.Duration) {
 	s := o.stream
 	s.wake = make(chan struct{}, 1)
-	o.begin(conn, prologue, interval, maxAge)
+	o.begin(conn, prologue, maxAge)
 	for !s.run(nil) {
 		select {
 		case <-s.wake:
@@ -266,11 +250,11 @@ func (o *Opening) serve(conn Conn, prologue []byte, interval, maxAge time.Durati
 }
 
 // begin makes the opening a stream. From here on any goroutine may end it.
-func (o *Opening) begin(conn Conn, prologue []byte, interval, maxAge time.Duration) {
+func (o *Opening) begin(conn Conn, prologue []byte, maxAge time.Duration) {
 	o.begun = true
 	s := o.stream
 	now := s.engine.clock.now()
-	s.conn, s.beats.interval, s.beats.began = conn, interval, now
+	s.conn, s.beats.began = conn, now
 	s.beats.wrote.Store(int64(now))
 	s.shard = s.engine.counts.begin(s.catchingUp)
 	if maxAge > 0 {

@@ -197,7 +197,7 @@ func (s *storm) visit() {
 		func(*delivery.Stream) { cancel() },
 	}
 	way := rand.IntN(4)
-	tr := &transport{mode: delivery.Mode{Codec: s.codec, Detached: way == 0}}
+	tr := &transport{mode: delivery.Mode{Codec: s.codec, Detached: way == 0}, every: 2 * time.Millisecond}
 	var disturbers sync.WaitGroup
 	defer disturbers.Wait()
 	tr.begin = func(o *delivery.Opening) error {
@@ -215,13 +215,13 @@ func (s *storm) visit() {
 		disturbers.Go(func() { <-conn.begun; time.Sleep(60 * time.Millisecond); stream.End(delivery.Restart); <-stream.Done() })
 		switch way {
 		case 0, 1:
-			o.Start(conn, []byte("head\n"), 2*time.Millisecond, 40*time.Millisecond)
+			o.Start(conn, []byte("head\n"), 40*time.Millisecond)
 			if oneIn(5) {
 				panic("after Start")
 			}
 			<-stream.Done()
 		case 2:
-			o.Serve(conn, nil, 2*time.Millisecond, 40*time.Millisecond)
+			o.Serve(conn, nil, 40*time.Millisecond)
 		default:
 			o.Poll(conn, nil)
 		}

@@ -1,6 +1,10 @@
 package delivery
 
-import "net/http"
+import (
+	"context"
+	"net/http"
+	"time"
+)
 
 // Transport is what a handler does with one request where SSE and WebSocket differ.
 type Transport interface {
@@ -23,6 +27,16 @@ type Mode struct {
 
 	Status int               // of the response: 200 or 101
 	Header func(http.Header) // sets the fields that the transport sets; nil: none
+
+	// Heartbeat is after which time without a write the stream sends its position or a
+	// heartbeat; 0: never. The Ready notice says so to the client.
+	Heartbeat time.Duration
+
+	// Close answers a client that asks for a close frame in place of a status that it could
+	// not see: it accepts the request and ends the stream at once, for why. It returns when
+	// the connection has ended. After an error the request has been answered, too. nil: the
+	// client has not asked.
+	Close func(ctx context.Context, target http.ResponseWriter, r *http.Request, why Reason) error
 
 	// Unwatched says that nothing reads from the connection, so that only a write finds
 	// out that the client has left: the first heartbeats come sooner.

@@ -64,6 +64,7 @@ func (s *Stream) turn(w *Worker) (ended bool) {
 		case goIdle:
 			return false
 		case leave:
+			s.begin(b)
 			if position := s.sub.Position(); position != s.sentPosition {
 				s.send(b, fanfare.Notice{Kind: fanfare.Position, ID: position})
 			}
@@ -79,7 +80,7 @@ func (s *Stream) turn(w *Worker) (ended bool) {
 // be written.
 func (s *Stream) sendOpening(b *batch, w *Worker) bool {
 	full := b.polled == s.pollSize // what follows goes out in the same write
-	if !s.encode(b, w) || !full && !s.write(b, w) {
+	if !s.encode(b, w) || !full && !s.beginning && !s.write(b, w) {
 		return false
 	}
 	s.endPolling()
@@ -108,6 +109,10 @@ func (s *Stream) step(b *batch, w *Worker) next {
 	n, err := s.poll(b.messages[:size])
 	b.polled = n
 	gap, isGap := errors.AsType[*broadcast.GapError](err)
+	wasBeginning := s.beginning
+	if n == 0 || isGap {
+		s.begin(b) // no state is left
+	}
 	if isGap {
 		w.Wait() // for a Snapshot
 		if err := s.sendGap(b, gap); err != nil {
@@ -119,7 +124,7 @@ func (s *Stream) step(b *batch, w *Worker) next {
 		return gone
 	}
 	// A full buffer says that more messages wait: they go out in the same write.
-	if (n < size || err != nil) && !s.write(b, w) {
+	if (n < size || err != nil) && !s.beginning && !s.write(b, w) {
 		return gone
 	}
 	s.endPolling()
@@ -131,11 +136,11 @@ func (s *Stream) step(b *batch, w *Worker) next {
 	case err != nil && !isGap:
 		s.fail(Fault, err)
 		return gone
-	case why != nil && (nothing || !s.pollReportsEnd()):
+	case why != nil && (nothing || !s.pollReportsEnd() && !s.beginning):
 		return leave
 	case !s.beat(b, w): // here too where messages came: a Filter may drop all of them
 		return gone
-	case nothing:
+	case nothing && !wasBeginning: // else a change of topics may wait
 		return goIdle
 	}
 	return pollAgain
@@ -164,7 +169,7 @@ func (s *Stream) beat(b *batch, w *Worker) bool {
 	if !s.beats.take(&s.engine.clock) {
 		return true
 	}
-	if position := s.sub.Position(); position != s.sentPosition || s.beats.always {
+	if position := s.sub.Position(); !s.beginning && (position != s.sentPosition || s.beats.always) {
 		s.send(b, fanfare.Notice{Kind: fanfare.Position, ID: position})
 	}
 	if len(b.frames) > 0 { // the position, or an opening that waits for what follows it

@@ -162,6 +162,7 @@ type observer struct {
 	reader      *sse.Reader
 	id          string // the last event ID that the reader has had
 	atLineStart bool   // the next byte begins a line
+	comment     []byte // the beginning of a comment whose end has not arrived
 }
 
 func (o *observer) Read(p []byte) (int, error) {
@@ -182,14 +183,25 @@ func (o *observer) observeID() {
 	o.stream.lastEventID = id
 }
 
+// interval begins the comment with which a Handler's stream says how often heartbeats are
+// sent.
+const interval = ": heartbeat "
+
 func (o *observer) countHeartbeats(b []byte) {
 	o.stream.mu.Lock()
 	defer o.stream.mu.Unlock()
 	for _, c := range b {
-		if o.atLineStart && c == ':' {
-			o.stream.heartbeats++
+		end := c == '\n' || c == '\r'
+		switch {
+		case end && o.comment != nil:
+			if !bytes.HasPrefix(o.comment, []byte(interval)) {
+				o.stream.heartbeats++
+			}
+			o.comment = nil
+		case o.atLineStart && c == ':', o.comment != nil && len(o.comment) < len(interval):
+			o.comment = append(o.comment, c)
 		}
-		o.atLineStart = c == '\n' || c == '\r'
+		o.atLineStart = end
 	}
 }
 
@@ -271,7 +283,8 @@ func (s *Stream) countEvents() int {
 	return len(s.events)
 }
 
-// Heartbeats returns the number of comments so far: lines that begin with a colon.
+// Heartbeats returns the number of comments so far: lines that begin with a colon, but for
+// the one with which a Handler's stream says how often it sends heartbeats.
 func (s *Stream) Heartbeats() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

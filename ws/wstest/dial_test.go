@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/faults"
 	"github.com/fanfare-go/fanfare/internal/failing"
@@ -228,5 +229,18 @@ func TestDialSendsTheRequestsHost(t *testing.T) {
 		r.Host = "b.example"
 		wstest.Dial(t, h, r)
 		require.Equal(t, "b.example", host)
+	})
+}
+
+// A client that asks for its refusal by a close frame gets a connection, and then the
+// refusal as the error of Read.
+func TestDialOfARefusalByAClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &ws.Handler{Broadcaster: new(broadcast.Hub), Grant: func(*http.Request) (*fanfare.Grant, error) {
+			return nil, &fanfare.Refusal{Status: http.StatusUnauthorized}
+		}}
+		c := wstest.Dial(t, h, httptest.NewRequest("GET", "/?refusals=close", nil))
+		_, _, err := c.Read(t.Context())
+		require.Equal(t, ws.StatusUnauthorized, ws.CloseStatus(err))
 	})
 }
