@@ -168,7 +168,7 @@ func newSession(port string, capabilities map[string]any) (commander, error) {
 	}
 	params := map[string]any{"capabilities": map[string]any{"alwaysMatch": capabilities}}
 	var err error
-	for began := time.Now(); time.Since(began) < 30*time.Second; time.Sleep(50 * time.Millisecond) {
+	for began := time.Now(); time.Since(began) < 30*time.Second; pause(50 * time.Millisecond) {
 		if err = roundTrip(http.MethodPost, base+"/session", params, &created); err == nil {
 			return &httpSession{url: base + "/session/" + created.Value.SessionID}, nil
 		}

@@ -44,7 +44,7 @@ func startFirefox(e *engine) (commander, error) {
 		return nil, err
 	}
 	var err error
-	for began := time.Now(); time.Since(began) < 60*time.Second; time.Sleep(100 * time.Millisecond) {
+	for began := time.Now(); time.Since(began) < 60*time.Second; pause(100 * time.Millisecond) {
 		var conn net.Conn
 		if conn, err = net.Dial("tcp", "127.0.0.1:"+port); err != nil {
 			continue

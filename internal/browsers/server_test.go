@@ -115,6 +115,14 @@ func (s *site) start() {
 			return receive(r, c)
 		}}))
 	s.mountGrants(mux, hub, silent)
+	mux.Handle("GET /soak/events", s.network(&sse.Handler{Broadcaster: hub, Grant: grant, Logger: silent, Options: sse.Options{Heartbeat: time.Second}}))
+	mux.Handle("GET /soak/ws", s.network(&ws.Handler{Broadcaster: hub, Grant: grant, Logger: silent, Options: ws.Options{PingInterval: time.Second},
+		Receive: func(_ *http.Request, c *ws.Conn) func(ws.MessageType, []byte) error {
+			if s.killsWebSockets.Load() {
+				time.AfterFunc(100*time.Millisecond, func() { _ = c.CloseNow() })
+			}
+			return func(ws.MessageType, []byte) error { return nil }
+		}}))
 	for _, add := range s.more {
 		add(mux, hub)
 	}
@@ -132,7 +140,7 @@ func (s *site) start() {
 		cancel()
 		<-ended
 	}
-	go server.Serve(listener)
+	go server.Serve(deafListener{listener})
 }
 
 // mountGrants adds streams with state (/state/), and with topics that the client chooses: a and

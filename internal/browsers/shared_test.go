@@ -38,7 +38,7 @@ func (s *site) oneLeads(t *testing.T, tabs ...*tab) (leader int) {
 		}
 		return leaders
 	}
-	for began := time.Now(); count() != 1 || s.streams.Load() != 1; time.Sleep(20 * time.Millisecond) {
+	for began := time.Now(); count() != 1 || s.streams.Load() != 1; pause(20 * time.Millisecond) {
 		require.Less(t, time.Since(began), 25*time.Second, "%d links, %d streams", count(), s.streams.Load())
 	}
 	return leader
@@ -140,7 +140,7 @@ func leaderIsBusy(t *testing.T, e *engine) {
 	// The script returns first, since some drivers wait for all pages.
 	tabs[leader].run("setTimeout(() => { for (const end = Date.now() + 9000; Date.now() < end; ); }, 100)")
 	other.run("states.length = 0; window.began = performance.now(); stream.onmessage = ({ data }) => { got.push(data); window.heardAfter ??= performance.now() - began; }")
-	for began := time.Now(); time.Since(began) < 300*time.Millisecond; time.Sleep(50 * time.Millisecond) {
+	for began := time.Now(); time.Since(began) < 300*time.Millisecond; pause(50 * time.Millisecond) {
 	}
 	s.flow(5, 6)
 	have(t, 6, other)

@@ -99,7 +99,7 @@ func (p *tab) until(condition string) {
 
 func (p *tab) within(limit time.Duration, condition string) {
 	p.t.Helper()
-	for began := time.Now(); !p.is(condition); time.Sleep(15 * time.Millisecond) {
+	for began := time.Now(); !p.is(condition); pause(15 * time.Millisecond) {
 		if time.Since(began) > limit {
 			var seen string
 			_ = p.do("WebDriver:ExecuteScript", map[string]any{"script": "return JSON.stringify({ n: window.got?.length, got: window.got?.slice(-5), states: window.states, transport: window.stream?.transport, errors: window.errors })", "args": []any{}}, &seen)
@@ -117,3 +117,6 @@ func (p *tab) screenshot(folder, name string) {
 	require.NoError(p.t, err)
 	require.NoError(p.t, os.WriteFile(filepath.Join(folder, fmt.Sprintf("%s-%s.png", p.engine.name, name)), b, 0o600))
 }
+
+// pause waits between two looks at a real browser, which no fake clock reaches.
+func pause(d time.Duration) { <-time.After(d) }
