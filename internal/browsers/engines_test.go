@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -107,6 +108,8 @@ func (e *engine) stop() {
 }
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	_ = flag.Set("test.parallel", "6") // browsers wait more than they work
 	code := m.Run()
 	for _, e := range engines {
 		if quit, ok := e.client.(interface{ quit() }); ok {

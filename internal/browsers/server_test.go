@@ -135,6 +135,7 @@ func (s *site) start() {
 			delete(s.conns, c)
 		}
 	}}
+	server.SetKeepAlivesEnabled(false) // a connection that deafen has made deaf is used by nothing else
 	s.hub, s.server, s.conns = hub, server, make(map[net.Conn]struct{})
 	s.stop = func() {
 		cancel()

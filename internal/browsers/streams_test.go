@@ -116,6 +116,8 @@ func eachTransportAlone(t *testing.T, e *engine) {
 	}
 	for _, p := range pages {
 		p.until(fmt.Sprintf("got.length === %d", messages))
+		p.run("document.body.textContent = `${states.join(' ')}: ${got.length} messages, the last is ${got.at(-1)}`")
+		p.screenshot(strconv.Itoa(slices.Index(pages, p)))
 		require.Equal(t, numbers(0, messages), evaluate[[]string](p, "got"))
 	}
 }

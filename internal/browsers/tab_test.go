@@ -2,6 +2,7 @@ package browsers_test
 
 import (
 	"encoding/base64"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -108,14 +109,20 @@ func (p *tab) within(limit time.Duration, condition string) {
 	}
 }
 
-// screenshot writes a picture of the tab into a folder, for people.
-func (p *tab) screenshot(folder, name string) {
+// screenshots is a folder for pictures of pages, for people.
+var screenshots = flag.String("screenshots", "", "a folder for pictures of the pages of TestEachTransportAlone")
+
+// screenshot writes a picture of the tab.
+func (p *tab) screenshot(name string) {
 	p.t.Helper()
+	if *screenshots == "" {
+		return
+	}
 	var picture string
 	require.NoError(p.t, p.do("WebDriver:TakeScreenshot", nil, &picture))
 	b, err := base64.StdEncoding.DecodeString(picture)
 	require.NoError(p.t, err)
-	require.NoError(p.t, os.WriteFile(filepath.Join(folder, fmt.Sprintf("%s-%s.png", p.engine.name, name)), b, 0o600))
+	require.NoError(p.t, os.WriteFile(filepath.Join(*screenshots, fmt.Sprintf("%s-%s.png", p.engine.name, name)), b, 0o600))
 }
 
 // pause waits between two looks at a real browser, which no fake clock reaches.

@@ -1,5 +1,5 @@
 // Command build makes browser/fanfare.js and browser/fanfare-shared.js from their sources in
-// browser/src. Run it with go generate ./browser.
+// browser/src, into the folder that is its argument. Run it with go generate ./browser.
 package main
 
 import (
@@ -17,13 +17,17 @@ var short = map[string]any{
 }
 
 func main() {
+	outdir := "."
+	if len(os.Args) > 1 {
+		outdir = os.Args[1]
+	}
 	result := api.Build(api.BuildOptions{
 		EntryPoints: []string{"src/fanfare.js", "src/fanfare-shared.js"},
-		Outdir:      ".", Write: true, AllowOverwrite: true,
+		Outdir:      outdir, Write: true, AllowOverwrite: true,
 		Charset: api.CharsetUTF8, Format: api.FormatESModule, Target: api.ES2022,
 		MinifyWhitespace: true, MinifyIdentifiers: true, MinifySyntax: true,
 		MangleProps: "_$", MangleCache: short,
-		LogLevel: api.LogLevelInfo,
+		LogLevel: api.LogLevelWarning,
 	})
 	if len(result.Errors) > 0 {
 		fmt.Fprintln(os.Stderr, "build: fanfare.js has errors")
