@@ -50,7 +50,7 @@ func refusalsAreFinal(t *testing.T, e *engine) {
 				continue // a WebSocket has no such answer
 			}
 			p.run(fmt.Sprintf("window.refusals = []; fanfare({ ws: '/refused/%d/ws', sse: '/refused/%d/events', %s })", status, status, options))
-			p.within(10*time.Second, "stream.state === 'closed'")
+			p.until("stream.state === 'closed'")
 			require.Equal(t, status, evaluate[int](p, "refusals.at(-1)"), options)
 		}
 	}

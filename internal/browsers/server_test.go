@@ -268,6 +268,7 @@ addEventListener('unhandledrejection', ({ reason }) => window.errors.push(String
 import { Fanfare } from '/fanfare.js';
 window.got = [];
 window.ids = [];
+window.times = [];
 window.states = [];
 window.refusals = [];
 window.Fanfare = Fanfare;
@@ -279,7 +280,10 @@ window.fanfare = (options) => {
   };
   stream.onerror = ({ status }) => status && window.refusals.push(status);
   stream.ongap = () => window.got.push('gap');
-  stream.onstatechange = () => window.states.push(stream.state === 'open' ? stream.transport : stream.state);
+  stream.onstatechange = () => {
+    window.states.push(stream.state === 'open' ? stream.transport : stream.state);
+    window.times.push(Math.round(performance.now()));
+  };
   window.stream = stream;
 };
 window.eventsource = () => {
