@@ -803,7 +803,7 @@ describe('options', () => {
       assert.throws(() => new Fanfare(), /ws or sse/);
       assert.throws(() => new Fanfare({ ws: '/ws', transports: [] }), /ws or sse/);
       assert.throws(() => new Fanfare({ ws: '/ws', transports: ['webtransport'] }), /webtransport/);
-      for (const shared of [true, 17, {}]) assert.throws(() => new Fanfare({ ws: '/ws', shared }), /shared must name the user/);
+      for (const shared of [true, 17, {}]) assert.throws(() => new Fanfare({ ws: '/ws', shared }), /shared names no user/);
     } finally {
       delete globalThis.document;
     }
@@ -1304,6 +1304,23 @@ describe('shared tabs', () => {
     assert.deepEqual(links()[0].sent, ['{"topics":["b"]}']);
     await settled();
     assert.deepEqual(last(sockets).url.searchParams.getAll('topic'), ['a'], 'another tab leads those that stay');
+  });
+
+  test('a tab that is shown asks the leader to look at its link, also a hidden one', async () => {
+    const page = (globalThis.document = Object.assign(new EventTarget(), { baseURI: 'http://x/', hidden: false }));
+    try {
+      const all = await tabs(2);
+      const old = links()[0];
+      page.hidden = true; // of the leader
+      channels[0].onmessage({ data: ['somebody', 'ping', true] });
+      await pass(3500);
+      assert.ok(old.closed);
+      assert.equal(all[0].stream.transport, undefined);
+      assert.equal(position(last(sockets)), '1-1');
+    } finally {
+      for (const stream of open) stream.close();
+      delete globalThis.document;
+    }
   });
 
   test('a link that is down is not waited for, except as long as the server has asked', async () => {

@@ -103,7 +103,6 @@ export const share = (stream, options, base) => {
     role = 'alone';
     log.clear(stream.lastEventId || undefined);
     for (const done of sent.values()) done('fanfare: the tab that had the connection is gone');
-    stream.rides_ = false;
     stream.connect_();
   };
 
@@ -162,8 +161,8 @@ export const share = (stream, options, base) => {
     next = number;
     limit = silence;
     heard = now();
-    stream.rides_ = true;
     stream.stop_();
+    stream.rides_ = true;
     stream.dispatchEvent(new Event('statechange')); // the transport is another
     set(state);
     watch();

@@ -130,7 +130,7 @@ export class Fanfare extends EventTarget {
     for (const name in defaults) options[name] = Math.max(floor, given[name]) || defaults[name];
     const { shared, transports } = options;
     for (const transport of transports) if (!names.includes(transport)) throw new TypeError('fanfare: transport ' + transport);
-    if (shared && typeof shared !== 'string') throw new TypeError('fanfare: shared must name the user');
+    if (shared && typeof shared !== 'string') throw new TypeError('fanfare: shared names no user');
     options.transports = transports.filter((transport) => options[transport]);
     this.#order = [...options.transports];
     if (!this.#order.length) throw new TypeError('fanfare: no ws or sse');
@@ -150,7 +150,7 @@ export class Fanfare extends EventTarget {
     const wake = () => this.#wake();
     const look = () => this.look_();
     on(globalThis, { online: look, pagehide: sleep, pageshow: wake });
-    on(doc(), { visibilitychange: look, freeze: sleep, resume: wake });
+    on(doc(), { visibilitychange: () => doc().hidden || look(), freeze: sleep, resume: wake });
     queueMicrotask(() => {
       if (shared) this.#share();
       this.connect_();
@@ -161,14 +161,13 @@ export class Fanfare extends EventTarget {
 
   get transport() {
     const { transport, opened_: opened } = this.#link;
-    return this.rides_ ? 'shared' : opened && transport;
+    return this.rides_ ? 'shared' : opened ? transport : undefined;
   }
 
   close() {
     if (this.readyState > 1) return;
     this.#mate?.leave_();
     this.#abort.abort();
-    this.rides_ = false;
     this.stop_();
     this.set_('closed');
   }
@@ -190,7 +189,6 @@ export class Fanfare extends EventTarget {
     this.#mate?.leave_();
     const { opened_: opened, send, transport } = this.#link;
     if (this.rides_ || (transport && !opened)) {
-      this.rides_ = false;
       this.connect_();
     } else if (send) send(JSON.stringify({ topics }));
     else if (opened) this.#change(transport);
@@ -218,6 +216,7 @@ export class Fanfare extends EventTarget {
     this.#second?.stop();
     this.#link = {};
     this.#second = null;
+    this.rides_ = false;
   }
 
   #prefer(transport) {
@@ -274,7 +273,7 @@ export class Fanfare extends EventTarget {
       this.stop_();
       this.set_('connecting');
     }
-    if (this.readyState > 1 || this.#asleep || this.rides_) return;
+    if (this.readyState > 1 || this.#asleep) return;
     const link = this.#open(this.#order[0], (envelope) => this.#receive(envelope, link), (result) => this.#down(result));
     link.opened_ = opened;
     link.skip_ = this.#link.skip_;
@@ -303,7 +302,7 @@ export class Fanfare extends EventTarget {
 
   // The page is visible again, or the network has changed.
   look_() {
-    if (this.#asleep || doc()?.hidden) return;
+    if (this.#asleep) return;
     if (this.rides_) return this.#mate.look();
     const link = this.#link;
     if (this.state === 'waiting' && Date.now() >= this.#until) this.connect_();
@@ -320,7 +319,6 @@ export class Fanfare extends EventTarget {
     if (this.readyState > 1) return;
     this.#mate?.leave_();
     this.#asleep = true;
-    this.rides_ = false;
     this.stop_();
     this.set_('waiting');
   }

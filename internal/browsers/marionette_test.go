@@ -22,12 +22,11 @@ type marionette struct {
 }
 
 func startFirefox(e *engine) (commander, error) {
-	port := freePort()
 	profile := filepath.Join(e.folder, "profile")
 	if err := os.Mkdir(profile, 0o700); err != nil {
 		return nil, err
 	}
-	prefs := fmt.Sprintf("user_pref(\"marionette.port\", %s);\n", port)
+	prefs := "user_pref(\"marionette.port\", 0);\n" // it writes the port that it takes into a file
 	for name, value := range map[string]string{
 		"browser.sessionhistory.max_total_viewers": "8", "toolkit.telemetry.enabled": "false", "datareporting.policy.dataSubmissionEnabled": "false",
 		"browser.shell.checkDefaultBrowser": "false", "app.update.enabled": "false", "network.captive-portal-service.enabled": "false",
@@ -45,8 +44,12 @@ func startFirefox(e *engine) (commander, error) {
 	}
 	var err error
 	for began := time.Now(); time.Since(began) < 60*time.Second; pause(100 * time.Millisecond) {
+		var port []byte
+		if port, err = os.ReadFile(filepath.Join(profile, "MarionetteActivePort")); err != nil {
+			continue
+		}
 		var conn net.Conn
-		if conn, err = net.Dial("tcp", "127.0.0.1:"+port); err != nil {
+		if conn, err = net.Dial("tcp", "127.0.0.1:"+strings.TrimSpace(string(port))); err != nil {
 			continue
 		}
 		m := &marionette{conn: conn, reader: bufio.NewReader(conn)}
