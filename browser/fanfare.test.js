@@ -1221,6 +1221,8 @@ describe('shared tabs', () => {
   test('a leader that does not answer is left, and nothing is lost or doubled', async () => {
     const all = await tabs(2);
     const [old] = links();
+    await pass(14_000);
+    old.deliver({ position: '1-1' });
     channels[0].frozen = true;
     await pass(18_500);
     assert.equal(all[1].stream.transport, undefined);

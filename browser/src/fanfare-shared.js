@@ -148,8 +148,9 @@ export const share = (stream, options, base) => {
   const watch = () => {
     const quiet = now() - heard;
     if (quiet >= limit) return alone();
-    if (quiet >= limit / 3) look(false);
-    after('watch', Math.max(10, Math.min(limit / 3, limit - quiet)), watch);
+    const isQuiet = quiet >= limit / 3;
+    if (isQuiet) look(false);
+    after('watch', Math.max(10, Math.min(isQuiet ? limit / 3 : limit / 3 - quiet, limit - quiet)), watch);
   };
 
   const ride = (from, number, state, silence, envelopes) => {
