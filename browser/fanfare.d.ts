@@ -71,8 +71,8 @@ export interface FanfareOptions {
 
   /**
    * How long a connection may be silent, without even a heartbeat, before it is closed. By default
-   * three heartbeats of the server, or 45,000 if it does not say how often they come. It is at least
-   * a heartbeat and 5 s, and 45,000 for a poll.
+   * three heartbeats of the server, and at most 45,000. It is at least a heartbeat and 5 s, and
+   * 45,000 for a poll.
    */
   silence?: number | undefined;
 

@@ -286,7 +286,7 @@ export class Fanfare extends EventTarget {
   get silence_() {
     const beat = this.#beat;
     const isPoll = this.#link.transport === 'poll'; // which may be quiet
-    return Math.max(this.#options.silence || 3 * beat || 45_000, beat + 5_000, isPoll && 45_000);
+    return Math.max(this.#options.silence || Math.min(3 * beat || 45_000, 45_000), beat + 5_000, isPoll && 45_000);
   }
 
   // Timers stop while a computer sleeps, clocks do not.

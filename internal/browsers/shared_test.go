@@ -130,7 +130,7 @@ func leaderIsBusy(t *testing.T, e *engine) {
 	var tabs []*tab
 	for range 2 {
 		p := s.open(t, e)
-		p.run("fanfare({ shared: 'user-17', silence: 6000 })")
+		p.run("fanfare({ shared: 'user-17', ws: '/soak/ws', sse: '/soak/events', silence: 6000 })")
 		tabs = append(tabs, p)
 	}
 	leader := s.oneLeads(t, tabs...)
@@ -144,7 +144,7 @@ func leaderIsBusy(t *testing.T, e *engine) {
 	}
 	s.flow(5, 6)
 	have(t, 6, other)
-	require.Less(t, evaluate[float64](other, "heardAfter"), 14_000.0, "states %v", evaluate[[]string](other, "states"))
+	require.Less(t, evaluate[float64](other, "heardAfter"), 13_000.0, "states %v", evaluate[[]string](other, "states"))
 	s.flow(6, 10)
 	have(t, 10, tabs...)
 	s.oneLeads(t, tabs...)
