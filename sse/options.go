@@ -17,9 +17,11 @@ type Options struct {
 
 	// WriteTimeout is how long a client may take to accept one write before its
 	// connection is cut. A write is at most 64 KiB: a larger message is written in
-	// parts, each of which has WriteTimeout. The rest of a request's
-	// body has to arrive within WriteTimeout, too. If zero, 10 s. If negative, writes
-	// have no deadline, and a body has 10 s.
+	// parts, each of which has WriteTimeout. Over HTTP/1 a write to a client that was fast
+	// has up to three times as long: its receive buffer is large, and accepts nothing
+	// until a part of it has been read. The rest of a request's body has to arrive within
+	// WriteTimeout, too. If zero, 10 s. If negative, writes have no deadline, and a body
+	// has 10 s.
 	WriteTimeout time.Duration
 
 	// Retry is the reconnection time that the client is sent (WHATWG HTML 9.2.6): how

@@ -51,7 +51,7 @@ func newResponse(w http.ResponseWriter, r *http.Request, buffers *tcp.Buffers, o
 	s := &response{
 		w:        w,
 		control:  control,
-		deadline: delivery.Deadline{Of: control, Timeout: o.WriteTimeout},
+		deadline: delivery.Deadline{Of: control, Timeout: o.WriteTimeout, Multiplexed: r.ProtoMajor > 1},
 		conn:     connOf(r.Context()),
 		major:    r.ProtoMajor,
 		status:   o.Status,
@@ -154,6 +154,7 @@ func (s *response) write(b []byte) error {
 	if err := s.control.Flush(); err != nil {
 		return fmt.Errorf("sse: flushing: %w", err)
 	}
+	s.deadline.Wrote(0) // the write may have waited in Flush
 	if s.bodyTimeout > 0 && !s.written {
 		_ = s.control.SetReadDeadline(time.Time{})
 	}

@@ -55,6 +55,8 @@ type Writer struct {
 	mu         sync.Mutex
 	heartbeats *time.Timer // nil without Options.Heartbeat
 	buf        []byte      // the events that have not been written
+	began      time.Time
+	unread     bool // the request's body was not read to its end when the stream began
 	lastWrite  time.Time
 	err        error // final: why nothing more is written
 	handedBack bool  // net/http has the response back
@@ -72,7 +74,8 @@ type Writer struct {
 //
 // Read the request's body before: net/http notices that a client has left only once the
 // body has been read to its end. Until then, and with more than 256 KB of it unread, the
-// failed write of an event or a heartbeat ends the Context.
+// failed write of an event or a heartbeat ends the Context: the first heartbeats are sent 1, 2,
+// 4 and 8 s after the beginning then, as far as Options.Heartbeat is longer.
 //
 // The caller closes the Writer before its handler returns. http.Server.Shutdown waits
 // for the handler, as it does for any other; middleware.Drain ends its Context, unless
@@ -152,9 +155,10 @@ func (s *Writer) begin(r *http.Request, o Options) {
 	if err := s.response.write(prologue(r, o)); err != nil {
 		s.fail(err)
 	}
-	s.lastWrite = time.Now()
+	s.began, s.unread = time.Now(), isUnread(r)
+	s.lastWrite = s.began
 	if o.Heartbeat > 0 {
-		s.heartbeats = time.AfterFunc(o.Heartbeat, func() { s.heartbeat(o.Heartbeat) })
+		s.heartbeats = time.AfterFunc(s.silence(o.Heartbeat), func() { s.heartbeat(o.Heartbeat) })
 	}
 	if o.MaxAge > 0 {
 		s.maxAge = time.AfterFunc(delivery.Lifetime(o.MaxAge), func() { s.cancel(errMaxAge) })
@@ -295,47 +299,6 @@ func (s *Writer) writeQueued() error {
 		s.fail(err)
 	}
 	return err
-}
-
-// heartbeat writes a heartbeat if nothing was written for the interval, and sets the
-// timer for the next one.
-func (s *Writer) heartbeat(interval time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err != nil || s.contextOfRequestEnded() {
-		return
-	}
-	if wait := interval - time.Since(s.lastWrite); wait > 0 {
-		s.heartbeats.Reset(wait)
-		return
-	}
-	err := guard.Call("a heartbeat", func() error {
-		if len(s.buf) > 0 {
-			return s.writeQueued()
-		}
-		return s.response.Beat(nil)
-	})
-	if panicked, ok := errors.AsType[*guard.PanicError](err); ok {
-		err = fmt.Errorf("sse: %w", panicked)
-	}
-	if err != nil {
-		s.fail(err)
-		return
-	}
-	s.lastWrite = time.Now()
-	s.heartbeats.Reset(interval)
-}
-
-// contextOfRequestEnded reports whether the Context has ended with that of the request.
-// The handler may have returned then without Close, so the response may be net/http's
-// again. After MaxAge, and when a middleware has ended the stream, the handler still
-// runs.
-func (s *Writer) contextOfRequestEnded() bool {
-	if s.ctx.Err() == nil {
-		return false
-	}
-	cause := context.Cause(s.ctx)
-	return cause != errMaxAge && !errors.Is(cause, errEnded)
 }
 
 // fail makes err the error of the stream. The caller has locked mu.

@@ -1,8 +1,10 @@
 package sse_test
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,4 +86,56 @@ func (p *panicsLater) Write(b []byte) (int, error) {
 		panic("a middleware's Write panics")
 	}
 	return p.recorder.Write(b)
+}
+
+// The first heartbeats of a Writer come sooner if much of its request's body was not read:
+// only a write finds out then that the client has left. net/http reads the rest of a short
+// one.
+func TestFirstHeartbeatsOfAWriterWithAnUnreadBodyComeSooner(t *testing.T) {
+	const long = 1 << 20
+	for _, test := range []struct {
+		name      string
+		body      int // its size
+		reads     bool
+		heartbeat time.Duration
+		want      []int // seconds
+	}{
+		{"unread", long, false, 0, []int{1, 2, 4, 8, 16, 31, 46}},
+		{"unread, often", long, false, 3 * time.Second, []int{1, 2, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 37, 40, 43, 46, 49}},
+		{"unread, none", long, false, -1, nil},
+		{"read", long, true, 0, []int{15, 30, 45}},
+		{"short", 100, false, 0, []int{15, 30, 45}},
+		{"no body", 0, false, 0, []int{15, 30, 45}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var done chan struct{}
+			h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if test.reads {
+					_, err := io.Copy(io.Discard, r.Body)
+					assert.NoError(t, err)
+				}
+				s, err := sse.NewWriter(w, r, &sse.Options{Heartbeat: test.heartbeat})
+				if assert.NoError(t, err) {
+					<-done
+					assert.NoError(t, s.Close())
+				}
+			})
+			serve(t, h, func(t *testing.T, n *network) {
+				done = make(chan struct{})
+				s := n.do("POST", "/", strings.NewReader(strings.Repeat("x", test.body)))
+				s.expect("retry: 3000\n")
+				var got []int
+				for second := range 50 {
+					if strings.Contains(s.received(), ":\n") {
+						got = append(got, second)
+					}
+					time.Sleep(time.Second)
+				}
+				close(done)
+				_, _ = s.rest()
+				time.Sleep(time.Second) // net/http ends the connection of an unread body slowly
+				require.Equal(t, test.want, got)
+			})
+		})
+	}
 }

@@ -48,8 +48,10 @@ type Options struct {
 
 	// WriteTimeout is how long the peer may take to accept one write before it is cut.
 	// A write has at most 64 KiB; larger messages take several, each of which has
-	// WriteTimeout. It also bounds a Close. If zero, 10 s; if negative,
-	// writes have no deadline, and a Close has 10 s.
+	// WriteTimeout. A write to a peer that was fast has up to three times as long: its
+	// receive buffer is large, and accepts nothing until a part of it has been read.
+	// WriteTimeout also bounds a Close. If zero, 10 s; if negative, writes have no
+	// deadline, and a Close has 10 s.
 	WriteTimeout time.Duration
 
 	// MaxAge is the longest time for which a connection lives, so that clients move on

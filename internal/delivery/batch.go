@@ -18,6 +18,10 @@ type batch struct {
 	replayed int  // those of them that go to a stream which has not caught up yet
 	gaps     int  // gaps in frames
 	isFirst  bool // frames are the first of the stream
+
+	// Of the stream's first turn, which does not end before it has begun.
+	beginning   bool         // the position has not been sent yet: messages up to there come first
+	beginsAfter broadcast.ID // that position
 }
 
 // add adds a frame, if there is one.
@@ -84,7 +88,7 @@ func (p *batches) get() *batch {
 
 func (p *batches) put(b *batch) {
 	clear(b.messages[:b.polled]) // encode has cleared the others
-	b.polled = 0
+	b.polled, b.beginning = 0, false
 	b.reset()
 	if cap(b.frames) <= 1024 {
 		p.pool.Put(b)

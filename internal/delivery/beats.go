@@ -35,7 +35,13 @@ func (b *beats) after(wrote time.Duration) time.Duration {
 	if !b.soon {
 		return b.interval
 	}
-	return min(b.interval, max(firstBeat, wrote-b.began))
+	return SoonBeat(b.interval, wrote-b.began)
+}
+
+// SoonBeat returns the interval before the next heartbeat where the first ones come sooner.
+// wrote is when something was written last, since the stream began.
+func SoonBeat(interval, wrote time.Duration) time.Duration {
+	return min(interval, max(firstBeat, wrote))
 }
 
 // check sets due if a heartbeat is, and returns how long to wait before the next

@@ -8,9 +8,14 @@ import (
 )
 
 // Deadline is the write deadline of a connection. Each write has nearly all of the
-// timeout: the system is asked at most 64 times in that time. A client whose kernel has a
-// large receive buffer accepts hundreds of KB at once and then nothing for as long as it
-// needs to read them, so that a write may well wait for more than half of the timeout.
+// timeout: the system is asked at most 64 times in that time.
+//
+// A client that was fast has a kernel with a large receive buffer, which then accepts
+// hundreds of KB at once, and nothing more until a sixteenth of it is free. No signal of the
+// connection tells such a client from one that has stopped reading: meanwhile nothing is
+// acknowledged, and the window is closed. What tells them apart is how much was accepted at
+// once before. So a write has the timeout for each step bytes of that, at most maxPatience
+// times. A client that has never read much is cut after one timeout.
 type Deadline struct {
 	// Of is what has the deadline: a net.Conn or an http.ResponseController. It need
 	// not support deadlines.
@@ -19,10 +24,22 @@ type Deadline struct {
 	// Timeout is how long a write may take. If zero, for ever.
 	Timeout time.Duration
 
-	mu    sync.Mutex
-	at    time.Time // the deadline as it was set last
-	state deadlineState
+	// Multiplexed says that other streams share the connection. Their windows are not the
+	// kernel's, and open as the client reads: each write has one timeout.
+	Multiplexed bool
+
+	mu       sync.Mutex
+	burst    uint32        // KiB written since a write has waited
+	at       time.Time     // the deadline as it was set last
+	patience time.Duration // what it gave then
+	before   uint32        // burst when that write had begun, or half of what it was before
+	state    deadlineState
 }
+
+const (
+	step        = 4 * maxWrite
+	maxPatience = 3
+)
 
 // deadlineState says what may still change a deadline.
 type deadlineState uint8
@@ -40,9 +57,38 @@ func (d *Deadline) Renew() {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if now := time.Now(); d.state == renewing && d.at.Sub(now) < d.Timeout-d.Timeout/64 {
-		d.set(now.Add(d.Timeout))
+	if d.state != renewing {
+		return
 	}
+	patience := d.patienceNow()
+	if now := time.Now(); d.at.Sub(now) < patience-d.Timeout/64 {
+		d.patience = patience
+		d.set(now.Add(patience))
+	}
+}
+
+// patienceNow returns how long the next write may wait.
+func (d *Deadline) patienceNow() time.Duration {
+	accepted := float64(max(d.burst, d.before)) * 1024
+	return time.Duration(float64(d.Timeout) * min(max(accepted/step, 1), maxPatience))
+}
+
+// Wrote is called after each write, with how many bytes it has written.
+func (d *Deadline) Wrote(n int) {
+	if d.Timeout <= 0 || d.Multiplexed {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state != renewing {
+		return
+	}
+	const most = 1 << 20 // KiB
+	if waited := d.patience - time.Until(d.at); !d.at.IsZero() && waited >= d.Timeout/8 {
+		d.before, d.burst = max(d.burst, d.before/2), 0
+		d.at = time.Time{} // the next write renews it, whatever is left of it
+	}
+	d.burst = min(d.burst+uint32((n+1023)/1024), most)
 }
 
 // Clear is called after a write where a deadline counts between writes too, as on a

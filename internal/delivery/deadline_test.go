@@ -50,6 +50,27 @@ func TestDeadline(t *testing.T) {
 			d.Clear()
 			d.Fix()
 		}, []time.Duration{10 * s, 11 * s}},
+		{"longer once the client has accepted much at once", 10 * s, func(d *delivery.Deadline) {
+			for range 6 { // 384 KiB, one and a half steps
+				d.Renew()
+				d.Wrote(64 << 10)
+			}
+			d.Renew()
+			time.Sleep(14 * s)
+			d.Wrote(64 << 10) // it has waited
+			d.Renew()
+			time.Sleep(14 * s)
+			d.Wrote(64 << 10)
+			d.Renew() // half of it counts
+		}, []time.Duration{10 * s, 12500 * time.Millisecond, 15 * s, 29 * s, 38 * s}},
+		{"three times as long at most", 10 * s, func(d *delivery.Deadline) { d.Renew(); d.Wrote(1 << 30); d.Renew() }, []time.Duration{10 * s, 30 * s}},
+		{"no longer where others share the connection", 10 * s, func(d *delivery.Deadline) {
+			d.Multiplexed = true
+			d.Renew()
+			d.Wrote(1 << 30)
+			time.Sleep(s)
+			d.Renew()
+		}, []time.Duration{10 * s, 11 * s}},
 		{"cut at once, also once it is fixed", 10 * s, func(d *delivery.Deadline) { d.Fix(); time.Sleep(s); d.Cut(); d.Renew() }, []time.Duration{10 * s, s}},
 		{"cut without a timeout", 0, func(d *delivery.Deadline) { d.Cut() }, []time.Duration{0}},
 		{"not touched once the connection is somebody else's", 10 * s, func(d *delivery.Deadline) { d.Leave(); d.Cut(); d.Renew(); d.Fix() }, []time.Duration{10 * s}},

@@ -19,7 +19,7 @@ func (s *Stream) encode(b *batch, w *Worker) bool {
 		size += len(m.Data)
 		b.messages[i] = nil
 		id := m.ID
-		if s.isState(m) {
+		if b.isState(m) {
 			id = broadcast.ID{}
 		} else {
 			s.begin(b)

@@ -77,7 +77,7 @@ func (s *Stream) snapshot(b *batch) error {
 // it does before the position where a stream begins. A client that asks too often waits,
 // and only its latest request counts.
 func (s *Stream) changeTopics(b *batch, w *Worker) error {
-	if s.wanted.Load() == nil || s.beginning || s.postponeChange() {
+	if s.wanted.Load() == nil || b.beginning || s.postponeChange() {
 		return nil
 	}
 	wanted := s.wanted.Swap(nil)

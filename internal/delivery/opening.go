@@ -102,7 +102,7 @@ func (s *Stream) firstPoll(fresh bool) error {
 	b := s.engine.batches.get()
 	b.isFirst = true
 	s.firstBatch = b
-	s.beginsAfter = s.sub.Position()
+	b.beginsAfter = s.sub.Position()
 	n, err := s.poll(b.messages[:s.pollSize])
 	b.polled = n
 	if gap, ok := errors.AsType[*broadcast.GapError](err); ok {
@@ -120,8 +120,8 @@ func (s *Stream) firstPoll(fresh bool) error {
 			return err
 		}
 	}
-	s.beginning = true
-	if n == 0 || !s.isState(b.messages[0]) {
+	b.beginning = true
+	if n == 0 || !b.isState(b.messages[0]) {
 		s.begin(b)
 	}
 	s.sentNews = s.sentNews || fresh
@@ -131,16 +131,16 @@ func (s *Stream) firstPoll(fresh bool) error {
 // isState reports whether a message is one of Grant.Last: it comes up to where the stream
 // begins. The writer sends those without their IDs, as much at a time as one write takes,
 // and begins the stream before the first message that is none.
-func (s *Stream) isState(m *broadcast.Message) bool {
-	return s.beginning && !isAfter(m.ID, s.beginsAfter)
+func (b *batch) isState(m *broadcast.Message) bool {
+	return b.beginning && !isAfter(m.ID, b.beginsAfter)
 }
 
 // begin sends the position where the stream begins, unless that has been sent. Nothing else
 // may send a position before.
 func (s *Stream) begin(b *batch) {
-	if s.beginning {
-		s.beginning = false
-		s.send(b, fanfare.Notice{Kind: fanfare.Ready, ID: s.beginsAfter, Heartbeat: s.beats.interval})
+	if b.beginning {
+		b.beginning = false
+		s.send(b, fanfare.Notice{Kind: fanfare.Ready, ID: b.beginsAfter, Heartbeat: s.beats.interval})
 	}
 }
 

@@ -48,8 +48,6 @@ type Stream struct {
 	worker       *Worker       // which runs the turn; nil: a goroutine of the stream's own
 	changesPaid  time.Duration // the changes of topics until now count up to here, on the engine's clock
 	firstBatch   *batch        // what the first poll found, until the first turn
-	beginsAfter  broadcast.ID  // where the stream begins
-	beginning    bool          // that has not been sent yet: messages up to there come first
 	sentPosition broadcast.ID  // the position that the client has
 	pollSize     int           // how many messages the next Poll may return
 	catchingUp   bool          // it has resumed, and not reached the newest message yet

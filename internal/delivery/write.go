@@ -15,6 +15,7 @@ func Write(c net.Conn, raw syscall.RawConn, pool *tcp.Buffers, d *Deadline, buff
 	d.Renew()
 	if w != nil && raw != nil && len(buffers) == 1 {
 		n, err := w.Attempt.Write(raw, buffers[0])
+		d.Wrote(n)
 		if err != nil || n == len(buffers[0]) {
 			return err
 		}
@@ -26,7 +27,9 @@ func Write(c net.Conn, raw syscall.RawConn, pool *tcp.Buffers, d *Deadline, buff
 		size += len(b)
 	}
 	if size <= maxWrite {
-		return pool.Write(c, buffers)
+		err := pool.Write(c, buffers)
+		d.Wrote(size)
+		return err
 	}
 	for _, b := range buffers {
 		err := InParts(b, d, func(part []byte) error {
@@ -49,6 +52,7 @@ func InParts(b []byte, d *Deadline, write func([]byte) error) error {
 		if err := write(part); err != nil {
 			return err
 		}
+		d.Wrote(len(part))
 		if b = b[len(part):]; len(b) == 0 {
 			return nil
 		}

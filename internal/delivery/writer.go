@@ -80,7 +80,7 @@ func (s *Stream) turn(w *Worker) (ended bool) {
 // be written.
 func (s *Stream) sendOpening(b *batch, w *Worker) bool {
 	full := b.polled == s.pollSize // what follows goes out in the same write
-	if !s.encode(b, w) || !full && !s.beginning && !s.write(b, w) {
+	if !s.encode(b, w) || !full && !b.beginning && !s.write(b, w) {
 		return false
 	}
 	s.endPolling()
@@ -109,7 +109,7 @@ func (s *Stream) step(b *batch, w *Worker) next {
 	n, err := s.poll(b.messages[:size])
 	b.polled = n
 	gap, isGap := errors.AsType[*broadcast.GapError](err)
-	wasBeginning := s.beginning
+	wasBeginning := b.beginning
 	if n == 0 || isGap {
 		s.begin(b) // no state is left
 	}
@@ -124,7 +124,7 @@ func (s *Stream) step(b *batch, w *Worker) next {
 		return gone
 	}
 	// A full buffer says that more messages wait: they go out in the same write.
-	if (n < size || err != nil) && !s.beginning && !s.write(b, w) {
+	if (n < size || err != nil) && !b.beginning && !s.write(b, w) {
 		return gone
 	}
 	s.endPolling()
@@ -136,7 +136,7 @@ func (s *Stream) step(b *batch, w *Worker) next {
 	case err != nil && !isGap:
 		s.fail(Fault, err)
 		return gone
-	case why != nil && (nothing || !s.pollReportsEnd() && !s.beginning):
+	case why != nil && (nothing || !s.pollReportsEnd() && !b.beginning):
 		return leave
 	case !s.beat(b, w): // here too where messages came: a Filter may drop all of them
 		return gone
@@ -169,7 +169,7 @@ func (s *Stream) beat(b *batch, w *Worker) bool {
 	if !s.beats.take(&s.engine.clock) {
 		return true
 	}
-	if position := s.sub.Position(); !s.beginning && (position != s.sentPosition || s.beats.always) {
+	if position := s.sub.Position(); !b.beginning && (position != s.sentPosition || s.beats.always) {
 		s.send(b, fanfare.Notice{Kind: fanfare.Position, ID: position})
 	}
 	if len(b.frames) > 0 { // the position, or an opening that waits for what follows it

@@ -23,7 +23,7 @@ import (
 )
 
 // short is the timeout of the routers' own middleware, which streams must outlive.
-const short = 100 * time.Millisecond
+const short = 2 * time.Second
 
 // mounted is what is mounted on a router: two handlers, and two middlewares of the standard
 // form.
