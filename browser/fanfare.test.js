@@ -1,4 +1,4 @@
-// Tests of fanfare.js with fakes of the browser's APIs, in fake time. internal/chromium tests it
+// Tests of fanfare.js with fakes of the browser's APIs, in fake time. internal/browsers tests it
 // in a real browser.
 
 import { test, describe, beforeEach, afterEach, mock } from 'node:test';
