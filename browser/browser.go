@@ -13,9 +13,15 @@
 //	  stream.ongap = () => reload();
 //	</script>
 //
+// A page whose tabs share one connection needs a second file at the same place:
+//
+//	mux.Handle("GET /fanfare-shared.js", browser.Handler())
+//
 // The file fanfare.d.ts documents its options, methods and events. A page can also use the
 // browser's own EventSource or WebSocket, which get the same messages.
 package browser
+
+//go:generate go run ../internal/browsers/build
 
 import (
 	"bytes"
@@ -24,6 +30,7 @@ import (
 	_ "embed"
 	"encoding/hex"
 	"net/http"
+	"path"
 	"strings"
 	"time"
 )
@@ -31,26 +38,40 @@ import (
 //go:embed fanfare.js
 var source []byte
 
-// Version returns a hash of the module's content, for URLs that change with it.
+//go:embed fanfare-shared.js
+var sharedSource []byte
+
+const sharedName = "fanfare-shared.js"
+
+// Version returns a hash of the modules' content, for URLs that change with it.
 func Version() string {
-	sum := sha256.Sum256(source)
+	sum := sha256.Sum256(append(bytes.Clone(source), sharedSource...))
 	return hex.EncodeToString(sum[:8])
 }
 
-// Handler returns a handler that serves fanfare.js at any path. A browser revalidates the
-// module each time (304 if it has not changed), unless the URL has its [Version] as the query
-// parameter v: then it caches the module for a year. Pages of any origin may import it.
+// Handler returns a handler that serves fanfare-shared.js at a path that ends with its name,
+// and fanfare.js at any other path. A browser revalidates a module each time (304 if it has
+// not changed), unless the URL has the [Version] as the query parameter v: then it caches the
+// module for a year. fanfare.js loads fanfare-shared.js from its own folder, without v, and
+// only for streams with the option shared. Pages of any origin may import the modules.
 func Handler() http.Handler {
+	return &handler{version: Version(), core: pack(source), shared: pack(sharedSource)}
+}
+
+type handler struct {
+	version      string
+	core, shared module
+}
+
+// module is a file, and its gzip.
+type module struct{ source, packed []byte }
+
+func pack(source []byte) module {
 	var packed bytes.Buffer
 	w, _ := gzip.NewWriterLevel(&packed, gzip.BestCompression)
 	_, _ = w.Write(source) // a bytes.Buffer does not fail
 	_ = w.Close()
-	return &handler{version: Version(), packed: packed.Bytes()}
-}
-
-type handler struct {
-	version string
-	packed  []byte
+	return module{source: source, packed: packed.Bytes()}
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -68,9 +89,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Get("v") == h.version {
 		header.Set("Cache-Control", "public, max-age=31536000, immutable")
 	}
-	content, tag := source, h.version
+	served := h.core
+	if path.Base(r.URL.Path) == sharedName {
+		served = h.shared
+	}
+	content, tag := served.source, h.version
 	if acceptsGzip(r) {
-		content, tag = h.packed, tag+"-gzip"
+		content, tag = served.packed, tag+"-gzip"
 		header.Set("Content-Encoding", "gzip")
 	}
 	header.Set("ETag", `"`+tag+`"`)

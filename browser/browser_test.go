@@ -57,16 +57,22 @@ func TestHandlerServesTheModule(t *testing.T) {
 	require.Contains(t, get(h, "/any/path?v="+browser.Version()).Header().Get("Cache-Control"), "immutable")
 	require.Equal(t, "no-cache", get(h, "/any/path?v=old").Header().Get("Cache-Control"), "another version is not cached")
 
+	shared, err := os.ReadFile("fanfare-shared.js")
+	require.NoError(t, err)
+	require.Equal(t, string(shared), get(h, "/any/path/fanfare-shared.js").Body.String())
+
 	post := httptest.NewRecorder()
 	h.ServeHTTP(post, httptest.NewRequest("POST", "/fanfare.js", strings.NewReader("x")))
 	require.Equal(t, http.StatusMethodNotAllowed, post.Code)
 }
 
-// TestSize bounds the size of the module.
+// TestSize bounds the size of the modules.
 func TestSize(t *testing.T) {
-	packed := get(browser.Handler(), "/", "Accept-Encoding", "gzip").Body.Len()
-	t.Logf("fanfare.js has %d bytes gzipped", packed)
-	require.LessOrEqual(t, packed, 4096)
+	for name, bound := range map[string]int{"fanfare.js": 4096, "fanfare-shared.js": 2560} {
+		packed := get(browser.Handler(), "/"+name, "Accept-Encoding", "gzip").Body.Len()
+		t.Logf("%s has %d bytes gzipped", name, packed)
+		require.LessOrEqual(t, packed, bound, name)
+	}
 }
 
 // TestModule runs the module's own tests, which need Node 20 or later.

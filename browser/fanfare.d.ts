@@ -1,65 +1,89 @@
 /** How a stream is transported: over a WebSocket, as an event stream, or by long polling. */
 export type Transport = 'ws' | 'sse' | 'poll';
 
+/** A URL, or a function that is called at each attempt to connect, for a ticket or a token in the query. */
+export type FanfareURL = string | URL | (() => string | URL | Promise<string | URL>);
+
+/**
+ * An option that is undefined has its default. A time is in milliseconds. One that is shorter than
+ * 100 means 100, and one that is no number the default.
+ */
 export interface FanfareOptions {
   /** The URL of a ws.Handler, with any of the schemes ws, wss, http and https. Without it, no WebSocket is used. */
-  ws?: string | URL;
+  ws?: FanfareURL | undefined;
 
   /** The URL of an sse.Handler, for event streams and long polling. Without it, neither is used. */
-  sse?: string | URL;
+  sse?: FanfareURL | undefined;
 
   /** The URL to which send() posts while no WebSocket is open. */
-  post?: string | URL;
+  post?: string | URL | undefined;
 
-  /** The transports to use, in order of preference. By default ws, sse, poll, as far as they have a URL. */
-  transports?: Transport[];
+  /**
+   * The transports to use, in order of preference. By default ws, sse, poll, as far as they have a
+   * URL. The one that worked last for the first URL's origin is tried first, as long as the tab lives
+   * (sessionStorage).
+   */
+  transports?: readonly Transport[] | undefined;
 
   /**
    * Topics to ask for, each as a query parameter `topic`. The server's Grant hook has to read them
    * and decides which of them the client gets.
    */
-  topics?: string[];
+  topics?: readonly string[] | undefined;
 
   /**
    * Headers for event streams, polls and posts, all of which then use fetch. A function is called
-   * for each request, so that it can return a renewed token. A WebSocket cannot send headers.
+   * for each request, so that it can return a renewed token. A WebSocket cannot send headers: where
+   * it is refused with 401 or 403 and there are headers, the next transport is asked.
    */
-  headers?: HeadersInit & Record<string, string> | (() => Record<string, string> | Promise<Record<string, string>>);
-
-  /** Subprotocols to offer with a WebSocket, for example a bearer token for middleware.Token. */
-  protocols?: string | string[];
-
-  /** Whether to send cookies to other origins. */
-  withCredentials?: boolean;
-
-  /** The position to resume after, such as the one at which the page was rendered. By default, the stream begins with new messages. */
-  lastEventId?: string;
+  headers?: Record<string, string> | (() => Record<string, string> | Promise<Record<string, string>>) | undefined;
 
   /**
-   * Whether to use one connection for all tabs of the origin with the same URLs, topics and value
-   * of this option, since browsers allow only six HTTP/1.1 connections to a host. A tab that joins
-   * without a position gets new messages only. This needs a secure context; elsewhere each tab has
-   * its own connection.
+   * Subprotocols to offer with a WebSocket, for example a bearer token for middleware.Token. A
+   * function is called at each attempt.
    */
-  shared?: boolean | string;
+  protocols?: string | string[] | (() => string | string[] | Promise<string | string[]>) | undefined;
 
-  /** The longest wait after a first failure, in milliseconds. It doubles with each further failure. By default 500. */
-  retry?: number;
+  /** Whether to send cookies to other origins. */
+  withCredentials?: boolean | undefined;
 
-  /** The bound of this wait, in milliseconds. By default 30,000. */
-  maxRetry?: number;
+  /** The position to resume after, such as the one at which the page was rendered. By default, the stream begins with new messages. */
+  lastEventId?: string | undefined;
 
-  /** How long a connection may be silent, without even a heartbeat, before it is closed, in milliseconds. By default 45,000. */
-  silence?: number;
+  /**
+   * Lets tabs of the origin use one connection, since browsers allow only six HTTP/1.1 connections to
+   * a host. It is the name of the user, or of whatever else decides what the stream has.
+   *
+   * **Tabs with the same name, URLs and topics get the same stream: the name must differ between
+   * users, or one gets what another may read.** Where a URL is a function, the pages must have the
+   * same address, too.
+   *
+   * It needs fanfare-shared.js beside fanfare.js. Where that or a BroadcastChannel is missing, each
+   * tab has its own connection.
+   */
+  shared?: string | undefined;
 
-  /** How long a connection may take to open, in milliseconds. By default 10,000. */
-  patience?: number;
+  /** The longest wait after a first failure. It doubles with each further failure. By default 500. */
+  retry?: number | undefined;
 
-  /** How long a connection must stay open to count as a success, in milliseconds. After two failures, the next transport is tried. By default 5,000. */
-  good?: number;
+  /** The bound of this wait. By default 30,000. */
+  maxRetry?: number | undefined;
 
-  /** After how long a preferred transport is tried again, in milliseconds. It doubles until one succeeds. By default 10,000. */
-  upgrade?: number;
+  /**
+   * How long a connection may be silent, without even a heartbeat, before it is closed. By default
+   * three heartbeats of the server, and at most 45,000. It is at least a heartbeat and 5 s, and
+   * 45,000 for a poll.
+   */
+  silence?: number | undefined;
+
+  /** How long a connection may take to open. By default 10,000. */
+  patience?: number | undefined;
+
+  /** How long a connection must stay open to count as a success. After two failures, the next transport is tried. By default 5,000. */
+  good?: number | undefined;
+
+  /** After how long a preferred transport is tried again. It doubles until one succeeds. By default 10,000. */
+  upgrade?: number | undefined;
 }
 
 /** A message. Its type is the Message's Type, or 'message' if that is empty. */
@@ -82,13 +106,22 @@ export interface FanfareGap extends MessageEvent<undefined> {
   readonly topics: string[] | null;
 }
 
-/** A connection has failed, or the stream has been closed: see readyState. */
+/**
+ * A connection has failed, the stream has been closed (see readyState), other topics have been
+ * refused, or something has come that is not from a handler of fanfare.
+ */
 export interface FanfareError extends Event {
   /** The status that a WebSocket was closed with. */
   readonly code?: number;
 
-  /** The HTTP status of a response that is not a stream. */
+  /** The reason that a WebSocket was closed with, or why the tab has a connection of its own in spite of `shared`. */
+  readonly reason?: string;
+
+  /** The HTTP status of a response that is not a stream, of a refused WebSocket (401, 403), or of a refusal of other topics. */
   readonly status?: number;
+
+  /** What has come, if it is no envelope. */
+  readonly data?: string;
 }
 
 export interface FanfareEventMap {
@@ -104,16 +137,27 @@ export interface FanfareEventMap {
  * once and in order, or a gap. It can be used like an EventSource.
  *
  * It is closed for good by close(), by a response with 204, 401 or 403, by a WebSocket's close code
- * 1000, 1002, 1003, 1007 to 1010, 3003, 3500 to 3999 or 4500 to 4999, and when each transport
- * has had a response with another 4xx that is not temporary (408, 425 or 429).
+ * 1000, 1002, 1003, 1007 to 1010, 3000 with the reason "unauthorized", 3003, 3500 to 3999 or 4500 to
+ * 4999, and when each transport has had a response with another 4xx that is not temporary (408, 425
+ * or 429).
+ *
+ * A page that is frozen or in the back/forward cache has no connection. It resumes when it is back.
  */
 export class Fanfare extends EventTarget {
   static readonly CONNECTING: 0;
   static readonly OPEN: 1;
   static readonly CLOSED: 2;
+  readonly CONNECTING: 0;
+  readonly OPEN: 1;
+  readonly CLOSED: 2;
 
-  /** Throws a TypeError if no transport has a URL. */
+  /** Throws a TypeError if no transport has a URL, or an option is wrong. */
   constructor(options: FanfareOptions);
+
+  /** The URL of the first transport, as an absolute URL. Empty if it is a function. */
+  readonly url: string;
+
+  readonly withCredentials: boolean;
 
   readonly readyState: 0 | 1 | 2;
 
@@ -129,22 +173,31 @@ export class Fanfare extends EventTarget {
   /**
    * Sends data over the WebSocket if one is open, otherwise by POST to `post`. It is sent at most
    * once. If the promise is rejected, the data may not have arrived. A tab that shares the connection
-   * of another tab passes data on to that tab unless `post` is set, and gets no result.
+   * of another tab passes data on to that tab unless `post` is set, and waits 10 s for its answer.
    */
   send(data: string | ArrayBuffer | ArrayBufferView | Blob): Promise<void>;
 
-  /** Asks for other topics: the whole new set. The server's Grant may refuse them. */
-  setTopics(topics: string[]): void;
+  /**
+   * Asks for other topics: the whole new set. The server's Grant may refuse them: then an `error`
+   * event has the status, and the stream goes on with the topics that it had. What a WebSocket
+   * refuses is asked for over SSE. In a tab that shares a connection, it concerns this tab alone.
+   */
+  setTopics(topics: readonly string[]): void;
 
   /** Closes the stream for good. */
   close(): void;
 
-  onopen?: (event: Event) => void;
-  onmessage?: (event: FanfareMessage) => void;
-  onerror?: (event: FanfareError) => void;
-  ongap?: (event: FanfareGap) => void;
-  onstatechange?: (event: Event) => void;
+  onopen: ((event: Event) => void) | null;
+  onmessage: ((event: FanfareMessage) => void) | null;
+  onerror: ((event: FanfareError) => void) | null;
+  ongap: ((event: FanfareGap) => void) | null;
+  onstatechange: ((event: Event) => void) | null;
 
-  addEventListener<K extends keyof FanfareEventMap>(type: K, listener: (event: FanfareEventMap[K]) => void, options?: boolean | AddEventListenerOptions): void;
-  addEventListener(type: string, listener: (event: FanfareMessage) => void, options?: boolean | AddEventListenerOptions): void;
+  addEventListener<K extends keyof FanfareEventMap>(type: K, listener: FanfareListener<FanfareEventMap[K]> | null, options?: boolean | AddEventListenerOptions): void;
+  addEventListener(type: string, listener: FanfareListener<FanfareMessage> | null, options?: boolean | AddEventListenerOptions): void;
+  removeEventListener<K extends keyof FanfareEventMap>(type: K, listener: FanfareListener<FanfareEventMap[K]> | null, options?: boolean | EventListenerOptions): void;
+  removeEventListener(type: string, listener: FanfareListener<FanfareMessage> | null, options?: boolean | EventListenerOptions): void;
 }
+
+/** A function, or an object with handleEvent. */
+export type FanfareListener<E extends Event> = ((event: E) => void) | { handleEvent(event: E): void };

@@ -1,4 +1,4 @@
-// Tests of fanfare.js with fakes of the browser's APIs, in fake time. internal/chromium tests it
+// Tests of fanfare.js with fakes of the browser's APIs, in fake time. internal/browsers tests it
 // in a real browser.
 
 import { test, describe, beforeEach, afterEach, mock } from 'node:test';
@@ -159,7 +159,7 @@ test('each link resumes after the last position received', async () => {
 
 test('begins after the position in the options', async () => {
   await begin({ ws: 'http://x/ws?token=1', lastEventId: '1-7', topics: ['a', 'b'], protocols: ['p'] });
-  assert.equal(sockets[0].url.href, 'ws://x/ws?token=1&heartbeat=1&envelope=1&lastEventId=1-7&topic=a&topic=b');
+  assert.equal(sockets[0].url.href, 'ws://x/ws?token=1&heartbeat=1&envelope=1&lastEventId=1-7&topic=a&topic=b&refusals=close');
   assert.deepEqual(sockets[0].protocols, ['p']);
 });
 
@@ -251,8 +251,8 @@ describe('failures', () => {
     stream.onstatechange = () => log.push(stream.state);
     sockets[3].deliver({ ready: '1-3' });
     assert.ok(sources[0].closed);
-    assert.equal(position(sockets[4]), '1-3', 'the new link resumes from the old one');
-    sockets[4].deliver({ ready: '1-3' }, message('1-4', 'over WebSocket'));
+    assert.equal(sockets.length, 4, 'the link that was tried is used: one handshake');
+    sockets[3].deliver(message('1-4', 'over WebSocket'));
     assert.equal(stream.transport, 'ws');
     assert.deepEqual(log, ['open', 'over WebSocket'], 'the stream stays open; statechange reports the transport');
   });
@@ -438,7 +438,7 @@ describe('silence', () => {
       sockets[0].deliver({ position: '1-1' });
     }
     assert.equal(sockets.length, 1, 'positions are heartbeats');
-    await pass(65_000);
+    await pass(47_000);
     assert.ok(sockets[0].closed);
     sockets[1].deliver({ ready: '1-1' });
     assert.equal(stream.state, 'open');
@@ -626,12 +626,12 @@ describe('edge cases', () => {
     await pass(2000);
     sources[0].deliver({ ready: '1-1' });
     await pass(11_000);
-    sockets[2].deliver({ ready: '1-1' });
     answer = (request) => request.resolve(new Response(null, { status: 204 }));
     await stream.send('by post');
     assert.equal(last(requests).init.body, 'by post');
     stream.setTopics(['b']);
-    assert.deepEqual(last(sockets).url.searchParams.getAll('topic'), ['b']);
+    assert.deepEqual(last(sources).url.searchParams.getAll('topic'), ['b']);
+    assert.deepEqual(last(sockets).sent, []);
   });
 
   test('a transport whose constructor throws is a failure', async () => {
@@ -653,7 +653,7 @@ describe('edge cases', () => {
     const n = requests.length;
     await requests[3].respond();
     await requests[3].deliver({ ready: '1-1' }, message('1-2', 'x'), message('1-3', 'x'));
-    assert.equal(requests.length, n + 1);
+    assert.equal(requests.length, n);
   });
 
   test('an empty poll that was held back does not change the state', async () => {
@@ -679,183 +679,685 @@ describe('edge cases', () => {
   });
 });
 
-describe('sharing', () => {
-  const options = { ws: 'http://x/ws', sse: 'http://x/events', shared: true };
-  let held, queue;
+describe('the life of a page', () => {
+  let page;
+  const fire = (type, target = page) => target.dispatchEvent(new Event(type));
 
   beforeEach(() => {
-    [held, queue] = [new Set(), []];
-    const grant = async () => {
-      const next = queue.find(({ name }) => !held.has(name));
-      if (!next) return;
-      queue.splice(queue.indexOf(next), 1);
-      held.add(next.name);
-      await next.f();
-      held.delete(next.name);
-      next.resolve();
-      grant();
-    };
-    globalThis.navigator ??= {}; // Node 20 has none
-    Object.defineProperty(globalThis.navigator, 'locks', {
-      configurable: true,
-      value: {
-        request: (name, { signal }, f) => new Promise((resolve, reject) => {
-          const entry = { name, f, resolve };
-          queue.push(entry);
-          signal.addEventListener('abort', () => {
-            if (!queue.includes(entry)) return;
-            queue.splice(queue.indexOf(entry), 1);
-            reject(signal.reason);
-          });
-          grant();
-        }),
-      },
-    });
+    page = new EventTarget();
+    globalThis.addEventListener = page.addEventListener.bind(page);
+    globalThis.document = Object.assign(new EventTarget(), { baseURI: 'http://x/', hidden: false });
   });
-
-  afterEach(async () => {
+  afterEach(() => {
     for (const stream of open) stream.close();
-    await settled();
-    delete globalThis.navigator.locks;
+    delete globalThis.addEventListener;
+    delete globalThis.document;
   });
 
-  const texts = (log) => log.filter((h) => h.startsWith('message') || h.startsWith('gap'));
-
-  test('one tab connects, and all receive', async () => {
-    const tabs = [await begin(options), await begin(options), await begin(options)];
-    assert.equal(sockets.length, 1);
-    sockets[0].deliver({ ready: '1-1' }, message('1-2', 'one'), { gap: '1-4' }, message('1-5', 'two'));
-    await settled();
-    for (const { stream, log } of tabs) {
-      assert.deepEqual(texts(log), ['message 1-2 one', 'gap 1-4', 'message 1-5 two']);
-      assert.equal(stream.readyState, Fanfare.OPEN);
-      assert.equal(stream.lastEventId, '1-5');
-    }
-    assert.deepEqual(tabs.map(({ stream }) => stream.transport), ['ws', 'shared', 'shared']);
-    await tabs[2].stream.send('from a tab');
-    await settled();
-    assert.deepEqual(sockets[0].sent, ['from a tab']);
-  });
-
-  test('when that tab closes, the next one resumes', async () => {
-    const tabs = [await begin(options), await begin(options), await begin(options)];
-    sockets[0].deliver({ ready: '1-1' }, message('1-2', 'one'));
-    await settled();
-    tabs[0].stream.close();
-    await settled();
-    assert.equal(tabs[1].stream.transport, undefined);
-    assert.equal(sockets.length, 2);
-    assert.equal(position(sockets[1]), '1-2');
-    sockets[1].deliver({ ready: '1-2' }, message('1-3', 'two'));
-    await settled();
-    for (const { log } of tabs.slice(1)) assert.deepEqual(texts(log), ['message 1-2 one', 'message 1-3 two']);
-    assert.equal(tabs[0].stream.readyState, Fanfare.CLOSED);
-    assert.equal(tabs[2].stream.readyState, Fanfare.OPEN);
-  });
-
-  test('a tab that is ahead of the next leader receives nothing twice', async () => {
-    const channels = [];
-    const Real = globalThis.BroadcastChannel;
-    globalThis.BroadcastChannel = class extends Real {
-      constructor(name) {
-        super(name);
-        channels.push(this);
-      }
-    };
-    const tabs = [await begin(options), await begin(options), await begin(options)];
-    globalThis.BroadcastChannel = Real;
-    sockets[0].deliver({ ready: '1-1' }, message('1-2', 'one'));
-    await settled();
-    const { onmessage } = channels[1];
-    channels[1].onmessage = null; // the next leader misses what follows
-    sockets[0].deliver(message('1-3', 'two'));
-    await settled();
-    channels[1].onmessage = onmessage;
-    tabs[0].stream.close();
-    await settled();
-    assert.equal(position(sockets[1]), '1-2');
-    sockets[1].deliver({ ready: '1-2' }, message('1-3', 'two'), message('1-4', 'three'));
-    await settled();
-    for (const { log } of tabs.slice(1)) assert.deepEqual(texts(log), ['message 1-2 one', 'message 1-3 two', 'message 1-4 three']);
-  });
-
-  test('a tab that joins gets new messages, those that it missed, or a gap', async () => {
-    await begin(options);
-    sockets[0].deliver({ ready: '1-1' }, message('1-2', 'one'), message('1-3', 'two'));
-    await settled();
-    const fresh = await begin(options);
-    const behind = await begin({ ...options, lastEventId: '1-2' });
-    const lost = await begin({ ...options, lastEventId: '1-0' });
-    await settled();
-    sockets[0].deliver(message('1-4', 'three'));
-    await settled();
-    assert.deepEqual(texts(fresh.log), ['message 1-4 three']);
-    assert.deepEqual(texts(behind.log), ['message 1-3 two', 'message 1-4 three']);
-    assert.deepEqual(texts(lost.log), ['gap 1-3', 'message 1-4 three']);
-    assert.equal(fresh.stream.readyState, Fanfare.OPEN);
-  });
-
-  test('streams with other topics or URLs are not shared', async () => {
-    await begin(options);
-    await begin({ ...options, topics: ['a'] });
-    await begin({ ...options, ws: 'http://x/ws2' });
-    assert.equal(sockets.length, 3);
-  });
-
-  test('only the leader reconnects, whichever tab is woken', async () => {
-    const target = new EventTarget();
-    globalThis.addEventListener = target.addEventListener.bind(target);
-    try {
-      const tabs = [await begin(options), await begin(options), await begin(options)];
+  for (const [leave, come, target] of [['pagehide', 'pageshow', () => page], ['freeze', 'resume', () => document]]) {
+    test(`${leave} closes the link, ${come} resumes it`, async () => {
+      const { stream, log } = await begin();
       sockets[0].deliver({ ready: '1-1' }, message('1-2', 'one'));
-      await settled();
-      sockets[0].end();
-      await settled();
-      assert.deepEqual(tabs.map(({ stream }) => stream.state), ['waiting', 'waiting', 'waiting']);
-      target.dispatchEvent(new Event('online'));
-      await settled();
+      fire(leave, target());
+      assert.ok(sockets[0].closed);
+      assert.equal(stream.state, 'waiting');
+      stream.setTopics(['b']);
+      await pass(120_000);
+      fire('online');
+      assert.equal(sockets.length, 1, 'nothing connects meanwhile');
+      fire(come, target());
+      assert.equal(position(sockets[1]), '1-2');
+      fire(come, target());
       assert.equal(sockets.length, 2);
-    } finally {
-      delete globalThis.addEventListener;
+      sockets[1].deliver({ ready: '1-2' }, message('1-3', 'two'));
+      assert.equal(last(log), 'message 1-3 two');
+    });
+  }
+
+  test('a closed stream stays closed', async () => {
+    const { stream } = await begin();
+    stream.close();
+    fire('pagehide');
+    fire('pageshow');
+    await pass(5000);
+    assert.equal(stream.state, 'closed');
+    assert.equal(sockets.length, 1);
+  });
+
+  for (const [type, target] of [['visibilitychange', () => document], ['online', () => page]]) {
+    test(`${type} finds out whether an open link is dead`, async () => {
+      await begin();
+      sockets[0].deliver({ ready: '1-1' });
+      await pass(5000);
+      fire(type, target());
+      await pass(1000);
+      sockets[0].deliver({ position: '1-1' });
+      await pass(5000);
+      assert.equal(sockets.length, 1, 'it has been heard');
+      fire(type, target());
+      await pass(3500);
+      assert.ok(sockets[0].closed);
+      assert.equal(sockets.length, 2);
+    });
+
+    test(`${type} does not shorten a wait that the server has asked for`, async () => {
+      await begin({ ws: 'http://x/ws' });
+      sockets[0].end(1013);
+      fire(type, target());
+      await pass(4000);
+      assert.equal(sockets.length, 1);
+      await begin({ sse: 'http://x/events', headers: {}, transports: ['sse'] });
+      await requests[0].respond(503, { 'Retry-After': '20' });
+      fire(type, target());
+      fire('pagehide');
+      fire('pageshow');
+      await pass(19_000);
+      assert.equal(requests.length, 1);
+      await pass(3000);
+      assert.equal(requests.length, 2);
+    });
+  }
+
+  test('a poll that may be dead is made anew, and the stream stays open', async () => {
+    const { stream } = await begin({ sse: 'http://x/events', transports: ['poll'] });
+    await requests[0].respond();
+    await requests[0].deliver({ ready: '1-1' });
+    await requests[0].end();
+    await pass(3000);
+    fire('online');
+    await pass(3500);
+    assert.ok(requests.length > 2);
+    assert.equal(stream.state, 'open');
+  });
+});
+
+describe('options', () => {
+  test('undefined means the default', async () => {
+    const names = ['retry', 'maxRetry', 'silence', 'patience', 'good', 'upgrade', 'transports', 'topics', 'headers', 'protocols', 'lastEventId', 'shared', 'withCredentials', 'post'];
+    const { stream } = await begin({ ws: 'http://x/ws', sse: undefined, ...Object.fromEntries(names.map((name) => [name, undefined])) });
+    assert.equal(stream.lastEventId, '');
+    for (let i = 0; i < 40; i++) {
+      last(sockets).end();
+      await pass(500);
     }
+    assert.ok(sockets.length < 10, `${sockets.length} attempts in 20 s`);
   });
 
-  test('a tab whose position the leader does not know gets a gap', async () => {
-    await begin({ ...options, lastEventId: '1-10' });
-    const behind = await begin({ ...options, lastEventId: '1-5' });
-    sockets[0].deliver({ ready: '1-10' }, message('1-11', 'x'));
-    await settled();
-    assert.deepEqual(texts(behind.log), ['gap 1-10', 'message 1-11 x']);
-  });
-
-  test('a new leader keeps the topics that a tab has set', async () => {
-    const tabs = [];
-    for (let i = 0; i < 3; i++) tabs.push(await begin({ ...options, topics: ['a'] }));
-    sockets[0].deliver({ ready: '1-1' });
-    await settled();
-    tabs[2].stream.setTopics(['b']);
-    await settled();
-    assert.deepEqual(sockets[0].sent, ['{"topics":["b"]}']);
-    tabs[0].stream.close();
-    await settled();
-    assert.deepEqual(sockets[1].url.searchParams.getAll('topic'), ['b']);
-  });
-
-  test('relative URLs of two pages are different streams', async () => {
-    try {
-      for (const page of ['a', 'b']) {
-        globalThis.document = { baseURI: `http://x/rooms/${page}/`, addEventListener() {} };
-        await begin({ ws: 'ws', shared: true });
+  for (const value of [0, -1, NaN, 'x', null]) {
+    test(`no time is too short: ${value}`, async () => {
+      const { stream } = await begin({ ws: 'http://x/ws', retry: value, maxRetry: value, silence: value, patience: value, good: value, upgrade: value });
+      sockets[0].deliver({ ready: '1-1' });
+      for (let i = 0; i < 10; i++) {
+        last(sockets).end();
+        mock.timers.tick(90);
       }
-      assert.equal(sockets.length, 2);
+      assert.ok(sockets.length <= 10, `${sockets.length} attempts in 0.9 s`);
+      assert.notEqual(stream.state, 'closed');
+    });
+  }
+
+  test('wrong ones are named', () => {
+    globalThis.document = { baseURI: 'http://x/', addEventListener() {} };
+    try {
+      assert.throws(() => new Fanfare({}), /ws or sse/);
+      assert.throws(() => new Fanfare(), /ws or sse/);
+      assert.throws(() => new Fanfare({ ws: '/ws', transports: [] }), /ws or sse/);
+      assert.throws(() => new Fanfare({ ws: '/ws', transports: ['webtransport'] }), /webtransport/);
+      for (const shared of [true, 17, {}]) assert.throws(() => new Fanfare({ ws: '/ws', shared }), /shared names no user/);
     } finally {
       delete globalThis.document;
     }
   });
 
-  test('each tab connects if locks are refused', async () => {
-    globalThis.navigator.locks.request = () => Promise.reject(new DOMException('x', 'SecurityError'));
-    await begin(options);
-    assert.equal(sockets.length, 1);
+  test('functions are asked at each attempt', async () => {
+    let n = 0;
+    await begin({ ws: async () => `http://x/ws?ticket=${++n}`, protocols: () => ['chat', `bearer.${n}`] });
+    assert.equal(sockets[0].url.searchParams.get('ticket'), '1');
+    assert.deepEqual(sockets[0].protocols, ['chat', 'bearer.1'].map((text) => text.replace('1', n)));
+    sockets[0].end();
+    await pass(2000);
+    assert.equal(sockets[1].url.searchParams.get('ticket'), '2');
+    await begin({ sse: () => new URL('http://x/events'), transports: ['poll'] });
+    assert.equal(last(requests).url.pathname, '/events');
+  });
+
+  for (const [how, f] of [['throws', () => { throw new Error('x'); }], ['is rejected', () => Promise.reject(new Error('x'))], ['never ends', () => new Promise(() => {})],
+    ['returns no URL', () => 'http://']]) {
+    test(`a function that ${how} is a failure`, async () => {
+      await begin({ ws: f, sse: 'http://x/events', lastEventId: '1-1' });
+      await pass(25_000);
+      assert.ok(sources.length > 0);
+      assert.equal(sockets.length, 0);
+    });
+  }
+
+  test('a late ticket of a closed stream is not used', async () => {
+    let give;
+    const { stream } = await begin({ ws: () => new Promise((resolve) => (give = resolve)) });
+    stream.close();
+    give('http://x/ws');
+    await settled();
+    assert.equal(sockets.length, 0);
+  });
+
+  test('silence follows the heartbeat of the server', async () => {
+    for (const [options, heartbeat] of [[{}, 60], [{ silence: 20_000 }, 60], [{}, 5], [{}, 30]]) {
+      await begin({ ws: 'http://x/ws', ...options });
+      const n = sockets.length;
+      last(sockets).deliver({ ready: '1-1', heartbeat });
+      for (let i = 0; i < 5; i++) {
+        await pass(heartbeat * 1000);
+        last(sockets).deliver({ position: '1-1' });
+      }
+      assert.equal(sockets.length, n, `heartbeats of ${heartbeat} s`);
+      await pass(Math.max(heartbeat * 1000 + 5000, Math.min(heartbeat * 3000, 45_000)) + 500);
+      assert.ok(sockets[n - 1].closed, 'silence is noticed');
+      last(open).close();
+    }
+  });
+
+  test('a poll may be quiet for longer than a stream', async () => {
+    await begin({ sse: 'http://x/events', transports: ['poll'], silence: 5000 });
+    await requests[0].respond();
+    await requests[0].deliver({ ready: '1-1', heartbeat: 2 });
+    await requests[0].end();
+    await pass(24_000);
+    assert.ok(requests.length < 5, `${requests.length} requests`);
+  });
+});
+
+describe('ends', () => {
+  const refusalsOf = (stream) => {
+    const statuses = [];
+    stream.addEventListener('error', ({ status }) => statuses.push(status));
+    return statuses;
+  };
+
+  for (const status of [204, 401, 403]) {
+    test(`an EventSource that is refused with ${status}`, async () => {
+      const { stream } = await begin({ sse: 'http://x/events' });
+      const statuses = refusalsOf(stream);
+      sources[0].readyState = 2;
+      sources[0].onerror({});
+      await settled();
+      await requests[0].respond(status);
+      assert.equal(stream.readyState, Fanfare.CLOSED);
+      assert.deepEqual(statuses, [status]);
+    });
+  }
+
+  test('an EventSource that gets an empty stream asks why, and waits as long', async () => {
+    const { stream } = await begin({ sse: 'http://x/events', transports: ['sse'] });
+    const statuses = refusalsOf(stream);
+    sources[0].onopen();
+    sources[0].readyState = 0;
+    sources[0].onerror({});
+    await settled();
+    await requests[0].respond(503, { 'Retry-After': '30' });
+    assert.deepEqual(statuses, [503]);
+    await pass(29_000);
+    assert.equal(sources.length, 1);
+    await pass(3000);
+    assert.equal(sources.length, 2);
+  });
+
+  test('a stream that is granted when an EventSource failed is used', async () => {
+    const { stream, log } = await begin({ sse: 'http://x/events' });
+    sources[0].readyState = 2;
+    sources[0].onerror({});
+    await settled();
+    await requests[0].respond();
+    await requests[0].deliver({ ready: '1-1' }, message('1-2', 'one'));
+    assert.equal(stream.transport, 'sse');
+    assert.equal(last(log), 'message 1-2 one');
+  });
+
+  for (const [code, reason, status, isFinal] of [[3000, 'unauthorized', 401, true], [3003, '', 403, true], [3000, 'expired', undefined, false]]) {
+    test(`a WebSocket that is closed with ${code} ${reason}`, async () => {
+      const { stream } = await begin();
+      assert.equal(sockets[0].url.searchParams.get('refusals'), 'close');
+      const statuses = refusalsOf(stream);
+      sockets[0].deliver({ ready: '1-1' });
+      await pass(10_000);
+      sockets[0].onclose({ code, reason });
+      assert.deepEqual(statuses, [status]);
+      assert.equal(stream.state, isFinal ? 'closed' : 'waiting');
+      await pass(2000);
+      assert.equal(sockets.length, isFinal ? 1 : 2);
+    });
+  }
+
+  test('a WebSocket cannot send headers: another transport decides', async () => {
+    const { stream } = await begin({ ws: 'http://x/ws', sse: 'http://x/events', headers: { Authorization: 'x' } });
+    sockets[0].onclose({ code: 3000, reason: 'unauthorized' });
+    await pass(2000);
+    await requests[0].respond(401);
+    assert.equal(stream.state, 'closed');
+  });
+
+  test('setTopics that is refused on a WebSocket is asked for over SSE', async () => {
+    for (const isGranted of [true, false]) {
+      const { stream, log } = await begin({ ws: 'http://x/ws', sse: 'http://x/events', topics: ['a'], transports: ['ws', 'sse'] });
+      const statuses = refusalsOf(stream);
+      const socket = last(sockets);
+      socket.deliver({ ready: '1-1' });
+      stream.setTopics(['b']);
+      socket.deliver({ position: '1-1', status: 403 });
+      const source = last(sources);
+      assert.deepEqual(source.url.searchParams.getAll('topic'), ['b']);
+      assert.equal(stream.state, 'open');
+      if (isGranted) {
+        source.deliver({ ready: '1-1' }, { id: '1-2', topic: 'b', data: 'b' });
+        assert.ok(socket.closed);
+        assert.equal(stream.transport, 'sse');
+        assert.equal(last(log), 'message 1-2 b');
+        assert.deepEqual(statuses, []);
+      } else {
+        source.readyState = 2;
+        source.onerror({});
+        await settled();
+        await last(requests).respond(403);
+        assert.deepEqual(statuses, [403]);
+        socket.deliver(message('1-2', 'still here'));
+        assert.equal(last(log), 'message 1-2 still here');
+        assert.equal(stream.transport, 'ws');
+      }
+      stream.close();
+    }
+  });
+
+  test('setTopics that is refused over SSE keeps the stream', async () => {
+    const { stream, log } = await begin({ sse: 'http://x/events', topics: ['a'] });
+    const statuses = refusalsOf(stream);
+    sources[0].deliver({ ready: '1-1' });
+    stream.setTopics(['secret']);
+    sources[1].readyState = 2;
+    sources[1].onerror({});
+    await settled();
+    await requests[0].respond(403);
+    assert.deepEqual(statuses, [403]);
+    sources[0].deliver(message('1-2', 'still here'));
+    assert.equal(last(log), 'message 1-2 still here');
+    sources[0].onerror({});
+    await pass(2000);
+    assert.deepEqual(last(sources).url.searchParams.getAll('topic'), ['a']);
+  });
+
+  test('setTopics that is refused while the stream reconnects keeps the stream', async () => {
+    const { stream } = await begin({ sse: 'http://x/events', headers: {}, topics: ['a'] });
+    await requests[0].respond();
+    await requests[0].deliver({ ready: '1-1' });
+    await requests[0].end();
+    stream.setTopics(['secret']);
+    await pass(4000);
+    await requests[1].respond(403);
+    assert.notEqual(stream.state, 'closed');
+    await pass(4000);
+    assert.deepEqual(last(requests).url.searchParams.getAll('topic'), ['a']);
+  });
+});
+
+describe('the choice of a transport', () => {
+  beforeEach(() => {
+    const kept = new Map();
+    Object.defineProperty(globalThis, 'sessionStorage', { configurable: true, value: { getItem: (k) => kept.get(k) ?? null, setItem: (k, v) => kept.set(k, v) } });
+  });
+  afterEach(() => delete globalThis.sessionStorage);
+
+  test('what worked is tried first on the next page', async () => {
+    const { stream } = await begin({ ws: 'http://x/ws', sse: 'http://x/events' });
+    for (let i = 0; i < 2; i++) {
+      sockets[i].end();
+      await pass(3000);
+    }
+    sources[0].deliver({ ready: '1-1' });
+    await pass(100);
+    stream.close();
+    (await begin({ ws: 'http://y/ws', sse: 'http://y/events' })).stream.close();
+    assert.equal(sources.length, 1, 'another origin');
+    const n = sockets.length;
+    await begin({ ws: 'http://x/ws', sse: 'http://x/events' });
+    assert.equal(sources.length, 2);
+    sources[1].deliver({ ready: '1-1' });
+    await pass(11_000);
+    assert.equal(sockets.length, n + 1, 'a WebSocket is tried again');
+    last(sockets).deliver({ ready: '1-1' });
+    await pass(6000);
+    await begin({ ws: 'http://x/ws', sse: 'http://x/events' });
+    assert.equal(sockets.length, n + 2);
+  });
+
+  const polling = async () => {
+    const { stream } = await begin({ sse: 'http://x/events', lastEventId: '1-1', upgrade: 1000 });
+    for (let i = 0; i < 2; i++) {
+      sources[i].onerror({});
+      await pass(4000);
+    }
+    await requests[0].respond();
+    await requests[0].deliver({ ready: '1-1' }, message('1-2', 'x'));
+    await requests[0].end();
+    await last(requests).respond();
+    await pass(1500);
+    assert.equal(sources.length, 3);
+    return stream;
+  };
+
+  test('SSE that holds each piece back until the next is not taken', async () => {
+    const stream = await polling();
+    await pass(3500);
+    assert.ok(sources[2].closed, 'its first piece is late');
+    await pass(3000);
+    sources[3].deliver({ ready: '1-2' });
+    await last(requests).deliver(message('1-3', 'x'));
+    await pass(4000);
+    assert.ok(sources[3].closed, 'a message is late');
+    assert.equal(stream.transport, 'poll');
+  });
+
+  test('SSE that is prompt is taken', async () => {
+    const stream = await polling();
+    sources[2].deliver({ ready: '1-2', heartbeat: 15 });
+    await pass(10_000);
+    assert.equal(stream.transport, 'poll', 'one piece proves nothing');
+    sources[2].deliver({ position: '1-2' });
+    await pass(1500);
+    assert.equal(stream.transport, 'sse');
+    const got = [];
+    stream.onmessage = ({ data }) => got.push(data);
+    sources[2].deliver(message('1-3', 'y'));
+    assert.deepEqual(got, ['y']);
+  });
+
+  test('what both links have received is dispatched once', async () => {
+    const { stream } = await begin({ ws: 'http://x/ws', sse: 'http://x/events' });
+    for (let i = 0; i < 2; i++) {
+      sockets[i].end();
+      await pass(3000);
+    }
+    const got = [];
+    stream.onmessage = ({ data }) => got.push(data);
+    sources[0].deliver({ ready: '1-1' }, message('1-2', 'one'));
+    await pass(11_000);
+    sources[0].deliver(message('1-3', 'two'), message('1-4', 'three'), { position: '1-9' });
+    sockets[2].deliver({ ready: '1-2' });
+    assert.equal(stream.lastEventId, '1-9');
+    sockets[2].deliver(message('1-3', 'two'));
+    sources[0].deliver(message('1-4', 'from a link that was replaced'));
+    sockets[2].deliver(message('1-4', 'three'), message('1-a', 'four'));
+    assert.deepEqual(got, ['one', 'two', 'three', 'four']);
+    assert.equal(stream.lastEventId, '1-a');
+  });
+});
+
+describe('an EventSource', () => {
+  test('has the constants, the attributes and the handlers', async () => {
+    const { stream } = await begin({ sse: 'http://x/events', withCredentials: true });
+    assert.deepEqual([stream.CONNECTING, stream.OPEN, stream.CLOSED], [0, 1, 2]);
+    assert.equal(stream.url, 'http://x/events');
+    assert.equal(stream.withCredentials, true);
+    for (const name of ['onopen', 'onmessage', 'onerror']) assert.equal(stream[name], null);
+    assert.ok('onmessage' in stream);
+    let event;
+    stream.onmessage = (e) => (event = e);
+    sources[0].deliver({ ready: '1-1' }, message('1-2', 'one'));
+    assert.equal(event.origin, 'http://x');
+    assert.equal(stream.readyState === stream.OPEN, true);
+    stream.onmessage = null;
+    sources[0].deliver(message('1-3', 'two'));
+    assert.equal(event.data, 'one');
+  });
+
+  test('a message has no event of the page for its type', async () => {
+    const { stream } = await begin();
+    const seen = [];
+    stream.onstatechange = stream.onopen = stream.onerror = stream.ongap = ({ type }) => seen.push(type);
+    sockets[0].deliver({ ready: '1-1' });
+    seen.length = 0;
+    const got = [];
+    stream.onmessage = ({ data }) => got.push(data);
+    for (const type of ['statechange', 'open', 'error', 'gap']) sockets[0].deliver(message(`1-${type}`, type, { type }));
+    assert.deepEqual(seen, []);
+    assert.deepEqual(got, ['statechange', 'open', 'error', 'gap']);
+  });
+
+  test('what is no envelope is an error event', async () => {
+    const { stream, log } = await begin();
+    sockets[0].deliver({ ready: '1-1' });
+    log.length = 0;
+    for (const data of ['no JSON', 'null', '7', '[]', '"text"', '{}', '{"id":"1-2","topic":"a","encoding":"base64","data":"***"}']) sockets[0].onmessage({ data });
+    assert.deepEqual(log, Array(7).fill('error'));
+    assert.equal(stream.state, 'open');
+  });
+
+  test('URLs in a worker are relative to its script', async () => {
+    globalThis.location = { href: 'http://x/workers/worker.js' };
+    try {
+      await begin({ ws: '../ws' });
+      assert.equal(sockets[0].url.host + sockets[0].url.pathname, 'x/ws');
+    } finally {
+      delete globalThis.location;
+    }
+  });
+
+  for (const [type, isStream] of [['text/event-stream', true], ['TEXT/Event-Stream; charset=utf-8', true], ['text/event-streams', false], ['text/event-stream-x', false], ['text/html', false]]) {
+    test(`a response of ${type} is ${isStream ? 'a' : 'no'} stream`, async () => {
+      const { stream } = await begin({ sse: 'http://x/events', headers: {} });
+      await requests[0].respond(200, { 'Content-Type': type });
+      await requests[0].deliver({ ready: '1-1' });
+      assert.equal(stream.state === 'open', isStream);
+    });
+  }
+});
+
+describe('shared tabs', () => {
+  const options = { ws: 'http://x/ws', sse: 'http://x/events', shared: 'user-17' };
+  let channels;
+
+  // Channels deliver at once, but nothing to a tab that is frozen.
+  class FakeChannel {
+    constructor(name) {
+      this.name = name;
+      channels.push(this);
+    }
+    postMessage(data) {
+      const copy = structuredClone(data);
+      for (const other of [...channels]) if (other !== this && other.name === this.name && !other.frozen) other.onmessage?.({ data: copy });
+    }
+    close() { channels.splice(channels.indexOf(this), 1); }
+  }
+
+  const Real = globalThis.BroadcastChannel;
+  beforeEach(async () => {
+    await import('./fanfare-shared.js'); // which takes real time
+    channels = [];
+    globalThis.BroadcastChannel = FakeChannel;
+  });
+  afterEach(() => {
+    for (const stream of open) stream.close();
+    globalThis.BroadcastChannel = Real;
+  });
+
+  const texts = (log) => log.filter((h) => h.startsWith('message') || h.startsWith('gap'));
+  const links = () => sockets.filter(({ closed }) => !closed);
+  // tabs begins some, the first of which leads.
+  const tabs = async (n, more) => {
+    const all = [];
+    for (let i = 0; i < n; i++) {
+      all.push(await begin({ ...options, ...more }));
+      last(sockets).deliver({ ready: '1-1' });
+      await pass(600);
+    }
+    assert.equal(links().length, 1);
+    assert.deepEqual(all.map(({ stream }) => stream.transport), ['ws', ...Array(n - 1).fill('shared')]);
+    return all;
+  };
+
+  test('one leads, and all receive', async () => {
+    const all = await tabs(3);
+    links()[0].deliver(message('1-2', 'one'), { gap: '1-4' }, message('1-5', 'AP8=', { encoding: 'base64' }));
+    for (const { stream, log } of all) {
+      assert.deepEqual(texts(log), ['message 1-2 one', 'gap 1-4', 'message 1-5 0,255']);
+      assert.equal(stream.lastEventId, '1-5');
+      assert.equal(stream.readyState, Fanfare.OPEN);
+    }
+    await all[2].stream.send('from a tab');
+    assert.deepEqual(links()[0].sent, ['from a tab']);
+  });
+
+  test('the leader that leaves names the next', async () => {
+    const all = await tabs(3);
+    links()[0].deliver(message('1-2', 'one'));
+    all[0].stream.close();
+    await settled();
+    assert.equal(links().length, 1);
+    assert.equal(position(links()[0]), '1-2');
+    links()[0].deliver({ ready: '1-2' }, message('1-3', 'two'));
+    await pass(600);
+    links()[0].deliver(message('1-4', 'three'));
+    for (const { log } of all.slice(1)) assert.deepEqual(texts(log), ['message 1-2 one', 'message 1-3 two', 'message 1-4 three']);
+    assert.equal(links().length, 1);
+  });
+
+  test('a leader that does not answer is left, and nothing is lost or doubled', async () => {
+    const all = await tabs(2);
+    const [old] = links();
+    await pass(14_000);
+    old.deliver({ position: '1-1' });
+    channels[0].frozen = true;
+    await pass(18_500);
+    assert.equal(all[1].stream.transport, undefined);
+    old.deliver(message('1-2', 'one')); // it is posted once the tab thaws
+    last(sockets).deliver({ ready: '1-1' }, message('1-2', 'one'));
+    await pass(600);
+    channels[0].frozen = false;
+    old.deliver(message('1-3', 'two'));
+    last(sockets).deliver(message('1-3', 'two'));
+    await pass(1000);
+    for (const link of links()) link.deliver(message('1-4', 'three'));
+    await settled();
+    for (const { log } of all) assert.deepEqual(texts(log), ['message 1-2 one', 'message 1-3 two', 'message 1-4 three']);
+    assert.equal(links().length, 1);
+  });
+
+  test('a post that is missing is noticed', async () => {
+    const all = await tabs(2);
+    channels[1].frozen = true;
+    links()[0].deliver(message('1-2', 'one'));
+    channels[1].frozen = false;
+    links()[0].deliver(message('1-3', 'two'));
+    await settled();
+    assert.equal(position(last(sockets)), '1-1');
+    last(sockets).deliver({ ready: '1-1' }, message('1-2', 'one'), message('1-3', 'two'));
+    await pass(600);
+    assert.deepEqual(texts(all[1].log), ['message 1-2 one', 'message 1-3 two']);
+    assert.equal(links().length, 1);
+  });
+
+  test('a tab that joins gets its own beginning, and no gap', async () => {
+    const [first] = await tabs(1);
+    links()[0].deliver(message('1-2', 'one'), message('1-3', 'two'), message('1-4', 'three'));
+    const second = await begin(options);
+    last(sockets).deliver(message(undefined, 'state'), { ready: '1-4' });
+    const third = await begin({ ...options, lastEventId: '1-2' });
+    last(sockets).deliver({ ready: '1-2' });
+    await pass(600);
+    links()[0].deliver(message('1-5', 'four'));
+    assert.deepEqual(texts(second.log), ['message state', 'message 1-5 four']);
+    assert.deepEqual(texts(third.log), ['message 1-3 two', 'message 1-4 three', 'message 1-5 four']);
+    assert.equal(links().length, 1);
+    assert.equal(first.stream.transport, 'ws');
+  });
+
+  test('the leader keeps at most 1,000 events and 1 MiB', async () => {
+    for (const [count, size] of [[1500, 10], [20, 100_000]]) {
+      await tabs(1, { shared: `user-${count}` });
+      for (let i = 2; i < count; i++) links()[0].deliver(message(`1-${i.toString(16)}`, 'x'.repeat(size)));
+      const behind = await begin({ ...options, shared: `user-${count}`, lastEventId: '1-3' });
+      last(sockets).deliver({ ready: '1-3' });
+      await pass(1000);
+      assert.equal(links().length, 2, 'its position is no longer kept');
+      for (let i = 4; i < count; i++) last(sockets).deliver(message(`1-${i.toString(16)}`, 'x'.repeat(size)));
+      await pass(7000);
+      assert.equal(links().length, 1);
+      assert.equal(texts(behind.log).length, count - 4);
+      for (const stream of open.splice(0)) stream.close();
+    }
+  });
+
+  test('other users, URLs and topics are not shared', async () => {
+    for (const more of [{}, { shared: 'user-18' }, { topics: ['a'] }, { ws: 'http://x/ws2' }, { withCredentials: true }]) {
+      await begin({ ...options, ...more });
+      last(sockets).deliver({ ready: '1-1' });
+      await pass(600);
+    }
+    assert.equal(links().length, 5);
+  });
+
+  test('setTopics concerns one tab', async () => {
+    const all = await tabs(3, { topics: ['a'] });
+    all[1].stream.setTopics(['b']);
+    await settled();
+    assert.deepEqual(links().map(({ url }) => url.searchParams.getAll('topic')), [['a'], ['b']]);
+    links()[1].deliver({ ready: '1-1' }, { id: '1-2', topic: 'b', data: 'b' });
+    links()[0].deliver(message('1-3', 'a'));
+    await pass(600);
+    assert.deepEqual(all.map(({ log }) => texts(log)), [['message 1-3 a'], ['message 1-2 b'], ['message 1-3 a']]);
+    all[0].stream.setTopics(['b']);
+    assert.deepEqual(links()[0].sent, ['{"topics":["b"]}']);
+    await settled();
+    assert.deepEqual(last(sockets).url.searchParams.getAll('topic'), ['a'], 'another tab leads those that stay');
+  });
+
+  test('a tab that is shown asks the leader to look at its link, also a hidden one', async () => {
+    const page = (globalThis.document = Object.assign(new EventTarget(), { baseURI: 'http://x/', hidden: false }));
+    try {
+      const all = await tabs(2);
+      const old = links()[0];
+      page.hidden = true; // of the leader
+      channels[0].onmessage({ data: ['somebody', 'ping', true] });
+      await pass(3500);
+      assert.ok(old.closed);
+      assert.equal(all[0].stream.transport, undefined);
+      assert.equal(position(last(sockets)), '1-1');
+    } finally {
+      for (const stream of open) stream.close();
+      delete globalThis.document;
+    }
+  });
+
+  test('a link that is down is not waited for, except as long as the server has asked', async () => {
+    const all = await tabs(2);
+    sockets[0].end(1013);
+    await pass(9500);
+    assert.equal(links().length, 0);
+    await pass(4000);
+    assert.ok(links().length > 0);
+    for (const { stream } of all) assert.notEqual(stream.state, 'open');
+  });
+
+  for (const [what, refuse] of [
+    ['BroadcastChannel is missing', () => { globalThis.BroadcastChannel = undefined; }],
+    ['BroadcastChannel is refused', () => { globalThis.BroadcastChannel = class { constructor() { throw new DOMException('x', 'SecurityError'); } }; }],
+    ['its messages are refused', () => { globalThis.BroadcastChannel = class extends FakeChannel { postMessage() { throw new DOMException('x', 'InvalidStateError'); } }; }],
+    ['nothing arrives', () => { globalThis.BroadcastChannel = class extends FakeChannel { postMessage() {} }; }],
+  ]) {
+    test(`each tab has its own link where ${what}`, async () => {
+      refuse();
+      const all = [await begin(options), await begin(options)];
+      for (const socket of sockets) socket.deliver({ ready: '1-1' }, message('1-2', 'one'));
+      await pass(20_000);
+      for (const socket of sockets) socket.deliver(message('1-3', 'two'));
+      for (const { log } of all) assert.deepEqual(texts(log), ['message 1-2 one', 'message 1-3 two']);
+    });
+  }
+
+  test('a channel that WebKit has closed is left', async () => {
+    const all = await tabs(2);
+    channels[1].postMessage = () => { throw new DOMException('closed', 'InvalidStateError'); };
+    channels[0].frozen = true;
+    await pass(16_000);
+    await settled();
+    last(sockets).deliver({ ready: '1-1' }, message('1-2', 'one'));
+    assert.deepEqual(texts(all[1].log), ['message 1-2 one']);
   });
 });

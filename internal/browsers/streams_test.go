@@ -1,80 +1,25 @@
-package chromium_test
+package browsers_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/sse"
 )
 
-// browse starts a browser, or skips the test. Debian's package is chromium.
-func browse(t *testing.T) context.Context {
+// open opens the site's page in a tab.
+func (s *site) open(t *testing.T, e *engine) *tab {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("chromium is not installed")
-	}
-	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true))
-	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx)
-	t.Cleanup(cancel)
-	do(t, ctx, chromedp.Title()) // the browser lives as long as the context of its first action
-	return ctx
-}
-
-func do[V any](t *testing.T, ctx context.Context, a chromedp.Action[V]) V {
-	t.Helper()
-	v, err := chromedp.Run(ctx, a)
-	require.NoError(t, err)
-	return v
-}
-
-// tab is a page of the browser.
-type tab struct {
-	t     *testing.T
-	ctx   context.Context
-	close func()
-}
-
-func (s *site) open(browser context.Context) *tab {
-	s.t.Helper()
-	ctx, cancel := chromedp.NewContext(browser)
-	s.t.Cleanup(cancel)
-	p := &tab{s.t, ctx, cancel}
-	do(s.t, ctx, chromedp.Navigate(s.url("/page")))
-	p.until("window.loaded === true")
-	return p
-}
-
-func (p *tab) run(script string) {
-	p.t.Helper()
-	do(p.t, p.ctx, chromedp.Evaluate[chromedp.Void](script))
-}
-
-func evaluate[T any](p *tab, script string) T {
-	p.t.Helper()
-	return do(p.t, p.ctx, chromedp.Evaluate[T](script))
-}
-
-// until waits until a JavaScript condition is true.
-func (p *tab) until(condition string) {
-	p.t.Helper()
-	_, err := chromedp.Run(p.ctx, chromedp.Poll[chromedp.Void](condition, chromedp.WithPollingTimeout(20*time.Second), chromedp.WithPollingInterval(20*time.Millisecond)))
-	require.NoError(p.t, err, "%s: got %d, states %v", condition, evaluate[int](p, "got.length"), evaluate[[]string](p, "states"))
+	return e.open(t, s.url("/page"))
 }
 
 // numbers returns the numbers from from up to and without to, as texts.
@@ -87,9 +32,11 @@ func numbers(from, to int) (texts []string) {
 
 // While transports stop working, work again, and the server is killed, fanfare.js changes
 // transports and gets each message once and in order.
-func TestFailoverLosesNothing(t *testing.T) {
+func TestFailoverLosesNothing(t *testing.T) { inEach(t, failoverLosesNothing) }
+
+func failoverLosesNothing(t *testing.T, e *engine) {
 	s := newSite(t)
-	p := s.open(browse(t))
+	p := s.open(t, e)
 	p.run("fanfare()")
 	p.until("stream.transport === 'ws'")
 
@@ -147,51 +94,15 @@ func TestFailoverLosesNothing(t *testing.T) {
 	require.Equal(t, []string{"gap", "hello"}, evaluate[[]string](p, "got.slice(2000)"))
 }
 
-// Eight tabs share one connection. If the tab that has it is closed, another takes over and
-// nothing is lost.
-func TestTabsShareOneConnection(t *testing.T) {
-	s := newSite(t)
-	browser := browse(t)
-	var tabs []*tab
-	for range 8 {
-		p := s.open(browser)
-		p.run("fanfare({ shared: true })")
-		p.until("stream.readyState === 1")
-		tabs = append(tabs, p)
-	}
-	require.EqualValues(t, 1, s.streams.Load(), "streams")
-	leader := slices.IndexFunc(tabs, func(p *tab) bool { return evaluate[string](p, "stream.transport") == "ws" })
-	for i := range 100 {
-		s.publish(strconv.Itoa(i))
-	}
-	for _, p := range tabs {
-		p.until("got.length === 100")
-	}
-	tabs[leader].close()
-	left := slices.Delete(slices.Clone(tabs), leader, leader+1)
-	for i := 100; i < 300; i++ {
-		s.publish(strconv.Itoa(i))
-		evaluate[int](left[0], "got.length") // takes a moment
-	}
-	for _, p := range left {
-		p.until("got.length === 300")
-		require.Equal(t, numbers(0, 300), evaluate[[]string](p, "got"))
-	}
-	require.EqualValues(t, 1, s.streams.Load(), "streams")
-	left[3].run("stream.send('from any tab')")
-	for _, p := range left {
-		p.until("got.at(-1) === 'from any tab'")
-	}
-}
-
 // The browser's own EventSource and WebSocket, and each transport of fanfare.js alone, get
 // every message.
-func TestEachTransportAlone(t *testing.T) {
+func TestEachTransportAlone(t *testing.T) { inEach(t, eachTransportAlone) }
+
+func eachTransportAlone(t *testing.T, e *engine) {
 	s := newSite(t)
-	browser := browse(t)
 	var pages []*tab
 	for _, f := range []string{"eventsource()", "websocket()", "fanfare()", "fanfare({ headers: { 'X-Token': 'x' }, transports: ['sse'] })", "fanfare({ transports: ['poll'] })"} {
-		p := s.open(browser)
+		p := s.open(t, e)
 		p.run(f)
 		p.until("states.some((state) => ['ws', 'sse', 'poll'].includes(state))")
 		pages = append(pages, p)
@@ -205,14 +116,18 @@ func TestEachTransportAlone(t *testing.T) {
 	}
 	for _, p := range pages {
 		p.until(fmt.Sprintf("got.length === %d", messages))
+		p.run("document.body.textContent = `${states.join(' ')}: ${got.length} messages, the last is ${got.at(-1)}`")
+		p.screenshot(strconv.Itoa(slices.Index(pages, p)))
 		require.Equal(t, numbers(0, messages), evaluate[[]string](p, "got"))
 	}
 }
 
 // The browser's EventSource and sse.Reader read what sse.Writer has written.
-func TestBrowserAndReaderAgree(t *testing.T) {
+func TestBrowserAndReaderAgree(t *testing.T) { inEach(t, browserAndReaderAgree) }
+
+func browserAndReaderAgree(t *testing.T, e *engine) {
 	s := newSite(t)
-	p := s.open(browse(t))
+	p := s.open(t, e)
 	var want []string
 	types := map[string]bool{}
 	last := ""
@@ -235,7 +150,16 @@ func TestBrowserAndReaderAgree(t *testing.T) {
 	require.NoError(t, err)
 	p.run("odd(" + string(names) + ")")
 	p.until(fmt.Sprintf("got.length === %d", len(want)))
-	require.Equal(t, want, evaluate[[]string](p, "got"))
+	shown := slices.Clone(want)
+	if e.name == "firefox" {
+		// Its EventSource leaves out U+0000 and keeps the last ID over a block that has only an
+		// id, where WHATWG HTML 9.2.6 has both otherwise. So a page resumes after the last message.
+		for i := range shown {
+			shown[i] = strings.ReplaceAll(shown[i], "\x00", "")
+		}
+		shown[len(shown)-1] = strings.Replace(shown[len(shown)-1], "|8|", "|7|", 1)
+	}
+	require.Equal(t, shown, evaluate[[]string](p, "got"))
 
 	response, err := http.Get(s.url("/odd"))
 	require.NoError(t, err)

@@ -1,4 +1,4 @@
-package chromium_test
+package browsers_test
 
 import (
 	"context"
@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare"
@@ -44,15 +43,14 @@ type asked struct {
 
 const nodeModules = "../interop/node/node_modules"
 
-// browsePolyfills starts a browser, or skips the test if npm has not installed the polyfills.
-func browsePolyfills(t *testing.T) context.Context {
+// needsPolyfills skips the test if npm has not installed the polyfills.
+func needsPolyfills(t *testing.T) {
 	t.Helper()
 	for _, name := range []string{"event-source-polyfill", "@microsoft/fetch-event-source"} {
 		if _, err := os.Stat(filepath.Join(nodeModules, name)); err != nil {
 			t.Skipf("%s is not installed: run npm install in internal/interop/node", name)
 		}
 	}
-	return browse(t)
 }
 
 func newPolyfillSite(t *testing.T) *polyfillSite {
@@ -100,18 +98,15 @@ func (s *polyfillSite) elsewhere(topic, text string) {
 }
 
 // openPolyfills opens the page of the polyfills.
-func (s *polyfillSite) openPolyfills(browser context.Context) *tab {
-	s.t.Helper()
-	p := s.open(browser)
-	do(s.t, p.ctx, chromedp.Navigate(s.url("/polyfills")))
-	p.until("window.loaded === true")
-	return p
+func (s *polyfillSite) openPolyfills(t *testing.T, e *engine) *tab {
+	t.Helper()
+	return e.open(t, s.url("/polyfills"))
 }
 
 // subscribe starts a client in a page of its own, and waits until its stream is open.
-func (s *polyfillSite) subscribe(browser context.Context, client, path string) *tab {
-	s.t.Helper()
-	p := s.openPolyfills(browser)
+func (s *polyfillSite) subscribe(t *testing.T, e *engine, client, path string) *tab {
+	t.Helper()
+	p := s.openPolyfills(t, e)
 	p.run(fmt.Sprintf("clients[%q](%q)", client, path))
 	p.until("states.includes('open')")
 	return p
@@ -156,7 +151,7 @@ const follow = (source, types = []) => {
   source.onerror = ({ error }) => window.states.push(source.readyState === 2 ? 'gave up' : error ? 'error' : 'closed');
 };
 const [overFetch, overXHR] = window.polyfills;
-const heartbeatTimeout = 2000; // they reconnect after it
+const heartbeatTimeout = 4000; // they reconnect after it
 class RetriableError extends Error {}
 class FatalError extends Error {}
 window.clients = {

@@ -1,4 +1,4 @@
-package chromium_test
+package browsers_test
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -69,6 +70,15 @@ func (s *site) start() {
 	}()
 	mux := http.NewServeMux()
 	mux.Handle("GET /fanfare.js", browser.Handler())
+	mux.Handle("GET /fanfare-shared.js", browser.Handler())
+	mux.HandleFunc("GET /other", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, "<!doctype html><title>other</title><script>window.loaded = true</script>")
+	})
+	mux.HandleFunc("GET /sandboxed", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, sandboxed)
+	})
 	mux.HandleFunc("GET /page", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		fmt.Fprint(w, page)
@@ -90,15 +100,28 @@ func (s *site) start() {
 		return &fanfare.Grant{Topics: []string{"a"}}, nil
 	}
 	mux.Handle("GET /events", s.network(&sse.Handler{Broadcaster: hub, Grant: grant, Logger: silent}))
+	receive := func(_ *http.Request, c *ws.Conn) func(ws.MessageType, []byte) error {
+		return func(_ ws.MessageType, data []byte) error {
+			_, err := hub.Publish(context.Background(), broadcast.Message{Topic: "a", Data: data})
+			return err
+		}
+	}
+	mux.Handle("GET /anywhere/ws", &ws.Handler{Broadcaster: hub, Grant: grant, Logger: silent, Receive: receive, Options: ws.Options{CheckOrigin: func(*http.Request) error { return nil }}})
 	mux.Handle("GET /ws", s.network(&ws.Handler{Broadcaster: hub, Grant: grant, Logger: silent,
+		Receive: func(r *http.Request, c *ws.Conn) func(ws.MessageType, []byte) error {
+			if s.killsWebSockets.Load() {
+				time.AfterFunc(100*time.Millisecond, func() { _ = c.CloseNow() })
+			}
+			return receive(r, c)
+		}}))
+	s.mountGrants(mux, hub, silent)
+	mux.Handle("GET /soak/events", s.network(&sse.Handler{Broadcaster: hub, Grant: grant, Logger: silent, Options: sse.Options{Heartbeat: time.Second}}))
+	mux.Handle("GET /soak/ws", s.network(&ws.Handler{Broadcaster: hub, Grant: grant, Logger: silent, Options: ws.Options{PingInterval: time.Second},
 		Receive: func(_ *http.Request, c *ws.Conn) func(ws.MessageType, []byte) error {
 			if s.killsWebSockets.Load() {
 				time.AfterFunc(100*time.Millisecond, func() { _ = c.CloseNow() })
 			}
-			return func(_ ws.MessageType, data []byte) error {
-				_, err := hub.Publish(context.Background(), broadcast.Message{Topic: "a", Data: data})
-				return err
-			}
+			return func(ws.MessageType, []byte) error { return nil }
 		}}))
 	for _, add := range s.more {
 		add(mux, hub)
@@ -112,12 +135,52 @@ func (s *site) start() {
 			delete(s.conns, c)
 		}
 	}}
+	server.SetKeepAlivesEnabled(false) // a connection that deafen has made deaf is used by nothing else
 	s.hub, s.server, s.conns = hub, server, make(map[net.Conn]struct{})
 	s.stop = func() {
 		cancel()
 		<-ended
 	}
-	go server.Serve(listener)
+	go server.Serve(deafListener{listener})
+}
+
+// mountGrants adds streams with state (/state/), and with topics that the client chooses: a and
+// b, but not secret, over SSE also c (/topics/). Both count as the site's.
+func (s *site) mountGrants(mux *http.ServeMux, hub *broadcast.Hub, silent *slog.Logger) {
+	count := func(r *http.Request, grant *fanfare.Grant) *fanfare.Grant {
+		s.streams.Add(1)
+		context.AfterFunc(r.Context(), func() { s.streams.Add(-1) })
+		return grant
+	}
+	state := func(r *http.Request) (*fanfare.Grant, error) {
+		return count(r, &fanfare.Grant{Topics: []string{"a"}, Last: 100, Snapshot: func(context.Context) ([]broadcast.Message, error) {
+			return []broadcast.Message{{Topic: "a", Data: []byte("snapshot")}}, nil
+		}}), nil
+	}
+	topics := func(changes bool, allowed ...string) func(r *http.Request) (*fanfare.Grant, error) {
+		check := func(topics []string) (*fanfare.Grant, error) {
+			for _, topic := range topics {
+				if !slices.Contains(allowed, topic) {
+					return nil, &fanfare.Refusal{Status: http.StatusForbidden}
+				}
+			}
+			return &fanfare.Grant{Topics: topics}, nil
+		}
+		return func(r *http.Request) (*fanfare.Grant, error) {
+			grant, err := check(r.URL.Query()["topic"])
+			if err != nil {
+				return nil, err
+			}
+			if changes {
+				grant.Change = check
+			}
+			return count(r, grant), nil
+		}
+	}
+	mux.Handle("GET /state/ws", &ws.Handler{Broadcaster: hub, Grant: state, Logger: silent})
+	mux.Handle("GET /state/events", &sse.Handler{Broadcaster: hub, Grant: state, Logger: silent})
+	mux.Handle("GET /topics/ws", &ws.Handler{Broadcaster: hub, Grant: topics(true, "a", "b"), Logger: silent})
+	mux.Handle("GET /topics/events", &sse.Handler{Broadcaster: hub, Grant: topics(false, "a", "b", "c"), Logger: silent})
 }
 
 // network buffers every response but those of long polling, while holdsResponses is set.
@@ -157,12 +220,20 @@ func (s *site) end() {
 	stop()
 }
 
-func (s *site) publish(text string) {
+func (s *site) publish(text string) { s.publishTo("a", text) }
+
+func (s *site) publishTo(topic, text string) {
 	s.mu.Lock()
 	hub := s.hub
 	s.mu.Unlock()
-	_, err := hub.Publish(context.Background(), broadcast.Message{Topic: "a", Data: []byte(text)})
+	_, err := hub.Publish(context.Background(), broadcast.Message{Topic: topic, Data: []byte(text)})
 	require.NoError(s.t, err)
+}
+
+// eventuallyStreams waits until the site has n streams.
+func (s *site) eventuallyStreams(n int32) {
+	s.t.Helper()
+	require.Eventually(s.t, func() bool { return s.streams.Load() == n }, 25*time.Second, 10*time.Millisecond, "%d streams", n)
 }
 
 // odd are events that are easy to encode wrongly.
@@ -188,15 +259,31 @@ var odd = []sse.Event{
 // page is a page that keeps what streams receive in variables, for the test to read.
 var page = strings.TrimSpace(`
 <!doctype html><meta charset="utf-8"><title>streams</title><link rel="icon" href="data:,">
+<script>
+window.errors = [];
+addEventListener('error', ({ message }) => window.errors.push(message));
+addEventListener('unhandledrejection', ({ reason }) => window.errors.push(String(reason)));
+</script>
 <script type="module">
 import { Fanfare } from '/fanfare.js';
 window.got = [];
+window.ids = [];
+window.times = [];
 window.states = [];
+window.refusals = [];
+window.Fanfare = Fanfare;
 window.fanfare = (options) => {
   const stream = new Fanfare({ ws: '/ws', sse: '/events', retry: 50, maxRetry: 400, good: 600, patience: 1000, upgrade: 500, ...options });
-  stream.onmessage = ({ data, lastEventId }) => window.got.push(data);
+  stream.onmessage = ({ data, lastEventId }) => {
+    window.got.push(data);
+    window.ids.push(lastEventId);
+  };
+  stream.onerror = ({ status }) => status && window.refusals.push(status);
   stream.ongap = () => window.got.push('gap');
-  stream.onstatechange = () => window.states.push(stream.state === 'open' ? stream.transport : stream.state);
+  stream.onstatechange = () => {
+    window.states.push(stream.state === 'open' ? stream.transport : stream.state);
+    window.times.push(Math.round(performance.now()));
+  };
   window.stream = stream;
 };
 window.eventsource = () => {
@@ -218,4 +305,25 @@ window.websocket = () => {
 };
 window.loaded = true;
 </script>
+`)
+
+// sandboxed is a page with a frame of an opaque origin, which tells it what it receives.
+var sandboxed = strings.TrimSpace(`
+<!doctype html><meta charset="utf-8"><title>sandboxed</title>
+<script>
+window.errors = [];
+addEventListener('message', ({ data }) => data.error ? window.errors.push(data.error) : (window.framed = data));
+window.loaded = true;
+</script>
+<iframe sandbox="allow-scripts" srcdoc="
+<script>
+addEventListener('error', ({ message }) => parent.postMessage({ error: message }, '*'));
+addEventListener('unhandledrejection', ({ reason }) => parent.postMessage({ error: String(reason) }, '*'));
+</script>
+<script type='module'>
+import { Fanfare } from '/fanfare.js';
+const stream = new Fanfare({ ws: '/anywhere/ws', shared: 'user-17' });
+stream.onopen = () => stream.send('hello');
+stream.onmessage = ({ data }) => parent.postMessage(data, '*');
+</script>"></iframe>
 `)

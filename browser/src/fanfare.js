@@ -1,0 +1,495 @@
+// fanfare.d.ts documents the options, methods and events.
+//
+// A link is one connection. It resumes after the last position received. The second link is one
+// that is tried while the first goes on.
+
+const names = ['ws', 'sse', 'poll'];
+const defaults = { retry: 500, maxRetry: 30_000, silence: 0, patience: 10_000, good: 5_000, upgrade: 10_000 };
+const floor = 100; // of each time in the options, and of each wait
+const soon = 3_000; // what is expected soon comes within it
+const events = ['open', 'message', 'error', 'gap', 'statechange'];
+
+const doc = () => globalThis.document;
+const base = () => doc()?.baseURI ?? globalThis.location?.href;
+const resolve = (url) => (url.call ? {} : new URL(url, base())); // its own later
+const now = () => performance.now();
+const call = (value) => (value?.call ? value() : value);
+const isRefusal = (status) => status >= 400 && status < 500 && ![408, 425, 429].includes(status); // for good
+const cursorOf = ({ id, gap, ready, position }) => id ?? gap ?? ready ?? position;
+
+const request = async ({ headers, withCredentials }, more) => ({
+  // An EventSource is refused with 200.
+  headers: { Accept: 'text/event-stream, */*;q=0.1', ...(await call(headers)) },
+  credentials: withCredentials ? 'include' : 'same-origin',
+  cache: 'no-store',
+  ...more,
+});
+
+// The transport that worked last for an origin.
+const remembered = (origin, transport) => {
+  try {
+    if (transport) sessionStorage.setItem('fanfare ' + origin, transport);
+    return sessionStorage.getItem('fanfare ' + origin);
+  } catch {} // storage is blocked
+};
+
+// Each opens a link, until its signal aborts. The link's alive, read and done are called then.
+const dial = {
+  ws(url, { protocols }, link, { signal }) {
+    url.protocol = url.protocol.replace('http', 'ws');
+    url.searchParams.set('refusals', 'close');
+    const socket = new WebSocket(url, protocols ?? []);
+    socket.onmessage = ({ data }) => {
+      link.send = (data) => socket.send(data); // once it is open
+      link.read(data);
+    };
+    socket.onclose = link.done;
+    signal.addEventListener('abort', () => {
+      socket.onmessage = socket.onclose = null;
+      socket.close();
+    });
+  },
+
+  sse(url, options, link, abort) {
+    if (options.headers) return dial.fetch(url, options, link, abort);
+    const source = new EventSource(url, options);
+    let asks; // whether a failure has a status, which an EventSource hides
+    source.onopen = () => (asks = true);
+    source.onmessage = ({ data }) => {
+      asks = false;
+      link.read(data);
+    };
+    source.onerror = () => {
+      asks ||= source.readyState === 2;
+      source.close(); // it gives up after a 502
+      if (asks) dial.fetch(url, options, link, abort);
+      else link.done({});
+    };
+    abort.signal.addEventListener('abort', () => source.close());
+  },
+
+  poll(url, ...rest) {
+    url.searchParams.set('poll', 1);
+    dial.fetch(url, ...rest);
+  },
+
+  fetch(url, options, link, { signal }) {
+    const read = async () => {
+      const { status, headers, body } = await fetch(url, await request(options, { signal }));
+      if (status !== 200 || !/^\s*text\/event-stream\s*(;|$)/i.test(headers.get('Content-Type'))) {
+        const wait = headers.get('Retry-After'); // seconds, or a date
+        return { status, wait: wait * 1000 || Date.parse(wait) - Date.now() || 0 };
+      }
+      const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+      for (let rest = '', data = '', wait = 0; ; ) {
+        const { value, done: end } = await reader.read();
+        if (end) return { wait, end };
+        link.alive_();
+        const lines = (rest + value).split(/\r\n|\n|\r(?!$)/);
+        rest = lines.pop();
+        for (const line of lines) {
+          const [, field, text] = /^([^:]*):? ?(.*)/s.exec(line);
+          if (field === 'data') data += text + '\n';
+          if (field === 'retry' && /^\d+$/.test(text)) wait = +text;
+          if (line || !data || signal.aborted) continue;
+          link.read(data.slice(0, -1));
+          data = '';
+        }
+      }
+    };
+    read().catch(() => ({})).then((result) => link.done(result));
+  },
+};
+
+// What ends with _ is internal; fanfare-shared.js uses some of it.
+export class Fanfare extends EventTarget {
+  readyState = 0;
+  state = 'connecting';
+  #options;
+  #order; // the one in use first
+  #url;
+  #link = {};
+  #second;
+  #since = []; // the IDs that have been dispatched since the second link was begun
+  granted_; // the topics of the last link that opened
+  #beat = 0; // the server's heartbeat
+  #failures = 0;
+  #attempt = 0;
+  #upgrades = 0;
+  #until = 0; // the server has asked to wait
+  #asleep;
+  rides_; // on the link of another tab
+  #mate; // fanfare-shared.js
+  #timers = {};
+  #abort = new AbortController();
+
+  constructor(options) {
+    super();
+    const given = Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value != null));
+    this.#options = options = { transports: names, lastEventId: '', ...given, poll: given.sse };
+    for (const name in defaults) options[name] = Math.max(floor, given[name]) || defaults[name];
+    const { shared, transports } = options;
+    for (const transport of transports) if (!names.includes(transport)) throw new TypeError('fanfare: transport ' + transport);
+    if (shared && typeof shared !== 'string') throw new TypeError('fanfare: shared names no user');
+    options.transports = transports.filter((transport) => options[transport]);
+    this.#order = [...options.transports];
+    if (!this.#order.length) throw new TypeError('fanfare: no ws or sse');
+    [this.#url] = this.#order.map((transport) => resolve(options[transport]));
+    this.lastEventId = options.lastEventId;
+    this.withCredentials = !!options.withCredentials;
+    this.#prefer(remembered(this.#url.origin));
+    for (const type of events) {
+      this['on' + type] = null;
+      this.addEventListener(type, (event) => this['on' + type]?.call?.(this, event));
+    }
+    const { signal } = this.#abort;
+    const on = (target, listeners) => {
+      for (const type in listeners) target?.addEventListener?.(type, listeners[type], { signal });
+    };
+    const sleep = () => this.#sleep();
+    const wake = () => this.#wake();
+    const look = () => this.look_();
+    on(globalThis, { online: look, pagehide: sleep, pageshow: wake });
+    on(doc(), { visibilitychange: () => doc().hidden || look(), freeze: sleep, resume: wake });
+    queueMicrotask(() => {
+      if (shared) this.#share();
+      this.connect_();
+    });
+  }
+
+  get url() { return this.#url.href ?? ''; }
+
+  get transport() {
+    const { transport, opened_: opened } = this.#link;
+    return this.rides_ ? 'shared' : opened ? transport : undefined;
+  }
+
+  close() {
+    if (this.readyState > 1) return;
+    this.#mate?.leave_();
+    this.#abort.abort();
+    this.stop_();
+    this.set_('closed');
+  }
+
+  async send(data) {
+    const { post } = this.#options;
+    const { send } = this.#link;
+    if (send) return send(data);
+    if (!post) {
+      if (this.rides_) return this.#mate.send(data);
+      throw new Error('fanfare: no WebSocket is open');
+    }
+    const response = await fetch(post, await request(this.#options, { method: 'POST', body: data }));
+    if (!response.ok) throw new Error((await response.text()) || response.status);
+  }
+
+  setTopics(topics) {
+    this.#options.topics = topics;
+    this.#mate?.leave_();
+    const { opened_: opened, send, transport } = this.#link;
+    if (this.rides_ || (transport && !opened)) {
+      this.connect_();
+    } else if (send) send(JSON.stringify({ topics }));
+    else if (opened) this.#change(transport);
+  }
+
+  #after(name, ms, f) {
+    clearTimeout(this.#timers[name]);
+    this.#timers[name] = setTimeout(f, Math.min(ms, 2 ** 31 - 1));
+  }
+
+  #fire(type, more) { this.dispatchEvent(Object.assign(new Event(type), more)); }
+
+  set_(state) {
+    if ([state, 'closed'].includes(this.state)) return;
+    this.state = state;
+    this.readyState = ['open', 'closed'].indexOf(state) + 1;
+    if (!this.rides_) this.#mate?.changed_(state, this.#until - Date.now());
+    this.#fire('statechange');
+    if (state === 'open') this.#fire('open');
+  }
+
+  stop_() {
+    for (const name in this.#timers) clearTimeout(this.#timers[name]);
+    this.#link.stop?.();
+    this.#second?.stop();
+    this.#link = {};
+    this.#second = null;
+    this.rides_ = false;
+  }
+
+  #prefer(transport) {
+    this.#order.sort((a, b) => (b === transport) - (a === transport));
+  }
+
+  #open(transport, receive, done) {
+    const { topics, ...options } = this.#options;
+    const abort = new AbortController();
+    const { signal } = abort;
+    const link = { transport, topics, started_: now(), stop: () => abort.abort() };
+    const current = (f) => (x) => signal.aborted || f(x);
+    link.alive_ = () => (link.heard_ = now());
+    link.done = current((result) => {
+      link.stop();
+      done(result);
+    });
+    link.read = current((text) => {
+      link.alive_();
+      let envelope;
+      try {
+        const value = JSON.parse(text);
+        if (value.encoding) value.bytes = Uint8Array.from(atob(value.data), (c) => c.charCodeAt());
+        if (value.heartbeat > 0) this.#beat = value.heartbeat * 1000;
+        if ('topic' in value || cursorOf(value)) envelope = value;
+      } catch {}
+      if (envelope) receive(envelope);
+      else this.#fire('error', { data: text });
+    });
+    link.alive_();
+    const begin = current(([url, protocols]) => {
+      url = new URL(url, base());
+      const query = url.searchParams;
+      query.set('heartbeat', 1);
+      query.set('envelope', 1);
+      if (this.lastEventId) query.set('lastEventId', this.lastEventId);
+      for (const topic of topics ?? []) query.append('topic', topic);
+      dial[transport](url, { ...options, protocols }, link, abort);
+    });
+    try {
+      const values = [call(options[transport]), transport === 'ws' && call(options.protocols)];
+      if (values.some((value) => value?.then)) Promise.all(values).then(begin).catch(() => link.done({}));
+      else begin(values);
+    } catch {
+      setTimeout(link.done, 0, {});
+    }
+    return link;
+  }
+
+  // opened: since when polls have been answered, one after the other.
+  connect_(opened) {
+    this.#link.stop?.(); // a poll
+    if (!opened) {
+      this.stop_();
+      this.set_('connecting');
+    }
+    if (this.readyState > 1 || this.#asleep) return;
+    const link = this.#open(this.#order[0], (envelope) => this.#receive(envelope, link), (result) => this.#down(result));
+    link.opened_ = opened;
+    link.skip_ = this.#link.skip_;
+    this.#link = link;
+    this.#watch();
+  }
+
+  get quiet_() { return now() - this.#link.heard_; }
+
+  get silence_() {
+    const beat = this.#beat;
+    const isPoll = this.#link.transport === 'poll'; // which may be quiet
+    return Math.max(this.#options.silence || Math.min(3 * beat || 45_000, 45_000), beat + 5_000, isPoll && 45_000);
+  }
+
+  // Timers stop while a computer sleeps, clocks do not.
+  #watch(due = Date.now()) {
+    const { opened_: opened, transport, started_: started, heard_: heard } = this.#link;
+    const silence = this.silence_;
+    const left = (opened || transport === 'poll' ? heard + silence : started + this.#options.patience) - now();
+    const wait = Math.min(left, silence / 3);
+    const next = Date.now() + wait;
+    if (left <= 0 || Date.now() - due > 2 * silence) this.#down({});
+    else this.#after('watch', wait, () => this.#watch(next));
+  }
+
+  // The page is visible again, or the network has changed.
+  look_() {
+    if (this.#asleep) return;
+    if (this.rides_) return this.#mate.look();
+    const link = this.#link;
+    if (this.state === 'waiting' && Date.now() >= this.#until) this.connect_();
+    const since = now();
+    if (link.opened_) {
+      this.#after('look', soon, () => {
+        if (this.#link.heard_ < since) this.connect_(link.transport === 'poll' && link.opened_);
+      });
+    }
+  }
+
+  // A page in the back/forward cache, or frozen, has no link.
+  #sleep() {
+    if (this.readyState > 1) return;
+    this.#mate?.leave_();
+    this.#asleep = true;
+    this.stop_();
+    this.set_('waiting');
+  }
+
+  #wake() {
+    if (!this.#asleep) return;
+    this.#asleep = false;
+    this.look_();
+    if (this.state === 'waiting') this.#after('connect', this.#until - Date.now(), () => this.connect_());
+  }
+
+  #receive(envelope, link) {
+    const { id, topics, position, status } = envelope;
+    const cursor = cursorOf(envelope);
+    link.progress_ ||= cursor !== this.lastEventId;
+    if (!link.opened_) {
+      link.opened_ = now();
+      this.#opened();
+      this.set_('open');
+      if (link !== this.#link) return;
+    }
+    if (link.skip_?.delete(id)) return;
+    if (id) link.skip_ = null;
+    else if (link.skip_?.size && cursor && !envelope.gap) return;
+    if (topics && position) this.#options.topics = link.topics = this.granted_ = topics;
+    this.#mate?.received_(envelope);
+    this.dispatch_(envelope);
+    if (link !== this.#link) return;
+    if (status) this.#change(this.#options.transports.find((transport) => transport !== 'ws'), status);
+    else if (topics && position) this.#mate?.enter_();
+  }
+
+  #opened() {
+    const link = this.#link;
+    const [first] = this.#options.transports;
+    this.granted_ = link.topics;
+    this.#watch();
+    this.#tryUpgrade();
+    this.#after('good', link.transport === first ? this.#options.good : 0, () => remembered(this.#url.origin, link.transport));
+  }
+
+  dispatch_(envelope) {
+    const { id, topic, gap, topics = null, bytes, type = 'message' } = envelope;
+    const fire = (type, more) => {
+      const init = { data: bytes ?? envelope.data, lastEventId: id ?? gap, origin: this.#url.origin };
+      this.dispatchEvent(Object.assign(new MessageEvent(type, init), more));
+    };
+    this.lastEventId = cursorOf(envelope) || this.lastEventId;
+    if (id && this.#second) {
+      this.#since.push(id);
+      this.#second.compare_?.(id);
+    }
+    if (topic != null) fire(events.includes(type) ? 'message' : type, { topic });
+    else if (gap) fire('gap', { topics });
+  }
+
+  #down({ code, reason, status, wait = 0, end }) {
+    const { transport, opened_: opened, started_: started, progress_: progress, topics } = this.#link;
+    const { retry, maxRetry, good, transports, headers } = this.#options;
+    const lasted = now() - started;
+    if (code === 3000 && reason === 'unauthorized') status = 401;
+    if (code === 3003) status = 403;
+    if (transport === 'poll' && end && (progress || lasted > good)) {
+      this.#failures = this.#attempt = 0;
+      return this.connect_(opened);
+    }
+    this.stop_();
+    let isFinal = [204, 401, 403].includes(status) || /^(10(0[023789]|10)|[34][5-9]..)$/.test(code);
+    // Some networks cut WebSockets: a short link is a failure.
+    if (opened && lasted > good && !isFinal) {
+      this.#failures = this.#attempt = 0;
+      if (transport === transports[0]) this.#upgrades = 0;
+    } else if (this.granted_ && topics !== this.granted_ && (isFinal || isRefusal(status))) {
+      this.#options.topics = this.granted_; // the others are refused
+      isFinal = false;
+    } else if (isRefusal(status) && (!isFinal || (transport === 'ws' && headers && transports[1]))) {
+      this.#options.transports = transports.filter((other) => other !== transport);
+      this.#order.shift();
+      isFinal = !this.#order.length; // a WebSocket cannot send headers
+    } else if (++this.#failures > 1) {
+      this.#failures = 0;
+      this.#order.push(this.#order.shift());
+    }
+    if (isFinal) {
+      this.close();
+    } else {
+      if (code === 1013) wait += 5000 + Math.random() * 10_000;
+      this.#until = Date.now() + wait;
+      wait = Math.max(floor, wait + Math.random() * Math.min(maxRetry, retry * 2 ** this.#attempt++));
+      this.set_('waiting');
+      if (this.state === 'waiting') this.#after('connect', wait, () => this.connect_());
+    }
+    this.#fire('error', { code, reason, status });
+  }
+
+  #tryUpgrade() {
+    const { transports, upgrade } = this.#options;
+    const better = transports.slice(0, Math.max(0, transports.indexOf(this.#link.transport)));
+    if (!better.length) return;
+    this.#after('upgrade', upgrade * 2 ** Math.min(6, this.#upgrades), () => {
+      this.#try(better[this.#upgrades++ % better.length], () => this.#tryUpgrade());
+    });
+  }
+
+  // Asks for the topics with a new link. Where they are refused, the old one goes on.
+  #change(transport, status) {
+    const refused = (result) => {
+      this.#options.topics = this.#link.topics;
+      this.#fire('error', { status: result.status ?? status });
+      this.#mate?.enter_();
+    };
+    if (this.#options.topics === this.#link.topics || !transport) refused({});
+    else this.#try(transport, refused);
+  }
+
+  // Opens a second link, which takes the place of the first.
+  #try(transport, failed) {
+    const isUpgrade = this.#options.topics === this.#link.topics;
+    const mustBePrompt = isUpgrade && transport === 'sse' && this.#link.transport === 'poll';
+    this.#second?.stop();
+    this.#since = [];
+    const held = [];
+    const fail = (result = {}) => {
+      if (second !== this.#second) return;
+      second.stop();
+      this.#second = null;
+      failed(result);
+    };
+    const replace = () => {
+      if (second !== this.#second) return;
+      this.#link.stop();
+      this.#second = null;
+      second.opened_ = now();
+      second.skip_ = new Set(this.#since);
+      this.#link = second;
+      this.#prefer(transport);
+      clearTimeout(this.#timers.second);
+      this.#opened();
+      for (const envelope of held) if (second === this.#link) this.#receive(envelope, second);
+      if (second !== this.#link) return;
+      this.#fire('statechange');
+      this.#mate?.enter_();
+    };
+    const second = (this.#second = this.#open(transport, (envelope) => {
+      if (second === this.#link) return this.#receive(envelope, second);
+      if (envelope.gap && isUpgrade) return fail();
+      held.push(envelope);
+      if (mustBePrompt) second.compare_();
+      else replace();
+    }, (result) => (second === this.#link ? this.#down(result) : fail(result))));
+    this.#after('second', mustBePrompt ? soon : this.#options.patience, fail);
+    // Some proxies hold each piece of a response back until the next, or until its end.
+    if (mustBePrompt) second.compare_ = (id) => {
+      if (id) setTimeout(() => held.some((envelope) => envelope.id === id) || fail(), 200);
+      else if (held.length === 1) this.#after('second', 1.5 * (this.#beat || 15_000), fail);
+      else if (held.length === 2) this.#after('second', 1000, replace);
+    };
+  }
+
+  // Tabs share a link. Each of them begins with its own.
+  async #share() {
+    try {
+      const { share } = await import('./fanfare-shared.js');
+      this.#mate = share(this, this.#options, base());
+      this.#mate.enter_();
+    } catch (error) {
+      this.#fire('error', { reason: 'not shared: ' + error });
+    }
+  }
+}
+
+const constants = { CONNECTING: 0, OPEN: 1, CLOSED: 2 };
+Object.assign(Fanfare, constants);
+Object.assign(Fanfare.prototype, constants);
