@@ -144,6 +144,10 @@ func (h *Hub) resolved(s *subscription, newest ID, entered int) bool {
 // topics up to there, since then nothing can have been published since Subscribe. The caller
 // holds mu.
 func (h *Hub) begin(s *subscription) bool {
+	if s.beginning { // with all that is kept by then
+		h.place(s, placement{after: h.newest()})
+		return true
+	}
 	if !s.placement.gap {
 		s.placement = placement{after: h.newest(), gap: true}
 	}
