@@ -203,7 +203,7 @@ func testBeginningOfAddedTopics(t *testing.T, c Config) {
 	position := set(t, b, "x", "2")
 	remove(t, b, "y")
 	publish(t, b, "b", "b 2")
-	head := settle(t, b)
+	settle(t, b)
 	require.Less(t, p.s.sub.Position().Seq(), position.Seq())
 	p.s.setTopics("a", "b", "c")
 	ms, begin := p.beginning(1)
@@ -212,7 +212,7 @@ func testBeginningOfAddedTopics(t *testing.T, c Config) {
 
 	// A change in the middle: c was interrupted, and d is added.
 	send(t, b, broadcast.Message{Topic: "d", Key: "k", Data: []byte("1")})
-	head = settle(t, b)
+	head := settle(t, b)
 	p.s.setTopics("d", "c", "b", "a")
 	ms, begin = p.beginning(2)
 	require.Equal(t, []string{"d", "c"}, begin.Topics)

@@ -40,7 +40,7 @@ func testRound(t *testing.T, c Config) {
 		set(t, b, key, "first")
 	}
 	event := publish(t, b, "a", "event 2")
-	head := settle(t, b)
+	settle(t, b)
 	poll := func(position broadcast.ID, want ...string) {
 		t.Helper()
 		ms, err := p.poll(2, 2)
@@ -57,7 +57,6 @@ func testRound(t *testing.T, c Config) {
 	poll(begin, "w", "x")
 	require.Equal(t, "second", p.values["x"], "a Key is returned as it is when it is its turn")
 	poll(event, "event 1", "event 2")
-	_ = head
 	ms, err := p.poll(8, 8)
 	require.NoError(t, err)
 	require.Equal(t, []string{"u", "x", "y", "event 3"}, keysOf(ms), "the next round")
