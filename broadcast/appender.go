@@ -138,22 +138,22 @@ func (h *Hub) appendWaiting() {
 }
 
 // appendGroup appends messages and gives each publisher the journal's answer. If the
-// journal surely added none of several, each is tried by itself, since one that it refuses
-// must not fail the others. That ends after maxSingly, because an engine that is away may
-// need long to refuse each, and other messages wait.
+// journal surely added none of several, and does not say which of them it refuses, each is tried
+// by itself, since one must not fail the others. That ends after maxSingly, because an engine
+// that is away may need long to refuse each, and other messages wait.
 func (h *Hub) appendGroup(ctx context.Context, members []*publication) {
 	ms := make([]Message, len(members))
 	for i, p := range members {
 		ms[i] = p.m
 	}
-	ids, err := h.appendAll(ctx, ms)
+	ids, fates, err := h.appendAll(ctx, ms)
 	if len(members) > 1 && errors.Is(err, ErrNotPublished) {
 		h.appendSingly(members, err)
 		return
 	}
 	for i, p := range members {
 		if p.err = err; err == nil {
-			p.id = ids[i]
+			p.id, p.err = ids[i], fates[i]
 		}
 		close(p.done)
 	}
@@ -173,23 +173,40 @@ func (h *Hub) appendSingly(members []*publication, err error) {
 	}
 }
 
-// appendAll calls Append, and checks and notes what it returns.
-func (h *Hub) appendAll(ctx context.Context, ms []Message) (ids []ID, err error) {
+// appendAll calls Append, and checks and notes what it returns: the ID or the error of each
+// message, or one error of all.
+func (h *Hub) appendAll(ctx context.Context, ms []Message) (ids []ID, fates []error, err error) {
 	err = h.guard("Journal.Append", func() (err error) {
-		if ids, err = h.Journal.Append(ctx, ms...); err != nil {
-			return fmt.Errorf("broadcast: appending to the journal: %w", err)
-		}
-		return nil
+		ids, err = h.Journal.Append(ctx, ms...)
+		return err
 	})
+	each, isEach := errors.AsType[AppendErrors](err)
 	switch {
-	case err != nil:
-		return nil, err
+	case err != nil && !isEach:
+		return nil, nil, fmt.Errorf("broadcast: appending to the journal: %w", err)
 	case len(ids) != len(ms):
-		return nil, fmt.Errorf("broadcast: the journal returned %d IDs for %d messages", len(ids), len(ms))
+		return nil, nil, fmt.Errorf("broadcast: the journal returned %d IDs for %d messages", len(ids), len(ms))
+	case isEach && len(each) != len(ms):
+		// Not wrapped: which of them were not published is not known.
+		return nil, nil, fmt.Errorf("broadcast: the journal returned %d errors for %d messages: %v", len(each), len(ms), err)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.follower.hearEngine()
-	h.appended(ids[len(ids)-1])
-	return ids, nil
+	var newest ID
+	fates = make([]error, len(ms))
+	for i, id := range ids {
+		switch {
+		case isEach && each[i] != nil:
+			fates[i] = fmt.Errorf("broadcast: appending to the journal: %w", each[i])
+		case id.epoch <= unknownEpoch:
+			fates[i] = fmt.Errorf("broadcast: the journal returned the ID %q, which no message can have", id)
+		default:
+			newest = id
+		}
+	}
+	if !newest.IsZero() {
+		h.mu.Lock()
+		h.hear(time.Now())
+		h.appended(newest)
+		h.mu.Unlock()
+	}
+	return ids, fates, nil
 }

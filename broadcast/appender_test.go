@@ -2,9 +2,11 @@ package broadcast_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -130,6 +132,118 @@ func TestRefusedMessageDoesNotFailItsGroup(t *testing.T) {
 		synctest.Wait()
 		require.EqualValues(t, 6, s.Stats().Position.Seq())
 	})
+}
+
+// choosy is a Journal that says which messages of a group it refuses. It takes a moment, so
+// that messages wait for each other.
+type choosy struct {
+	broadcast.Journal
+	answer func(ids []broadcast.ID, errs broadcast.AppendErrors) ([]broadcast.ID, error)
+	calls  atomic.Int64
+}
+
+func (j *choosy) Append(ctx context.Context, ms ...broadcast.Message) ([]broadcast.ID, error) {
+	j.calls.Add(1)
+	time.Sleep(time.Millisecond)
+	ids, errs := make([]broadcast.ID, len(ms)), make(broadcast.AppendErrors, len(ms))
+	for i, m := range ms {
+		switch string(m.Data) {
+		case "bad":
+			errs[i] = fmt.Errorf("%w: too large for it", broadcast.ErrNotPublished)
+		case "unknown":
+			errs[i] = errors.New("no answer")
+		default:
+			one, err := j.Journal.Append(ctx, m)
+			if err != nil {
+				return nil, err
+			}
+			ids[i] = one[0]
+		}
+	}
+	if slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
+		return j.answer(ids, errs)
+	}
+	return ids, nil
+}
+
+// publishAll publishes texts at once, and returns the error of each.
+func (s *server) publishAll(texts ...string) []error {
+	errs := make([]error, len(texts))
+	var all sync.WaitGroup
+	for i, text := range texts {
+		all.Go(func() {
+			_, errs[i] = s.Publish(s.t.Context(), broadcast.Message{Topic: "x", Data: []byte(text)})
+		})
+	}
+	all.Wait()
+	return errs
+}
+
+// Each publisher gets the error of its own message, whatever became of the others of its
+// group, and none is appended a second time.
+func TestEachMessageOfAGroupHasItsOwnFate(t *testing.T) {
+	for name, wrap := range map[string]func(error) error{
+		"as it is": func(err error) error { return err },
+		"wrapped":  func(err error) error { return fmt.Errorf("an engine: %w", err) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			j := &choosy{answer: func(ids []broadcast.ID, errs broadcast.AppendErrors) ([]broadcast.ID, error) { return ids, wrap(errs) }}
+			s := newServer(t, new(broadcasttest.Journal), func(inner broadcast.Journal) broadcast.Journal { j.Journal = inner; return j })
+			r := s.resume(s.position(), "x")
+			texts := []string{"bad", "good", "unknown"}
+			for range 6 {
+				texts = append(texts, texts[:3]...)
+			}
+			errs := s.publishAll(texts...)
+			good := 0
+			for i, err := range errs {
+				switch texts[i] {
+				case "good":
+					good++
+					require.NoError(t, err, name)
+				case "bad":
+					require.ErrorIs(t, err, broadcast.ErrNotPublished, name)
+					require.ErrorContains(t, err, "too large", name)
+				default:
+					require.NotErrorIs(t, err, broadcast.ErrNotPublished, "%s: it may arrive", name)
+					require.ErrorContains(t, err, "no answer", name)
+				}
+			}
+			require.LessOrEqual(t, j.calls.Load(), int64(3), "%s: calls of Append", name)
+			require.Len(t, r.poll(), good, name)
+
+			require.ErrorIs(t, s.publishAll("bad")[0], broadcast.ErrNotPublished, "%s: alone", name)
+			require.EqualValues(t, good, s.Stats().Position.Seq(), name)
+		})
+	}
+}
+
+// A Journal that breaks the contract fails the group, whose messages may arrive.
+func TestAppendErrorsThatFitNoMessages(t *testing.T) {
+	for name, answer := range map[string]func(ids []broadcast.ID, errs broadcast.AppendErrors) ([]broadcast.ID, error){
+		"too few errors": func(ids []broadcast.ID, errs broadcast.AppendErrors) ([]broadcast.ID, error) { return ids, errs[:1] },
+		"no IDs":         func(_ []broadcast.ID, errs broadcast.AppendErrors) ([]broadcast.ID, error) { return nil, errs },
+		"a zero ID": func(ids []broadcast.ID, errs broadcast.AppendErrors) ([]broadcast.ID, error) {
+			clear(ids)
+			return ids, errs
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			j := &choosy{answer: answer}
+			s := newServer(t, new(broadcasttest.Journal), func(inner broadcast.Journal) broadcast.Journal { j.Journal = inner; return j })
+			var before sync.WaitGroup
+			for range 2 { // as many as are in flight at once, so that the others are one group
+				before.Go(func() { s.publishAll("before") })
+			}
+			synctest.Wait()
+			errs := s.publishAll("good", "bad", "good")
+			before.Wait()
+			for _, err := range []error{errs[0], errs[2]} {
+				require.Error(t, err, name)
+				require.NotErrorIs(t, err, broadcast.ErrNotPublished, name)
+			}
+		})
+	}
 }
 
 func TestAppendEndsWithItsContexts(t *testing.T) {

@@ -105,7 +105,7 @@ func (s *subscription) beginCursor(i int, begin *BeginError) {
 	if tb != nil {
 		l.allowed.value = tb.evicted().value
 	}
-	if t.isPartial() {
+	if s.hub.isPartial(t) {
 		begin.Partial = append(begin.Partial, t.name)
 		l.allowed.value = math.MaxUint64
 	}

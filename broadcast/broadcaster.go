@@ -59,8 +59,8 @@ type SubscribeOptions struct {
 // Poll and Position belong to one goroutine at a time; Close may be called at
 // any time, more than once.
 //
-// A Subscription may also be a [Finisher] and a [TopicSetter]. Handlers find these by type
-// assertion; a Hub's subscription is both.
+// A Subscription may also be a [Finisher], a [TopicSetter] and a [Skipper]. Handlers find these
+// by type assertion; a Hub's subscription is all of them.
 type Subscription interface {
 	// Poll fills buf with the messages after the position, in order, and returns how
 	// many there are. It does not block. Only a Poll without a message and without an
@@ -99,4 +99,14 @@ type TopicSetter interface {
 	// SetTopics replaces the topics, 1 to 1,000, from Position on. Topics that are new
 	// are resumed after it. It belongs to the goroutine that polls.
 	SetTopics(topics []string) error
+}
+
+// Skipper is a [Subscription] that can go on from now. A stream whose client gets a snapshot of its
+// state after a gap uses it before the snapshot is taken, since messages that are older than that
+// must not follow it. A stream whose subscription is none goes on from the oldest kept message.
+type Skipper interface {
+	// Skip lets the next Poll go on after what is the newest message of the log now, and returns
+	// that position. What is left out is not reported as lost. It belongs to the goroutine
+	// that polls.
+	Skip() ID
 }

@@ -31,6 +31,10 @@ var (
 	// invalid or never left the process. After any other error of Publish it may
 	// still arrive.
 	ErrNotPublished = errors.New("broadcast: not published")
+
+	// ErrNotFollowing says that a Hub hears nothing of what its Journal takes, so that a
+	// stream would be silent. Another server may hear it.
+	ErrNotFollowing = errors.New("broadcast: the journal takes messages, and its tail yields none")
 )
 
 // GapError says after which ID a stream goes on when messages were lost. It is [ErrGap] for
@@ -81,6 +85,24 @@ func (e *BeginError) Error() string {
 
 // Is makes errors.Is(err, ErrBegin) true.
 func (e *BeginError) Is(target error) bool { return target == ErrBegin }
+
+// EpochError is the [ErrGap] with which a [Journal]'s Tail yields a new epoch in which entries of
+// an older one have kept their sequences, as after a restart of an engine that may have lost its
+// newest entries. Streams get a gap, and go on after what they have had of those entries instead of
+// getting them a second time.
+type EpochError struct {
+	// Survived is the newest entry of the epoch that the Tail was in, or was asked to go on
+	// after, which is still there. It and all before it that are kept have the same
+	// sequences in the new epoch.
+	Survived ID
+}
+
+func (e *EpochError) Error() string {
+	return fmt.Sprintf("%v: the journal has a new epoch, in which entries up to %s are still there", ErrGap, e.Survived)
+}
+
+// Is makes errors.Is(err, ErrGap) true.
+func (e *EpochError) Is(target error) bool { return target == ErrGap }
 
 // AppendErrors is what [Journal.Append] returns if the messages of a call had different
 // fates: one error for each message, in their order, nil for one that was added. Each is

@@ -14,3 +14,10 @@ func (h *Hub) Stage(s Subscription) string {
 	defer h.mu.Unlock()
 	return s.(*subscription).stage.String()
 }
+
+// Deaf reports whether the Hub has ended its streams because its tail yields nothing.
+func (h *Hub) Deaf() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.watch.deaf
+}

@@ -18,8 +18,7 @@ type follower struct {
 	// published is the newest ID that this Hub's Publish was given in an epoch that the tail
 	// has still to enter; zero if there is none.
 	published ID
-	left      []uint64 // the epochs that the tail has left last: late answers may be of them
-	following bool     // the tail is open, and has not failed since the engine answered
+	left      []leftEpoch // the epochs that the tail has left last: late answers may be of them
 
 	// answered is closed when the engine answers, for goroutines that pause; nil if none does.
 	answered chan struct{}
@@ -29,6 +28,10 @@ type follower struct {
 	ctx     context.Context    // Run's; it has ended or is not set if Run does not run
 	cancel  context.CancelFunc // ends Run; nil if Run does not run, or is returning
 }
+
+// leftEpoch is an epoch that the tail has left. Its entries up to survived have the same
+// sequences in the epoch where the tail is now.
+type leftEpoch struct{ epoch, survived uint64 }
 
 const (
 	// warm is how many of the journal's newest messages a Hub reads when it starts, for
@@ -72,7 +75,7 @@ func (h *Hub) Run(ctx context.Context) error {
 			retry.reset()
 		}
 		h.mu.Lock()
-		h.follower.following = false
+		h.watch.close()
 		closed := h.closed
 		h.mu.Unlock()
 		switch {
@@ -101,6 +104,7 @@ func (h *Hub) beginRun(ctx context.Context, cancel context.CancelFunc) error {
 		return err
 	}
 	h.follower.ctx, h.follower.cancel = ctx, cancel
+	h.watch.changed()
 	h.resolver.nudged = make(chan struct{}, 1)
 	h.resolver.nudge()
 	h.startReading()
@@ -129,7 +133,7 @@ func (h *Hub) expectRun() {
 func (h *Hub) endRun(cancel context.CancelFunc, resolved <-chan struct{}) {
 	cancel()
 	h.mu.Lock()
-	h.follower.cancel, h.follower.following = nil, false
+	h.follower.cancel = nil
 	h.resolver.nudged = nil
 	h.mu.Unlock()
 	<-resolved
@@ -137,6 +141,7 @@ func (h *Hub) endRun(cancel context.CancelFunc, resolved <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.follower.running, h.follower.watched = false, false
+	h.watch.stuck, h.watch.deaf, h.watch.ready, h.watch.asked = time.Time{}, false, false, false
 	if h.subs.count > 0 {
 		h.expectRun()
 	}
@@ -152,41 +157,49 @@ func (f *follower) stop() {
 // follow applies entries of the journal until its tail ends. It reports whether there
 // were any.
 func (h *Hub) follow(ctx context.Context) (applied bool, err error) {
-	after, err := h.catchUp(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	after, err := h.catchUp(ctx, cancel)
 	if err != nil {
 		return false, err
 	}
 	for m, err := range h.Journal.Tail(ctx, after) {
 		if err != nil && !errors.Is(err, ErrGap) {
+			if cause := context.Cause(ctx); cause != nil {
+				err = cause // why it was ended
+			}
 			return applied, err
 		}
 		if m.ID.epoch <= unknownEpoch || m.ID.seq == 0 && err == nil {
 			return applied, fmt.Errorf("broadcast: the journal's tail yielded the ID %q, which no entry can have", m.ID)
 		}
 		applied = true
-		h.apply(m, err != nil)
+		change := epochChange{}
+		if m.ID.epoch != after.epoch {
+			change = h.epochChange(ctx, m.ID.epoch, err)
+		}
+		after = m.ID
+		h.apply(m, err != nil, change)
 	}
-	return applied, errTailEnded
+	return applied, cmp.Or(context.Cause(ctx), errTailEnded)
 }
 
 // catchUp returns the position to follow the journal from: the Hub's head, or at first
-// one that is at most warm entries before the newest.
-func (h *Hub) catchUp(ctx context.Context) (ID, error) {
+// one that is at most warm entries before the newest. reopen ends the tail that begins there.
+func (h *Hub) catchUp(ctx context.Context, reopen context.CancelCauseFunc) (ID, error) {
 	h.mu.Lock()
 	known := h.epoch != 0
 	h.mu.Unlock()
 	var oldest, newest ID
 	if !known {
 		var err error
-		if oldest, newest, err = h.Journal.Bounds(ctx); err != nil {
+		if oldest, newest, err = h.bounds(ctx); err != nil {
 			return ID{}, err
-		}
-		if newest.epoch <= unknownEpoch {
-			return ID{}, fmt.Errorf("broadcast: the journal's bounds have epoch %d: 0 and 1 are reserved", newest.epoch)
 		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.watch.open(reopen)
 	if !known {
 		from := max(oldest.seq, 1) - 1
 		if newest.seq > warm {
@@ -195,16 +208,36 @@ func (h *Hub) catchUp(ctx context.Context) (ID, error) {
 		h.setEpoch(newest)
 		h.kept.lose(from)
 		h.head.Store(from)
-		h.follower.hearEngine()
+		now := time.Now()
+		h.hear(now)
+		h.hearNewest(newest, now)
 		h.resolver.nudge()
 	}
-	h.follower.following = true
+	h.resolver.look()
 	return ID{h.epoch, h.head.Load()}, nil
+}
+
+// epochChange is what is known of a new epoch that a tail has yielded.
+type epochChange struct {
+	survived ID     // the newest entry of the epoch before that is still there; zero if none is known
+	newest   uint64 // the newest sequence; 0 if the engine has not said
+}
+
+// epochChange asks the engine how far the new epoch goes, before the tail has yielded it: what is
+// now, for streams that begin or go on from now, is there. The caller holds no lock.
+func (h *Hub) epochChange(ctx context.Context, epoch uint64, err error) (c epochChange) {
+	if e, ok := errors.AsType[*EpochError](err); ok {
+		c.survived = e.Survived
+	}
+	if _, newest, err := h.bounds(ctx); err == nil && newest.epoch == epoch {
+		c.newest = newest.seq
+	}
+	return c
 }
 
 // apply adds an entry of the journal to what this Hub has, or notes that everything up to
 // it may be lost. Subscriptions are woken, and the log is written, without the lock.
-func (h *Hub) apply(m Message, loss bool) {
+func (h *Hub) apply(m Message, loss bool, change epochChange) {
 	now := time.Now()
 	h.mu.Lock()
 	if err := h.use(now); err != nil {
@@ -219,16 +252,17 @@ func (h *Hub) apply(m Message, loss bool) {
 	var affected []*subscription
 	switch {
 	case entered && loss:
-		affected = h.enter(m.ID)
+		affected = h.enter(m.ID, change)
 	case entered:
-		affected = h.enter(ID{m.ID.epoch, m.ID.seq - 1})
+		affected = h.enter(ID{m.ID.epoch, m.ID.seq - 1}, change)
 	case loss:
 		affected = h.lose(m.ID.seq)
 	case m.ID.seq != head+1:
 		affected = h.lose(m.ID.seq - 1)
 	}
 	h.follower.newest = max(h.follower.newest, m.ID.seq)
-	h.follower.hearEngine()
+	h.hear(now)
+	hears := h.watch.moved()
 	var arrived *topic
 	var invalid error
 	if !loss {
@@ -238,7 +272,9 @@ func (h *Hub) apply(m Message, loss bool) {
 			h.head.Store(m.ID.seq)
 		}
 	}
-	h.resolver.caughtUp(h.head.Load())
+	h.lag.reach(m.ID.seq)
+	h.checkReady(now)
+	h.resolver.caughtUp(m.ID.seq)
 	h.mu.Unlock()
 
 	for _, s := range affected {
@@ -247,24 +283,15 @@ func (h *Hub) apply(m Message, loss bool) {
 	if arrived != nil {
 		h.waker.wake(h, arrived)
 	}
+	if hears {
+		cmp.Or(h.Logger, slog.Default()).Warn("broadcast: the Hub is no longer deaf: its journal's tail yields entries again")
+	}
 	if entered {
 		cmp.Or(h.Logger, slog.Default()).Warn("broadcast: the journal has a new epoch, streams get a gap", "epoch", m.ID.epoch)
 	}
 	if invalid != nil && m.Topic != "" {
 		cmp.Or(h.Logger, slog.Default()).Error("broadcast: dropped an entry of the journal that is not a valid message", "id", m.ID, "error", invalid)
 	}
-}
-
-// lose notes that everything up to seq may be lost, and returns the subscriptions to wake
-// because of it. The caller holds mu.
-func (h *Hub) lose(seq uint64) []*subscription {
-	h.kept.lose(seq)
-	subs := h.subs.all()
-	for _, s := range subs {
-		s.lose(seq)
-	}
-	h.head.Store(seq)
-	return subs
 }
 
 // maxLeft is how many epochs are remembered that the tail has left.
@@ -282,6 +309,8 @@ func (h *Hub) setEpoch(newest ID) {
 		f.entered++ // one that is over
 	}
 	f.published = ID{} // if it is of yet another epoch, the journal has left that
+	h.lag = lag{}
+	h.watch.elsewhere, h.watch.asked = false, false
 }
 
 // appended notes an ID that Publish has been given: for a stream that begins now, and for
@@ -291,28 +320,59 @@ func (h *Hub) appended(id ID) {
 	f := &h.follower
 	switch {
 	case id.epoch == h.epoch:
-		f.newest = max(f.newest, id.seq)
-	case slices.Contains(f.left, id.epoch): // a late answer
+		h.knowOf(id.seq, time.Now())
+	case f.hasLeft(id.epoch): // a late answer
 	case id.epoch == f.published.epoch:
 		f.published.seq = max(f.published.seq, id.seq)
 	default:
-		f.published = id
+		f.published, h.watch.published = id, time.Now()
 	}
+}
+
+// hasLeft reports whether the tail has left an epoch.
+func (f *follower) hasLeft(epoch uint64) bool {
+	return slices.ContainsFunc(f.left, func(l leftEpoch) bool { return l.epoch == epoch })
+}
+
+// survived returns the sequence of this epoch up to which a position in another one has been
+// seen; 0 if that is not known.
+func (f *follower) survived(position ID) uint64 {
+	for _, l := range f.left {
+		if l.epoch == position.epoch {
+			return min(l.survived, position.seq)
+		}
+	}
+	return 0
+}
+
+// leave notes that the tail leaves an epoch for another one, and returns up to where its entries
+// are still there.
+func (f *follower) leave(epoch uint64, change epochChange) (survived uint64) {
+	if change.survived.epoch == epoch {
+		survived = change.survived.seq
+	}
+	for i := range f.left {
+		f.left[i].survived = min(f.left[i].survived, survived)
+	}
+	f.left = append(slices.DeleteFunc(f.left, func(l leftEpoch) bool { return l.epoch == epoch }), leftEpoch{epoch, survived})
+	f.left = f.left[max(0, len(f.left)-maxLeft):]
+	return survived
 }
 
 // enter goes over to another epoch of the journal, of which everything up to start is not
 // known here. It returns the subscriptions to wake because of it. The caller holds mu.
-func (h *Hub) enter(start ID) []*subscription {
+func (h *Hub) enter(start ID, change epochChange) []*subscription {
 	h.kept.clear()
 	h.kept.lose(start.seq)
+	h.holes = nil
 	subs := h.subs.all()
-	h.follower.left = append(h.follower.left, h.epoch)
-	h.follower.left = h.follower.left[max(0, len(h.follower.left)-maxLeft):]
+	survived := h.follower.leave(h.epoch, change)
 	h.setEpoch(start)
 	for _, s := range subs {
-		s.enterEpoch(start.seq)
+		s.enterEpoch(start.seq, survived)
 	}
 	h.head.Store(start.seq)
+	h.knowOf(max(change.newest, change.survived.seq), time.Now())
 	h.resolver.catchUp = 0
 	h.resolver.nudge()
 	return subs

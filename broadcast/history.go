@@ -6,13 +6,16 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
+
+	"github.com/fanfare-go/fanfare/internal/backoff"
 )
 
 // historian reads from the journal what rings have evicted, for subscriptions that resume
 // from before that. Those that come at the same time share a read, which begins at the
-// oldest of their positions and ends where the rings take over.
+// oldest of their positions and ends where the rings take over. Those that are far back share
+// no read with those that are near, and are read for by one goroutine, which rests as long as it
+// has read: a client that comes with an old ID does not hold up the others.
 //
 // Its goroutines belong to Run, and exist only while a subscription waits. Its fields are
 // guarded by Hub.mu.
@@ -20,35 +23,42 @@ type historian struct {
 	// waiting are the subscriptions in stageReading that no goroutine reads for.
 	waiting map[*subscription]struct{}
 
-	reads      int // goroutines that read
+	reads      [2]bool   // whether a goroutine reads, by distance
+	farAt      time.Time // when the next read for those that are far back may begin
 	goroutines sync.WaitGroup
 }
 
+// distance is how far a subscription is back.
+type distance int
+
 const (
-	maxReads   = 2  // at once
-	maxHistory = 16 // times Keep: messages for one subscription, else it gets a gap
-	maxRounds  = 3  // of reading on, if rings have evicted more meanwhile
+	near distance = iota // at most nearHistory entries
+	far                  // at most farHistory
+	lost                 // more: it gets a gap
 )
 
-// reader is a subscription that the journal is read for. The goroutine that reads owns it, but
-// for sub.
-type reader struct {
-	sub     *subscription   // nil if it does not wait any more; guarded by Hub.mu
-	topics  map[string]bool // the names of their topics
-	after   uint64          // the position's sequence
-	end     atomic.Uint64   // the subscription's; Finish sets it
-	history *history        // what follows it
-	lost    bool            // some of it is not in the journal any more, or it is too much
-}
+const (
+	nearHistory = 16_384
+	farHistory  = 4 * warm
+	leastRest   = time.Second // between two reads for those that are far back
 
-// forget lets a reader go on without its subscription, which does not wait for it any more.
-// The caller holds Hub.mu.
-func (r *reader) forget() {
-	if r == nil || r.sub == nil {
-		return
+	maxHistory = 16 // times Keep: messages for one subscription, else it gets a gap
+	maxRounds  = 3  // of reading on, if rings have evicted more meanwhile
+
+	// readPatience is how long the engine may yield nothing during a read before that is
+	// begun anew.
+	readPatience = 10 * time.Second
+)
+
+// distance returns how far the subscription is back. The caller holds Hub.mu.
+func (s *subscription) distance() distance {
+	switch needed := s.needed(); {
+	case needed <= s.from.seq+nearHistory:
+		return near
+	case needed <= s.from.seq+farHistory:
+		return far
 	}
-	r.sub.reader, r.sub = nil, nil
-	r.history.drop()
+	return lost
 }
 
 // remove forgets a subscription. The caller holds Hub.mu.
@@ -75,76 +85,133 @@ func (h *Hub) readAgain(s *subscription) {
 	h.historian.waiting[s] = struct{}{}
 }
 
-// startReading starts another goroutine that reads, if there is something to read and
-// Run runs. The caller holds mu.
+// startReading starts goroutines that read, if there is something to read and Run runs. One
+// that finds nothing at its distance ends at once. The caller holds mu.
 func (h *Hub) startReading() {
-	if h.follower.cancel == nil || len(h.historian.waiting) == 0 || h.historian.reads == maxReads {
+	if h.follower.cancel == nil || len(h.historian.waiting) == 0 {
 		return
 	}
-	h.historian.reads++
 	ctx := h.follower.ctx
-	h.historian.goroutines.Go(func() { h.readWaiting(ctx) })
+	for d, reads := range h.historian.reads {
+		if !reads {
+			h.historian.reads[d] = true
+			h.historian.goroutines.Go(func() { h.readWaiting(ctx, distance(d)) })
+		}
+	}
 }
 
-// readWaiting reads the history of those that wait, until there are none or ctx ends.
-func (h *Hub) readWaiting(ctx context.Context) {
+// readWaiting reads the history of those that wait at a distance, until there are none or ctx
+// ends.
+func (h *Hub) readWaiting(ctx context.Context, d distance) {
 	retry := newPauses()
 	for {
-		readers := h.claimReaders(ctx)
+		if d == far {
+			h.rest(ctx)
+		}
+		readCtx, cancel := context.WithCancel(ctx)
+		readers := h.claimReaders(ctx, d, cancel)
 		if len(readers) == 0 {
+			cancel()
 			return
 		}
-		err := h.readHistory(ctx, readers)
+		began := time.Now()
+		err := h.readHistory(readCtx, readers)
+		cancel()
+		if d == far {
+			h.mu.Lock()
+			h.historian.farAt = time.Now().Add(max(leastRest, time.Since(began)))
+			h.mu.Unlock()
+		}
 		if err == nil {
 			retry.reset()
 			continue
 		}
+		if !h.giveBack(readers) {
+			continue // nobody waits for it any more
+		}
 		// While the engine does not answer they stay as they are: no message, no
 		// position, no gap.
 		cmp.Or(h.Logger, slog.Default()).Warn("broadcast: reading what clients have missed failed, trying again", "error", err, "clients", len(readers))
-		h.mu.Lock()
-		for _, r := range readers {
-			if s := r.sub; s != nil {
-				r.forget()
-				h.readAgain(s)
-			}
-		}
-		h.mu.Unlock()
 		h.pause(ctx, &retry)
 	}
 }
 
-// claimReaders returns readers for all that wait. If there are none, or ctx has ended, the
-// calling goroutine must end.
-func (h *Hub) claimReaders(ctx context.Context) (readers []*reader) {
+// rest waits until the next read for those that are far back may begin.
+func (h *Hub) rest(ctx context.Context) {
+	h.mu.Lock()
+	d := time.Until(h.historian.farAt)
+	if len(h.historian.waiting) == 0 {
+		d = 0
+	}
+	h.mu.Unlock()
+	if d > 0 {
+		_ = backoff.Sleep(ctx, d)
+	}
+}
+
+// giveBack lets the subscriptions wait whose read has failed, and reports whether there are any.
+func (h *Hub) giveBack(readers []*reader) (any bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	for _, r := range readers {
+		if s := r.sub; s != nil {
+			any = true
+			r.forget()
+			h.readAgain(s)
+		}
+	}
+	return any
+}
+
+// claimReaders returns readers for all that wait at a distance, who share a read that cancel
+// ends. If there are none, or ctx has ended, the calling goroutine must end.
+func (h *Hub) claimReaders(ctx context.Context, d distance, cancel context.CancelFunc) (readers []*reader) {
+	var placed []*subscription
+	h.mu.Lock()
+	defer func() {
+		h.mu.Unlock()
+		for _, s := range placed {
+			s.wake()
+		}
+	}()
 	if ctx.Err() != nil {
-		h.historian.reads-- // those that wait do so for the next Run
+		h.historian.reads[d] = false // those that wait do so for the next Run
 		return nil
 	}
 	waiting := h.historian.waiting
 	h.historian.waiting = nil // a new map, since one keeps the size of its peak
+	shared := &read{cancel: cancel}
 	for s := range waiting {
-		if s.stage != stageReading {
-			continue
-		}
-		if !h.knows(s.from) { // any more: the journal has a new epoch
+		switch {
+		case s.stage != stageReading:
+		case !h.knows(s.from): // any more: the journal has a new epoch
 			h.locate(s)
-			continue
+		case s.distance() == lost: // meanwhile
+			h.place(s, placement{after: s.from.seq})
+			placed = append(placed, s)
+		case s.distance() != d:
+			h.readAgain(s)
+		default:
+			readers = append(readers, h.newReader(s, shared))
 		}
-		r := &reader{sub: s, topics: make(map[string]bool, len(s.cursors)), after: s.from.seq, history: &history{past: &h.past}}
-		r.end.Store(s.end.Load())
-		s.reader = r
-		for i := range s.cursors {
-			r.topics[s.cursors[i].topic.name] = true
-		}
-		readers = append(readers, r)
 	}
+	h.startReading() // for those at another distance, which may have been at this one before
 	if len(readers) == 0 {
-		h.historian.reads--
+		h.historian.reads[d] = false
 	}
 	return readers
+}
+
+// newReader makes the reader of a subscription. The caller holds mu.
+func (h *Hub) newReader(s *subscription, shared *read) *reader {
+	r := &reader{sub: s, read: shared, topics: make(map[string]bool, len(s.cursors)), after: s.from.seq, history: &history{past: &h.past}}
+	r.end.Store(s.end.Load())
+	s.reader = r
+	shared.left++
+	for i := range s.cursors {
+		r.topics[s.cursors[i].topic.name] = true
+	}
+	return r
 }
 
 // readHistory reads for all readers up to where their rings take over, and places them.
@@ -159,13 +226,13 @@ func (h *Hub) readHistory(ctx context.Context, readers []*reader) error {
 	}
 	h.mu.Unlock()
 	for round := 1; len(readers) > 0; round++ {
-		err := h.guard("Journal.Tail", func() error {
-			return h.readUpTo(ctx, ID{epoch, from}, to, readers)
+		err := h.guard("Journal.Tail", func() (err error) {
+			from, err = h.readUpTo(ctx, ID{epoch, from}, to, readers)
+			return err
 		})
 		if err != nil {
 			return err
 		}
-		from = to
 		readers, to = h.placeReaders(readers, ID{epoch, from}, round == maxRounds)
 	}
 	return nil
@@ -178,7 +245,7 @@ func (h *Hub) placeReaders(readers []*reader, upTo ID, last bool) (rest []*reade
 	var located []*subscription
 	h.mu.Lock()
 	to = upTo.seq
-	h.follower.hearEngine()
+	h.hear(time.Now())
 	for _, r := range readers {
 		if r.sub != nil {
 			to = max(to, r.sub.needed())
@@ -219,56 +286,66 @@ func (h *Hub) placeReader(r *reader, upTo uint64) {
 		h.place(s, placement{after: s.from.seq})
 		return
 	}
-	r.sub, s.reader = nil, nil
+	r.leave()
 	h.place(s, placement{after: max(upTo, s.from.seq), history: r.history})
 }
 
 var (
 	errTailEnded  = errors.New("broadcast: the journal's tail ended")
 	errOtherEpoch = errors.New("broadcast: the journal has another epoch")
+	errStuckRead  = errors.New("broadcast: the journal's tail has yielded nothing for so long")
 )
 
 // readUpTo reads the journal after a position up to a sequence, and adds what it yields to
-// the history of the readers.
-func (h *Hub) readUpTo(ctx context.Context, after ID, to uint64, readers []*reader) error {
+// the history of the readers. It returns how far it has come, which is less if there is nobody
+// left whom more could serve.
+func (h *Hub) readUpTo(ctx context.Context, after ID, to uint64, readers []*reader) (uint64, error) {
 	if after.seq >= to {
-		return nil
+		return to, nil
 	}
 	invalid := dropped{}
 	defer func() { invalid.log(cmp.Or(h.Logger, slog.Default())) }()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stuck := time.AfterFunc(readPatience, func() { cancel(errStuckRead) })
+	defer stuck.Stop()
 	for m, err := range h.Journal.Tail(ctx, after) {
+		stuck.Reset(readPatience)
 		loss := errors.Is(err, ErrGap)
 		if err != nil && !loss {
-			return err
+			return 0, cmp.Or(context.Cause(ctx), err)
+		}
+		if ctx.Err() != nil {
+			break
 		}
 		if m.ID.epoch != after.epoch {
-			return errOtherEpoch // until the follower has entered it as well
+			return 0, errOtherEpoch // until the follower has entered it as well
 		}
-		loss = loss || m.ID.seq != after.seq+1
-		valid := m.ID.seq <= to && invalid.passes(&m, h.validate(&m))
-		h.addHistory(m, loss, valid, readers)
-		if after = m.ID; after.seq >= to {
-			return nil
+		hole := hole{after.seq, m.ID.seq - 1} // mostly empty
+		if loss {
+			hole.upTo = m.ID.seq
+		}
+		valid := !loss && m.ID.seq <= to && invalid.passes(&m, h.validate(&m))
+		useful := h.addHistory(m, hole, valid, readers)
+		if after = m.ID; after.seq >= to || !useful {
+			return after.seq, nil
 		}
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return errTailEnded
+	return 0, cmp.Or(context.Cause(ctx), errTailEnded)
 }
 
 // addHistory gives an entry of the journal to the readers that it is for, or tells them that
-// something before it is lost.
-func (h *Hub) addHistory(m Message, loss, valid bool, readers []*reader) {
+// something before it is lost. It reports whether more can serve any of them.
+func (h *Hub) addHistory(m Message, missing hole, valid bool, readers []*reader) (useful bool) {
 	var held *pastMessage
 	for _, r := range readers {
+		end := r.end.Load()
 		switch {
-		case m.ID.seq <= r.after || r.lost || m.ID.seq > r.end.Load():
-		case loss:
+		case r.lost:
+		case max(missing.after, r.after) < min(missing.upTo, end):
 			r.lost = true
-		case valid && r.topics[m.Topic]:
+			r.history.drop()
+		case valid && m.ID.seq > r.after && m.ID.seq <= end && r.topics[m.Topic]:
 			if held == nil {
 				held = h.past.hold(m)
 			}
@@ -276,38 +353,13 @@ func (h *Hub) addHistory(m Message, loss, valid bool, readers []*reader) {
 				r.history.drop()
 			}
 		}
+		useful = useful || !r.lost && m.ID.seq < end
 	}
-	if held == nil {
-		return
+	if held != nil {
+		h.past.release(held)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.trim(time.Now())
 	}
-	h.past.release(held)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.trim(time.Now())
-}
-
-// dropped are the entries that a read has met which are not valid messages: one line of the
-// log for all, since clients that resume make the Hub read them again.
-type dropped struct {
-	count int
-	first ID
-	err   error // why the first is not valid
-}
-
-// passes counts an entry that is not valid, unless it has no topic: the journal's own entries
-// have none.
-func (d *dropped) passes(m *Message, err error) bool {
-	if err != nil && m.Topic != "" {
-		if d.count++; d.count == 1 {
-			d.first, d.err = m.ID, err
-		}
-	}
-	return err == nil
-}
-
-func (d *dropped) log(logger *slog.Logger) {
-	if d.count > 0 {
-		logger.Error("broadcast: dropped entries of the journal that are not valid messages, of what clients have missed",
-			"entries", d.count, "first", d.first, "error", d.err)
-	}
+	return useful
 }

@@ -86,11 +86,14 @@ type Hub struct {
 	// Guarded by mu.
 	epoch     uint64 // 0 until the first use, or until the journal's is known
 	kept      retention
+	holes     holes
 	subs      subscriptions // those that are open
 	expiry    expiry
 	closed    bool
 	gaps      uint64 // see HubStats
 	follower  follower
+	watch     watch
+	lag       lag
 	resolver  resolver
 	historian historian
 
@@ -244,7 +247,8 @@ func (h *Hub) insert(m Message, now time.Time) *topic {
 }
 
 // Subscribe opens a subscription. An After that the log does not have (of another epoch,
-// ahead of the log, no longer kept) is not an error: the subscription begins with a gap.
+// ahead of the log, no longer kept) is not an error: the subscription begins with a gap. While
+// the Hub is deaf (see Ready) the error wraps [ErrNotFollowing].
 func (h *Hub) Subscribe(ctx context.Context, opts SubscribeOptions) (Subscription, error) {
 	if err := h.check(); err != nil {
 		return nil, err
@@ -321,13 +325,26 @@ type HubStats struct {
 	Subscriptions int    // open subscriptions
 	Gaps          uint64 // gaps that Polls have returned since the Hub's first use
 	Position      ID     // the head of the log as this Hub has it; zero if not known yet
-	Following     bool   // Run follows the Journal, and nothing has failed since the engine answered; false without a Journal
+
+	// Following says that Run follows the Journal: its tail is open, the engine has answered since
+	// then and within the last 5 seconds, and the tail yields what the engine has. It is false
+	// without a Journal.
+	Following bool
+
+	// Behind is how many entries the Journal has, as far as this Hub knows, that it has not
+	// taken yet. It asks every second. It is 0 without a Journal.
+	Behind uint64
+
+	// Lag is for how long this Hub has known of the oldest of these entries; 0 if there is none.
+	Lag time.Duration
 }
 
 // Stats returns a snapshot of the Hub.
 func (h *Hub) Stats() HubStats {
+	now := time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	behind, lag := h.behind(now)
 	return HubStats{
 		Topics:        len(h.kept.topics),
 		Messages:      h.kept.messages,
@@ -335,7 +352,9 @@ func (h *Hub) Stats() HubStats {
 		Subscriptions: h.subs.count,
 		Gaps:          h.gaps,
 		Position:      MakeID(h.epoch, h.head.Load()),
-		Following:     h.follower.following,
+		Following:     h.watch.isFollowing(now),
+		Behind:        behind,
+		Lag:           lag,
 	}
 }
 
@@ -347,6 +366,7 @@ func (h *Hub) Close() error {
 	subs := h.subs.all()
 	h.follower.stop()
 	h.expiry.stop()
+	h.watch.changed()
 	h.mu.Unlock()
 	for _, s := range subs {
 		s.Finish()

@@ -27,7 +27,8 @@ type Journal interface {
 	//
 	// A loss is yielded as (Message{ID: the last that was lost}, an [ErrGap]), at once
 	// and not with the next message. A new epoch is yielded as an ErrGap with an ID of
-	// that epoch. After these the sequence goes on; any other error is its last. Whenever
+	// that epoch; an engine that knows which entries of the epoch before have kept their
+	// sequences says so with an [EpochError]. After these the sequence goes on; any other error is its last. Whenever
 	// Tail connects anew it verifies the epoch before it yields anything.
 	Tail(ctx context.Context, after ID) iter.Seq2[Message, error]
 

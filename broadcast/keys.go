@@ -41,6 +41,16 @@ func (k *retention) evictKey(t *topic, e *entry) {
 	k.remove(e)
 }
 
+// loseMaps evicts the Keys of all topics, since they may have changed up to a sequence, and
+// forgets which topics have ended.
+func (k *retention) loseMaps(seq uint64) {
+	for _, t := range k.topics {
+		k.setEnded(t, false)
+		k.loseKeys(t, seq)
+		k.forgetEmpty(t)
+	}
+}
+
 // loseKeys evicts all Keys of a topic, since they may have changed up to a sequence.
 func (k *retention) loseKeys(t *topic, seq uint64) {
 	if tb := t.table.Load(); tb != nil {

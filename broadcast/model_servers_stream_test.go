@@ -1,6 +1,7 @@
 package broadcast_test
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/fanfare-go/fanfare/broadcast"
@@ -56,8 +57,14 @@ func (w *cluster) open(c *clusterClient, i int) {
 		last = 1 + w.rng.IntN(2)
 	}
 	s := &clusterStream{server: server, topics: c.topics, at: after, lost: map[string]int{}, state: last * len(c.topics)}
-	known := server.Stats().Position
+	known, deaf := server.Stats().Position, server.Deaf()
 	sub, err := server.Subscribe(w.t.Context(), broadcast.SubscribeOptions{Topics: c.topics, After: after, Last: last, Notify: func() { s.notices++ }})
+	if deaf != errors.Is(err, broadcast.ErrNotFollowing) {
+		w.fail("Subscribe: %v, deaf: %v", err, deaf)
+	}
+	if deaf {
+		return
+	}
 	if err != nil {
 		w.fail("Subscribe: %v", err)
 	}
@@ -203,6 +210,9 @@ func (w *cluster) poll(c *clusterClient, size int) bool {
 		}
 		s.at = position
 	}
+	if isGap && w.rng.IntN(4) == 0 {
+		w.skip(c)
+	}
 	if err == broadcast.ErrClosed {
 		if !s.closing {
 			w.fail("client %d: closed", c.number)
@@ -211,6 +221,24 @@ func (w *cluster) poll(c *clusterClient, size int) bool {
 		return true
 	}
 	return n == 0 && err == nil
+}
+
+// skip lets the stream go on from now, as one does that gets a snapshot.
+func (w *cluster) skip(c *clusterClient) {
+	s := c.stream
+	head := s.server.Stats().Position
+	at := s.sub.(broadcast.Skipper).Skip()
+	w.note("client %d skips to %v, its server is at %v", c.number, at, head)
+	switch {
+	case at != s.sub.Position():
+		w.fail("client %d: the position is %v", c.number, s.sub.Position())
+	case !s.closing && (at.Epoch() != head.Epoch() || at.Seq() < head.Seq()):
+		w.fail("client %d: its server is at %v", c.number, head)
+	case at.Epoch() == s.at.Epoch() && at.Seq() < s.at.Seq():
+		w.fail("client %d: the position went back from %v to %v", c.number, s.at, at)
+	}
+	s.at, s.state = at, 0
+	w.tally["skipped"]++
 }
 
 // message checks a message that comes next.
@@ -237,6 +265,8 @@ func (w *cluster) message(c *clusterClient, m *broadcast.Message) {
 	if seq := w.lostInSilence(s, id.Epoch(), id.Seq()-1); seq > 0 {
 		w.fail("client %d: %v comes after %d, which did not come", c.number, id, seq)
 	}
+	// A gap excuses nothing that follows the next message of its topic.
+	s.lost[m.Topic] = min(s.lost[m.Topic], int(id.Seq()))
 	s.at = id
 }
 
@@ -258,7 +288,14 @@ func (w *cluster) gap(c *clusterClient, gap *broadcast.GapError) {
 			w.fail("client %d: a gap in %v in another epoch", c.number, gap.Topics)
 		}
 		clear(s.lost)
-		s.at = broadcast.MakeID(gap.ID.Epoch(), 0)
+		had := 0
+		if s.server.entered[s.at.Epoch()] && gap.ID.Epoch() == w.epoch {
+			had = min(int(s.at.Seq()), w.survived[s.at.Epoch()])
+		}
+		if had > 0 {
+			w.tally["survived"]++
+		}
+		s.at = broadcast.MakeID(gap.ID.Epoch(), uint64(had)) // what it has had does not come again
 	}
 	if s.future && gap.ID.Epoch() == s.at.Epoch() {
 		s.at, s.future = gap.ID, false

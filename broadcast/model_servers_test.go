@@ -26,7 +26,10 @@ import (
 //	a stream without After begins after what its Hub has published, and Position is not
 //	before that;
 //	no gap comes to a stream that nothing was lost for, as long as the engine loses nothing;
-//	once the engine has answered a server, its streams have everything within a moment.
+//	once the engine has answered a server, its streams have everything within a moment;
+//	a server whose tail yields nothing of what its engine has ends its streams, and only such
+//	a server does;
+//	Following, Behind and Ready are what the oracle sees.
 func TestModelOfServers(t *testing.T) {
 	runs, most := max(1, *modelRuns/3), time.Duration(0)
 	switch {
@@ -50,7 +53,7 @@ func TestModelOfServers(t *testing.T) {
 	if done < 200 {
 		return
 	}
-	for _, what := range []string{"gaps", "epochs", "changes", "resumed", "finished", "served by history"} {
+	for _, what := range []string{"gaps", "epochs", "changes", "resumed", "finished", "served by history", "deaf", "survived", "skipped"} {
 		assert.NotZero(t, tally[what], what)
 	}
 }
@@ -75,7 +78,7 @@ func shrinkServers(t *testing.T, ops []uint64, trace string) string {
 func playServers(t *testing.T, ops []uint64, tally map[string]int) (bad, trace string) {
 	synctest.Test(t, func(t *testing.T) {
 		source := new(rand.PCG)
-		w := &cluster{t: t, rng: rand.New(source), tally: tally, logs: make(map[uint64][]logged)}
+		w := &cluster{t: t, rng: rand.New(source), tally: tally, logs: make(map[uint64][]logged), survived: make(map[uint64]int)}
 		defer func() {
 			trace = w.trace.String()
 			if p := recover(); p != nil {
@@ -113,8 +116,9 @@ type cluster struct {
 	keep    int
 	trimmed bool // the engine has removed old entries
 
-	epoch uint64
-	logs  map[uint64][]logged // by epoch; the entry of sequence n is at n-1
+	epoch    uint64
+	logs     map[uint64][]logged // by epoch; the entry of sequence n is at n-1
+	survived map[uint64]int      // by epoch: its entries up to this one are those of the current epoch
 }
 
 // logged is an entry of the log.
@@ -127,6 +131,13 @@ type logged struct {
 type clusterServer struct {
 	*server
 	published broadcast.ID // the newest that its Publish returned
+
+	held, away bool      // the faults of its node
+	faulty     time.Time // when they last changed
+	at         broadcast.ID
+	stoodSince time.Time       // since when the head has been there, before the newest; zero: it is not
+	deaf       bool            // as the Hub says, since streams cannot begin
+	entered    map[uint64]bool // the epochs in which it has been
 }
 
 func (w *cluster) fail(format string, args ...any) { panic(violation(fmt.Sprintf(format, args...))) }
@@ -141,10 +152,11 @@ func (w *cluster) begin() {
 		w.append()
 	}
 	for i := range 1 + w.rng.IntN(3) {
-		s := &clusterServer{server: newStoppedServer(w.t, w.engine, nil)}
+		s := &clusterServer{server: newStoppedServer(w.t, w.engine, nil), faulty: time.Now(), entered: map[uint64]bool{}}
 		s.Keep = w.keep
 		if w.rng.IntN(4) == 0 {
 			s.node.Fail(errAway)
+			s.away = true
 			w.note("the engine is away for server %d", i)
 		}
 		s.start()
@@ -181,6 +193,10 @@ func (w *cluster) newEpoch(kept int) {
 		w.fail("Bounds: %v", err)
 	}
 	w.logs[newest.Epoch()] = slices.Clone(w.logs[w.epoch][:kept])
+	w.survived[w.epoch] = kept
+	for epoch, seq := range w.survived {
+		w.survived[epoch] = min(seq, kept)
+	}
 	w.epoch = newest.Epoch()
 	for _, c := range w.clients {
 		if c.stream != nil {
@@ -274,30 +290,37 @@ func (w *cluster) step() {
 	case what < 80:
 		w.pass([]time.Duration{time.Millisecond, time.Second, 20 * time.Second}[w.rng.IntN(3)])
 	default:
-		w.fault(w.rng.IntN(9), i)
+		w.fault(w.rng.IntN(10), i)
 	}
 	for i := range w.servers {
 		w.checkPosition(i)
+		w.watch(i)
 	}
 }
 
 func (w *cluster) pass(d time.Duration) {
 	w.note("%v pass", d)
+	for ; d > time.Second; d -= time.Second {
+		time.Sleep(time.Second)
+		for i := range w.servers {
+			w.watch(i)
+		}
+	}
 	time.Sleep(d)
 }
 
 func (w *cluster) fault(what, i int) {
-	node := w.servers[i].node
+	s := w.servers[i]
 	w.note("fault %d of server %d", what, i)
 	switch what {
 	case 0:
-		node.Hold()
+		s.set(true, s.away)
 	case 1, 2:
-		node.Release()
+		s.set(false, s.away)
 	case 3:
-		node.Fail(errAway)
+		s.set(s.held, true)
 	case 4, 5:
-		node.Fail(nil)
+		s.set(s.held, false)
 	case 6:
 		w.engine.Recreate()
 		w.newEpoch(0)
@@ -305,29 +328,48 @@ func (w *cluster) fault(what, i int) {
 		n := w.rng.IntN(3)
 		w.engine.LoseTail(n)
 		w.newEpoch(max(0, len(w.logs[w.epoch])-n))
+	case 9:
+		if !s.held && !s.away {
+			w.lapse(s)
+		}
 	case 8:
 		if w.rng.IntN(3) == 0 {
 			w.engine.Trim(1 + w.rng.IntN(4))
 			w.trimmed = true
 		} else {
 			w.engine.Restart()
+			for _, s := range w.servers {
+				s.faulty = time.Now()
+			}
 		}
 	}
 }
 
-// heal ends all faults, after which nobody is left without the last messages. A server that
-// the engine has answered goes on within a moment, unless earlier answers did not help: then
-// its pauses last up to 10 s, that of the tail before those of the goroutines that wait for it.
+// lapse lets the tail of a server lose entries.
+func (w *cluster) lapse(s *clusterServer) {
+	s.node.Hold()
+	for range 1 + w.rng.IntN(3) {
+		w.append()
+	}
+	w.engine.Trim(1 + w.rng.IntN(2*len(w.logs[w.epoch])))
+	w.trimmed = true
+	s.node.Release()
+}
+
+// modelHeals is how long it takes until all is well again: if earlier answers of the engine did
+// not help, a tail and then those that wait for it pause for up to 5 s each.
+const modelHeals = 11 * time.Second
+
+// heal ends all faults, after which nobody is left without the last messages.
 func (w *cluster) heal() {
 	w.note("all heals")
 	for i, s := range w.servers {
-		s.node.Release()
-		s.node.Fail(nil)
+		s.set(false, false)
 		for _, topic := range []string{"a", "b", "c"} {
 			w.publish(i, topic)
 		}
 	}
-	time.Sleep(time.Minute)
+	time.Sleep(modelHeals)
 	synctest.Wait()
 	for _, c := range w.clients {
 		if s := c.stream; s != nil {

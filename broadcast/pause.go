@@ -12,6 +12,7 @@ const (
 	leastPause = 50 * time.Millisecond
 	firstPause = 100 * time.Millisecond // the first bound of what comes on top of leastPause
 	mostPause  = 10 * time.Second       // the last bound
+	mostClosed = 5 * time.Second        // of pauses.closed
 )
 
 // pauses are those of a goroutine that tries to reach the engine again. The goroutine owns
@@ -23,16 +24,20 @@ type pauses struct {
 	// grows while such an answer does not help, so that an engine which answers some calls
 	// and refuses others is not asked without end.
 	closed time.Duration
+
+	// least is how long a pause lasts at least if the engine does not answer meanwhile. It
+	// doubles with each pause, up to mostLeast.
+	least, mostLeast time.Duration
 }
 
 func newPauses() pauses {
-	return pauses{backoff: backoff.Backoff{First: firstPause, Most: mostPause}}
+	return pauses{backoff: backoff.Backoff{First: firstPause, Most: mostPause}, least: leastPause}
 }
 
 // reset makes the next pause a short one, after a success.
 func (p *pauses) reset() {
 	p.backoff.Reset()
-	p.closed = 0
+	p.closed, p.least = 0, leastPause
 }
 
 // pause waits before another attempt. It ends when the engine answers another goroutine: the
@@ -46,14 +51,15 @@ func (h *Hub) pause(ctx context.Context, p *pauses) {
 	answered := h.follower.answered
 	h.mu.Unlock()
 
-	d := p.backoff.Next(leastPause)
+	d := p.backoff.Next(p.least)
+	p.least = max(p.least, min(2*p.least, p.mostLeast))
 	closed := min(p.closed, d)
 	_ = backoff.Sleep(ctx, closed)
 	timer := time.NewTimer(d - closed)
 	defer timer.Stop()
 	select {
 	case <-answered:
-		p.closed = min(max(leastPause, 2*p.closed), mostPause)
+		p.closed = min(max(leastPause, 2*p.closed), mostClosed)
 	case <-timer.C:
 	case <-ctx.Done():
 	}

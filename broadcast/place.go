@@ -71,8 +71,8 @@ type placement struct {
 	// If a new epoch has placed the subscription since, they are of the epoch before.
 	history *history
 
-	// gap is set if messages of any topic may have been lost. The next Poll reports and
-	// clears it. In stageLive it is set when the journal's tail has lost entries.
+	// gap is set if messages of any topic may have been lost before the first that follows.
+	// The next Poll reports and clears it.
 	gap bool
 }
 
@@ -113,7 +113,7 @@ func (h *Hub) locateNew(s *subscription) {
 // polled.
 func (h *Hub) locate(s *subscription) {
 	switch known := h.knows(s.from); {
-	case known && h.Journal != nil && s.isOverrun():
+	case known && h.Journal != nil && s.isOverrun() && s.distance() != lost:
 		s.stage = stageReading
 		h.readFor(s)
 	case known:
@@ -128,8 +128,8 @@ func (h *Hub) locate(s *subscription) {
 }
 
 // afterLoss is the placement for a position that the log does not have. One that is ahead
-// of the log goes on from now; one of another log gets all that is kept. The caller holds
-// mu.
+// of the log goes on from now; one of another log gets all that is kept, but for what has
+// survived from there (see adopt). The caller holds mu.
 func (h *Hub) afterLoss(from ID, epoch uint64) placement {
 	if from.epoch == epoch {
 		return placement{after: h.newest(), gap: true}
@@ -145,15 +145,16 @@ func (h *Hub) place(s *subscription, p placement) {
 	s.attention.Store(true)
 }
 
-// isOverrun reports whether rings of the subscription have evicted something that follows
-// its position. The caller holds Hub.mu.
+// isOverrun reports whether the Hub has lost something that follows the position of the
+// subscription. The caller holds Hub.mu.
 func (s *subscription) isOverrun() bool {
 	return !s.from.IsZero() && s.evicted() > s.from.seq
 }
 
 // evicted returns the highest sequence that any of the subscription's topics has lost, but for
-// those that begin. The caller holds Hub.mu.
+// those that begin, or that the tail has lost. The caller holds Hub.mu.
 func (s *subscription) evicted() (seq uint64) {
+	seq = s.hub.holes.last()
 	for i := range s.cursors {
 		if !s.begins(i) {
 			seq = max(seq, s.cursors[i].topic.lost())
@@ -166,27 +167,17 @@ func (s *subscription) evicted() (seq uint64) {
 // caller holds Hub.mu.
 func (s *subscription) hasPlacement() bool { return s.stage == stagePlaced || s.stage == stageLive }
 
-// lose notes that all messages of the Hub's epoch up to seq may be lost. A subscription
-// that came from a server further on has seen those up to its placement there, and one that
-// has been finished ends before them. The caller holds Hub.mu.
-func (s *subscription) lose(seq uint64) {
-	if s.hasPlacement() && s.placement.after < seq && s.ending == nil {
-		s.placement.gap = true
-		s.attention.Store(true)
-	}
-}
-
 // enterEpoch places a subscription in an epoch that the Hub has just entered: after a gap,
-// at the first entry. History that it has not returned yet comes before the gap. The
-// caller holds Hub.mu.
-func (s *subscription) enterEpoch(start uint64) {
+// at the first entry. History that it has not returned yet comes before the gap. Entries of the
+// epoch before are still there up to survived. The caller holds Hub.mu.
+func (s *subscription) enterEpoch(start, survived uint64) {
 	if s.hasPlacement() {
 		s.hub.place(s, placement{gap: true, history: s.placement.history})
 	} else {
 		s.placement = placement{} // see Hub.begin
 	}
-	if s.end.Load() != forever {
-		s.end.Store(start) // all that was pending was in the epoch before
+	if end := s.end.Load(); end != forever {
+		s.end.Store(max(start, min(end, survived))) // what was pending was in the epoch before
 	}
 }
 
@@ -265,6 +256,10 @@ func (s *subscription) adopt(buf []*Message) (int, error) {
 	}
 	p.history = nil
 	if s.stage == stagePlaced {
+		if p.gap && s.position.epoch != h.epoch {
+			// What it has had of entries that are still there does not come again.
+			p.after = max(p.after, h.follower.survived(s.position))
+		}
 		if !s.moveCursors() {
 			return 0, nil // it has been placed anew, or closed
 		}
@@ -274,17 +269,38 @@ func (s *subscription) adopt(buf []*Message) (int, error) {
 	gap := p.gap
 	p.gap = false
 	switch {
-	case s.beginning && (gap || lost != nil):
+	case s.beginning && (gap || lost != nil || s.beganBeforeHole()):
 		s.beginAll()
 		return s.begin(buf)
 	case s.beginsAny() && !s.state.round.beginning:
 		return s.begin(buf)
+	case s.beginning:
+		return 0, nil
 	case gap:
 		return s.reportGap(buf, nil)
 	case lost != nil:
 		return s.reportGap(buf, lost)
 	}
-	return 0, nil
+	return s.reportHoles(buf)
+}
+
+// reportHoles returns what comes before the next hole, or the gap that this is and what follows
+// it. The caller holds Hub.mu.
+func (s *subscription) reportHoles(buf []*Message) (int, error) {
+	pending := s.pendingHoles()
+	if len(pending) == 0 {
+		return 0, nil
+	}
+	n, _ := s.fill(buf, min(pending[0].after, s.end.Load()))
+	switch {
+	case n > 0:
+	case s.closed.Load():
+		return 0, ErrClosed
+	default:
+		return s.reportGap(buf, nil)
+	}
+	s.attention.Store(true) // the hole is still to be reported
+	return n, nil
 }
 
 // moveCursors sets the cursors after placement.after, and the position too unless there is
@@ -356,13 +372,19 @@ func (s *subscription) catchUpCursors() (lost []string) {
 func (s *subscription) reportGap(buf []*Message, topics []string) (int, error) {
 	h := s.hub
 	h.gaps++
-	n, _ := s.fill(buf, min(h.head.Load(), s.end.Load()))
+	n, hole := s.fillBeforeHole(buf, min(h.head.Load(), s.end.Load()))
 	if s.closed.Load() && n == 0 {
 		return 0, ErrClosed
+	}
+	if hole {
+		topics = nil
 	}
 	gap := &GapError{ID: s.position, Topics: topics}
 	if n > 0 && buf[0].ID.seq <= s.position.seq {
 		gap.ID.seq = buf[0].ID.seq - 1
+	}
+	if len(s.pendingHoles()) > 0 {
+		s.attention.Store(true)
 	}
 	return n, gap
 }

@@ -2,6 +2,8 @@ package broadcast
 
 import (
 	"context"
+	"fmt"
+	"time"
 )
 
 // resolver asks the engine about the positions that this Hub cannot place by itself:
@@ -11,6 +13,10 @@ type resolver struct {
 	// waiting are the subscriptions in stageWaiting, but for those that the engine is
 	// being asked about, which are asked. Close removes a subscription from both.
 	waiting, asked map[*subscription]struct{}
+
+	// ahead are those of them whose position the engine says is ahead of it, and when it first
+	// did.
+	ahead map[*subscription]time.Time
 
 	// catchUp is the sequence at which the tail is to nudge, since some of them wait for what
 	// comes up to there; 0 if none does.
@@ -32,6 +38,7 @@ func (r *resolver) add(s *subscription) {
 func (r *resolver) remove(s *subscription) {
 	delete(r.waiting, s)
 	delete(r.asked, s)
+	delete(r.ahead, s)
 }
 
 // nudge lets the engine be asked about those that wait. It does not wait.
@@ -53,45 +60,85 @@ func (r *resolver) caughtUp(head uint64) {
 	}
 }
 
-// resolve asks the engine whenever it is nudged, until ctx ends.
+// look lets the engine be asked soon. It does not wait.
+func (r *resolver) look() {
+	select {
+	case r.nudged <- struct{}{}:
+	default:
+	}
+}
+
+// While the engine is away the resolver's pauses are between one and three seconds in the end:
+// when it is back, the resolver's answer lets all others try again.
+const (
+	leastLookPause = time.Second
+	mostLookPause  = 2 * time.Second // on top of that
+)
+
+// resolve asks the engine every lookEvery, and whenever it is nudged, until ctx ends.
 func (h *Hub) resolve(ctx context.Context) {
 	h.mu.Lock()
 	nudged := h.resolver.nudged
 	h.mu.Unlock()
 	retry := newPauses()
+	retry.backoff.Most, retry.mostLeast = mostLookPause, leastLookPause
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		select {
 		case <-nudged:
+		case <-timer.C:
 		case <-ctx.Done():
 			return
 		}
-		h.mu.Lock()
-		waiting, entered := h.resolver.waiting, h.follower.entered
-		h.resolver.waiting, h.resolver.asked = nil, waiting
-		h.mu.Unlock()
-
-		var newest ID
-		err := h.guard("Journal.Bounds", func() (err error) {
-			_, newest, err = h.Journal.Bounds(ctx)
-			return err
-		})
-		if err == nil {
+		answered := h.ask(ctx)
+		h.checkTail()
+		if answered {
 			retry.reset()
-			h.placeAll(waiting, newest, entered)
+			timer.Reset(lookEvery)
 			continue
 		}
-		// While the engine does not answer they stay as they are: no message, no
-		// position, no gap.
 		h.pause(ctx, &retry)
-		h.mu.Lock()
-		for s := range waiting {
-			if s.stage == stageWaiting {
-				h.resolver.add(s)
-			}
-		}
-		h.resolver.nudge()
-		h.mu.Unlock()
+		timer.Reset(0)
 	}
+}
+
+// ask asks the engine for its newest ID, and places those that wait for it. It reports
+// whether the engine has answered.
+func (h *Hub) ask(ctx context.Context) bool {
+	h.mu.Lock()
+	waiting, entered := h.resolver.waiting, h.follower.entered
+	h.resolver.waiting, h.resolver.asked = nil, waiting
+	h.mu.Unlock()
+	_, newest, err := h.bounds(ctx)
+	if err == nil {
+		h.placeAll(waiting, newest, entered)
+		return true
+	}
+	// While the engine does not answer they stay as they are: no message, no position, no gap.
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range waiting {
+		if s.stage == stageWaiting {
+			h.resolver.add(s)
+		}
+	}
+	h.resolver.asked = nil
+	return false
+}
+
+// bounds asks the engine for its bounds. The caller holds no lock.
+func (h *Hub) bounds(ctx context.Context) (oldest, newest ID, err error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	err = h.guard("Journal.Bounds", func() (err error) {
+		oldest, newest, err = h.Journal.Bounds(ctx)
+		return err
+	})
+	if err == nil && newest.epoch <= unknownEpoch {
+		err = fmt.Errorf("broadcast: the journal's bounds have epoch %d: 0 and 1 are reserved", newest.epoch)
+	}
+	return oldest, newest, err
 }
 
 // placeAll places the subscriptions that waited, by what the engine says is its newest
@@ -99,12 +146,15 @@ func (h *Hub) resolve(ctx context.Context) {
 func (h *Hub) placeAll(waiting map[*subscription]struct{}, newest ID, entered int) {
 	var located []*subscription
 	h.mu.Lock()
-	h.follower.hearEngine()
-	if newest.epoch == h.epoch {
-		h.follower.newest = max(h.follower.newest, newest.seq)
+	now := time.Now()
+	h.hear(now)
+	if entered == h.follower.entered { // else it may be about the epoch before
+		h.hearNewest(newest, now)
 	}
+	h.resolver.asked = nil
 	for s := range waiting {
 		if s.stage == stageWaiting && h.resolved(s, newest, entered) {
+			delete(h.resolver.ahead, s)
 			located = append(located, s)
 		}
 	}
@@ -132,10 +182,33 @@ func (h *Hub) resolved(s *subscription, newest ID, entered int) bool {
 		return h.begin(s)
 	case h.knows(s.from):
 		h.locate(s)
+	case s.from.epoch == newest.epoch && h.mayBeStale(s):
+		h.resolver.add(s)
+		return false
 	default:
 		h.place(s, h.afterLoss(s.from, newest.epoch))
 	}
 	return true
+}
+
+// aheadFor is how long the engine has to answer that a position is ahead of its newest ID
+// before that is believed. One that has lost its leader, or its tail without having begun a new
+// epoch yet, answers with what it has.
+const aheadFor = 3 * time.Second
+
+// mayBeStale reports whether the engine is to be asked again about a position ahead of its
+// newest ID. The caller holds mu.
+func (h *Hub) mayBeStale(s *subscription) bool {
+	r := &h.resolver
+	since, ok := r.ahead[s]
+	if !ok {
+		if r.ahead == nil {
+			r.ahead = make(map[*subscription]time.Time)
+		}
+		since = time.Now()
+		r.ahead[s] = since
+	}
+	return time.Since(since) < aheadFor
 }
 
 // begin places a subscription without a position that came before this Hub knew its journal,
@@ -152,10 +225,10 @@ func (h *Hub) begin(s *subscription) bool {
 		s.placement = placement{after: h.newest(), gap: true}
 	}
 	after := s.placement.after
-	lost := h.follower.entered > 1 // it came before the first epoch
+	lost := h.follower.entered > 1 || len(h.holes) > 0 // it came before the first epoch
 	for i := range s.cursors {
 		t := s.cursors[i].topic
-		lost = lost || t.evicted > 0 || t.indexAfter(after) > t.first.Load()
+		lost = lost || t.lost() > 0 || t.indexAfter(after) > t.first.Load() || t.table.Load().hasUpTo(after)
 	}
 	if !lost && h.head.Load() < after {
 		h.resolver.add(s)

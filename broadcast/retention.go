@@ -285,6 +285,21 @@ func (k *retention) lose(seq uint64) {
 	k.tombstones = tombstones{others: seq}
 }
 
+// loseOld evicts all events and removals up to seq, which no value is as old as, and notes that
+// all topics, known or not, may have lost messages up to there.
+func (k *retention) loseOld(seq uint64) {
+	for k.events.oldest != nil && k.events.oldest.msg.ID.seq <= seq {
+		k.evictOldest(k.events.oldest)
+	}
+	for _, t := range k.topics {
+		t.floor = max(t.floor, seq)
+		if t.startedAt() < seq {
+			t.evicted = max(t.evicted, seq)
+		}
+	}
+	k.tombstones.raise(seq)
+}
+
 // clear evicts all messages, of an epoch that is over.
 func (k *retention) clear() {
 	for k.events.oldest != nil {

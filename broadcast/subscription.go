@@ -49,6 +49,7 @@ const forever = math.MaxUint64
 var (
 	_ Finisher    = (*subscription)(nil)
 	_ TopicSetter = (*subscription)(nil)
+	_ Skipper     = (*subscription)(nil)
 )
 
 // newSubscription opens a subscription. It is among the Hub's from when it is placed, so that
@@ -70,6 +71,9 @@ func newSubscription(h *Hub, topics []string, opts SubscribeOptions) (*subscript
 	}
 	opened, live := false, false
 	begin := func() error {
+		if h.watch.deaf {
+			return ErrNotFollowing
+		}
 		h.subs.add(s)
 		opened = true
 		if s.last > 0 {
@@ -133,7 +137,7 @@ func (s *subscription) Poll(buf []*Message) (int, error) {
 		end, head := s.end.Load(), s.hub.head.Load()
 		limit := min(head, end)
 		if s.attention.Load() {
-			if n, err := s.adopt(buf); err != nil {
+			if n, err := s.adopt(buf); n > 0 || err != nil {
 				return n, err
 			}
 			continue
@@ -192,6 +196,27 @@ func (s *subscription) arm(end uint64) bool {
 		return !s.armed.CompareAndSwap(true, false)
 	}
 	return true
+}
+
+// Skip lets the subscription go on after what is the newest entry now.
+func (s *subscription) Skip() ID {
+	h := s.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !s.hasPlacement() || s.closed.Load() {
+		return s.position // it is still to be placed, and gets a gap then if it has lost something
+	}
+	s.dropHistory()
+	newest := h.newest()
+	h.place(s, placement{after: newest})
+	at := ID{h.epoch, min(newest, s.end.Load())}
+	if s.position.epoch == at.epoch {
+		at.seq = max(at.seq, s.position.seq)
+	}
+	if s.position = at; s.amongLast() {
+		s.state = nil
+	}
+	return at
 }
 
 // wake calls Notify if the last Poll was empty and no wake has called it since. The caller

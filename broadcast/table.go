@@ -147,6 +147,15 @@ func (tb *table) find(key string) *entry {
 // isEmpty reports whether nothing is kept. The caller holds Hub.mu.
 func (tb *table) isEmpty() bool { return tb == nil || len(tb.keys) == 0 }
 
+// hasUpTo reports whether it has an entry up to a sequence. The caller holds Hub.mu.
+func (tb *table) hasUpTo(seq uint64) bool {
+	if tb == nil {
+		return false
+	}
+	value, removal := tb.values.oldest, tb.removals.oldest
+	return value != nil && value.seq() <= seq || removal != nil && removal.seq() <= seq
+}
+
 // exceeds reports whether something was lost that may not be.
 func (l losses) exceeds(allowed losses) bool {
 	return l.value > allowed.value || l.removal > allowed.removal

@@ -46,3 +46,11 @@ func (s *tombstones) evicted(name string) uint64 {
 	}
 	return s.others
 }
+
+// raise notes that all topics may have lost messages up to seq.
+func (s *tombstones) raise(seq uint64) {
+	s.others = max(s.others, seq)
+	for i := range s.slots {
+		s.slots[i].newest = max(s.slots[i].newest, seq)
+	}
+}

@@ -111,11 +111,23 @@ func (t *topic) lost() uint64 {
 	return seq
 }
 
-// isPartial reports whether it lacks something that a beginning should have. The caller holds
-// Hub.mu.
-func (t *topic) isPartial() bool {
+// startedAt returns the sequence of the First with which the kept events begin; 0 if they do not.
+// The caller holds Hub.mu.
+func (t *topic) startedAt() uint64 {
+	if t.kept() == 0 {
+		return 0
+	}
+	if e := t.ring.Load().at(t.first.Load()).Load(); e.msg.First {
+		return e.msg.ID.seq
+	}
+	return 0
+}
+
+// isPartial reports whether a topic lacks something that a beginning should have: it has lost an
+// event since the newest First, or the tail has, or the value of a Key. The caller holds mu.
+func (h *Hub) isPartial(t *topic) bool {
 	tb := t.table.Load()
-	return t.evicted > 0 || tb != nil && tb.missing.any()
+	return t.evicted > 0 || h.holes.last() > t.startedAt() || tb != nil && tb.missing.any()
 }
 
 // push inserts e as the newest entry. Rings start empty and double, so that a topic with

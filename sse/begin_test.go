@@ -43,9 +43,8 @@ func TestSnapshotThenLastThenPosition(t *testing.T) {
 			state + "id: 3\n\n"},
 		{"Snapshot of a client that resumes", "it has the state already", fanfare.Grant{Snapshot: snapshot}, "first", "/",
 			"id: 1\n\nevent: tick\nid: 2\ndata: two\n\nevent: tick\nid: 3\ndata: three\n\n"},
-		{"Snapshot after a gap", "the state is unknown; a cut in the middle is a gap again", fanfare.Grant{Snapshot: snapshot}, "gap", "/",
-			"event: gap\nid: 1-0\ndata: {\"gap\":\"1-0\"}\n\n" + state + "id: 0\n\n" +
-				"event: tick\nid: 1\ndata: one\n\nevent: tick\nid: 2\ndata: two\n\nevent: tick\nid: 3\ndata: three\n\n"},
+		{"Snapshot after a gap", "the state is unknown; a cut in the middle is a gap again; what is kept is older than the state", fanfare.Grant{Snapshot: snapshot}, "gap", "/",
+			"event: gap\nid: 1-0\ndata: {\"gap\":\"1-0\"}\n\n" + state + "id: 3\n\n"},
 		{"both", "the state is older than the messages", fanfare.Grant{Snapshot: snapshot, Last: 1}, "", "/",
 			state + "event: tick\ndata: two\n\nevent: tick\ndata: three\n\nid: 3\n\n"},
 		{"in an envelope", "the messages have no id there either", fanfare.Grant{Snapshot: snapshot, Last: 1}, "", "/?envelope=1",

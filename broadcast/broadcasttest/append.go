@@ -68,6 +68,49 @@ func testLargeAppend(t *testing.T, j broadcast.Journal) {
 	f.exactly(addAll(t, j, texts...), texts)
 }
 
+// large is more than most engines accept of a message, if they have a bound.
+const large = 9 << 20
+
+func testRefusedMessages(t *testing.T, j broadcast.Journal) {
+	f := follow(t, j, broadcast.ID{})
+	ms := []broadcast.Message{
+		{Topic: "t", Data: []byte("before")},
+		{Topic: "t", Data: make([]byte, large)},
+		{Topic: "t", Data: []byte("after")},
+	}
+	ids, err := j.Append(background(t), ms...)
+	each, isEach := errors.AsType[broadcast.AppendErrors](err)
+	switch {
+	case isEach:
+		require.Len(t, each, len(ms), "AppendErrors for messages")
+		require.Len(t, ids, len(ms), "IDs beside AppendErrors")
+		require.NotEqual(t, make(broadcast.AppendErrors, len(ms)), each, "AppendErrors without an error")
+	case err != nil:
+		each = broadcast.AppendErrors{err, err, err}
+	default:
+		require.Len(t, ids, len(ms))
+		each = make(broadcast.AppendErrors, len(ms))
+	}
+	last := add(t, j, "last")[0]
+	yielded := make(map[string]broadcast.ID)
+	for m := f.next(); m.ID != last; m = f.next() {
+		yielded[m.Topic+string(m.Data)] = m.ID
+	}
+	for i, m := range ms {
+		id, was := yielded[m.Topic+string(m.Data)]
+		switch {
+		case each[i] == nil:
+			require.Equal(t, ids[i], id, "message %d, which was added", i)
+		case errors.Is(each[i], broadcast.ErrNotPublished):
+			require.False(t, was, "message %d was added, after %v", i, each[i])
+		}
+		if isEach && each[i] != nil {
+			require.Zero(t, ids[i], "the ID of message %d, which was refused", i)
+		}
+	}
+	require.Zero(t, f.gaps, "the number of gaps")
+}
+
 func testConcurrentAppends(t *testing.T, j broadcast.Journal) {
 	const appenders, each = 8, 25
 	f := follow(t, j, broadcast.ID{})

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/fanfare-go/fanfare/broadcast"
 )
 
 // Trim removes the n oldest entries, or all of them if there are fewer, as the limits of an
@@ -16,20 +18,23 @@ func (j *Journal) Trim(n int) {
 
 // LoseTail removes the n newest entries, or all of them if there are fewer, as a crash of an
 // engine would that has not written them. The entries that are left keep their sequences in a
-// new epoch, so that no ID is given twice. Running Tails yield the new epoch as a gap, then
-// all that is left. LoseTail panics if n is negative.
+// new epoch, so that no ID is given twice. Running Tails yield the new epoch as a gap, a
+// [broadcast.EpochError] that says how much is left, then all of that. LoseTail panics if n is negative.
 func (j *Journal) LoseTail(n int) {
 	mustNotBeNegative(n)
 	j.change(func(e *engine) {
 		e.entries = slices.Clone(e.entries[:max(0, len(e.entries)-n)])
 		e.newest -= min(uint64(n), e.newest)
-		e.epoch = newEpoch()
+		e.enter(e.newest)
 	})
 }
 
 // Recreate empties the engine and gives it a new epoch, which running Tails yield as a gap.
 func (j *Journal) Recreate() {
-	j.change(func(e *engine) { e.entries, e.newest, e.epoch = nil, 0, newEpoch() })
+	j.change(func(e *engine) {
+		e.entries, e.newest = nil, 0
+		e.enter(0)
+	})
 }
 
 // Restart ends the running Tails of all nodes with an error. Entries and epoch stay.
@@ -46,6 +51,14 @@ func (j *Journal) Fail(err error) {
 			j.cut = err
 		}
 	})
+}
+
+// Refuse makes Append of this node refuse the messages for which refuse returns an error, as an
+// engine does that has a bound on their size. The others of the call are added, and the error
+// of Append is [broadcast.AppendErrors]. refuse must not use the Journal. If nil, no message is
+// refused.
+func (j *Journal) Refuse(refuse func(broadcast.Message) error) {
+	j.change(func(*engine) { j.refuse = refuse })
 }
 
 // Hold stops the Tails of this node from yielding anything, gaps and new epochs included,

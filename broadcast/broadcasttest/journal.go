@@ -19,7 +19,7 @@ import (
 //
 // A Journal is the connection of one server to an engine; [Journal.Node] returns that of
 // another server. Trim, LoseTail, Recreate and Restart act on the engine, and so on all
-// nodes. Fail, Hold, Release and Delay act on one node.
+// nodes. Fail, Refuse, Hold, Release and Delay act on one node.
 //
 // Append does not validate messages. A message with an empty Topic becomes an entry that
 // is not a message: Tail yields its ID alone. A message that no Hub would publish, for
@@ -29,21 +29,25 @@ type Journal struct {
 	engine *engine
 
 	// The faults of this node, guarded by engine.mu.
-	failure error         // if not nil, every call returns it
-	held    bool          // Tails yield nothing
-	delay   time.Duration // after which an entry reaches the Tails
-	cuts    uint64        // how often Fail has ended the running Tails
-	cut     error         // why it did so the last time
+	failure error                         // if not nil, every call returns it
+	refuse  func(broadcast.Message) error // of Append; nil: none is refused
+	held    bool                          // Tails yield nothing
+	delay   time.Duration                 // after which an entry reaches the Tails
+	cuts    uint64                        // how often Fail has ended the running Tails
+	cut     error                         // why it did so the last time
 }
 
 // engine is the log that the nodes share. Its fields are guarded by mu, which is never held
 // while a Tail waits or yields.
 type engine struct {
-	mu       sync.Mutex
-	changed  chan struct{} // closed and replaced with every change
-	epoch    uint64
-	entries  []entry // those that are kept
-	newest   uint64  // the sequence of the newest entry, kept or not
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced with every change
+	epoch   uint64
+	entries []entry // those that are kept
+	newest  uint64  // the sequence of the newest entry, kept or not
+
+	// survived says up to which sequence entries of earlier epochs are still there.
+	survived map[uint64]uint64
 	restarts uint64
 }
 
@@ -89,6 +93,19 @@ func (j *Journal) change(f func(*engine)) {
 	e.changed = make(chan struct{})
 }
 
+// enter begins a new epoch, in which entries of the one before are still there up to a sequence.
+// The caller has locked mu.
+func (e *engine) enter(survived uint64) {
+	if e.survived == nil {
+		e.survived = make(map[uint64]uint64)
+	}
+	e.survived[e.epoch] = survived
+	for epoch, seq := range e.survived {
+		e.survived[epoch] = min(seq, survived)
+	}
+	e.epoch = newEpoch()
+}
+
 // floor returns the sequence just before the oldest kept entry. The caller has locked mu.
 func (e *engine) floor() uint64 { return e.newest - uint64(len(e.entries)) }
 
@@ -96,7 +113,8 @@ func (e *engine) floor() uint64 { return e.newest - uint64(len(e.entries)) }
 // faults of this node.
 func (j *Journal) Node() *Journal { return &Journal{engine: j.open()} }
 
-// Append adds messages. If it returns an error, nothing was added.
+// Append adds messages. If it returns an error, nothing was added, unless the error is
+// [broadcast.AppendErrors], see [Journal.Refuse].
 func (j *Journal) Append(ctx context.Context, ms ...broadcast.Message) ([]broadcast.ID, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("%w: %w", broadcast.ErrNotPublished, err)
@@ -107,14 +125,30 @@ func (j *Journal) Append(ctx context.Context, ms ...broadcast.Message) ([]broadc
 		if err = j.failure; err != nil {
 			return
 		}
-		for _, m := range ms {
-			e.newest++
-			m.Data = bytes.Clone(m.Data) // as an engine outside the process has its own copy
-			e.entries = append(e.entries, entry{m, time.Now()})
-			ids = append(ids, broadcast.MakeID(e.epoch, e.newest))
-		}
+		ids, err = e.append(ms, j.refuse)
 	})
 	return ids, err
+}
+
+// append adds the messages that are not refused. The caller has locked mu.
+func (e *engine) append(ms []broadcast.Message, refuse func(broadcast.Message) error) ([]broadcast.ID, error) {
+	ids, errs, any := make([]broadcast.ID, len(ms)), make(broadcast.AppendErrors, len(ms)), false
+	for i, m := range ms {
+		if refuse != nil {
+			if err := refuse(m); err != nil {
+				errs[i], any = fmt.Errorf("%w: %w", broadcast.ErrNotPublished, err), true
+				continue
+			}
+		}
+		e.newest++
+		m.Data = bytes.Clone(m.Data) // as an engine outside the process has its own copy
+		e.entries = append(e.entries, entry{m, time.Now()})
+		ids[i] = broadcast.MakeID(e.epoch, e.newest)
+	}
+	if any {
+		return ids, errs
+	}
+	return ids, nil
 }
 
 // Bounds returns the IDs of the oldest entry that is kept and of the newest that there ever

@@ -329,3 +329,36 @@ func TestJournalDelay(t *testing.T) {
 		require.Equal(t, 3*time.Second, latency(far))
 	})
 }
+
+// A node may refuse messages; the others of the same Append are added. The suite passes then.
+func TestJournalRefuses(t *testing.T) {
+	tooLarge := func(m broadcast.Message) error {
+		if len(m.Data) > 1<<20 {
+			return errors.New("too large")
+		}
+		return nil
+	}
+	j := new(broadcasttest.Journal)
+	j.Refuse(tooLarge)
+	large, small := broadcast.Message{Topic: "t", Data: make([]byte, 2<<20)}, broadcast.Message{Topic: "t"}
+	ids, err := j.Append(t.Context(), small, large, small)
+	var each broadcast.AppendErrors
+	require.ErrorAs(t, err, &each)
+	require.Len(t, each, 3)
+	require.NoError(t, each[0])
+	require.ErrorIs(t, each[1], broadcast.ErrNotPublished)
+	require.ErrorContains(t, each[1], "too large")
+	require.NoError(t, each[2])
+	require.Equal(t, []uint64{1, 0, 2}, []uint64{ids[0].Seq(), ids[1].Seq(), ids[2].Seq()})
+	_, err = j.Node().Append(t.Context(), large)
+	require.NoError(t, err, "another node")
+	j.Refuse(nil)
+	_, err = j.Append(t.Context(), large)
+	require.NoError(t, err)
+
+	broadcasttest.TestJournal(t, func(t *testing.T) broadcast.Journal {
+		j := new(broadcasttest.Journal)
+		j.Refuse(tooLarge)
+		return j
+	})
+}

@@ -107,6 +107,11 @@ var journalCases = []journalCase{
 		testLargeAppend,
 	},
 	{
+		"refused messages",
+		"If the engine refuses one message of an Append, for example because it is too large, those that are yielded are the ones that were not refused: all without an error, and none whose error wraps ErrNotPublished. With AppendErrors there is an error and an ID for each message.",
+		testRefusedMessages,
+	},
+	{
 		"concurrent appends",
 		"No ID is given twice, and each message is yielded once, with the ID that its Append returned.",
 		testConcurrentAppends,

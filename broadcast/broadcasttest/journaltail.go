@@ -78,6 +78,10 @@ func (t *tail) next(e *engine) (broadcast.Message, error) {
 		return broadcast.Message{}, errNothing
 	case t.after.IsZero():
 		t.after = floor
+	case t.after.Epoch() != e.epoch && e.survived[t.after.Epoch()] > 0:
+		before := broadcast.MakeID(t.after.Epoch(), e.survived[t.after.Epoch()])
+		t.after = floor
+		return broadcast.Message{ID: floor}, &broadcast.EpochError{Survived: before}
 	case t.after.Epoch() != e.epoch, t.after.Seq() < floor.Seq():
 		t.after = floor
 		return broadcast.Message{ID: floor}, &broadcast.GapError{ID: floor}

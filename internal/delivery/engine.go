@@ -161,7 +161,7 @@ func refusalOf(err error) (fanfare.Refusal, error) {
 		return *refusal, err
 	case ok:
 		err = fmt.Errorf("%w: the Status of a Refusal must be 204 or from 400 to 599", err)
-	case errors.Is(err, broadcast.ErrClosed):
+	case errors.Is(err, broadcast.ErrClosed), errors.Is(err, broadcast.ErrNotFollowing):
 		return fanfare.Refusal{Status: http.StatusServiceUnavailable}, err
 	}
 	return fanfare.Refusal{Status: http.StatusInternalServerError}, err

@@ -25,9 +25,20 @@ func (s *Stream) send(b *batch, n fanfare.Notice) bool {
 	return frame != nil
 }
 
-// sendGap adds a gap. Where a snapshot follows, the gap has a position that resumes as
-// a gap, so that a client that is cut within the snapshot gets it again.
+// sendGap adds a gap that a poll has found. Where a snapshot follows, the stream goes on from
+// now: the messages that were polled with the gap are older.
 func (s *Stream) sendGap(b *batch, gap *broadcast.GapError) error {
+	if sub, ok := s.sub.(broadcast.Skipper); ok && s.grant.Snapshot != nil {
+		gap = &broadcast.GapError{ID: sub.Skip()}
+		clear(b.messages[:b.polled])
+		b.polled = 0
+	}
+	return s.addGap(b, gap)
+}
+
+// addGap adds a gap, and the snapshot that follows it. The gap then has a position that resumes
+// as a gap, so that a client that is cut within the snapshot gets it again.
+func (s *Stream) addGap(b *batch, gap *broadcast.GapError) error {
 	s.sentNews = true
 	n := fanfare.Notice{Kind: fanfare.Gap, ID: gap.ID, Topics: gap.Topics}
 	if s.grant.Snapshot != nil {
@@ -121,7 +132,7 @@ func (s *Stream) beginTopics(b *batch, had []string, upTo broadcast.ID) error {
 		}
 	}
 	if position := s.sub.Position(); len(added) > 0 && isAfter(position, upTo) {
-		return s.sendGap(b, &broadcast.GapError{ID: position, Topics: added})
+		return s.addGap(b, &broadcast.GapError{ID: position, Topics: added})
 	}
 	return nil
 }

@@ -105,11 +105,11 @@ func (s *Stream) firstPoll(fresh bool) error {
 	begin := s.sub.Position()
 	n, err := s.poll(b.messages[:s.pollSize])
 	if gap, ok := errors.AsType[*broadcast.GapError](err); ok {
+		b.polled = n
 		if err := s.sendGap(b, gap); err != nil {
 			b.drop()
 			return err
 		}
-		b.polled = n
 		return nil
 	}
 	if err != nil {
@@ -125,14 +125,14 @@ func (s *Stream) firstPoll(fresh bool) error {
 		return err
 	}
 	s.send(b, fanfare.Notice{Kind: fanfare.Ready, ID: begin})
+	b.polled = copy(b.messages[:], b.messages[first:n])
+	clear(b.messages[b.polled:n])
 	if gap != nil {
 		if err := s.sendGap(b, gap); err != nil {
 			b.drop()
 			return err
 		}
 	}
-	b.polled = copy(b.messages[:], b.messages[first:n])
-	clear(b.messages[b.polled:n])
 	s.sentNews = s.sentNews || fresh
 	return nil
 }

@@ -223,7 +223,31 @@ func TestSnapshot(t *testing.T) {
 		publish(t, &hub, "a", "four")
 		late := connect(t, e, &transport{}, "/?lastEventId="+first.String())
 		synctest.Wait()
-		assert.Equal(t, []string{"gap ?", "state", "position 2", "three 3", "four 4"}, late.take())
+		assert.Equal(t, []string{"gap ?", "state", "position 4"}, late.take(), "what is older than the state does not follow it")
+	})
+}
+
+// After a gap, where a stream begins or in the middle of it, it goes on from where the Snapshot was
+// taken: without what was kept before, and with what was published meanwhile.
+func TestStreamGoesOnFromItsSnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := broadcast.Hub{Keep: 1}
+		defer hub.Close()
+		first := publish(t, &hub, "a", "1")
+		publish(t, &hub, "b", "2", "3")
+		publish(t, &hub, "a", "4")
+		calls := 0
+		grant := &fanfare.Grant{Topics: []string{"a", "b"}, Snapshot: func(context.Context) ([]broadcast.Message, error) {
+			if calls++; calls == 1 {
+				publish(t, &hub, "b", "5", "6", "7") // more than is kept
+			} else {
+				publish(t, &hub, "b", "meanwhile")
+			}
+			return []broadcast.Message{{Topic: "a", Data: []byte("state")}}, nil
+		}}
+		c := connect(t, engine(&hub, grant), &transport{}, "/?lastEventId="+first.String())
+		synctest.Wait()
+		assert.Equal(t, []string{"gap ?", "state", "position 4", "gap ?", "state", "position 7", "meanwhile 8"}, c.take())
 	})
 }
 
