@@ -68,7 +68,8 @@ type Hub struct {
 	// Journal is the log that this Hub shares with others. Run follows it, and has to run:
 	// without it no message arrives, and a Hub that is used logs a warning. A client that
 	// resumes from before what the Hub keeps is served from it, with at most 16 times Keep
-	// messages; one that has missed more gets a gap. If nil, the Hub is in memory only.
+	// events and twice Values Keys of each topic; one that has missed more gets a gap. If nil,
+	// the Hub is in memory only.
 	Journal Journal
 
 	// Logger gets failures of the Journal and panics. It is not used while a lock is held,
