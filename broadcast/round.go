@@ -248,30 +248,41 @@ func (s *subscription) walkRound(buf []*Message, changed []*cursor, limit uint64
 // continueRound fills buf with the next part of a round, or reports that it is done.
 func (s *subscription) continueRound(buf []*Message) (n int, lost, done bool) {
 	r := &s.state.round
-	if r.part == amongKeys && !r.beginning {
+	if r.beginning {
+		return s.continueBeginning(buf)
+	}
+	if r.part == amongKeys {
 		if n, lost = r.readKeys(buf); n > 0 || lost {
 			return n, lost, false
 		}
 		r.part = amongEvents
 	}
+	n, lost = s.collect(buf, r.to)
+	switch {
+	case s.closed.Load():
+		return 0, false, false
+	case n > 0:
+		s.position = buf[n-1].ID
+	}
+	return n, lost, n == 0 && !lost
+}
+
+// continueBeginning is continueRound for a beginning.
+func (s *subscription) continueBeginning(buf []*Message) (n int, lost, done bool) {
+	r := &s.state.round
 	if r.part == amongEvents {
 		n, lost = s.collect(buf, r.to)
 		switch {
 		case s.closed.Load():
 			return 0, false, false
-		case n > 0 && !r.beginning:
-			s.position = buf[n-1].ID
-		}
-		if n > 0 || lost {
+		case lost || n == len(buf):
 			return n, lost, false
-		}
-		if !r.beginning {
-			return 0, false, true
 		}
 		r.part = amongKeys
 	}
-	n, lost = r.readKeys(buf)
-	return n, lost, n == 0 && !lost
+	k, lost := r.readKeys(buf[n:])
+	n += k
+	return n, lost && n == 0, n == 0 && !lost
 }
 
 // readKeys fills buf with what the walks find.
