@@ -29,7 +29,8 @@ type Grant struct {
 
 	// Snapshot returns the state that a client needs to make sense of the messages
 	// that follow. It is called after the client has been subscribed, unless the
-	// client resumes, and again after a gap. The messages that it returns need a Topic
+	// client resumes, and again after a gap, from where the stream then goes on: kept
+	// messages that are older do not follow it. The messages that it returns need a Topic
 	// and no ID. They are sent before the position: a client whose connection breaks
 	// among them gets a new snapshot when it comes back. The context ends when the
 	// stream is asked to end, and when Snapshot returns. If nil, there is no snapshot.

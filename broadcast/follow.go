@@ -135,6 +135,7 @@ func (h *Hub) endRun(cancel context.CancelFunc, resolved <-chan struct{}) {
 	h.mu.Lock()
 	h.follower.cancel = nil
 	h.resolver.nudged = nil
+	h.watch.changed()
 	h.mu.Unlock()
 	<-resolved
 	h.historian.goroutines.Wait()
@@ -211,9 +212,11 @@ func (h *Hub) catchUp(ctx context.Context, reopen context.CancelCauseFunc) (ID, 
 		now := time.Now()
 		h.hear(now)
 		h.hearNewest(newest, now)
+		h.watch.changed()
 		h.resolver.nudge()
+	} else {
+		h.resolver.look() // the tail may have been closed because the engine went away
 	}
-	h.resolver.look()
 	return ID{h.epoch, h.head.Load()}, nil
 }
 

@@ -80,3 +80,22 @@ func (s *subscription) beganBeforeHole() bool {
 	}
 	return s.hub.holes.last() > passed && len(s.pendingHoles()) > 0
 }
+
+// reportHoles returns what comes before the next hole, or the gap that this is and what follows
+// it. The caller holds Hub.mu.
+func (s *subscription) reportHoles(buf []*Message) (int, error) {
+	pending := s.pendingHoles()
+	if len(pending) == 0 {
+		return 0, nil
+	}
+	n, _ := s.fill(buf, min(pending[0].after, s.end.Load()))
+	switch {
+	case n > 0:
+	case s.closed.Load():
+		return 0, ErrClosed
+	default:
+		return s.reportGap(buf, nil)
+	}
+	s.attention.Store(true) // the hole is still to be reported
+	return n, nil
+}

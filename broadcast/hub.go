@@ -67,9 +67,9 @@ type Hub struct {
 
 	// Journal is the log that this Hub shares with others. Run follows it, and has to run:
 	// without it no message arrives, and a Hub that is used logs a warning. A client that
-	// resumes from before what the Hub keeps is served from it, with at most 16 times Keep
-	// events and twice Values Keys of each topic; one that has missed more gets a gap. If nil,
-	// the Hub is in memory only.
+	// resumes from before what the Hub keeps is served from it, from at most 262,144 entries
+	// back and with at most 16 times Keep events and twice Values Keys of each topic; one that
+	// has missed more gets a gap. If nil, the Hub is in memory only.
 	Journal Journal
 
 	// Logger gets failures of the Journal and panics. It is not used while a lock is held,
@@ -250,6 +250,9 @@ func (h *Hub) insert(m Message, now time.Time) *topic {
 // Subscribe opens a subscription. An After that the log does not have (of another epoch,
 // ahead of the log, no longer kept) is not an error: the subscription begins with a gap. While
 // the Hub is deaf (see Ready) the error wraps [ErrNotFollowing].
+//
+// Subscribe does not wait, except for up to two seconds for the first answer of a Journal, if
+// Run has begun and there is no After: what is now is not known before that.
 func (h *Hub) Subscribe(ctx context.Context, opts SubscribeOptions) (Subscription, error) {
 	if err := h.check(); err != nil {
 		return nil, err
@@ -263,6 +266,11 @@ func (h *Hub) Subscribe(ctx context.Context, opts SubscribeOptions) (Subscriptio
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("broadcast: %w", err)
+	}
+	if opts.After.IsZero() {
+		if err := h.hearOfJournal(ctx); err != nil {
+			return nil, fmt.Errorf("broadcast: %w", err)
+		}
 	}
 	s, err := newSubscription(h, topics, opts)
 	if err != nil {

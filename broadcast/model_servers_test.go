@@ -138,6 +138,8 @@ type clusterServer struct {
 	stoodSince time.Time       // since when the head has been there, before the newest; zero: it is not
 	deaf       bool            // as the Hub says, since streams cannot begin
 	entered    map[uint64]bool // the epochs in which it has been
+	watched    time.Time       // when the oracle looked last
+	mayStand   time.Time       // when it did before stoodSince
 }
 
 func (w *cluster) fail(format string, args ...any) { panic(violation(fmt.Sprintf(format, args...))) }

@@ -42,8 +42,9 @@ func (w *cluster) watch(i int) {
 	if at := stats.Position; at == w.newest() {
 		s.at, s.stoodSince = at, time.Time{}
 	} else if at != s.at || s.stoodSince.IsZero() {
-		s.at, s.stoodSince = at, now
+		s.at, s.stoodSince, s.mayStand = at, now, s.watched
 	}
+	s.watched = now
 	stood := time.Duration(0)
 	if !s.stoodSince.IsZero() {
 		stood = now.Sub(s.stoodSince)
@@ -79,7 +80,7 @@ func (w *cluster) watchDeafness(i int, stood time.Duration) {
 	switch must := s.held && !s.away && min(stood, time.Since(s.faulty)) > modelMustBeDeaf; {
 	case must && !deaf:
 		w.fail("server %d is not deaf, and its tail has yielded nothing for %v", i, stood)
-	case deaf && !s.deaf && stood < modelMayBeDeaf:
+	case deaf && !s.deaf && time.Since(s.mayStand) < modelMayBeDeaf:
 		w.fail("server %d is deaf, and its head has stood for %v", i, stood)
 	}
 	if s.deaf = deaf; !deaf {

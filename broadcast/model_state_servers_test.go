@@ -80,7 +80,7 @@ type sharedClient struct {
 	beginning bool
 	topics    []string
 	position  broadcast.ID
-	sub       broadcast.Subscription // nil: it is away
+	sub       broadcast.Subscription  // nil: it is away
 	values    map[string]broadcast.ID // by topic and Key: the newest message
 	events    map[string]broadcast.ID // by topic
 	began     map[string]broadcast.ID // since when nothing may be missing; zero epoch: it may lack everything

@@ -284,25 +284,6 @@ func (s *subscription) adopt(buf []*Message) (int, error) {
 	return s.reportHoles(buf)
 }
 
-// reportHoles returns what comes before the next hole, or the gap that this is and what follows
-// it. The caller holds Hub.mu.
-func (s *subscription) reportHoles(buf []*Message) (int, error) {
-	pending := s.pendingHoles()
-	if len(pending) == 0 {
-		return 0, nil
-	}
-	n, _ := s.fill(buf, min(pending[0].after, s.end.Load()))
-	switch {
-	case n > 0:
-	case s.closed.Load():
-		return 0, ErrClosed
-	default:
-		return s.reportGap(buf, nil)
-	}
-	s.attention.Store(true) // the hole is still to be reported
-	return n, nil
-}
-
 // moveCursors sets the cursors after placement.after, and the position too unless there is
 // a gap. It reports whether that still holds. The caller holds Hub.mu, which is released
 // between a few cursors and the next.

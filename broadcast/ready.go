@@ -30,10 +30,7 @@ func (h *Hub) Ready(ctx context.Context) error {
 			return ErrClosed
 		}
 		missing := h.missing()
-		if missing != nil && h.watch.change == nil {
-			h.watch.change = make(chan struct{})
-		}
-		change := h.watch.change
+		change := h.watch.awaitChange()
 		h.mu.Unlock()
 		if missing == nil {
 			return nil
@@ -79,5 +76,37 @@ func (h *Hub) checkReady(now time.Time) {
 	if since := h.lag.since(); since.IsZero() || now.Sub(since) < 2*lookEvery {
 		w.ready = true
 		w.changed()
+	}
+}
+
+// hearTimeout is how long a subscription without a position waits for the first answer of the
+// journal. One that begins before that gets a gap if the journal has anything of its topics, and a
+// page may load anew because of it.
+const hearTimeout = 2 * time.Second
+
+// hearOfJournal waits until the journal has answered for the first time, if Run runs. It returns
+// the error of ctx if that ends before.
+func (h *Hub) hearOfJournal(ctx context.Context) error {
+	var timeout <-chan time.Time
+	for {
+		h.mu.Lock()
+		if h.Journal == nil || h.epoch != 0 || h.follower.cancel == nil || h.closed {
+			h.mu.Unlock()
+			return nil
+		}
+		change := h.watch.awaitChange()
+		h.mu.Unlock()
+		if timeout == nil {
+			timer := time.NewTimer(hearTimeout)
+			defer timer.Stop()
+			timeout = timer.C
+		}
+		select {
+		case <-change:
+		case <-timeout:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }

@@ -82,7 +82,7 @@ func (h *Hub) resolve(ctx context.Context) {
 	h.mu.Unlock()
 	retry := newPauses()
 	retry.backoff.Most, retry.mostLeast = mostLookPause, leastLookPause
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(lookEvery)
 	defer timer.Stop()
 	for {
 		select {

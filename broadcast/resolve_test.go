@@ -470,6 +470,51 @@ func TestFreshStreamBeforeTheJournalIsKnown(t *testing.T) {
 	}
 }
 
+// A stream without a position that comes while its server starts waits a moment for the engine,
+// and gets no gap: what is now is known then.
+func TestFreshStreamWaitsForTheFirstAnswer(t *testing.T) {
+	for _, last := range []int{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			engine := &broadcasttest.Journal{}
+			a := newServer(t, engine, nil)
+			a.publish("x", "before")
+			b := newStoppedServer(t, engine, nil)
+			b.node.Fail(errAway)
+			b.start()
+			synctest.Wait()
+			time.AfterFunc(300*time.Millisecond, func() { b.node.Fail(nil) })
+			began := time.Now()
+			fresh := b.subscribe(broadcast.SubscribeOptions{Topics: []string{"x"}, Last: last})
+			require.Less(t, time.Since(began), 2*time.Second)
+			got := fresh.poll()
+			require.NotContains(t, got, "gap")
+			a.publish("x", "then")
+			fresh.wakes("then")
+
+			// It does not wait for long, nor longer than its context, nor to resume.
+			c := newStoppedServer(t, engine, nil)
+			c.node.Fail(errAway)
+			c.start()
+			synctest.Wait()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := c.Subscribe(ctx, broadcast.SubscribeOptions{Topics: []string{"x"}})
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			began = time.Now()
+			c.resume(a.position(), "x").gets()
+			require.Zero(t, time.Since(began))
+			c.resume(broadcast.ID{}, "x").gets()
+			require.Equal(t, 2*time.Second, time.Since(began))
+			go func() {
+				time.Sleep(time.Second)
+				c.Close()
+			}()
+			_, err = c.Subscribe(t.Context(), broadcast.SubscribeOptions{Topics: []string{"x"}})
+			require.ErrorIs(t, err, broadcast.ErrClosed)
+		})
+	}
+}
+
 // SetTopics does not place such a stream without a gap either: what was published since is
 // not known for the topics that it had, nor for the new ones.
 func TestSetTopicsBeforeTheJournalIsKnown(t *testing.T) {

@@ -33,7 +33,7 @@ type watch struct {
 	ready  bool
 	asked  bool          // target is set
 	target uint64        // the sequence to reach, in the Hub's epoch
-	change chan struct{} // closed when ready, deaf or Hub.closed changes; nil if nobody waits
+	change chan struct{} // closed when ready, deaf, Hub.closed or Run changes, and at the first answer; nil if nobody waits
 }
 
 const (
@@ -82,7 +82,15 @@ func (w *watch) moved() (hears bool) {
 	return hears
 }
 
-// changed wakes those that wait in Ready.
+// awaitChange returns a channel that is closed at the next change.
+func (w *watch) awaitChange() <-chan struct{} {
+	if w.change == nil {
+		w.change = make(chan struct{})
+	}
+	return w.change
+}
+
+// changed wakes those that wait for a change.
 func (w *watch) changed() {
 	if w.change != nil {
 		close(w.change)

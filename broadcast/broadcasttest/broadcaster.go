@@ -263,6 +263,11 @@ var broadcasterCases = []broadcasterCase{
 		testSetTopicsGap,
 	},
 	{
+		"skip",
+		"A Subscription's Skip, if it has one, lets it go on after what is the newest message then, and returns that position.",
+		testSkip,
+	},
+	{
 		"invalid message",
 		"A message that could not be written to a client is refused with ErrNotPublished, and is never returned.",
 		testInvalidMessage,

@@ -89,6 +89,8 @@
 //     given the subscription something new to return, and so does all that follows.
 //   - set topics and gap: If a new topic has lost something after Position, a gap is
 //     reported, once, before what follows.
+//   - skip: A Subscription's Skip, if it has one, lets it go on after what is the newest
+//     message then, and returns that position.
 //   - invalid message: A message that could not be written to a client is refused with
 //     ErrNotPublished, and is never returned.
 //   - invalid topics: Subscribe refuses an empty list of topics, one of more than

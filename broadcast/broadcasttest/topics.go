@@ -1,6 +1,7 @@
 package broadcasttest
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -90,4 +91,22 @@ func testSetTopicsGap(t *testing.T, c Config) {
 	s.setTopics("b")
 	s.exactly(publish(t, b, "b", "without another gap"), []string{"without another gap"})
 	keeper.close()
+}
+
+func testSkip(t *testing.T, c Config) {
+	b := c.Open(t)
+	s := listen(t, b, "a")
+	sub, ok := s.sub.(broadcast.Skipper)
+	if !ok {
+		t.Skip("the Subscription is no broadcast.Skipper")
+	}
+	for i := range 3 {
+		ids := publishMany(t, b, "a", 1+i*c.Keep)
+		arrive(t, b, "a", ids[len(ids)-1])
+		at := sub.Skip()
+		require.Equal(t, s.sub.Position(), at, "what Skip returns, and Position")
+		require.Equal(t, ids[len(ids)-1], at, "where it goes on")
+		text := fmt.Sprint("after the Skip ", i)
+		s.exactly(publish(t, b, "a", text), []string{text})
+	}
 }

@@ -30,7 +30,9 @@ var (
 	keptMessages  = hub("kept_messages", "Messages kept for resuming.")
 	keptBytes     = hub("kept_bytes", "Size of the messages kept for resuming, in bytes.")
 	subscriptions = hub("subscriptions", "Open subscriptions.")
-	following     = hub("following", "1 if the Hub follows its journal, else 0; always 0 without a journal.")
+	following     = hub("following", "1 if the Hub follows its journal, whose engine has answered within the last seconds, else 0; always 0 without a journal.")
+	hubBehind     = hub("behind", "Entries of the journal that the Hub has not taken yet, as far as it knows.")
+	hubLag        = hub("lag_seconds", "For how long the Hub has known of the oldest entry of the journal that it has not taken yet, in seconds.")
 	published     = hub("published_total", "Messages in the log, including those of other nodes.")
 	hubGaps       = hub("gaps_total", "Gaps that subscriptions got.")
 
@@ -56,7 +58,7 @@ func streams(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements [prometheus.Collector].
 func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		topics, keptMessages, keptBytes, subscriptions, following, published, hubGaps,
+		topics, keptMessages, keptBytes, subscriptions, following, hubBehind, hubLag, published, hubGaps,
 		open, behind, lag, opened, messages, bytes, streamsGaps, ended, refused,
 	} {
 		descs <- d
@@ -78,6 +80,8 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 		gauge(keptBytes, float64(s.Bytes), name)
 		gauge(subscriptions, float64(s.Subscriptions), name)
 		gauge(following, fromBool(s.Following), name)
+		gauge(hubBehind, float64(s.Behind), name)
+		gauge(hubLag, s.Lag.Seconds(), name)
 		if !s.Position.IsZero() { // unknown until the journal has answered: a 0 would look like a reset
 			counter(published, s.Position.Seq(), name)
 		}

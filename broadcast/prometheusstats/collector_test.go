@@ -63,7 +63,7 @@ func (s streamStats) Stats() fanfare.StreamStats { return fanfare.StreamStats(s)
 func TestCollector(t *testing.T) {
 	c := &prometheusstats.Collector{
 		Hubs: map[string]prometheusstats.Hub{"main": hubStats{
-			Topics: 1, Messages: 2, Bytes: 3, Subscriptions: 4, Gaps: 5, Position: broadcast.MakeID(7, 6), Following: true,
+			Topics: 1, Messages: 2, Bytes: 3, Subscriptions: 4, Gaps: 5, Position: broadcast.MakeID(7, 6), Following: true, Behind: 8, Lag: 2500 * time.Millisecond,
 		}},
 		Handlers: map[string]prometheusstats.Handler{"events": streamStats{
 			Open: 1, Behind: 2, Lag: 1500 * time.Millisecond, Opened: 10, Resumed: 4, Messages: 20, Replayed: 5, Bytes: 6, Gaps: 7,
@@ -88,10 +88,12 @@ func TestCollector(t *testing.T) {
 		}
 	}
 	require.Equal(t, []string{
+		"fanfare_hub_behind hub=main 8",
 		"fanfare_hub_following hub=main 1",
 		"fanfare_hub_gaps_total hub=main 5",
 		"fanfare_hub_kept_bytes hub=main 3",
 		"fanfare_hub_kept_messages hub=main 2",
+		"fanfare_hub_lag_seconds hub=main 2.5",
 		"fanfare_hub_published_total hub=main 6",
 		"fanfare_hub_subscriptions hub=main 4",
 		"fanfare_hub_topics hub=main 1",

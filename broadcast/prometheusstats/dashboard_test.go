@@ -34,12 +34,13 @@ import (
 // Each query of the dashboard has a result in a Prometheus that scrapes a service with the
 // Collector, and the labels that its legend names.
 func TestDashboard(t *testing.T) {
+	t.Parallel()
 	path, err := exec.LookPath("prometheus")
 	if err != nil {
 		t.Skip("prometheus is not installed")
 	}
 	service := serve(t)
-	p := start(t, path, service.Listener.Addr().String())
+	p := start(t, path, service.Listener.Addr().String(), "groups: []")
 
 	file, err := os.ReadFile("dashboard.json")
 	require.NoError(t, err)
@@ -152,14 +153,16 @@ func visit(ctx context.Context, hub *broadcast.Hub, url string) {
 // server is a running Prometheus.
 type server struct{ url string }
 
-func start(t *testing.T, path, target string) *server {
+func start(t *testing.T, path, target, rules string) *server {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	address := listener.Addr().String()
 	require.NoError(t, listener.Close())
 	folder := t.TempDir()
 	config := filepath.Join(folder, "prometheus.yml")
-	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, "scrape_configs:\n- job_name: service\n  scrape_interval: 1s\n  static_configs:\n  - targets: [%q]\n", target), 0o600))
+	ruleFile := filepath.Join(folder, "rules.yml")
+	require.NoError(t, os.WriteFile(ruleFile, []byte(rules), 0o600))
+	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, "global:\n  evaluation_interval: 1s\nrule_files: [%q]\nscrape_configs:\n- job_name: service\n  scrape_interval: 1s\n  static_configs:\n  - targets: [%q]\n", ruleFile, target), 0o600))
 	var log bytes.Buffer
 	cmd := exec.Command(path, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(folder, "data"), "--web.listen-address="+address)
 	cmd.Stdout, cmd.Stderr = &log, &log

@@ -15,7 +15,9 @@
 //	fanfare_hub_kept_messages      messages kept for resuming
 //	fanfare_hub_kept_bytes         their size in bytes
 //	fanfare_hub_subscriptions      open subscriptions
-//	fanfare_hub_following          1 if the Hub follows its journal; always 0 without a journal
+//	fanfare_hub_following          1 if the Hub follows its journal, whose engine has answered within the last seconds; always 0 without a journal
+//	fanfare_hub_behind             entries of the journal that the Hub has not taken yet, as far as it knows
+//	fanfare_hub_lag_seconds        for how long it has known of the oldest of them
 //	fanfare_hub_published_total    messages in the log, including those of other nodes
 //	fanfare_hub_gaps_total         gaps that subscriptions got
 //

@@ -22,6 +22,14 @@ import (
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
+// deaf is a Broadcaster that lets no stream begin, as a Hub does whose journal's tail yields
+// nothing.
+type deaf struct{ broadcast.Broadcaster }
+
+func (deaf) Subscribe(context.Context, broadcast.SubscribeOptions) (broadcast.Subscription, error) {
+	return nil, broadcast.ErrNotFollowing
+}
+
 // Each request that gets no stream is refused in one way: logged and counted once, and
 // answered by the ErrorHandler if there is one.
 func TestRefusals(t *testing.T) {
@@ -50,6 +58,7 @@ func TestRefusals(t *testing.T) {
 		{"a panic", delivery.Config{Broadcaster: hub, Grant: func(*http.Request) (*fanfare.Grant, error) { panic("in Grant") }}, transport{}, 500, "panic in Handler.Grant: in Grant"},
 		{"a topic that cannot be", delivery.Config{Broadcaster: hub, Topics: []string{"a\nb"}}, transport{}, 500, "CR, LF"},
 		{"a closed Hub", delivery.Config{Broadcaster: closed, Topics: []string{"a"}}, transport{}, 503, "closed"},
+		{"a deaf Hub", delivery.Config{Broadcaster: deaf{}, Topics: []string{"a"}}, transport{}, 503, "its tail yields none"},
 		{"a stream that cannot begin", delivery.Config{Broadcaster: hub, Topics: []string{"a"}}, transport{begin: func(*delivery.Opening) error { return errors.New("no connection") }}, 500, "no connection"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
