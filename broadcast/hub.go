@@ -202,7 +202,7 @@ func (h *Hub) Publish(ctx context.Context, m Message) (ID, error) {
 		h.mu.Unlock()
 		return ID{}, fmt.Errorf("%w: %w", ErrNotPublished, err)
 	}
-	if t := h.kept.topics[m.Topic]; t != nil && t.hasEnded.Load() && !m.First {
+	if h.kept.refuses(&m) {
 		h.mu.Unlock()
 		return ID{}, fmt.Errorf("%w: %w: %q", ErrNotPublished, ErrEnded, m.Topic)
 	}

@@ -16,6 +16,7 @@ type retention struct {
 	peak       int       // how many topics the map has had room for
 	events     entryList // all events that are kept, and removals
 	live       entryList // all values that are kept
+	liveBytes  int64     // what they count
 	messages   int       // how many entries both lists have
 	bytes      int64     // what they and the unused topics count
 	tombstones tombstones
@@ -121,25 +122,33 @@ func (k *retention) add(t *topic, m Message, keepBytes int64) {
 
 // append counts an entry as kept.
 func (k *retention) append(e *entry) {
-	k.listOf(e).append(e)
+	cost := e.msg.cost()
+	if e.msg.isValue() {
+		k.live.append(e)
+		k.liveBytes += cost
+	} else {
+		k.events.append(e)
+	}
 	k.messages++
-	k.bytes += e.msg.cost()
+	k.bytes += cost
 }
 
 // remove removes an entry from what is kept.
 func (k *retention) remove(e *entry) {
-	k.listOf(e).remove(e)
+	cost := e.msg.cost()
+	if e.msg.isValue() {
+		k.live.remove(e)
+		k.liveBytes -= cost
+	} else {
+		k.events.remove(e)
+	}
 	e.topic = nil // a slow reader may keep the message for long: it must not pin anything else
 	k.messages--
-	k.bytes -= e.msg.cost()
+	k.bytes -= cost
 }
 
-func (k *retention) listOf(e *entry) *entryList {
-	if e.msg.Key != "" && !e.msg.Removed {
-		return &k.live
-	}
-	return &k.events
-}
+// isValue reports whether the message is a Key's value.
+func (m *Message) isValue() bool { return m.Key != "" && !m.Removed }
 
 // trim evicts messages, of any topic, while more than keepBytes are kept, and forgets unused
 // topics that lose their last one.
@@ -158,7 +167,7 @@ func (k *retention) victim(keepBytes int64) *entry {
 		return value
 	case value == nil:
 		return event
-	case k.live.bytes > keepBytes/2 && value != k.live.newest:
+	case k.liveBytes > keepBytes/2 && value != k.live.newest:
 		return value
 	case event == k.events.newest && value.msg.ID.seq < event.msg.ID.seq:
 		return value // rather than the message that was published last
@@ -313,6 +322,15 @@ func (k *retention) clear() {
 	}
 }
 
+// refuses reports whether a message is for a topic that has ended.
+func (k *retention) refuses(m *Message) bool {
+	if m.First || k.ended.Load() == 0 {
+		return false
+	}
+	t := k.topics[m.Topic]
+	return t != nil && t.hasEnded.Load()
+}
+
 // setEnded notes whether a topic has ended.
 func (k *retention) setEnded(t *topic, ended bool) {
 	switch {
@@ -324,37 +342,6 @@ func (k *retention) setEnded(t *topic, ended bool) {
 		k.ended.Add(-1)
 	}
 	t.hasEnded.Store(ended)
-}
-
-// entryList is a list of entries in sequence, linked through them.
-type entryList struct {
-	oldest, newest *entry
-	bytes          int64 // what they count
-}
-
-func (l *entryList) append(e *entry) {
-	if e.older = l.newest; e.older == nil {
-		l.oldest = e
-	} else {
-		e.older.newer = e
-	}
-	l.newest = e
-	l.bytes += e.msg.cost()
-}
-
-func (l *entryList) remove(e *entry) {
-	if e.older == nil {
-		l.oldest = e.newer
-	} else {
-		e.older.newer = e.newer
-	}
-	if e.newer == nil {
-		l.newest = e.older
-	} else {
-		e.newer.older = e.older
-	}
-	e.older, e.newer = nil, nil
-	l.bytes -= e.msg.cost()
 }
 
 // topicList is a list of topics, linked through them.
