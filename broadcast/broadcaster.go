@@ -97,7 +97,10 @@ type Finisher interface {
 // none keeps its topics until it ends.
 type TopicSetter interface {
 	// SetTopics replaces the topics, 1 to 1,000, from Position on. Topics that are new
-	// are resumed after it. It belongs to the goroutine that polls.
+	// are resumed after it. On a subscription with Beginning they begin, and so do those
+	// whose beginning is interrupted: the next Poll returns [ErrBegin] and names them, the other
+	// topics go on where they are, and Position is unknown until all of that has been
+	// returned. SetTopics belongs to the goroutine that polls.
 	SetTopics(topics []string) error
 }
 

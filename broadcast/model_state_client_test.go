@@ -112,3 +112,49 @@ func (w *stateWorld) same(msg *broadcast.Message) {
 		w.fail("%v is not the message published: %+v", msg.ID, msg)
 	}
 }
+
+// expectLast leaves out of the Last messages those events that were evicted.
+func (w *stateWorld) expectLast(s *stateStream, err error) {
+	s.last = slices.DeleteFunc(s.last, func(seq int) bool {
+		l := w.model.at(seq)
+		if l.key != "" || l.kept {
+			return false
+		}
+		if s.few == nil {
+			s.few = make(map[string]bool)
+		}
+		s.few[l.topic] = true
+		return true
+	})
+	if len(s.last) > 0 && err != nil {
+		w.fail("%v, and the Last messages %v are left", err, s.last)
+	}
+}
+
+// lastMessage checks one of the Last messages.
+func (w *stateWorld) lastMessage(s *stateStream, seq int) {
+	if s.last[0] != seq {
+		w.fail("of the Last messages came %d, want %v", seq, s.last)
+	}
+	if w.model.at(seq).key != "" {
+		w.tally.Last++
+	}
+	s.last = s.last[1:]
+}
+
+// isFew reports whether a topic has too little left of what Last asked for.
+func (w *stateWorld) isFew(s *stateStream, name string) bool {
+	return s.few[name] && len(w.model.topics[name].events) < min(s.lastOf, w.model.keep(name))
+}
+
+func stateSequences(msgs []*broadcast.Message) (seqs []any) {
+	for _, m := range msgs {
+		seqs = append(seqs, m.ID.Seq())
+		if m.Key != "" {
+			seqs = append(seqs, m.Key)
+		}
+	}
+	return seqs
+}
+
+func sorted(names []string) []string { return slices.Sorted(slices.Values(names)) }

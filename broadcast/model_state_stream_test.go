@@ -113,13 +113,13 @@ func (w *stateWorld) poll(c *stateClient, size int) bool {
 	if s.end >= 0 {
 		limit = s.end
 	}
+	s.polled, s.armed = true, false
 	wasDue := s.begins
 	if s.begins { // a topic that was reported as partial may lack more
 		for _, name := range s.partial {
 			w.excuseKeys(c.has[name], name, s.to)
 		}
 	}
-	s.polled, s.armed = true, false
 	w.expectLast(s, err)
 	if position != s.at {
 		s.newRound()
@@ -129,15 +129,7 @@ func (w *stateWorld) poll(c *stateClient, size int) bool {
 	} else if done && position.Epoch() != m.epoch {
 		w.fail("client %d: drained at %v", c.number, position)
 	}
-	if wasDue && !errors.Is(err, broadcast.ErrBegin) && s.begins && position.Epoch() == m.epoch {
-		w.completed(c)
-	}
-	if s.begins != (position.Epoch() == 1) && !errors.Is(err, broadcast.ErrGap) {
-		w.fail("client %d: the position is %v, a beginning is under way: %v", c.number, position, s.begins)
-	}
-	if !s.begins && s.at.Epoch() == m.epoch && (position.Epoch() != m.epoch || position.Seq() < s.at.Seq()) {
-		w.fail("client %d: the position went back from %v to %v", c.number, s.at, position)
-	}
+	w.checkPosition(c, err, position, wasDue)
 	cutAfter := -1
 	if w.rng.IntN(8) == 0 {
 		cutAfter = w.rng.IntN(n + 1)
@@ -169,6 +161,20 @@ func (w *stateWorld) poll(c *stateClient, size int) bool {
 	s.armed, s.news, s.calls, s.changed = true, false, 0, false
 	s.most, s.least = 0, 0
 	return true
+}
+
+// checkPosition checks the position after a Poll that a beginning may have been under way before.
+func (w *stateWorld) checkPosition(c *stateClient, err error, position broadcast.ID, begins bool) {
+	s, m := c.stream, &w.model
+	if begins && !errors.Is(err, broadcast.ErrBegin) && s.begins && position.Epoch() == m.epoch {
+		w.completed(c)
+	}
+	if s.begins != (position.Epoch() == 1) && !errors.Is(err, broadcast.ErrGap) {
+		w.fail("client %d: the position is %v, a beginning is under way: %v", c.number, position, s.begins)
+	}
+	if !s.begins && s.at.Epoch() == m.epoch && (position.Epoch() != m.epoch || position.Seq() < s.at.Seq()) {
+		w.fail("client %d: the position went back from %v to %v", c.number, s.at, position)
+	}
 }
 
 // outcome checks the error of a Poll, and reports whether it was empty, and whether the stream is
@@ -367,49 +373,3 @@ func (w *stateWorld) gap(c *stateClient, gap *broadcast.GapError, n, limit int, 
 	s.at = gap.ID
 	w.send(c, gap.ID, true)
 }
-
-// expectLast leaves out of the Last messages those events that were evicted.
-func (w *stateWorld) expectLast(s *stateStream, err error) {
-	s.last = slices.DeleteFunc(s.last, func(seq int) bool {
-		l := w.model.at(seq)
-		if l.key != "" || l.kept {
-			return false
-		}
-		if s.few == nil {
-			s.few = make(map[string]bool)
-		}
-		s.few[l.topic] = true
-		return true
-	})
-	if len(s.last) > 0 && err != nil {
-		w.fail("%v, and the Last messages %v are left", err, s.last)
-	}
-}
-
-// lastMessage checks one of the Last messages.
-func (w *stateWorld) lastMessage(s *stateStream, seq int) {
-	if s.last[0] != seq {
-		w.fail("of the Last messages came %d, want %v", seq, s.last)
-	}
-	if w.model.at(seq).key != "" {
-		w.tally.Last++
-	}
-	s.last = s.last[1:]
-}
-
-// isFew reports whether a topic has too little left of what Last asked for.
-func (w *stateWorld) isFew(s *stateStream, name string) bool {
-	return s.few[name] && len(w.model.topics[name].events) < min(s.lastOf, w.model.keep(name))
-}
-
-func stateSequences(msgs []*broadcast.Message) (seqs []any) {
-	for _, m := range msgs {
-		seqs = append(seqs, m.ID.Seq())
-		if m.Key != "" {
-			seqs = append(seqs, m.Key)
-		}
-	}
-	return seqs
-}
-
-func sorted(names []string) []string { return slices.Sorted(slices.Values(names)) }

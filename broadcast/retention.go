@@ -11,6 +11,10 @@ import (
 // forgets topics that have not been used for a while. It is guarded by Hub.mu, but for what is
 // atomic.
 type retention struct {
+	// Read by each Poll without Hub.mu, as Hub.head is, close to which they are.
+	tables atomic.Int32 // topics that have a table
+	ended  atomic.Int32 // topics that have ended
+
 	classes
 	topics     map[string]*topic
 	peak       int       // how many topics the map has had room for
@@ -21,9 +25,6 @@ type retention struct {
 	bytes      int64     // what they and the unused topics count
 	tombstones tombstones
 	began      time.Time // topic.used is since then
-
-	tables atomic.Int32 // topics that have a table
-	ended  atomic.Int32 // topics that have ended
 }
 
 const (
