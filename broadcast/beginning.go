@@ -9,24 +9,14 @@ import (
 // maxBeginnings is how often a subscription begins until another round is completed.
 const maxBeginnings = 3
 
-// beginAll lets all topics of a new subscription begin. It is called before the Hub has it.
+// beginAll lets all topics begin. The caller holds Hub.mu, or the Hub does not have the
+// subscription yet.
 func (s *subscription) beginAll() {
-	for i := range s.needState().links {
-		s.state.links[i].begins = true
+	st := s.needState()
+	st.due = len(st.links)
+	for i := range st.links {
+		st.links[i].begins = true
 	}
-}
-
-// beginsAny reports whether a topic of the subscription is to begin.
-func (s *subscription) beginsAny() bool {
-	if !s.beginning {
-		return false
-	}
-	for i := range s.state.links {
-		if s.state.links[i].begins {
-			return true
-		}
-	}
-	return false
 }
 
 // begins reports whether a cursor's topic is to begin. Nothing of it is lost then. The caller is
@@ -125,5 +115,6 @@ func (s *subscription) completeBeginning() {
 		}
 	}
 	h.mu.Unlock()
+	st.due = 0
 	s.position = ID{s.epoch, max(st.round.to, st.base)}
 }

@@ -272,7 +272,7 @@ func (s *subscription) adopt(buf []*Message) (int, error) {
 	case s.beginning && (gap || lost != nil || s.beganBeforeHole()):
 		s.beginAll()
 		return s.begin(buf)
-	case s.beginsAny() && !s.state.round.beginning:
+	case s.beginning && s.state.due > 0 && !s.state.round.beginning:
 		return s.begin(buf)
 	case s.beginning:
 		return 0, nil

@@ -22,6 +22,7 @@ type state struct {
 	// base is the sequence of the position, while that is the reserved one because some topics
 	// begin: the others go on after it.
 	base  uint64
+	due   int // how many links have begins set
 	begun int // beginnings since another round was completed
 
 	// The Last messages. lastEnds is nil unless the cursors are among them; it has the index of
@@ -126,7 +127,7 @@ func (s *subscription) pass(seq uint64) { s.position.seq = max(s.position.seq, s
 // else a round starts.
 func (s *subscription) startRound(buf []*Message, limit uint64) (n int, lost bool) {
 	if s.state != nil {
-		if s.beginsAny() {
+		if s.state.due > 0 {
 			return 0, true
 		}
 		if s.position.epoch != s.epoch { // the topics that began were left meanwhile
@@ -368,6 +369,11 @@ func (s *subscription) keysAreLost(i int) bool {
 // changeLinks ends the round, for other topics that the subscription has from now on. Those whose
 // beginning was interrupted begin again.
 func (st *state) changeLinks(links []link, names []string) {
-	st.links, st.round, st.begun, st.changed = links, round{}, 0, nil
+	st.links, st.round, st.begun, st.changed, st.due = links, round{}, 0, nil, 0
+	for i := range links {
+		if links[i].begins {
+			st.due++
+		}
+	}
 	st.lastValues = slices.DeleteFunc(st.lastValues, func(m *Message) bool { return !slices.Contains(names, m.Topic) })
 }

@@ -263,3 +263,31 @@ func TestEntriesThatAreNoValidKeys(t *testing.T) {
 		require.Empty(t, begin.Partial)
 	})
 }
+
+// A topic that has ended as far as a server knows may go on where the client comes from.
+func TestEndOnAServerBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := new(broadcasttest.Journal)
+		ahead, behind := newSmallServer(t, engine), newSmallServer(t, engine)
+		ahead.send(broadcast.Message{Topic: "x", End: true})
+		behind.node.Hold()
+		position := ahead.send(broadcast.Message{Topic: "x", First: true})
+		sub, err := behind.Subscribe(t.Context(), broadcast.SubscribeOptions{Topics: []string{"x"}, After: position})
+		require.NoError(t, err)
+		defer sub.Close()
+		synctest.Wait()
+		texts, err := pollTexts(sub)
+		require.NoError(t, err, "it has not come to the client's position")
+		require.Empty(t, texts)
+		behind.node.Release()
+		synctest.Wait()
+		_, err = pollTexts(sub)
+		require.NoError(t, err)
+		ahead.send(broadcast.Message{Topic: "x", End: true, Data: []byte("end")})
+		texts, err = pollTexts(sub)
+		require.NoError(t, err)
+		require.Equal(t, []string{"end"}, texts)
+		_, err = pollTexts(sub)
+		require.ErrorIs(t, err, broadcast.ErrEnded)
+	})
+}

@@ -110,3 +110,30 @@ func (v *stressView) apply(m *broadcast.Message) {
 	}
 	v.values[key] = m // a removal too: it is what the Key was last
 }
+
+// ErrEnded comes after the last message, also if that is published during the Poll.
+func TestStressOfEnds(t *testing.T) {
+	for range 2_000 {
+		var hub broadcast.Hub
+		sub, err := hub.Subscribe(t.Context(), broadcast.SubscribeOptions{Topics: []string{"a"}})
+		require.NoError(t, err)
+		var publisher sync.WaitGroup
+		publisher.Go(func() {
+			for _, m := range []broadcast.Message{{Topic: "a", Key: "k"}, {Topic: "a", End: true}} {
+				if _, err := hub.Publish(t.Context(), m); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		buf, got := make([]*broadcast.Message, 4), 0
+		for err = nil; err == nil; {
+			var n int
+			n, err = sub.Poll(buf)
+			got += n
+		}
+		publisher.Wait()
+		require.ErrorIs(t, err, broadcast.ErrEnded)
+		require.Equal(t, 2, got, "messages before ErrEnded")
+		hub.Close()
+	}
+}
