@@ -104,6 +104,18 @@ func (s *subscription) beginCursor(i int, begin *BeginError) {
 	}
 }
 
+// leaveBeginning lets no topic begin any more, since the subscription goes on elsewhere. The
+// caller is the goroutine that polls, and holds Hub.mu.
+func (s *subscription) leaveBeginning() {
+	if !s.beginning {
+		return
+	}
+	s.state.due = 0
+	for i := range s.state.links {
+		s.state.links[i].begins = false
+	}
+}
+
 // completeBeginning ends a beginning: the topics go on like all others after its end.
 func (s *subscription) completeBeginning() {
 	st := s.state

@@ -207,6 +207,7 @@ func (s *subscription) Skip() ID {
 		return s.position // it is still to be placed, and gets a gap then if it has lost something
 	}
 	s.dropHistory()
+	s.leaveBeginning()
 	newest := h.newest()
 	h.place(s, placement{after: newest})
 	at := ID{h.epoch, min(newest, s.end.Load())}
