@@ -27,6 +27,12 @@ type Grant struct {
 	// a client that does not resume. If zero, none are sent. It must not be negative.
 	Last int
 
+	// Beginning lets a client that does not resume begin with all that its topics keep: the
+	// events, from the newest with First on, then the value of each Key. A Begin notice
+	// precedes them. Where the client has lost messages it gets no gap: all its topics begin
+	// again. Last has no effect then. See broadcast.SubscribeOptions.
+	Beginning bool
+
 	// Snapshot returns the state that a client needs to make sense of the messages
 	// that follow. It is called after the client has been subscribed, unless the
 	// client resumes, and again after a gap, from where the stream then goes on: kept

@@ -109,6 +109,9 @@ func (d *detached) Cut() { d.deadline.Cut() }
 // the system reset the connection, and the client might lose what was written last.
 func (d *detached) End(why delivery.Reason) {
 	cut := why.Code == 0 || d.aborts
+	if retry := lastRetry(why); retry != nil && d.headWritten {
+		_ = d.Write(net.Buffers{chunk(retry)}, nil)
+	}
 	if !cut && d.headWritten {
 		_ = d.Write(net.Buffers{lastChunk}, nil)
 	}

@@ -206,7 +206,10 @@ func (s *response) abort() error {
 
 // End returns the connection to net/http, which writes the end of the response, and may
 // serve another request on it.
-func (s *response) End(delivery.Reason) {
+func (s *response) End(why delivery.Reason) {
+	if retry := lastRetry(why); retry != nil {
+		_ = s.write(retry)
+	}
 	if s.aborts {
 		s.uncut = s.abort() != nil
 	}
