@@ -380,3 +380,55 @@ func TestEndOfTopics(t *testing.T) {
 		})
 	}
 }
+
+// hesitant is a Broadcaster whose subscriptions begin new topics one Poll late, as a Hub's do
+// that still asks its journal where they are.
+type hesitant struct{ broadcast.Broadcaster }
+
+func (h hesitant) Subscribe(ctx context.Context, o broadcast.SubscribeOptions) (broadcast.Subscription, error) {
+	sub, err := h.Broadcaster.Subscribe(ctx, o)
+	return &hesitantSubscription{Subscription: sub, notify: o.Notify}, err
+}
+
+type hesitantSubscription struct {
+	broadcast.Subscription
+	notify    func()
+	hesitates bool
+}
+
+func (s *hesitantSubscription) SetTopics(topics []string) error {
+	s.hesitates = true
+	return s.Subscription.(broadcast.TopicSetter).SetTopics(topics)
+}
+
+func (s *hesitantSubscription) Poll(buf []*broadcast.Message) (int, error) {
+	if s.hesitates {
+		s.hesitates = false
+		go s.notify()
+		return 0, nil
+	}
+	return s.Subscription.Poll(buf)
+}
+
+// The answer to a change never comes before the new topics have begun: with it a client would
+// resume, and miss what they keep.
+func TestAnswerWaitsForTheBeginning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hub broadcast.Hub
+		defer hub.Close()
+		publish(t, &hub, "b", "old b")
+		grant := &fanfare.Grant{Topics: []string{"a"}, Beginning: true}
+		grant.Change = func(topics []string) (*fanfare.Grant, error) {
+			return &fanfare.Grant{Topics: topics, Change: grant.Change}, nil
+		}
+		tr := &transport{}
+		conn := connect(t, engine(hesitant{&hub}, grant), tr, "/")
+		synctest.Wait()
+		require.Equal(t, []string{"begin ?", "ready 1"}, conn.take())
+		tr.stream.Change(delivery.TopicsRequest{Topics: []string{"a", "b"}})
+		synctest.Wait()
+		require.Equal(t, []string{"begin ?", "old b", "topics 1"}, conn.take())
+		tr.stream.End(delivery.Restart)
+		synctest.Wait()
+	})
+}
