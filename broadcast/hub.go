@@ -211,7 +211,7 @@ func (h *Hub) Publish(ctx context.Context, m Message) (ID, error) {
 		return h.append(ctx, m)
 	}
 	m.ID = ID{h.epoch, h.head.Load() + 1}
-	t := h.insert(m, now)
+	t := h.insert(&m, now)
 	h.mu.Unlock()
 	h.waker.wake(h, t)
 	return m.ID, nil
@@ -232,9 +232,9 @@ func (h *Hub) publishable(ctx context.Context, m *Message) error {
 
 // insert makes m, whose ID is the next one, the head of the log. The caller holds mu, and
 // calls waker.wake with the topic once it has released mu.
-func (h *Hub) insert(m Message, now time.Time) *topic {
+func (h *Hub) insert(m *Message, now time.Time) *topic {
 	t := h.kept.topic(m.Topic)
-	t.intern(&m)
+	t.intern(m)
 	if cap(m.Data) > len(m.Data)+len(m.Data)/4+messageCost {
 		m.Data = bytes.Clone(m.Data) // else what is kept would be far more than what counts
 	}

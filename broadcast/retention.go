@@ -96,8 +96,8 @@ func (k *retention) topic(name string) *topic {
 // add appends a message to its topic, and evicts what is then too much of the topic. A message
 // that alone is more than keepBytes (it comes from a Hub that keeps more) is evicted with all of
 // its kind.
-func (k *retention) add(t *topic, m Message, keepBytes int64) {
-	e := &entry{msg: m}
+func (k *retention) add(t *topic, m *Message, keepBytes int64) {
+	e := &entry{msg: *m}
 	if m.Key != "" {
 		k.addKey(t, e)
 		for m.cost() > keepBytes && !t.table.Load().isEmpty() {

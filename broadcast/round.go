@@ -185,12 +185,13 @@ func (s *subscription) changedTables(limit uint64) []*cursor {
 // that changed after limit may count.
 func (c *cursor) keysHaveChanged(limit uint64) bool {
 	tb := c.topic.table.Load()
-	if tb == nil {
-		return false
-	}
+	return tb != nil && tb.hasNews(c.sub, limit)
+}
+
+func (tb *table) hasNews(s *subscription, limit uint64) bool {
 	after := uint64(0)
-	if position := c.sub.position; position.epoch == c.sub.epoch {
-		after = position.seq
+	if s.position.epoch == s.epoch {
+		after = s.position.seq
 	}
 	return limit > after && tb.newest.Load() > after
 }
