@@ -46,7 +46,7 @@ type Hub struct {
 	// eighth; a client whose history does not fit gets a gap. If zero, 64 MiB.
 	//
 	// Subscriptions do not count: each takes about 400 bytes, and 150 for each of its topics
-	// if there are several. A topic that only it has takes 250 bytes and its name more. They
+	// if there are several; where topics have Keys, 200 more and 32 for each topic. A topic that only it has takes 250 bytes and its name more. They
 	// hold no messages: a slow client pins those that its stream is writing, and the
 	// Last messages that it began with.
 	KeepBytes int64
@@ -184,8 +184,8 @@ func (h *Hub) trim(now time.Time) {
 // Publish appends m to the log.
 //
 // In memory it does not block, and takes the same time for any number of subscribers. It
-// fails only if m is invalid or larger than MaxMessage or KeepBytes, ctx has ended, the Hub is closed or a
-// field of the Hub is invalid. These errors wrap [ErrNotPublished].
+// fails only if m is invalid or larger than MaxMessage or KeepBytes, its topic has ended ([ErrEnded]), ctx
+// has ended, the Hub is closed or a field of the Hub is invalid. These errors wrap [ErrNotPublished].
 //
 // With a Journal it returns when the engine has acknowledged the message, or when ctx ends.
 // If the error wraps ErrNotPublished the message does not arrive; after any other error it
