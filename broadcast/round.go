@@ -106,6 +106,11 @@ func (s *subscription) fill(buf []*Message, limit uint64) (n int, lost bool) {
 // fillWithEvents is fill where nothing has Keys.
 func (s *subscription) fillWithEvents(buf []*Message, limit uint64) (n int, lost bool) {
 	n, lost = s.collect(buf, limit)
+	return s.moveAfter(buf, n, lost, limit)
+}
+
+// moveAfter moves the position after the n events in buf that were collected up to limit.
+func (s *subscription) moveAfter(buf []*Message, n int, lost bool, limit uint64) (int, bool) {
 	switch {
 	case s.closed.Load():
 		return 0, false // the cursors are not woken, so an older message may be missing
@@ -138,7 +143,8 @@ func (s *subscription) startRound(buf []*Message, limit uint64) (n int, lost boo
 		return 0, true
 	}
 	if !s.keysHaveChanged(limit) {
-		return s.fillWithEvents(buf, limit)
+		n, lost = s.merge(buf, limit)
+		return s.moveAfter(buf, n, lost, limit)
 	}
 	changed := s.changedTables(limit)
 	after := s.position.seq
@@ -220,7 +226,7 @@ func (s *subscription) countEvents(limit uint64, most int) (n int, lost bool) {
 func (s *subscription) returnAll(buf []*Message, n int, limit uint64) (_ int, lost bool) {
 	k, lost := 0, false
 	if n < len(buf) {
-		k, lost = s.collect(buf[n:], limit)
+		k, lost = s.merge(buf[n:], limit)
 	}
 	switch n += k; {
 	case s.closed.Load():
