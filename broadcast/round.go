@@ -90,7 +90,8 @@ func (s *subscription) allowed(c *cursor, after uint64) losses {
 // something was lost, or is to begin; the messages in buf come before that.
 func (s *subscription) fill(buf []*Message, limit uint64) (n int, lost bool) {
 	if s.state == nil && s.hub.kept.tables.Load() == 0 {
-		return s.fillWithEvents(buf, limit)
+		n, lost = s.collect(buf, limit)
+		return s.moveAfter(buf, n, lost, limit)
 	}
 	for {
 		if s.state == nil || s.state.round.part == betweenRounds {
@@ -101,12 +102,6 @@ func (s *subscription) fill(buf []*Message, limit uint64) (n int, lost bool) {
 			return n, lost
 		}
 	}
-}
-
-// fillWithEvents is fill where nothing has Keys.
-func (s *subscription) fillWithEvents(buf []*Message, limit uint64) (n int, lost bool) {
-	n, lost = s.collect(buf, limit)
-	return s.moveAfter(buf, n, lost, limit)
 }
 
 // moveAfter moves the position after the n events in buf that were collected up to limit.
