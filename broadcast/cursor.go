@@ -254,6 +254,11 @@ func (s *subscription) collect(buf []*Message, limit uint64) (n int, lost bool) 
 	if s.readAwake(limit) {
 		return 0, true
 	}
+	return s.merge(buf, limit)
+}
+
+// merge is collect once the awake cursors have been read.
+func (s *subscription) merge(buf []*Message, limit uint64) (n int, lost bool) {
 	var last *cursor // that was read, and
 	var e *entry     // what it is at
 	for n < len(buf) && len(s.ready) > 0 && !lost {

@@ -5,8 +5,7 @@ import "math"
 // haveEnded reports whether all topics of a drained subscription have ended, and it has returned
 // all that they have. It is then over.
 func (s *subscription) haveEnded() bool {
-	h := s.hub
-	if h.kept.ended.Load() == 0 || s.position.epoch != s.epoch || h.head.Load() < s.position.seq {
+	if s.position.epoch != s.epoch || s.hub.head.Load() < s.position.seq {
 		return false
 	}
 	for i := range s.cursors {

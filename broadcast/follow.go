@@ -270,7 +270,7 @@ func (h *Hub) apply(m Message, loss bool, change epochChange) {
 	var invalid error
 	if !loss {
 		if invalid = h.validate(&m); invalid == nil {
-			arrived = h.insert(m, now)
+			arrived = h.insert(&m, now)
 		} else {
 			h.head.Store(m.ID.seq)
 		}

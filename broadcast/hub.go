@@ -29,7 +29,7 @@ type Hub struct {
 	Keep int
 
 	// Values is how many values of Keys are kept for each topic, and how many removals. Beyond
-	// it the one that was set first is evicted. If zero, 10,000.
+	// it the one that has not changed for the longest time is evicted. If zero, 10,000.
 	Values int
 
 	// Retain is what is kept of the topics with a prefix, by that. The longest prefix of a
@@ -38,18 +38,18 @@ type Hub struct {
 
 	// KeepBytes bounds what the Hub keeps, in bytes of memory: messages, topics without
 	// subscriptions, and history read from a Journal for clients that resume. A message
-	// counts its Topic, Type, Key, From and Data and 200 bytes, and 100 more with a Key, a
-	// topic its name and 250 bytes, and 500 more if it has Keys.
-	// Beyond it the oldest event or removal is evicted, whatever its topic, or the oldest value
-	// where values are more than half of it, and a topic that has
-	// neither messages nor subscriptions left is forgotten. A message that does not fit with
-	// its topic is refused. All history together has at most a quarter, that of one client an
-	// eighth; a client whose history does not fit gets a gap. If zero, 64 MiB.
+	// counts its Topic, Type, Key, From and Data and 200 bytes, and 100 more with a Key; a
+	// topic its name and 250 bytes, and 500 more with Keys. Beyond KeepBytes the oldest event
+	// or removal is evicted, whatever its topic, or the oldest value where values are more
+	// than half of it, and a topic that has neither messages nor subscriptions left is
+	// forgotten. A message that does not fit with its topic is refused. All history together
+	// has at most a quarter, that of one client an eighth; a client whose history does not fit
+	// gets a gap. If zero, 64 MiB.
 	//
 	// Subscriptions do not count: each takes about 400 bytes, and 150 for each of its topics
-	// if there are several. A topic that only it has takes 250 bytes and its name more. They
-	// hold no messages: a slow client pins those that its stream is writing, and the
-	// Last messages that it began with.
+	// if there are several; where topics have Keys, 200 more and 32 for each topic. A topic
+	// that only it has takes 250 bytes and its name more. They hold no messages: a slow client
+	// pins those that its stream is writing, and the Last messages that it began with.
 	KeepBytes int64
 
 	// MaxMessage is how many bytes a message may have on the wire, where it is largest: in
@@ -186,8 +186,9 @@ func (h *Hub) trim(now time.Time) {
 // Publish appends m to the log.
 //
 // In memory it does not block, and takes the same time for any number of subscribers. It
-// fails only if m is invalid or larger than MaxMessage or KeepBytes, ctx has ended, the Hub is closed or a
-// field of the Hub is invalid. These errors wrap [ErrNotPublished].
+// fails only if m is invalid or larger than MaxMessage or KeepBytes, its topic has ended
+// ([ErrEnded]), ctx has ended, the Hub is closed or a field of the Hub is invalid. These errors
+// wrap [ErrNotPublished].
 //
 // With a Journal it returns when the engine has acknowledged the message, or when ctx ends.
 // If the error wraps ErrNotPublished the message does not arrive; after any other error it
@@ -213,7 +214,7 @@ func (h *Hub) Publish(ctx context.Context, m Message) (ID, error) {
 		return h.append(ctx, m)
 	}
 	m.ID = ID{h.epoch, h.head.Load() + 1}
-	t := h.insert(m, now)
+	t := h.insert(&m, now)
 	h.mu.Unlock()
 	h.waker.wake(h, t)
 	return m.ID, nil
@@ -234,9 +235,9 @@ func (h *Hub) publishable(ctx context.Context, m *Message) error {
 
 // insert makes m, whose ID is the next one, the head of the log. The caller holds mu, and
 // calls waker.wake with the topic once it has released mu.
-func (h *Hub) insert(m Message, now time.Time) *topic {
+func (h *Hub) insert(m *Message, now time.Time) *topic {
 	t := h.kept.topic(m.Topic)
-	t.intern(&m)
+	t.intern(m)
 	if cap(m.Data) > len(m.Data)+len(m.Data)/4+messageCost {
 		m.Data = bytes.Clone(m.Data) // else what is kept would be far more than what counts
 	}

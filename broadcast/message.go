@@ -72,7 +72,7 @@ func (m *Message) validate(most int64) error {
 		return fmt.Errorf("Message.Type %q is reserved for events that a stream, the browser or fanfare.js creates itself", m.Type)
 	case len(m.Key) > maxName:
 		return fmt.Errorf("Message.Key has %d bytes, at most %d are allowed", len(m.Key), maxName)
-	case !validName(m.Key):
+	case m.Key != "" && !validName(m.Key):
 		return fmt.Errorf("Message.Key %q must be UTF-8 without CR, LF and NUL", m.Key)
 	case m.Key == "" && m.Removed:
 		return errors.New("Message.Removed needs a Message.Key")

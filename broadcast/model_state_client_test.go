@@ -49,6 +49,8 @@ func (w *stateWorld) value(c *stateClient, has *stateHas, seq int) {
 		w.fail("client %d: %d is not the newest of %s", c.number, seq, l.key)
 	case has.keys[l.key] > seq:
 		w.fail("client %d: %d after %d of the same Key", c.number, seq, has.keys[l.key])
+	case s.at.Epoch() == m.epoch && seq <= int(s.at.Seq()) && !(s.begins && slices.Contains(s.due, l.topic)):
+		w.fail("client %d: %d, which is before its position %v", c.number, seq, s.at)
 	case s.begins && l.removed && slices.Contains(s.due, l.topic):
 		w.fail("client %d: the removal %d in a beginning", c.number, seq)
 	case s.walked[l.topic+l.key]:

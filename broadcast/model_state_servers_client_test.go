@@ -23,6 +23,7 @@ func (w *shared) open(c *sharedClient) {
 		w.note("client %d cannot open: %v", c.number, err)
 		return
 	}
+	c.server, c.unanswered = s, false
 	c.sub, c.connected = sub, make(map[string]broadcast.ID)
 	if c.position.IsZero() {
 		c.values, c.events, c.began = make(map[string]broadcast.ID), make(map[string]broadcast.ID), make(map[string]broadcast.ID)
@@ -52,8 +53,8 @@ func (w *shared) change(c *sharedClient) {
 		}
 	}
 	c.topics = names
-	if c.beginning {
-		c.position = broadcast.ID{}
+	if c.beginning { // it comes back without a position until all has begun
+		c.position, c.unanswered = broadcast.ID{}, true
 	}
 	require.NoError(w.t, c.sub.(broadcast.TopicSetter).SetTopics(names))
 }
@@ -87,6 +88,9 @@ func (w *shared) poll(c *sharedClient, size int) bool {
 	position := c.sub.Position()
 	w.note("client %d polls %v, error %v, at %v", c.number, stateSequences(buf[:n]), err, position)
 	w.told(c, err, position)
+	if c.sub != nil && n == 0 && err == nil && c.server.Stage(c.sub) == "live" {
+		c.unanswered = false
+	}
 	cut := w.rng.IntN(8) == 0
 	for i, m := range buf[:n] {
 		if cut && i == w.rng.IntN(n) {
@@ -94,11 +98,11 @@ func (w *shared) poll(c *sharedClient, size int) bool {
 			return true
 		}
 		w.message(c, m)
-		if m.ID.Epoch() == position.Epoch() && m.ID.Seq() <= position.Seq() {
+		if m.ID.Epoch() == position.Epoch() && m.ID.Seq() <= position.Seq() && !c.unanswered {
 			c.position = m.ID
 		}
 	}
-	if position.Epoch() > 1 {
+	if position.Epoch() > 1 && !c.unanswered {
 		c.position = position
 	}
 	return n == 0 && err == nil
@@ -126,7 +130,7 @@ func (w *shared) told(c *sharedClient, err error, position broadcast.ID) {
 		w.tally["begins"]++
 		named := begin.Topics
 		if named == nil {
-			named = c.topics
+			named, c.unanswered = c.topics, false
 			c.position = broadcast.MakeID(1, 0)
 		}
 		for _, name := range named {

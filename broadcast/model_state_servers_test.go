@@ -75,15 +75,17 @@ type shared struct {
 
 // sharedClient is what a client has.
 type sharedClient struct {
-	number    int
-	beginning bool
-	topics    []string
-	position  broadcast.ID
-	sub       broadcast.Subscription  // nil: it is away
-	values    map[string]broadcast.ID // by topic and Key: the newest message
-	events    map[string]broadcast.ID // by topic
-	began     map[string]broadcast.ID // since when nothing may be missing; zero epoch: it may lack everything
-	connected map[string]broadcast.ID // the newest message of each Key on this connection
+	number     int
+	beginning  bool
+	topics     []string
+	position   broadcast.ID
+	sub        broadcast.Subscription // nil: it is away
+	server     *server
+	unanswered bool                    // it has asked for other topics, and not all of them have begun
+	values     map[string]broadcast.ID // by topic and Key: the newest message
+	events     map[string]broadcast.ID // by topic
+	began      map[string]broadcast.ID // since when nothing may be missing; zero epoch: it may lack everything
+	connected  map[string]broadcast.ID // the newest message of each Key on this connection
 }
 
 func (w *shared) note(format string, args ...any) { fmt.Fprintf(&w.trace, "  "+format+"\n", args...) }

@@ -153,3 +153,15 @@ func TestMessagesWithBeginning(t *testing.T) {
 	}
 	require.Equal(t, []string{"begin", "all", "1", "ended"}, got)
 }
+
+// The places of Keys that were evicted are closed up, so that ever-new Keys take no memory and no
+// time of readers.
+func TestPlacesOfEvictedKeysAreClosedUp(t *testing.T) {
+	hub := &broadcast.Hub{Values: 10}
+	defer hub.Close()
+	for i := range 10_000 {
+		_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", Key: fmt.Sprint(i), Removed: i%3 == 0})
+		require.NoError(t, err)
+		require.LessOrEqual(t, hub.Slots("a"), 2*(10+10)+1)
+	}
+}

@@ -96,8 +96,8 @@ func (k *retention) topic(name string) *topic {
 // add appends a message to its topic, and evicts what is then too much of the topic. A message
 // that alone is more than keepBytes (it comes from a Hub that keeps more) is evicted with all of
 // its kind.
-func (k *retention) add(t *topic, m Message, keepBytes int64) {
-	e := &entry{msg: m}
+func (k *retention) add(t *topic, m *Message, keepBytes int64) {
+	e := &entry{msg: *m}
 	if m.Key != "" {
 		k.addKey(t, e)
 		for m.cost() > keepBytes && !t.table.Load().isEmpty() {
@@ -237,15 +237,28 @@ func (k *retention) expire(now time.Time) (more bool) {
 			if before-k.messages-len(k.topics) >= few {
 				return true
 			}
-			t := u.first
-			for t.kept() > 0 {
-				k.evict(t)
+			if t := u.first; t.isEmpty() {
+				k.forgetEmpty(t)
+			} else {
+				k.evictAny(t)
 			}
-			k.evictKeys(t, 0)
-			k.forgetEmpty(t)
 		}
 	}
 	return false
+}
+
+// evictAny evicts a message of a topic that has some.
+func (k *retention) evictAny(t *topic) {
+	if t.kept() > 0 {
+		k.evict(t)
+		return
+	}
+	tb := t.table.Load()
+	oldest := tb.values.oldest
+	if oldest == nil {
+		oldest = tb.removals.oldest
+	}
+	k.evictKey(t, oldest.entry)
 }
 
 // expiresIn returns how long it is until the next topic is to be forgotten, and its TTL, or false

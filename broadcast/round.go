@@ -90,7 +90,8 @@ func (s *subscription) allowed(c *cursor, after uint64) losses {
 // something was lost, or is to begin; the messages in buf come before that.
 func (s *subscription) fill(buf []*Message, limit uint64) (n int, lost bool) {
 	if s.state == nil && s.hub.kept.tables.Load() == 0 {
-		return s.fillWithEvents(buf, limit)
+		n, lost = s.collect(buf, limit)
+		return s.moveAfter(buf, n, lost, limit)
 	}
 	for {
 		if s.state == nil || s.state.round.part == betweenRounds {
@@ -103,9 +104,8 @@ func (s *subscription) fill(buf []*Message, limit uint64) (n int, lost bool) {
 	}
 }
 
-// fillWithEvents is fill where nothing has Keys.
-func (s *subscription) fillWithEvents(buf []*Message, limit uint64) (n int, lost bool) {
-	n, lost = s.collect(buf, limit)
+// moveAfter moves the position after the n events in buf that were collected up to limit.
+func (s *subscription) moveAfter(buf []*Message, n int, lost bool, limit uint64) (int, bool) {
 	switch {
 	case s.closed.Load():
 		return 0, false // the cursors are not woken, so an older message may be missing
@@ -138,7 +138,8 @@ func (s *subscription) startRound(buf []*Message, limit uint64) (n int, lost boo
 		return 0, true
 	}
 	if !s.keysHaveChanged(limit) {
-		return s.fillWithEvents(buf, limit)
+		n, lost = s.merge(buf, limit)
+		return s.moveAfter(buf, n, lost, limit)
 	}
 	changed := s.changedTables(limit)
 	after := s.position.seq
@@ -185,12 +186,13 @@ func (s *subscription) changedTables(limit uint64) []*cursor {
 // that changed after limit may count.
 func (c *cursor) keysHaveChanged(limit uint64) bool {
 	tb := c.topic.table.Load()
-	if tb == nil {
-		return false
-	}
+	return tb != nil && tb.hasNews(c.sub, limit)
+}
+
+func (tb *table) hasNews(s *subscription, limit uint64) bool {
 	after := uint64(0)
-	if position := c.sub.position; position.epoch == c.sub.epoch {
-		after = position.seq
+	if s.position.epoch == s.epoch {
+		after = s.position.seq
 	}
 	return limit > after && tb.newest.Load() > after
 }
@@ -219,7 +221,7 @@ func (s *subscription) countEvents(limit uint64, most int) (n int, lost bool) {
 func (s *subscription) returnAll(buf []*Message, n int, limit uint64) (_ int, lost bool) {
 	k, lost := 0, false
 	if n < len(buf) {
-		k, lost = s.collect(buf[n:], limit)
+		k, lost = s.merge(buf[n:], limit)
 	}
 	switch n += k; {
 	case s.closed.Load():

@@ -123,14 +123,16 @@ func (s *subscription) Poll(buf []*Message) (int, error) {
 		return 0, errors.New("broadcast: Poll needs a buffer for at least one message")
 	}
 	for !s.closed.Load() {
-		if s.state != nil && s.state.err != nil {
-			return 0, s.state.err
-		}
 		if n := s.returnHistory(buf); n > 0 {
 			return n, nil
 		}
-		if n := s.returnLast(buf); n > 0 {
-			return n, nil
+		if s.state != nil {
+			if s.state.err != nil {
+				return 0, s.state.err
+			}
+			if n := s.returnLast(buf); n > 0 {
+				return n, nil
+			}
 		}
 		// Load the head before attention, which was set before any message up to head that
 		// must not be returned yet.
@@ -161,7 +163,7 @@ func (s *subscription) Poll(buf []*Message) (int, error) {
 		switch {
 		case end != forever && (s.epoch == 0 || head >= end):
 			return 0, ErrClosed
-		case s.epoch != 0 && s.haveEnded():
+		case s.epoch != 0 && s.hub.kept.ended.Load() > 0 && s.haveEnded():
 			return 0, ErrEnded
 		case s.arm(end):
 			return 0, nil

@@ -72,21 +72,23 @@ func (t *topic) newest() uint64 {
 // intern replaces the names of a message by those that the topic has already. Names from a
 // request may be parts of its URL, which they would pin as a whole. The caller holds Hub.mu.
 func (t *topic) intern(m *Message) {
-	before := t.newestEvent()
-	if m.Key != "" {
-		before = t.table.Load().find(m.Key)
-		if before != nil {
-			m.Key = before.msg.Key
-		} else {
-			m.Key = strings.Clone(m.Key)
-		}
+	m.Topic, m.From = t.name, strings.Clone(m.From)
+	if m.Key == "" && m.Type == "" {
+		return
+	}
+	var before *entry
+	if m.Key == "" {
+		before = t.newestEvent()
+	} else if before = t.table.Load().find(m.Key); before != nil {
+		m.Key = before.msg.Key
+	} else {
+		m.Key = strings.Clone(m.Key)
 	}
 	if before != nil && before.msg.Type == m.Type {
 		m.Type = before.msg.Type
 	} else {
 		m.Type = strings.Clone(m.Type)
 	}
-	m.Topic, m.From = t.name, strings.Clone(m.From)
 }
 
 // newestEvent returns the newest entry of the ring, or nil. The caller holds Hub.mu.

@@ -116,9 +116,9 @@
 //     which all fits, resumes with nothing missing.
 //   - removals: Removals are returned like values, but for those before a beginning's end,
 //     which has none.
-//   - values kept: Beyond Config.Values the value that was set first is evicted, and the
-//     removal likewise: a position before it has a gap, and a beginning lacks the value
-//     until its Key is set or removed.
+//   - values kept: Beyond Config.Values the oldest value is evicted, and the oldest
+//     removal: a position before it has a gap, and a beginning lacks the value until its
+//     Key is set or removed.
 //   - evicted in a round: Keys that are evicted in the middle of a round, and set again,
 //     are returned or reported as lost.
 //   - beginning: With Beginning, a subscription without After returns ErrBegin with all

@@ -29,7 +29,7 @@ var stateCases = []broadcasterCase{
 	},
 	{
 		"values kept",
-		"Beyond Config.Values the value that was set first is evicted, and the removal likewise: a position before it has a gap, and a beginning lacks the value until its Key is set or removed.",
+		"Beyond Config.Values the oldest value is evicted, and the oldest removal: a position before it has a gap, and a beginning lacks the value until its Key is set or removed.",
 		testValuesKept,
 	},
 	{
