@@ -132,7 +132,7 @@ func (s *Stream) settle(b *batch, had, position broadcast.ID) {
 
 // answerChange sends the answer to a change of topics, if it need not wait any more.
 func (s *Stream) answerChange(b *batch, position broadcast.ID) {
-	if s.answer == nil || s.answer.waits || isUnknown(position) {
+	if s.answer == nil || s.answer.waits || s.grant.Beginning && isUnknown(position) {
 		return
 	}
 	s.send(b, fanfare.Notice{Kind: fanfare.Topics, ID: position, Topics: s.answer.topics})
@@ -205,6 +205,12 @@ func (s *Stream) beginTopics(b *batch, had []string, upTo broadcast.ID, begins b
 	for _, topic := range had {
 		old[topic] = true
 	}
+	if s.answer != nil && s.answer.waits { // the client has nothing yet of what it got then
+		for _, topic := range s.answer.added {
+			delete(old, topic)
+		}
+		begins = true
+	}
 	var added []string
 	for _, topic := range s.grant.Topics {
 		if !old[topic] {
@@ -219,7 +225,7 @@ func (s *Stream) beginTopics(b *batch, had []string, upTo broadcast.ID, begins b
 		s.answer.waits = begins && len(added) > 0
 		return nil
 	case s.grant.Snapshot != nil && (missed || upTo.IsZero()):
-		s.hasNothing = !missed
+		s.hasNothing, s.begun = !missed, 0
 		return s.sendSnapshot(b, position)
 	case missed:
 		if err := s.sendGap(b, &broadcast.GapError{ID: position, Topics: added}); err != nil {

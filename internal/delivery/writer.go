@@ -172,17 +172,25 @@ func (s *Stream) reportLoss(b *batch, w *Worker, err error) error {
 		if !s.begins {
 			s.begin(b) // no Last message is left
 		}
-		w.Wait() // for a Snapshot
+		s.hasNothing = false
+		s.waitForSnapshot(w)
 		return s.sendGap(b, gap)
 	}
 	if begin, ok := errors.AsType[*broadcast.BeginError](err); ok {
-		w.Wait()
+		s.waitForSnapshot(w)
 		return s.sendBegin(b, begin)
 	}
 	if err == nil && b.polled < s.pollSize {
 		s.begun = 0 // a round is complete
 	}
 	return nil
+}
+
+// waitForSnapshot is called before a Snapshot, which may block.
+func (s *Stream) waitForSnapshot(w *Worker) {
+	if s.grant.Snapshot != nil {
+		w.Wait()
+	}
 }
 
 // sendEnd adds the notice that all topics have ended. A wire that has none gets the position.
