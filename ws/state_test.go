@@ -193,3 +193,38 @@ func (c *cutConn) Read(p []byte) (int, error) {
 	c.left -= n
 	return n, err
 }
+
+// A client that is too slow for its beginnings is closed with 1013, after which a Client waits.
+func TestSlowClientIsClosed(t *testing.T) {
+	hub := &broadcast.Hub{Keep: 30}
+	say(t, hub, "a", "one")
+	h := beginning(hub, true)
+	grant := h.Grant
+	h.Grant = func(r *http.Request) (*fanfare.Grant, error) {
+		g, err := grant(r)
+		overruns := 0
+		g.Filter = func(*broadcast.Message) bool {
+			if overruns++; overruns < 20 { // while it is written to
+				for range 40 {
+					_, _ = hub.Publish(context.Background(), broadcast.Message{Topic: "a", Data: []byte("more")})
+				}
+			}
+			return true
+		}
+		return g, err
+	}
+	serve(t, h, func(t *testing.T, n *network) {
+		p := n.raw("/", "")
+		begins := 0
+		f := p.next()
+		for ; f.first == fin|text; f = p.next() {
+			if strings.HasPrefix(f.payload, `{"begin":`) {
+				begins++
+			}
+		}
+		require.Equal(t, frame{fin | clos, closing(ws.StatusTryAgainLater, "too slow")}, f)
+		require.Equal(t, 3, begins)
+		synctest.Wait()
+		require.EqualValues(t, 1, h.Stats().Ended["slow"])
+	})
+}
