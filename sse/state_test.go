@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -136,26 +137,38 @@ func (s *tooSlow) Poll(buf []*broadcast.Message) (int, error) {
 	return n, err
 }
 
-// The stream of a client that is too slow ends with a reconnection time of 5 s or more, for which
-// no event fires.
+// The stream of a client that is too slow ends with a reconnection time of 5 s or more, and not
+// less than the stream's own, for which no event fires.
 func TestSlowClientWaits(t *testing.T) {
 	for _, detach := range []bool{false, true} {
-		b := &tooSlow{}
-		b.returns(pollResult{err: &broadcast.BeginError{}, position: broadcast.MakeID(1, 0)})
-		h := beginning(b)
-		h.Detach = detach
-		serve(t, h, func(t *testing.T, n *network) {
-			s := n.get("/")
-			s.expect("retry: 3000\nevent: begin\nid: 1-0\ndata: {\"begin\":\"1-0\"}\n\n")
-			rest := s.take(len("retry: 5000\n"))
-			require.Regexp(t, `^retry: \d{4}\n$`, rest)
-			milliseconds, err := strconv.Atoi(rest[7:11])
-			require.NoError(t, err)
-			require.GreaterOrEqual(t, milliseconds, 5000)
-			s.expectEnd()
-			require.EqualValues(t, 1, h.Stats().Ended["slow"])
-		})
+		testSlowClientWaits(t, detach, -1, 5000)
+		testSlowClientWaits(t, detach, 0, 5000)
+		testSlowClientWaits(t, detach, 30*time.Second, 30000)
 	}
+}
+
+func testSlowClientWaits(t *testing.T, detach bool, retry time.Duration, least int) {
+	b := &tooSlow{}
+	b.returns(pollResult{err: &broadcast.BeginError{}, position: broadcast.MakeID(1, 0)})
+	h := beginning(b)
+	h.Detach, h.Options.Retry = detach, retry
+	serve(t, h, func(t *testing.T, n *network) {
+		response, err := (&http.Client{Transport: n.transport}).Get("http://memory/")
+		require.NoError(t, err)
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		const begin = "event: begin\nid: 1-0\ndata: {\"begin\":\"1-0\"}\n\n"
+		_, last, found := strings.Cut(string(body), begin)
+		require.True(t, found)
+		require.Regexp(t, `^retry: \d+\n$`, last)
+		milliseconds, err := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(last, "retry: ")))
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, milliseconds, least)
+		require.LessOrEqual(t, milliseconds, 2*least)
+		synctest.Wait()
+		require.EqualValues(t, 1, h.Stats().Ended["slow"])
+	})
 }
 
 // Wherever a stream is cut, among the Keys of a round, in a beginning or between them, a client

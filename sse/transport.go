@@ -193,13 +193,15 @@ func prologue(r *http.Request, o Options) []byte {
 	return b
 }
 
-// lastRetry is what a stream writes last that ends for a reason with a reconnection time: up
-// to twice as long. A client has it without a blank line, for which some would fire an event.
-func lastRetry(why delivery.Reason) []byte {
+// lastRetry is what a stream writes last that ends for a reason with a reconnection time: from
+// that, or the stream's own if it is longer, up to twice as long. A client has it without a
+// blank line, for which some would fire an event.
+func lastRetry(why delivery.Reason, own time.Duration) []byte {
 	if why.Retry == 0 {
 		return nil
 	}
-	return fmt.Appendf(nil, "retry: %d\n", (why.Retry + rand.N(why.Retry)).Milliseconds())
+	least := min(max(why.Retry, own), math.MaxInt64/2)
+	return fmt.Appendf(nil, "retry: %d\n", (least + rand.N(least)).Milliseconds())
 }
 
 // spread draws the reconnection time of one stream, from three to five quarters of

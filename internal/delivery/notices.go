@@ -48,6 +48,7 @@ func (s *Stream) sendBegin(b *batch, begin *broadcast.BeginError) error {
 	if _, ok := s.skipper(); ok && s.grant.Snapshot != nil && begin.Partial != nil {
 		return s.sendSnapshot(b, s.sub.Position())
 	}
+	b.beginsAfter = unknown // until it is complete
 	return s.addBegin(b, begin.Topics, begin.Partial)
 }
 

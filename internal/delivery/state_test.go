@@ -329,3 +329,41 @@ func TestEndOfTopics(t *testing.T) {
 		})
 	}
 }
+
+// closing is a Broadcaster whose subscriptions are closed after their first Poll.
+type closing struct{ broadcast.Broadcaster }
+
+func (c closing) Subscribe(ctx context.Context, o broadcast.SubscribeOptions) (broadcast.Subscription, error) {
+	sub, err := c.Broadcaster.Subscribe(ctx, o)
+	return &closingSubscription{Subscription: sub}, err
+}
+
+type closingSubscription struct {
+	broadcast.Subscription
+	polls int
+}
+
+func (s *closingSubscription) Poll(buf []*broadcast.Message) (int, error) {
+	if s.polls++; s.polls > 1 {
+		return 0, broadcast.ErrClosed
+	}
+	return s.Subscription.Poll(buf)
+}
+
+// A stream that ends within its beginning leaves the client with a position that begins again,
+// whatever it resumed from.
+func TestEndWithinABeginning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := broadcast.Hub{Keep: 30}
+		defer hub.Close()
+		first := publish(t, &hub, "a", "one")
+		for range 40 {
+			publish(t, &hub, "a", "more")
+		}
+		conn := connect(t, engine(closing{&hub}, &fanfare.Grant{Topics: []string{"a"}, Beginning: true}), &transport{}, "/?lastEventId="+first.String())
+		<-conn.ended
+		got := conn.take()
+		require.Equal(t, "begin ?", got[0])
+		require.Equal(t, []string{"ready ?", "end: restart"}, got[len(got)-2:])
+	})
+}
