@@ -136,7 +136,7 @@ func (s *Stream) step(b *batch, w *Worker) next {
 	if !s.encode(b, w) {
 		return gone
 	}
-	if n == 0 && !lost {
+	if n == 0 && err == nil {
 		s.begin(b) // no state is left
 	}
 	// A full buffer says that more messages wait: they go out in the same write.
@@ -150,12 +150,13 @@ func (s *Stream) step(b *batch, w *Worker) next {
 		s.End(Restart)
 		return leave
 	case errors.Is(err, broadcast.ErrEnded):
+		s.begin(b)
 		s.sendEnd(b)
 		s.End(Ended)
 		return leave
 	case err != nil && !lost:
 		s.fail(Fault, err)
-		return gone
+		return s.giveUp(b, w)
 	case why != nil && (nothing || !s.pollReportsEnd() && !b.beginning && !s.bare):
 		return leave
 	case !s.beat(b, w): // here too where messages came: a Filter may drop all of them
