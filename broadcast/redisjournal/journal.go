@@ -53,6 +53,7 @@ type Journal struct {
 	tails         map[*tail]struct{} // that run
 	removalLogged bool               // that others remove entries which this node keeps
 	limits        limits             // of Redis, on the size of a message
+	refusal       witnessRefusal     // of the witness's key
 }
 
 // Bounds asks Redis for the oldest entry that is kept and the newest that there ever was.
