@@ -50,6 +50,11 @@
 // of the stream that is put in place together with the witness of that time is not noticed
 // either: restore the stream alone.
 //
+// Entries that are still there keep their sequences in the new epoch. The stream records which
+// epoch was before and how far it went, so that clients of that epoch go on after what they have
+// had. They get all that is kept where the stream was created again, where two epochs have begun
+// since, or where others may have added entries in the place of those that were lost.
+//
 // New epochs are logged. The epoch and the history are the name of a consumer group of the
 // stream, so that they are stored and lost together with it. Another group,
 // "fanfare:witnessed", says that there is a witness. Nobody reads in these groups: their lag

@@ -92,9 +92,11 @@ elseif kind ~= 'none' then
 	return {err = 'WRONGTYPE the key holds a ' .. kind .. ': delete it, or set Journal.Key to a key that only Journals use'}
 end
 
--- begin_epoch gives the stream a new epoch, and creates it if there is none.
+-- begin_epoch gives the stream a new epoch, and creates it if there is none. The name of a
+-- consumer of the epoch's group says which epoch was before and how far it went: these entries
+-- keep their sequences. Where others were added in their place, that is not known.
 local function begin_epoch(why)
-	local old, newest = group, '0-0'
+	local old, before, newest = group, epoch, '0-0'
 	if old then
 		newest = state()['last-generated-id']
 	end
@@ -109,6 +111,9 @@ local function begin_epoch(why)
 	call('XGROUP', 'CREATE', key, group, '$', 'MKSTREAM')
 	if old then
 		call('XGROUP', 'DESTROY', key, old)
+	end
+	if before and why ~= 'forked' and sequence(newest) then
+		redis.pcall('XGROUP', 'CREATECONSUMER', key, group, 'after:' .. before .. ':' .. sequence(newest))
 	end
 	if KEYS[2] and not has_witness then
 		call('XGROUP', 'CREATE', key, witnessed, '$')
@@ -150,7 +155,7 @@ local function contradiction()
 		entry = call('XRANGE', key, last, last)[1]
 	end
 	if tag ~= '' and entry and string.match(link(entry[2]), '^[^ ]*') ~= tag then
-		return 'lost'
+		return 'forked'
 	end
 	return nil
 end

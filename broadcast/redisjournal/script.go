@@ -137,6 +137,7 @@ const (
 	streamCreated  = "created"  // there was no stream
 	epochReplaced  = "replaced" // the epoch belonged to another history of the engine
 	entriesLost    = "lost"     // the stream has not all of what this node or the witness has seen
+	entriesForked  = "forked"   // the same, and others were added in their place
 	streamReturned = "returned" // the stream is back in an epoch that it had left
 
 	// The stream had a witness, which is not there any more.
@@ -159,7 +160,7 @@ func (j *Journal) parseReply(values []any) (reply, error) {
 		logger.Info("redisjournal: created a new stream", "key", j.key(), "epoch", epoch)
 	case epochReplaced:
 		logger.Warn("redisjournal: Redis was restarted or replaced and may have lost messages: the stream has a new epoch", "key", j.key(), "epoch", epoch)
-	case entriesLost:
+	case entriesLost, entriesForked:
 		logger.Error("redisjournal: the stream has lost messages, or was replaced by an older copy: it has a new epoch",
 			"key", j.key(), "epoch", epoch, "durable", j.Durable)
 	case streamUnwitnessed:
