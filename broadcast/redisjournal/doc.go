@@ -44,7 +44,8 @@
 // the stream goes, in the same moment. So an older stream that is put in place while no node
 // runs gets a new epoch too. So does a stream whose witness was deleted or evicted alone, and
 // one that is renamed to the key of another Journal, unless Durable is set. A stream of an
-// earlier version of this package has no witness, and gets one without a new epoch. If the user
+// earlier version of this package has no witness, and gets one without a new epoch; if a node of
+// such a version begins an epoch later, the next node of this one begins another. If the user
 // may not use that key, a warning is logged, and nodes do without the witness. Then messages of
 // which no running node knows can be lost without a gap, and their IDs are given twice. A copy
 // of the stream that is put in place together with the witness of that time is not noticed
