@@ -198,7 +198,7 @@ func (h *Hub) catchUp(ctx context.Context, reopen context.CancelCauseFunc) (ID, 
 	defer h.mu.Unlock()
 	h.watch.open(reopen)
 	if !known {
-		from := max(oldest.seq, 1) - 1
+		from := min(max(oldest.seq, 1)-1, newest.seq) // oldest may be of a later moment, or an earlier epoch
 		if newest.seq > warm {
 			from = max(from, newest.seq-warm)
 		}

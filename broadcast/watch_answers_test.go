@@ -187,3 +187,29 @@ func TestHubWhoseEngineContradictsItself(t *testing.T) {
 		})
 	}
 }
+
+// A Hub begins at the newest entry at the latest, also if its Journal's oldest is of another
+// moment or another epoch.
+func TestHubBeginsUpToTheNewest(t *testing.T) {
+	for name, alter := range map[string]func(oldest broadcast.ID) broadcast.ID{
+		"another moment": func(oldest broadcast.ID) broadcast.ID { return broadcast.MakeID(oldest.Epoch(), 1000) },
+		"another epoch":  func(oldest broadcast.ID) broadcast.ID { return broadcast.MakeID(oldest.Epoch()+1, 1000) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a := new(altered)
+			a.alterBounds(func(_ context.Context, oldest, newest broadcast.ID) (broadcast.ID, broadcast.ID, error) {
+				a.alterBounds(nil)
+				return alter(oldest), newest, nil
+			})
+			s := newServer(t, new(broadcasttest.Journal), func(j broadcast.Journal) broadcast.Journal {
+				a.Journal = j.(*broadcasttest.Journal)
+				return a
+			})
+			x := s.resume(broadcast.ID{}, "x")
+			x.gets()
+			s.publish("x", "0")
+			x.wakes("0")
+			require.True(t, s.isReady(), name)
+		})
+	}
+}
