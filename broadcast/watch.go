@@ -16,11 +16,13 @@ type watch struct {
 	reopen   context.CancelCauseFunc // ends the tail; nil while none is open
 	answered time.Time               // when the engine answered last, to any call or with an entry
 
-	elsewhere time.Time // when the engine's newest ID was last of another epoch than the Hub's; zero if it was not since the Hub entered that
+	// elsewhere is when the engine's newest ID was last of another epoch than the Hub's; zero if
+	// it has not been since the Hub entered that.
+	elsewhere time.Time
 	published time.Time // when Publish was last given an ID of the epoch of follower.published
 
 	// stuck is since when the engine answers and has more than this Hub, and the tail yields
-	// nothing new; zero if that is not so. It moves on while the engine does not answer.
+	// nothing new; zero if that is not so. Time in which the engine does not answer is added to it.
 	stuck    time.Time
 	checked  time.Time     // when checkTail ran last
 	patience time.Duration // how long to wait before the tail is opened anew again
@@ -184,10 +186,10 @@ func (h *Hub) checkTail() {
 	w := &h.watch
 	var reopen context.CancelCauseFunc
 	var subs []*subscription
-	answered := w.countAnswered(now)
+	hears, answered := false, w.countAnswered(now)
 	switch {
 	case !h.isBehind(now):
-		w.moved()
+		hears = w.moved()
 	case !answered: // the engine is away: streams stay as they are
 	case w.stuck.IsZero():
 		w.stuck, w.patience, w.reopenAt = now, reopenAfter, now.Add(reopenAfter)
@@ -210,12 +212,15 @@ func (h *Hub) checkTail() {
 	if reopen != nil {
 		reopen(errStuck)
 	}
+	if hears {
+		cmp.Or(h.Logger, slog.Default()).Warn("broadcast: the Hub is no longer deaf: its journal's tail has yielded all that the journal has")
+	}
 	if !deaf {
 		return
 	}
-	cmp.Or(h.Logger, slog.Default()).Error("broadcast: the Hub is deaf: the journal takes messages, and its tail yields none. "+
-		"Streams end, and no others begin until it does", "behind", behind, "lag", lag, "streams", len(subs))
 	for _, s := range subs {
 		s.Finish()
 	}
+	cmp.Or(h.Logger, slog.Default()).Error("broadcast: the Hub is deaf: the journal takes messages, and its tail yields none. "+
+		"Streams end, and no others begin until it does", "behind", behind, "lag", lag, "streams", len(subs))
 }

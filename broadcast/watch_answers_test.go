@@ -154,6 +154,12 @@ func TestHubStaysDeafWhilePublishGoesElsewhere(t *testing.T) {
 			}
 		}
 		x.gets("end")
+
+		// Where nothing more goes there the engine's answers count again.
+		require.Empty(t, s.log.with("no longer deaf"))
+		time.Sleep(65 * time.Second)
+		require.True(t, s.isReady())
+		require.Len(t, s.log.with("no longer deaf"), 1)
 	})
 }
 
