@@ -234,7 +234,7 @@ func TestAppendErrorsThatFitNoMessages(t *testing.T) {
 			var before sync.WaitGroup
 			for range 2 { // as many as are in flight at once, so that the others are one group
 				before.Go(func() { s.publishAll("before") })
-				synctest.Wait() // else both may be in one
+				synctest.Wait() // until it is in flight, or the second would go with the first
 			}
 			errs := s.publishAll("good", "bad", "good")
 			before.Wait()

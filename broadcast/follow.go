@@ -198,7 +198,7 @@ func (h *Hub) catchUp(ctx context.Context, reopen context.CancelCauseFunc) (ID, 
 	defer h.mu.Unlock()
 	h.watch.open(reopen)
 	if !known {
-		from := max(oldest.seq, 1) - 1
+		from := min(max(oldest.seq, 1)-1, newest.seq) // oldest may be of a later moment, or an earlier epoch
 		if newest.seq > warm {
 			from = max(from, newest.seq-warm)
 		}
@@ -309,7 +309,7 @@ func (h *Hub) setEpoch(newest ID) {
 	}
 	f.published = ID{} // if it is of yet another epoch, the journal has left that
 	h.lag = lag{}
-	h.watch.elsewhere, h.watch.asked = false, false
+	h.watch.elsewhere, h.watch.asked = time.Time{}, false
 }
 
 // appended notes an ID that Publish has been given: for a stream that begins now, and for
@@ -322,7 +322,7 @@ func (h *Hub) appended(id ID) {
 		h.knowOf(id.seq, time.Now())
 	case f.hasLeft(id.epoch): // a late answer
 	case id.epoch == f.published.epoch:
-		f.published.seq = max(f.published.seq, id.seq)
+		f.published.seq, h.watch.published = max(f.published.seq, id.seq), time.Now()
 	default:
 		f.published, h.watch.published = id, time.Now()
 	}
