@@ -1,7 +1,6 @@
 package broadcast
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -213,7 +212,7 @@ func (h *Hub) checkTail() {
 		reopen(errStuck)
 	}
 	if hears {
-		cmp.Or(h.Logger, slog.Default()).Warn("broadcast: the Hub is no longer deaf: its journal's tail has yielded all that the journal has")
+		h.log(slog.LevelWarn, "broadcast: the Hub is no longer deaf: its journal's tail has yielded all that the journal has")
 	}
 	if !deaf {
 		return
@@ -221,6 +220,6 @@ func (h *Hub) checkTail() {
 	for _, s := range subs {
 		s.Finish()
 	}
-	cmp.Or(h.Logger, slog.Default()).Error("broadcast: the Hub is deaf: the journal takes messages, and its tail yields none. "+
+	h.log(slog.LevelError, "broadcast: the Hub is deaf: the journal takes messages, and its tail yields none. "+
 		"Streams end, and no others begin until it does", "behind", behind, "lag", lag, "streams", len(subs))
 }
