@@ -181,15 +181,13 @@ func testOlderDisk(t *testing.T) {
 }
 
 // Clients miss nothing, and get no gap, when all servers and then the engine are stopped and
-// started in an orderly way.
+// started in an orderly way, with messages on their way.
 func testOrderlyRestartOfEverything(t *testing.T) {
 	e := startEngine(t)
 	clustertest.Run(t, nodes(e.connect), func(s *clustertest.Scenario) {
-		s.Quiet(func() {
-			s.Stop(0, 1, 2)
-			e.restart()
-			s.Start(0, 1, 2)
-		})
+		s.Stop(0, 1, 2)
+		e.restart()
+		s.Start(0, 1, 2)
 		s.Arrives("after the restart")
 	})
 }

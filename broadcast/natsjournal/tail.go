@@ -28,14 +28,13 @@ func (j *Journal) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadc
 		for {
 			err := t.follow(ctx)
 			switch {
-			case errors.Is(err, errStopped):
-				j.countTail(-1)
-				return
-			case ctx.Err() != nil:
-				if j.countTail(-1) == 0 {
+			case errors.Is(err, errStopped), ctx.Err() != nil:
+				if j.countTail(-1) == 0 && ctx.Err() != nil {
 					j.leave(ctx)
 				}
-				yield(broadcast.Message{}, ctx.Err())
+				if !errors.Is(err, errStopped) {
+					yield(broadcast.Message{}, ctx.Err())
+				}
 				return
 			case errors.Is(err, ErrUnusable), errors.Is(err, nats.ErrConnectionClosed), time.Since(t.lastContact) > maxOutage:
 				j.countTail(-1)
@@ -59,6 +58,9 @@ func (j *Journal) countTail(change int) int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.tails += change
+	if j.tails > 0 {
+		j.knowledge.retired = false
+	}
 	return j.tails
 }
 
@@ -75,6 +77,7 @@ type tail struct {
 	last        broadcast.ID // the last one yielded
 	lastContact time.Time    // when a consumer last sent something
 	entered     bool         // a consumer of this tail has followed the stream
+	settled     bool         // it has done so for longer than a node takes to write a witness
 }
 
 var (
@@ -90,7 +93,7 @@ const verifyInterval = 5 * time.Second
 
 // follow yields what one consumer delivers, until the consumer is lost.
 func (t *tail) follow(ctx context.Context) error {
-	s, err := t.journal.resume(ctx)
+	s, err := t.journal.readStream(ctx)
 	if err != nil {
 		return err
 	}
@@ -105,10 +108,11 @@ func (t *tail) follow(ctx context.Context) error {
 	if err := t.verify(ctx, s); err != nil {
 		return err
 	}
-	// A node that closed at the same moment has not seen this consumer, if it has left a
-	// witness; otherwise it has deleted that itself.
+	// The witness goes once others can see this consumer, so that there always is one of both.
+	// A node that closed at the same moment has deleted its witness itself if it has seen the
+	// consumer.
 	if !t.entered && !t.journal.Durable {
-		if err := t.journal.deleteWitness(ctx, s, true); err != nil {
+		if err := t.journal.deleteWitness(ctx, s); err != nil {
 			return err
 		}
 	}
@@ -133,7 +137,7 @@ func (t *tail) readFrom(ctx context.Context, c *consumer, s streamState) error {
 		case d.entry != nil && d.seq > s.newest && d.entry.Subject != s.subject:
 			return errNewEpoch
 		case t.lastContact.Sub(verified) > verifyInterval:
-			if err := t.verify(ctx, s); err != nil {
+			if err := t.settle(ctx, s); err != nil {
 				return err
 			}
 			verified = time.Now()
@@ -165,6 +169,16 @@ func (t *tail) verify(ctx context.Context, s streamState) error {
 		err = errNewEpoch
 	}
 	return err
+}
+
+// settle verifies the epoch. The first time it also deletes a witness that came late: of a node
+// that closed when this tail began, and that was not seen to follow.
+func (t *tail) settle(ctx context.Context, s streamState) error {
+	if err := t.verify(ctx, s); err != nil || t.settled || t.journal.Durable {
+		return err
+	}
+	t.settled = true
+	return t.journal.deleteWitness(ctx, s)
 }
 
 // yieldDelivery yields what the engine sent, after a gap if entries before it are
