@@ -80,6 +80,9 @@ func (j *Journal) learnUsable(err error) {
 func (j *Journal) learnEntry(epoch, seq uint64, storedAt time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if !storedAt.IsZero() {
+		j.sightingsOf(epoch).add(seq, storedAt)
+	}
 	if epoch != j.knowledge.epoch {
 		return
 	}

@@ -16,7 +16,9 @@ import (
 // lost, and ends with an error once the engine has been unreachable for ten seconds.
 //
 // After an ID of another epoch it yields a gap just before the oldest entry that is
-// kept, then all that is kept. After an ID that the stream has not reached it yields a
+// kept, then all that is kept. If Tails of this Journal have read entries of that epoch and they
+// are still there, the gap is a [broadcast.EpochError] with the newest of them; if many are gone,
+// with one that is a little older. After an ID that the stream has not reached it yields a
 // gap at the newest entry and continues from there.
 //
 // When ctx has ended and this was the Journal's last Tail, it leaves in the engine what the
@@ -117,11 +119,32 @@ func (t *tail) follow(ctx context.Context) error {
 		}
 	}
 	t.entered = true
+	if gap {
+		if err := t.yieldLoss(ctx, s, start); err != nil {
+			return err
+		}
+	}
 	t.last = start
-	if gap && !t.yieldGap(start.Seq()) {
+	return t.readFrom(ctx, c, s)
+}
+
+// yieldLoss yields that the tail goes on after start, which does not follow what it has yielded.
+func (t *tail) yieldLoss(ctx context.Context, s streamState, start broadcast.ID) error {
+	var loss error = &broadcast.GapError{ID: start}
+	if t.last.Epoch() != s.epoch {
+		survived, err := t.journal.survived(ctx, s, t.last.Epoch())
+		if err != nil {
+			return err
+		}
+		if !survived.IsZero() {
+			loss = &broadcast.EpochError{Survived: survived}
+		}
+	}
+	t.last = start
+	if !t.yield(broadcast.Message{ID: start}, loss) {
 		return errStopped
 	}
-	return t.readFrom(ctx, c, s)
+	return nil
 }
 
 // readFrom yields what a consumer delivers.
