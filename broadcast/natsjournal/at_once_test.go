@@ -45,6 +45,7 @@ func (e *epochs) of(stream string) int {
 // Three nodes that start at the same moment are in one epoch: that of a new stream, or the one
 // that one of them begins because nobody attests that nothing is lost.
 func TestNodesThatStartAtOnce(t *testing.T) {
+	t.Parallel()
 	const rounds = 24
 	for _, test := range []struct {
 		name  string

@@ -17,6 +17,7 @@ import (
 // Several servers and their clients go through what happens to JetStream. The comment of each
 // scenario says what the clients may expect.
 func TestScenarios(t *testing.T) {
+	t.Parallel()
 	clustertest.Scenarios{
 		{"cluster whose replicas change", testReplicas},
 		{"cluster that loses power", testPowerLossOfACluster},

@@ -103,8 +103,9 @@ func TestSurvivorsOfALargeLoss(t *testing.T) {
 	e.stop()
 	older := e.backup()
 	e.start()
+	add(t, j, "the connection is back")
 	appendMany(t, j, lost)
-	for range lost {
+	for range lost + 1 {
 		_, err := f.next()
 		require.NoError(t, err)
 	}

@@ -48,6 +48,7 @@ func newest(t *testing.T, j *natsjournal.Journal) broadcast.ID {
 // still follows the stream. After a node that has not closed cleanly it begins a new epoch,
 // because what that knew is gone.
 func TestWitness(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name    string
 		between func(t *testing.T, e *engine, j *natsjournal.Journal, f *tailing)
@@ -278,6 +279,7 @@ func TestWitnessOfARollingDeploy(t *testing.T) {
 // Of nodes that start at once, after a clean end or on a new engine, none begins an epoch. After
 // a crash all of them end up in one.
 func TestWitnessOfNodesThatStartAtOnce(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name string
 		end  func(*engine, *natsjournal.Journal, *tailing)
@@ -286,7 +288,15 @@ func TestWitnessOfNodesThatStartAtOnce(t *testing.T) {
 		{"after a clean end", func(_ *engine, _ *natsjournal.Journal, f *tailing) { f.close() }, true},
 		{"after a crash", func(_ *engine, j *natsjournal.Journal, f *tailing) { f.crash(j) }, false},
 		{"beside a node that reconnects", func(e *engine, _ *natsjournal.Journal, f *tailing) {
-			go f.pull() // it goes on following
+			ended := make(chan struct{})
+			go func() { // it goes on following
+				defer close(ended)
+				f.pull()
+			}()
+			f.t.Cleanup(func() {
+				f.cancel()
+				<-ended
+			})
 			e.restart()
 		}, true},
 	} {
@@ -333,6 +343,7 @@ func TestWitnessOfNodesThatStartAtOnce(t *testing.T) {
 
 // A Hub that is closed leaves a witness, in whichever way it ends.
 func TestWitnessOfAHub(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(*broadcast.Hub, context.CancelFunc){
 		"the end of its context": func(_ *broadcast.Hub, cancel context.CancelFunc) { cancel() },
 		"Close":                  func(hub *broadcast.Hub, _ context.CancelFunc) { _ = hub.Close() },
