@@ -26,6 +26,7 @@ var (
 // yields every message that Append has acknowledged, or a gap in its place, and all of them get
 // the last message.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	first := *faultSeed
 	if first == 0 {
 		first = rand.Uint64()
