@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	mathrand "math/rand/v2"
 	"strconv"
 	"strings"
@@ -99,6 +100,7 @@ func (j *Journal) beginEpoch(ctx context.Context, js jetstream.JetStream, s stre
 	}
 	config := now.stream.CachedInfo().Config
 	config.Subjects = []string{j.newSubject()}
+	config.Metadata = withLeft(config.Metadata, append(now.left, now.epoch))
 	if _, err := js.UpdateStream(ctx, config); err != nil {
 		var refusal *jetstream.APIError
 		if errors.As(err, &refusal) { // otherwise the engine may still do it
@@ -108,6 +110,34 @@ func (j *Journal) beginEpoch(ctx context.Context, js jetstream.JetStream, s stre
 	}
 	j.logger().Error("natsjournal: "+reason, "stream", j.stream(), "newest", s.newest)
 	return nil
+}
+
+// leftKey is the field of the stream's metadata that names the epochs which it has left. A node
+// that starts later so knows one of them when a backup brings it back.
+const leftKey = "fanfare-left"
+
+// withLeft returns metadata that names epochs, at most the newest maxLeft.
+func withLeft(metadata map[string]string, epochs []uint64) map[string]string {
+	texts := make([]string, 0, maxLeft)
+	for _, epoch := range epochs[max(0, len(epochs)-maxLeft):] {
+		texts = append(texts, strconv.FormatUint(epoch, 16))
+	}
+	metadata = maps.Clone(metadata)
+	if metadata == nil {
+		metadata = make(map[string]string)
+	}
+	metadata[leftKey] = strings.Join(texts, " ")
+	return metadata
+}
+
+// leftOf returns the epochs that metadata names.
+func leftOf(metadata map[string]string) (epochs []uint64) {
+	for _, text := range strings.Fields(metadata[leftKey]) {
+		if epoch, err := strconv.ParseUint(text, 16, 64); err == nil {
+			epochs = append(epochs, epoch)
+		}
+	}
+	return epochs
 }
 
 // A node that is about to begin an epoch claims that, because the engine does not compare

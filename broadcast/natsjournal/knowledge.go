@@ -14,7 +14,7 @@ type knowledge struct {
 	newest     uint64        // the highest sequence that the engine has acknowledged, delivered or reported
 	duplicates time.Duration // how long the engine recognises an entry that it already has
 
-	left []uint64 // earlier epochs that this node has known, at most maxLeft
+	left []uint64 // earlier epochs that this node has known or that the stream names, at most maxLeft of each
 
 	// The newest entry that a Tail of this node has read.
 	tailed   uint64    // its sequence
@@ -56,6 +56,12 @@ func (j *Journal) learnStream(s streamState) {
 			left = append(slices.Clip(left), k.epoch) // known has given copies away
 			left = left[max(0, len(left)-maxLeft):]
 		}
+		for _, epoch := range s.left {
+			if !slices.Contains(left, epoch) {
+				left = append(slices.Clip(left), epoch)
+			}
+		}
+		left = left[max(0, len(left)-2*maxLeft):]
 		*k = knowledge{epoch: s.epoch, subject: s.subject, left: left, witnessed: k.witnessed, retired: k.retired}
 	}
 	k.newest = max(k.newest, s.newest)

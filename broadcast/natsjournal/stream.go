@@ -14,8 +14,9 @@ import (
 // streamState is what the engine reports of the stream at one moment.
 type streamState struct {
 	epoch   uint64
-	oldest  uint64 // sequence of the oldest entry that is kept; newest+1 if none is
-	newest  uint64 // sequence of the newest entry that there ever was
+	left    []uint64 // the epochs before, as far as the stream says
+	oldest  uint64   // sequence of the oldest entry that is kept; newest+1 if none is
+	newest  uint64   // sequence of the newest entry that there ever was
 	subject string
 	stream  jetstream.Stream
 
@@ -152,6 +153,7 @@ func (j *Journal) stateOf(stream jetstream.Stream) (streamState, error) {
 	j.warnOfDifferences(info.Config)
 	s := streamState{
 		epoch:      epoch,
+		left:       leftOf(info.Config.Metadata),
 		oldest:     info.State.FirstSeq,
 		newest:     info.State.LastSeq,
 		subject:    info.Config.Subjects[0],
