@@ -234,8 +234,8 @@ func TestAppendErrorsThatFitNoMessages(t *testing.T) {
 			var before sync.WaitGroup
 			for range 2 { // as many as are in flight at once, so that the others are one group
 				before.Go(func() { s.publishAll("before") })
+				synctest.Wait() // until it is in flight, or the second would go with the first
 			}
-			synctest.Wait()
 			errs := s.publishAll("good", "bad", "good")
 			before.Wait()
 			for _, err := range []error{errs[0], errs[2]} {

@@ -7,6 +7,9 @@ type ending struct {
 	unplaced bool // only the engine could place it then: it ends where it is
 	gap      bool // its placement had a gap then, which is reported before the end
 
+	// holes are those of that epoch before the end. The Hub may forget them.
+	holes holes
+
 	// cursors is where the cursors of these indexes end. It is nil if the subscription is
 	// still to be placed, or has other cursors since, and in another epoch.
 	cursors []cursorEnd
@@ -24,7 +27,7 @@ func (s *subscription) Finish() {
 	s.hub.mu.Lock()
 	if s.ending == nil {
 		head := s.hub.head.Load()
-		s.ending = &ending{at: ID{s.hub.epoch, head}, unplaced: s.stage == stageWaiting}
+		s.ending = &ending{at: ID{s.hub.epoch, head}, unplaced: s.stage == stageWaiting, holes: s.hub.holes}
 		s.ending.gap = s.hasPlacement() && s.placement.gap
 		s.end.Store(head)
 		if s.reader != nil {

@@ -84,7 +84,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		}
-		cmp.Or(h.Logger, slog.Default()).Warn("broadcast: following the journal failed, trying again", "error", err, "failures", failures)
+		h.log(slog.LevelWarn, "broadcast: following the journal failed, trying again", "error", err, "failures", failures)
 		h.pause(ctx, &retry)
 	}
 }
@@ -123,7 +123,7 @@ func (h *Hub) expectRun() {
 		deaf := !h.follower.running && !h.closed
 		h.mu.Unlock()
 		if deaf {
-			cmp.Or(h.Logger, slog.Default()).Warn("broadcast: the Hub has a Journal but nobody runs it, so no message arrives: " +
+			h.log(slog.LevelWarn, "broadcast: the Hub has a Journal but nobody runs it, so no message arrives: "+
 				`call "go hub.Run(ctx)", with a ctx that lives as long as the streams`)
 		}
 	})
@@ -164,25 +164,25 @@ func (h *Hub) follow(ctx context.Context) (applied bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	for m, err := range h.Journal.Tail(ctx, after) {
-		if err != nil && !errors.Is(err, ErrGap) {
-			if cause := context.Cause(ctx); cause != nil {
-				err = cause // why it was ended
+	err = h.guard("Journal.Tail", func() error {
+		for m, err := range h.Journal.Tail(ctx, after) {
+			if err != nil && !errors.Is(err, ErrGap) {
+				return cmp.Or(context.Cause(ctx), err) // why it was ended, if it was
 			}
-			return applied, err
+			if m.ID.epoch <= unknownEpoch || m.ID.seq == 0 && err == nil {
+				return fmt.Errorf("broadcast: the journal's tail yielded the ID %q, which no entry can have", m.ID)
+			}
+			applied = true
+			change := epochChange{}
+			if m.ID.epoch != after.epoch {
+				change = h.epochChange(ctx, m.ID.epoch, err)
+			}
+			after = m.ID
+			h.apply(m, err != nil, change)
 		}
-		if m.ID.epoch <= unknownEpoch || m.ID.seq == 0 && err == nil {
-			return applied, fmt.Errorf("broadcast: the journal's tail yielded the ID %q, which no entry can have", m.ID)
-		}
-		applied = true
-		change := epochChange{}
-		if m.ID.epoch != after.epoch {
-			change = h.epochChange(ctx, m.ID.epoch, err)
-		}
-		after = m.ID
-		h.apply(m, err != nil, change)
-	}
-	return applied, cmp.Or(context.Cause(ctx), errTailEnded)
+		return cmp.Or(context.Cause(ctx), errTailEnded)
+	})
+	return applied, err
 }
 
 // catchUp returns the position to follow the journal from: the Hub's head, or at first
@@ -202,7 +202,7 @@ func (h *Hub) catchUp(ctx context.Context, reopen context.CancelCauseFunc) (ID, 
 	defer h.mu.Unlock()
 	h.watch.open(reopen)
 	if !known {
-		from := max(oldest.seq, 1) - 1
+		from := min(max(oldest.seq, 1)-1, newest.seq) // oldest may be of a later moment, or an earlier epoch
 		if newest.seq > warm {
 			from = max(from, newest.seq-warm)
 		}
@@ -287,13 +287,13 @@ func (h *Hub) apply(m Message, loss bool, change epochChange) {
 		h.waker.wake(h, arrived)
 	}
 	if hears {
-		cmp.Or(h.Logger, slog.Default()).Warn("broadcast: the Hub is no longer deaf: its journal's tail yields entries again")
+		h.log(slog.LevelWarn, "broadcast: the Hub is no longer deaf: its journal's tail yields entries again")
 	}
 	if entered {
-		cmp.Or(h.Logger, slog.Default()).Warn("broadcast: the journal has a new epoch, streams get a gap", "epoch", m.ID.epoch)
+		h.log(slog.LevelWarn, "broadcast: the journal has a new epoch, streams get a gap", "epoch", m.ID.epoch)
 	}
 	if invalid != nil && m.Topic != "" {
-		cmp.Or(h.Logger, slog.Default()).Error("broadcast: dropped an entry of the journal that is not a valid message", "id", m.ID, "error", invalid)
+		h.log(slog.LevelError, "broadcast: dropped an entry of the journal that is not a valid message", "id", m.ID, "error", invalid)
 	}
 }
 
@@ -313,7 +313,7 @@ func (h *Hub) setEpoch(newest ID) {
 	}
 	f.published = ID{} // if it is of yet another epoch, the journal has left that
 	h.lag = lag{}
-	h.watch.elsewhere, h.watch.asked = false, false
+	h.watch.elsewhere, h.watch.asked = time.Time{}, false
 }
 
 // appended notes an ID that Publish has been given: for a stream that begins now, and for
@@ -326,7 +326,7 @@ func (h *Hub) appended(id ID) {
 		h.knowOf(id.seq, time.Now())
 	case f.hasLeft(id.epoch): // a late answer
 	case id.epoch == f.published.epoch:
-		f.published.seq = max(f.published.seq, id.seq)
+		f.published.seq, h.watch.published = max(f.published.seq, id.seq), time.Now()
 	default:
 		f.published, h.watch.published = id, time.Now()
 	}

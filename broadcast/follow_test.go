@@ -509,3 +509,44 @@ func TestLoggerMayUseTheHub(t *testing.T) {
 		require.Contains(t, got[1], "new epoch")
 	})
 }
+
+// A Journal whose Tail panics, and a Logger that does so when that is logged, end nothing: the
+// journal is followed again.
+func TestTailThatPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tail := &panickyTail{Journal: new(broadcasttest.Journal)}
+		hub := &broadcast.Hub{Journal: tail, Logger: slog.New(panickyLog{slog.DiscardHandler})}
+		ended := make(chan error, 1)
+		go func() { ended <- hub.Run(t.Context()) }()
+		synctest.Wait()
+		sub, err := hub.Subscribe(t.Context(), broadcast.SubscribeOptions{Topics: []string{"a"}})
+		require.NoError(t, err)
+		defer sub.Close()
+		_, err = hub.Publish(t.Context(), broadcast.Message{Topic: "a"})
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		n, err := sub.Poll(make([]*broadcast.Message, 8))
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		require.NoError(t, hub.Close())
+		require.ErrorIs(t, <-ended, broadcast.ErrClosed)
+	})
+}
+
+// panickyTail is a journal whose first Tail panics.
+type panickyTail struct {
+	*broadcasttest.Journal
+	tails atomic.Int32
+}
+
+func (j *panickyTail) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadcast.Message, error] {
+	if j.tails.Add(1) == 1 {
+		panic("the first tail")
+	}
+	return j.Journal.Tail(ctx, after)
+}
+
+type panickyLog struct{ slog.Handler }
+
+func (panickyLog) Enabled(context.Context, slog.Level) bool  { return true }
+func (panickyLog) Handle(context.Context, slog.Record) error { panic("the logger") }

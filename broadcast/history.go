@@ -132,7 +132,7 @@ func (h *Hub) readWaiting(ctx context.Context, d distance) {
 		}
 		// While the engine does not answer they stay as they are: no message, no
 		// position, no gap.
-		cmp.Or(h.Logger, slog.Default()).Warn("broadcast: reading what clients have missed failed, trying again", "error", err, "clients", len(readers))
+		h.log(slog.LevelWarn, "broadcast: reading what clients have missed failed, trying again", "error", err, "clients", len(readers))
 		h.pause(ctx, &retry)
 	}
 }

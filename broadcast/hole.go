@@ -41,6 +41,9 @@ func (h *Hub) lose(seq uint64) []*subscription {
 // called by the goroutine that polls, with Hub.mu held.
 func (s *subscription) pendingHoles() holes {
 	passed, end, all := uint64(0), s.end.Load(), s.hub.holes
+	if s.ending != nil && s.ending.at.epoch == s.hub.epoch {
+		all = s.ending.holes
+	}
 	if s.position.epoch == s.epoch {
 		passed = s.position.seq
 	}

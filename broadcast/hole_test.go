@@ -127,3 +127,20 @@ func TestSetTopicsAroundALoss(t *testing.T) {
 		r.gets("x0", "y0", "gap", "y1")
 	})
 }
+
+// A finished subscription gets a gap for what was lost before its end, however much has been
+// lost since.
+func TestHolesBeforeAndAfterAnEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := new(broadcasttest.Journal)
+		s := newServer(t, engine, nil)
+		x := s.resume(broadcast.ID{}, "x")
+		x.gets()
+		s.lapse(engine, "x", "lost")
+		x.sub.(broadcast.Finisher).Finish()
+		for range 20 {
+			s.lapse(engine, "x", "lost")
+		}
+		x.gets("gap", "end")
+	})
+}

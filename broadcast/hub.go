@@ -147,10 +147,19 @@ func (h *Hub) check() error {
 func (h *Hub) guard(where string, f func() error) error {
 	err := guard.Call(where, f)
 	if p, ok := err.(*guard.PanicError); ok {
-		cmp.Or(h.Logger, slog.Default()).Error("broadcast: panic in "+where, "panic", p.Value, "stack", string(p.Stack))
+		h.log(slog.LevelError, "broadcast: panic in "+where, "panic", p.Value, "stack", string(p.Stack))
 		return fmt.Errorf("broadcast: panic in %s: %v", where, p.Value)
 	}
 	return err
+}
+
+// log writes a line. A Logger that panics must end neither the process nor what logs. The
+// caller holds no lock.
+func (h *Hub) log(level slog.Level, text string, args ...any) {
+	_ = guard.Call("Logger", func() error {
+		cmp.Or(h.Logger, slog.Default()).Log(context.Background(), level, text, args...)
+		return nil
+	})
 }
 
 // use is the beginning of each call. The first one starts the Hub's clock, and draws the epoch

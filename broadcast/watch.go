@@ -1,7 +1,6 @@
 package broadcast
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -16,12 +15,15 @@ type watch struct {
 	reopen   context.CancelCauseFunc // ends the tail; nil while none is open
 	answered time.Time               // when the engine answered last, to any call or with an entry
 
-	elsewhere bool      // the engine's newest ID was of another epoch than the Hub's
-	published time.Time // when follower.published was set
+	// elsewhere is when the engine's newest ID was last of another epoch than the Hub's; zero if
+	// it has not been since the Hub entered that.
+	elsewhere time.Time
+	published time.Time // when Publish was last given an ID of the epoch of follower.published
 
 	// stuck is since when the engine answers and has more than this Hub, and the tail yields
-	// nothing new; zero if that is not so.
+	// nothing new; zero if that is not so. Time in which the engine does not answer is added to it.
 	stuck    time.Time
+	checked  time.Time     // when checkTail ran last
 	patience time.Duration // how long to wait before the tail is opened anew again
 	reopenAt time.Time     // when it is
 
@@ -50,6 +52,10 @@ const (
 
 	// deafAfter is how long after that streams go on.
 	deafAfter = 15 * time.Second
+
+	// elsewhereFor is how long an answer of another epoch counts. It is less than deafAfter,
+	// so that a single wrong one ends no streams.
+	elsewhereFor = 10 * time.Second
 
 	// staleAfter is when an ID that Publish was given, of an epoch that the tail has not
 	// entered, counts no more if the engine still answers from the Hub's epoch.
@@ -107,8 +113,11 @@ func (h *Hub) hear(now time.Time) {
 // hearNewest notes what the engine says is its newest ID. The caller holds mu.
 func (h *Hub) hearNewest(newest ID, now time.Time) {
 	w, f := &h.watch, &h.follower
-	w.elsewhere = h.epoch != 0 && newest.epoch != h.epoch
-	if w.elsewhere || h.epoch == 0 {
+	switch {
+	case h.epoch == 0:
+		return
+	case newest.epoch != h.epoch:
+		w.elsewhere = now
 		return
 	}
 	h.knowOf(newest.seq, now)
@@ -132,14 +141,15 @@ func (h *Hub) knowOf(seq uint64, now time.Time) {
 
 // isBehind reports whether the journal has something, as far as this Hub knows, that the
 // tail has still to yield. The caller holds mu.
-func (h *Hub) isBehind() bool {
-	return h.watch.elsewhere || !h.follower.published.IsZero() || h.epoch != 0 && h.follower.newest > h.head.Load()
+func (h *Hub) isBehind(now time.Time) bool {
+	elsewhere := !h.watch.elsewhere.IsZero() && now.Sub(h.watch.elsewhere) < elsewhereFor
+	return elsewhere || !h.follower.published.IsZero() || h.epoch != 0 && h.follower.newest > h.head.Load()
 }
 
 // behind returns how many entries the tail has still to yield, as far as this Hub knows, and
 // for how long it has known of the oldest. The caller holds mu.
 func (h *Hub) behind(now time.Time) (entries uint64, lag time.Duration) {
-	if !h.isBehind() {
+	if !h.isBehind(now) {
 		return 0, 0
 	}
 	if since := h.lag.since(); !since.IsZero() {
@@ -151,6 +161,22 @@ func (h *Hub) behind(now time.Time) (entries uint64, lag time.Duration) {
 	return max(1, h.newest()-h.head.Load()), lag
 }
 
+// countAnswered notes that checkTail runs, and reports whether the engine has answered since it
+// ran last. Of the time between, at most followedFor counts for a tail that is stuck, and none of it
+// if the engine has not answered.
+func (w *watch) countAnswered(now time.Time) (answered bool) {
+	answered = w.answered.After(w.checked)
+	skipped := now.Sub(w.checked)
+	if answered {
+		skipped = max(0, skipped-followedFor)
+	}
+	w.checked = now
+	if !w.stuck.IsZero() {
+		w.stuck, w.reopenAt = w.stuck.Add(skipped), w.reopenAt.Add(skipped)
+	}
+	return answered
+}
+
 // checkTail opens a tail anew that yields nothing of what the engine has. If that does not
 // help, it ends the streams.
 func (h *Hub) checkTail() {
@@ -159,11 +185,11 @@ func (h *Hub) checkTail() {
 	w := &h.watch
 	var reopen context.CancelCauseFunc
 	var subs []*subscription
+	hears, answered := false, w.countAnswered(now)
 	switch {
-	case !h.isBehind():
-		w.moved()
-	case now.Sub(w.answered) >= followedFor:
-		w.stuck = time.Time{} // the engine is away: streams stay as they are
+	case !h.isBehind(now):
+		hears = w.moved()
+	case !answered: // the engine is away: streams stay as they are
 	case w.stuck.IsZero():
 		w.stuck, w.patience, w.reopenAt = now, reopenAfter, now.Add(reopenAfter)
 	default:
@@ -185,12 +211,15 @@ func (h *Hub) checkTail() {
 	if reopen != nil {
 		reopen(errStuck)
 	}
+	if hears {
+		h.log(slog.LevelWarn, "broadcast: the Hub is no longer deaf: its journal's tail has yielded all that the journal has")
+	}
 	if !deaf {
 		return
 	}
-	cmp.Or(h.Logger, slog.Default()).Error("broadcast: the Hub is deaf: the journal takes messages, and its tail yields none. "+
-		"Streams end, and no others begin until it does", "behind", behind, "lag", lag, "streams", len(subs))
 	for _, s := range subs {
 		s.Finish()
 	}
+	h.log(slog.LevelError, "broadcast: the Hub is deaf: the journal takes messages, and its tail yields none. "+
+		"Streams end, and no others begin until it does", "behind", behind, "lag", lag, "streams", len(subs))
 }

@@ -318,6 +318,7 @@ func TestDisconnectEndsWhatFollowsAWriter(t *testing.T) {
 				synctest.Wait()
 				require.Equal(t, 1, limit.Disconnect("ann", 0, ""))
 				time.Sleep(3 * time.Second)
+				synctest.Wait()
 				require.NoError(t, ended)
 				require.Equal(t, 1, limit.Disconnect("ann", 4000, "signed out"))
 				synctest.Wait()

@@ -27,6 +27,7 @@ func (j *Journal) Append(ctx context.Context, ms ...broadcast.Message) ([]broadc
 	}
 	a := j.newAppending(ms)
 	a.run(ctx)
+	j.renewWitness(ctx)
 	return a.result()
 }
 

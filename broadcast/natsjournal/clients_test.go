@@ -12,6 +12,7 @@ import (
 
 // Clients of several servers miss nothing while the engine is restarted twice.
 func TestClients(t *testing.T) {
+	t.Parallel()
 	e := startEngine(t)
 	restart := func(*testing.T) { e.restart() }
 	clustertest.Test(t, clustertest.Config{
@@ -25,6 +26,7 @@ func TestClients(t *testing.T) {
 
 // Clients of several servers get a gap when the stream is deleted.
 func TestClientsOfALossyEngine(t *testing.T) {
+	t.Parallel()
 	e := startEngine(t)
 	js := admin(t, e.connect())
 	clustertest.Test(t, clustertest.Config{
@@ -38,7 +40,7 @@ func TestClientsOfALossyEngine(t *testing.T) {
 }
 
 // Clients of several servers miss nothing while the leader of the stream, in a cluster of
-// three, is restarted twice.
+// three, is restarted; in the long form twice.
 func TestClientsOfACluster(t *testing.T) {
 	t.Parallel()
 	engines := startCluster(t)
@@ -70,5 +72,9 @@ func TestClientsOfACluster(t *testing.T) {
 		}, soon, moment)
 		engines[leader].restart()
 	}
-	clustertest.Test(t, clustertest.Config{Open: open, Faults: []func(*testing.T){killLeader, killLeader}})
+	faults := []func(*testing.T){killLeader}
+	if clustertest.Long() {
+		faults = append(faults, killLeader)
+	}
+	clustertest.Test(t, clustertest.Config{Open: open, Faults: faults})
 }

@@ -31,8 +31,7 @@ func startServers(t *testing.T) *servers {
 	s := &servers{t: t}
 	var addresses [3]string
 	for i := range addresses {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
+		l := reserve(t)
 		addresses[i] = l.Addr().String()
 		require.NoError(t, l.Close())
 	}

@@ -28,8 +28,7 @@ func startCluster(t *testing.T) map[string]*engine {
 	var ports []int
 	var routes []*url.URL
 	for range names {
-		l, err := net.Listen("tcp", "127.0.0.1:0") // each needs the ports of the others
-		require.NoError(t, err)
+		l := reserve(t) // each needs the ports of the others
 		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
 		routes = append(routes, &url.URL{Scheme: "nats", Host: l.Addr().String()})
 		require.NoError(t, l.Close())

@@ -13,11 +13,13 @@ import (
 )
 
 func TestJournalConforms(t *testing.T) {
+	t.Parallel()
 	e := startEngine(t)
 	broadcasttest.TestJournal(t, func(t *testing.T) broadcast.Journal { return fresh(t, e) })
 }
 
 func TestHubConforms(t *testing.T) {
+	t.Parallel()
 	const keep = 16
 	e := startEngine(t)
 	open := func(t *testing.T, j broadcast.Journal) broadcast.Broadcaster {

@@ -80,6 +80,7 @@ func TestConnectionThatVanishes(t *testing.T) {
 	for _, tailed := range []bool{true, false} {
 		name := map[bool]string{true: "a tail finds it", false: "an append finds it"}[tailed]
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			e := startEngine(t)
 			var dialer vanishing
 			conn, err := nats.Connect(e.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.SetCustomDialer(&dialer))

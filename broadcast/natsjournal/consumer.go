@@ -102,20 +102,24 @@ func (c *consumer) open(ctx context.Context, after uint64) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	threshold := inactiveThreshold
-	if limit := c.stream.CachedInfo().Config.ConsumerLimits.InactiveThreshold; limit > 0 {
-		threshold = min(threshold, limit)
-	}
 	_, err = c.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		Name:              c.name,
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       after + 1,
 		AckPolicy:         jetstream.AckNonePolicy,
-		InactiveThreshold: threshold,
+		InactiveThreshold: thresholdFor(c.stream, inactiveThreshold),
 		MemoryStorage:     true, // so that it does not survive a restart of the server
 		Replicas:          1,
 	})
 	return err
+}
+
+// thresholdFor returns a threshold, or the longest one that the stream allows.
+func thresholdFor(stream jetstream.Stream, threshold time.Duration) time.Duration {
+	if limit := stream.CachedInfo().Config.ConsumerLimits.InactiveThreshold; limit > 0 {
+		return min(threshold, limit)
+	}
+	return threshold
 }
 
 // close releases what the consumer has here and, if there is a connection, deletes it

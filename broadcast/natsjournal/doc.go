@@ -24,7 +24,13 @@
 //
 // A node detects a loss by comparing the stream with what the node itself has seen:
 // either the stream ends earlier, or the newest entry that the node has read now has
-// another timestamp.
+// another timestamp. Of nodes that detect it at the same time, one claims that it begins the epoch,
+// by creating the consumer "fanfare-claim-<epoch>", and the others take that epoch. The claim
+// expires after five seconds.
+//
+// JetStream keeps its numbering in a new epoch. A Tail looks for the newest entry of the old epoch
+// that this node has read and that the stream still has, and yields a [broadcast.EpochError] with
+// it, so that clients get none of the survivors a second time.
 //
 // # Nodes that start
 //
@@ -37,14 +43,16 @@
 //   - All nodes have closed cleanly. When the context of a node's last Tail ends, as at the
 //     end of Hub.Run, and no other node follows the stream, the node leaves the durable
 //     consumer "fanfare-witness", whose metadata holds the epoch and the newest sequence.
-//     Nobody reads from it. It counts if the stream ends at that sequence, and is deleted by
-//     the next node that uses the stream. So end the context after the last Publish, and
-//     close the connection after Run has returned.
-//   - Another node has begun a new epoch since this one started.
+//     Nobody reads from it. It counts unless the stream ends before that sequence: entries
+//     that follow were still on their way. An Append that ends later adds its entries to it
+//     before it returns. The next node that uses the stream deletes it. So close the connection
+//     after Run and the last Publish have returned.
+//   - Another node has created the stream or begun a new epoch since this one started.
 //
 // A node that finds none of these looks for three to four seconds, since nodes that start at
-// once or reconnect may still come, and then begins a new epoch, which every client gets as a
-// gap. So the restart of a lone node that has crashed is a gap, and one that takes some seconds
+// once or reconnect may still come, and for up to six if the stream or its epoch is only just as
+// old, whose node may still come to follow it. Then it begins a new epoch, which every client
+// gets as a gap. So the restart of a lone node that has crashed is a gap, and one that takes some seconds
 // longer. A rolling deploy, a crash of one of several nodes, and a restart of the engine under
 // running nodes are not.
 //

@@ -86,6 +86,7 @@ type Journal struct {
 	js             jetstream.JetStream // created at the first use
 	publishing     *publisher          // created at the first use
 	knowledge      knowledge
+	seen           [2]sightings   // of the newest epoch that Tails have read, and of the one before
 	looked         time.Time      // when the stream was looked at last
 	warned         map[string]any // the values of settings that were warned of
 	closedReported bool

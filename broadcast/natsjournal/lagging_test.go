@@ -37,6 +37,7 @@ func (c laggingConn) Dial(network, address string) (net.Conn, error) {
 // A server that reports less than this node has seen is asked again for a while; only then
 // has the stream lost entries. With Durable it is an error at once.
 func TestLaggingServer(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name    string
 		answers int32
@@ -49,6 +50,7 @@ func TestLaggingServer(t *testing.T) {
 		{name: "for a moment, with Durable: an error, and nothing is lost", answers: 1, durable: true, fails: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			e := startEngine(t)
 			var answers atomic.Int32
 			conn, err := nats.Connect(e.ClientURL(), nats.SetCustomDialer(laggingConn{answers: &answers}))

@@ -1,6 +1,7 @@
 package natsjournal_test
 
 import (
+	"flag"
 	"os"
 	"testing"
 
@@ -11,6 +12,10 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(engineDir); dir != "" { // a benchmark has started this process
 		serve(dir)
 		return
+	}
+	// Most tests wait for the engine, so that more of them run at once than there are CPUs.
+	if err := flag.Set("test.parallel", "6"); err != nil { // -parallel on the command line replaces it
+		panic(err)
 	}
 	leak.Main(m)
 }

@@ -17,6 +17,7 @@ import (
 // Several servers and their clients go through what happens to JetStream. The comment of each
 // scenario says what the clients may expect.
 func TestScenarios(t *testing.T) {
+	t.Parallel()
 	clustertest.Scenarios{
 		{"cluster whose replicas change", testReplicas},
 		{"cluster that loses power", testPowerLossOfACluster},
@@ -181,15 +182,13 @@ func testOlderDisk(t *testing.T) {
 }
 
 // Clients miss nothing, and get no gap, when all servers and then the engine are stopped and
-// started in an orderly way.
+// started in an orderly way, with messages on their way.
 func testOrderlyRestartOfEverything(t *testing.T) {
 	e := startEngine(t)
 	clustertest.Run(t, nodes(e.connect), func(s *clustertest.Scenario) {
-		s.Quiet(func() {
-			s.Stop(0, 1, 2)
-			e.restart()
-			s.Start(0, 1, 2)
-		})
+		s.Stop(0, 1, 2)
+		e.restart()
+		s.Start(0, 1, 2)
 		s.Arrives("after the restart")
 	})
 }

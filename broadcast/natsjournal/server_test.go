@@ -1,7 +1,9 @@
 package natsjournal_test
 
 import (
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"testing"
@@ -135,4 +137,17 @@ func stream(t *testing.T, js jetstream.JetStream) jetstream.Stream {
 	s, err := js.Stream(t.Context(), "fanfare")
 	require.NoError(t, err)
 	return s
+}
+
+// reserve listens on a port that nobody gets who asks for any port, or connects, once the caller
+// has closed it: one below those that Linux gives away.
+func reserve(t *testing.T) net.Listener {
+	t.Helper()
+	for range 100 {
+		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 12000+rand.IntN(20000))); err == nil {
+			return l
+		}
+	}
+	require.Fail(t, "no port is free")
+	return nil
 }

@@ -120,6 +120,7 @@ func edit(t *testing.T, js jetstream.JetStream, change func(*jetstream.StreamCon
 // A stream whose limits are changed while nodes follow it is followed on: messages arrive, in
 // the same epoch.
 func TestSettingsChangedMeanwhile(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name   string
 		change func(*jetstream.StreamConfig)
@@ -209,6 +210,7 @@ func TestSettingsThatAreRefused(t *testing.T) {
 // The first message that a sealed stream refuses says that the stream is unusable, also for a
 // node that does not follow it.
 func TestSettingsThatAppendFinds(t *testing.T) {
+	t.Parallel()
 	e := startEngine(t)
 	j := e.journal()
 	add(t, j, "first")

@@ -14,14 +14,16 @@ import (
 // streamState is what the engine reports of the stream at one moment.
 type streamState struct {
 	epoch   uint64
-	oldest  uint64 // sequence of the oldest entry that is kept; newest+1 if none is
-	newest  uint64 // sequence of the newest entry that there ever was
+	left    []uint64 // the epochs before, as far as the stream says
+	oldest  uint64   // sequence of the oldest entry that is kept; newest+1 if none is
+	newest  uint64   // sequence of the newest entry that there ever was
 	subject string
 	stream  jetstream.Stream
 
 	duplicates time.Duration          // how long it recognises an entry that it already has
 	cluster    *jetstream.ClusterInfo // its replicas; nil on a server that is no part of a cluster
-	ours       bool                   // created by this call
+	fresh      bool                   // created since this call began, by this node or another
+	age        time.Duration          // since it was created, as the engine counts
 }
 
 // Codes of errors that an engine returns instead of creating a stream.
@@ -73,8 +75,8 @@ func (j *Journal) enterOnce(ctx context.Context, js jetstream.JetStream) error {
 	return j.enter(ctx, js)
 }
 
-// resume reads the stream before this node uses it, and deletes the witness that this node
-// may have left.
+// resume reads the stream before this node adds to it, and deletes the witness with which this
+// node may have entered.
 func (j *Journal) resume(ctx context.Context) (streamState, error) {
 	s, err := j.readStream(ctx)
 	if err != nil || !j.known().witnessed {
@@ -85,11 +87,7 @@ func (j *Journal) resume(ctx context.Context) (streamState, error) {
 		return streamState{}, err
 	}
 	defer release()
-	if err := j.deleteWitness(ctx, s, true); err != nil {
-		return streamState{}, err
-	}
-	j.setWitnessed(false)
-	return s, nil
+	return s, j.deleteWitness(ctx, s)
 }
 
 // readAgain asks the engine for the stream, of which this node knows something.
@@ -127,9 +125,9 @@ func (j *Journal) openStream(ctx context.Context, js jetstream.JetStream) (strea
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	stream, err := js.Stream(ctx, j.stream())
-	created := false
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		stream, created, err = j.createStream(ctx, js)
+	fresh := errors.Is(err, jetstream.ErrStreamNotFound)
+	if fresh {
+		stream, err = j.createStream(ctx, js)
 	}
 	if err != nil {
 		err = fmt.Errorf("natsjournal: reading stream %q: %w", j.stream(), err)
@@ -137,7 +135,7 @@ func (j *Journal) openStream(ctx context.Context, js jetstream.JetStream) (strea
 		return streamState{}, err
 	}
 	s, err := j.stateOf(stream)
-	s.ours = created
+	s.fresh = fresh
 	j.learnUsable(err)
 	return s, err
 }
@@ -155,12 +153,14 @@ func (j *Journal) stateOf(stream jetstream.Stream) (streamState, error) {
 	j.warnOfDifferences(info.Config)
 	s := streamState{
 		epoch:      epoch,
+		left:       leftOf(info.Config.Metadata),
 		oldest:     info.State.FirstSeq,
 		newest:     info.State.LastSeq,
 		subject:    info.Config.Subjects[0],
 		duplicates: info.Config.Duplicates,
 		cluster:    info.Cluster,
 		stream:     stream,
+		age:        info.TimeStamp.Sub(info.Created),
 	}
 	if info.State.Msgs == 0 {
 		s.oldest = s.newest + 1
@@ -170,19 +170,18 @@ func (j *Journal) stateOf(stream jetstream.Stream) (streamState, error) {
 
 // createStream creates the stream, or returns the one that another node has created
 // meanwhile.
-func (j *Journal) createStream(ctx context.Context, js jetstream.JetStream) (stream jetstream.Stream, created bool, err error) {
+func (j *Journal) createStream(ctx context.Context, js jetstream.JetStream) (stream jetstream.Stream, err error) {
 	config := j.streamConfig()
 	config.Subjects = []string{j.newSubject()}
 	stream, err = js.CreateStream(ctx, config)
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-		stream, err = js.Stream(ctx, j.stream())
-		return stream, false, err
+		return js.Stream(ctx, j.stream())
 	}
 	var refusal *jetstream.APIError
 	if !errors.As(err, &refusal) {
-		return stream, err == nil, err
+		return stream, err
 	}
-	return nil, false, j.hint(refusal)
+	return nil, j.hint(refusal)
 }
 
 // hint says what an operator can do about an engine that does not create the stream.

@@ -16,7 +16,9 @@ import (
 // lost, and ends with an error once the engine has been unreachable for ten seconds.
 //
 // After an ID of another epoch it yields a gap just before the oldest entry that is
-// kept, then all that is kept. After an ID that the stream has not reached it yields a
+// kept, then all that is kept. If Tails of this Journal have read entries of that epoch and they
+// are still there, the gap is a [broadcast.EpochError] with the newest of them; if many are gone,
+// with one that is a little older. After an ID that the stream has not reached it yields a
 // gap at the newest entry and continues from there.
 //
 // When ctx has ended and this was the Journal's last Tail, it leaves in the engine what the
@@ -28,14 +30,13 @@ func (j *Journal) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadc
 		for {
 			err := t.follow(ctx)
 			switch {
-			case errors.Is(err, errStopped):
-				j.countTail(-1)
-				return
-			case ctx.Err() != nil:
-				if j.countTail(-1) == 0 {
+			case errors.Is(err, errStopped), ctx.Err() != nil:
+				if j.countTail(-1) == 0 && ctx.Err() != nil {
 					j.leave(ctx)
 				}
-				yield(broadcast.Message{}, ctx.Err())
+				if !errors.Is(err, errStopped) {
+					yield(broadcast.Message{}, ctx.Err())
+				}
 				return
 			case errors.Is(err, ErrUnusable), errors.Is(err, nats.ErrConnectionClosed), time.Since(t.lastContact) > maxOutage:
 				j.countTail(-1)
@@ -59,6 +60,9 @@ func (j *Journal) countTail(change int) int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.tails += change
+	if j.tails > 0 {
+		j.knowledge.retired = false
+	}
 	return j.tails
 }
 
@@ -75,6 +79,7 @@ type tail struct {
 	last        broadcast.ID // the last one yielded
 	lastContact time.Time    // when a consumer last sent something
 	entered     bool         // a consumer of this tail has followed the stream
+	settled     bool         // it has done so for longer than a node takes to write a witness
 }
 
 var (
@@ -90,7 +95,7 @@ const verifyInterval = 5 * time.Second
 
 // follow yields what one consumer delivers, until the consumer is lost.
 func (t *tail) follow(ctx context.Context) error {
-	s, err := t.journal.resume(ctx)
+	s, err := t.journal.readStream(ctx)
 	if err != nil {
 		return err
 	}
@@ -105,19 +110,41 @@ func (t *tail) follow(ctx context.Context) error {
 	if err := t.verify(ctx, s); err != nil {
 		return err
 	}
-	// A node that closed at the same moment has not seen this consumer, if it has left a
-	// witness; otherwise it has deleted that itself.
+	// The witness goes once others can see this consumer, so that there always is one of both.
+	// A node that closed at the same moment has deleted its witness itself if it has seen the
+	// consumer.
 	if !t.entered && !t.journal.Durable {
-		if err := t.journal.deleteWitness(ctx, s, true); err != nil {
+		if err := t.journal.deleteWitness(ctx, s); err != nil {
 			return err
 		}
 	}
 	t.entered = true
+	if gap {
+		if err := t.yieldLoss(ctx, s, start); err != nil {
+			return err
+		}
+	}
 	t.last = start
-	if gap && !t.yieldGap(start.Seq()) {
+	return t.readFrom(ctx, c, s)
+}
+
+// yieldLoss yields that the tail goes on after start, which does not follow what it has yielded.
+func (t *tail) yieldLoss(ctx context.Context, s streamState, start broadcast.ID) error {
+	var loss error = &broadcast.GapError{ID: start}
+	if t.last.Epoch() != s.epoch {
+		survived, err := t.journal.survived(ctx, s, t.last.Epoch())
+		if err != nil {
+			return err
+		}
+		if !survived.IsZero() {
+			loss = &broadcast.EpochError{Survived: survived}
+		}
+	}
+	t.last = start
+	if !t.yield(broadcast.Message{ID: start}, loss) {
 		return errStopped
 	}
-	return t.readFrom(ctx, c, s)
+	return nil
 }
 
 // readFrom yields what a consumer delivers.
@@ -133,7 +160,7 @@ func (t *tail) readFrom(ctx context.Context, c *consumer, s streamState) error {
 		case d.entry != nil && d.seq > s.newest && d.entry.Subject != s.subject:
 			return errNewEpoch
 		case t.lastContact.Sub(verified) > verifyInterval:
-			if err := t.verify(ctx, s); err != nil {
+			if err := t.settle(ctx, s); err != nil {
 				return err
 			}
 			verified = time.Now()
@@ -165,6 +192,16 @@ func (t *tail) verify(ctx context.Context, s streamState) error {
 		err = errNewEpoch
 	}
 	return err
+}
+
+// settle verifies the epoch. The first time it also deletes a witness that came late: of a node
+// that closed when this tail began, and that was not seen to follow.
+func (t *tail) settle(ctx context.Context, s streamState) error {
+	if err := t.verify(ctx, s); err != nil || t.settled || t.journal.Durable {
+		return err
+	}
+	t.settled = true
+	return t.journal.deleteWitness(ctx, s)
 }
 
 // yieldDelivery yields what the engine sent, after a gap if entries before it are

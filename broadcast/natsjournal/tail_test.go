@@ -70,6 +70,7 @@ func TestTailDuringAPurge(t *testing.T) {
 // Entries that are deleted before a tail has pulled them are yielded as a gap. There are
 // more of them than one pull delivers.
 func TestTailDuringADeletion(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		trim func(*testing.T, jetstream.Stream)

@@ -84,11 +84,21 @@ func (f *tailing) yields(ids []broadcast.ID, texts ...string) {
 // gap checks that a gap is yielded next, and returns its ID.
 func (f *tailing) gap() broadcast.ID {
 	f.t.Helper()
+	id, _ := f.loss()
+	return id
+}
+
+// loss checks that a gap is yielded next. It returns its ID and what is said to have survived.
+func (f *tailing) loss() (id, survived broadcast.ID) {
+	f.t.Helper()
 	m, err := f.next()
 	require.ErrorIs(f.t, err, broadcast.ErrGap, "instead of %q", m.Data)
-	var gap *broadcast.GapError
-	require.True(f.t, errors.As(err, &gap))
-	require.Equal(f.t, m.ID, gap.ID)
 	require.Empty(f.t, m.Topic)
-	return m.ID
+	if gap, ok := errors.AsType[*broadcast.GapError](err); ok {
+		require.Equal(f.t, m.ID, gap.ID)
+		return m.ID, broadcast.ID{}
+	}
+	epoch, ok := errors.AsType[*broadcast.EpochError](err)
+	require.True(f.t, ok, "%v", err)
+	return m.ID, epoch.Survived
 }

@@ -44,14 +44,16 @@ const (
 // census is what the engine knows of the nodes at one moment.
 type census struct {
 	following bool              // another node is reading the stream
+	claimed   bool              // another node begins an epoch, or has done so a moment ago
 	delivered map[string]uint64 // how many entries each consumer has been sent
 	witness   map[string]string // the witness; nil if there is none
 }
 
-// attests reports whether the witness says that the stream has all that it ever had.
+// attests reports whether the stream has all that the witness knew. Entries that follow may have
+// been on their way when the last node closed.
 func (c census) attests(s streamState) bool {
-	return c.witness[witnessEpoch] == strconv.FormatUint(s.epoch, 16) &&
-		c.witness[witnessNewest] == strconv.FormatUint(s.newest, 10)
+	newest, err := strconv.ParseUint(c.witness[witnessNewest], 10, 64)
+	return err == nil && c.witness[witnessEpoch] == strconv.FormatUint(s.epoch, 16) && s.newest >= newest
 }
 
 // look counts the nodes that follow the stream: those whose consumer has a pull that waits for
@@ -65,6 +67,12 @@ func (j *Journal) look(ctx context.Context, s streamState, before census) (censu
 	var mu sync.Mutex // guards c
 	var asking sync.WaitGroup
 	for name := range names.Name() {
+		if strings.HasPrefix(name, claimPrefix) {
+			mu.Lock()
+			c.claimed = true
+			mu.Unlock()
+			continue
+		}
 		if name != witnessName && !strings.HasPrefix(name, consumerPrefix) {
 			continue
 		}
@@ -104,7 +112,7 @@ func (j *Journal) enter(ctx context.Context, js jetstream.JetStream) error {
 		if err != nil {
 			return err
 		}
-		if s.ours || j.Durable || first != 0 && s.epoch != first {
+		if s.fresh || j.Durable || first != 0 && s.epoch != first {
 			j.learnStream(s)
 			return nil
 		}
@@ -114,12 +122,10 @@ func (j *Journal) enter(ctx context.Context, js jetstream.JetStream) error {
 		}
 		switch attested := seen.attests(s); {
 		case seen.following, attested:
-			if err := j.deleteWitness(ctx, s, seen.witness != nil); err != nil {
-				return err
-			}
+			j.setWitnessed(seen.witness != nil)
 			j.learnStream(s)
 			return nil
-		case time.Now().After(due):
+		case time.Now().After(due) && !seen.claimed && s.age > claimTime:
 			err = j.beginEpoch(ctx, js, s, "no other node follows the stream, and none has closed cleanly with what it has: "+
 				"a new epoch begins, since entries may be lost")
 		default:
@@ -133,22 +139,21 @@ func (j *Journal) enter(ctx context.Context, js jetstream.JetStream) error {
 
 // deleteWitness deletes the witness, if there is one. Once a node uses the stream, what the
 // last node knew is no proof any more: the engine could lose all that follows it.
-func (j *Journal) deleteWitness(ctx context.Context, s streamState, exists bool) error {
-	if !exists {
-		return nil
-	}
+func (j *Journal) deleteWitness(ctx context.Context, s streamState) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	j.setAttested(0)
 	err := s.stream.DeleteConsumer(ctx, witnessName)
 	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return fmt.Errorf("natsjournal: deleting consumer %q of stream %q: %w", witnessName, j.stream(), err)
 	}
+	j.setWitnessed(false)
 	return nil
 }
 
 // leave makes this node the witness of what the stream has, unless another node follows it.
 func (j *Journal) leave(ctx context.Context) {
-	if j.Durable || !j.Conn.IsConnected() || j.known().epoch == 0 {
+	if j.Durable || !j.retire() || !j.Conn.IsConnected() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
@@ -158,20 +163,40 @@ func (j *Journal) leave(ctx context.Context) {
 	}
 }
 
-func (j *Journal) writeWitness(ctx context.Context) error {
-	s, err := j.readStream(ctx)
-	if err != nil {
-		return err
+// renewWitness adds to the witness what an Append has added that ends after this node's last
+// Tail, before the Append returns. Without that, the witness is older than the stream, which
+// proves less.
+func (j *Journal) renewWitness(ctx context.Context) {
+	if !j.mustAttest() || !j.Conn.IsConnected() {
+		return
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), heartbeat)
+	defer cancel()
+	if err := j.writeWitness(ctx); err != nil {
+		j.logger().Debug("natsjournal: the witness is older than the stream", "error", err)
+	}
+}
+
+func (j *Journal) writeWitness(ctx context.Context) error {
 	release, err := j.acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
+	if !j.mustAttest() {
+		return nil // another call has, or a Tail has begun
+	}
+	js, err := j.jetStream()
+	if err != nil {
+		return err
+	}
+	s, err := j.readAgain(ctx, js)
+	if err != nil {
+		return err
+	}
 	if followed, err := j.isFollowed(ctx, s); followed || err != nil {
 		return err
 	}
-	j.setWitnessed(true)
 	_, err = s.stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
 		Durable:       witnessName,
 		Description:   "all nodes have closed cleanly; this is what the stream had then, for the next node that starts",
@@ -187,9 +212,10 @@ func (j *Journal) writeWitness(ctx context.Context) error {
 	}
 	// A node that follows since then may have looked for a witness before there was one.
 	followed, err := j.isFollowed(ctx, s)
-	if followed || err != nil || j.known().newest > s.newest {
-		return errors.Join(err, j.deleteWitness(ctx, s, true))
+	if followed || err != nil {
+		return errors.Join(err, j.deleteWitness(ctx, s))
 	}
+	j.setAttested(s.newest)
 	return nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -46,6 +48,7 @@ func newest(t *testing.T, j *natsjournal.Journal) broadcast.ID {
 // still follows the stream. After a node that has not closed cleanly it begins a new epoch,
 // because what that knew is gone.
 func TestWitness(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name    string
 		between func(t *testing.T, e *engine, j *natsjournal.Journal, f *tailing)
@@ -61,7 +64,7 @@ func TestWitness(t *testing.T) {
 			js := admin(t, e.connect())
 			_, err := js.Publish(t.Context(), stream(t, js).CachedInfo().Config.Subjects[0], nil)
 			require.NoError(t, err)
-		}, false},
+		}, true},
 		{"a clean end, and a purge", func(t *testing.T, e *engine, _ *natsjournal.Journal, f *tailing) {
 			f.close()
 			require.NoError(t, stream(t, admin(t, e.connect())).Purge(t.Context()))
@@ -74,8 +77,14 @@ func TestWitness(t *testing.T) {
 			again.yields(nil, "first")
 			again.crash(j)
 		}, false},
-		{"a crash after a clean end and another message", func(t *testing.T, _ *engine, j *natsjournal.Journal, f *tailing) {
+		{"a clean end, and more of the same node", func(t *testing.T, _ *engine, j *natsjournal.Journal, f *tailing) {
 			f.close()
+			add(t, j, numbers(0, 3)...)
+			j.Conn.Close()
+		}, true},
+		{"a crash of a node that has entered by a witness and only adds", func(t *testing.T, e *engine, _ *natsjournal.Journal, f *tailing) {
+			f.close()
+			j := e.journal()
 			add(t, j, "second")
 			j.Conn.Close()
 		}, false},
@@ -91,6 +100,81 @@ func TestWitness(t *testing.T) {
 			found := newest(t, e.journal())
 			require.Equal(t, test.same, first[0].Epoch() == found.Epoch())
 		})
+	}
+}
+
+// What a node adds after its end is in the witness before Append returns: if the engine loses
+// it, the witness contradicts the stream.
+func TestWitnessOfWhatIsAddedAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	e := startEngine(t)
+	j := e.journal()
+	f := follow(t, j, broadcast.ID{})
+	f.yields(add(t, j, "first"), "first")
+	f.close()
+	e.stop()
+	older := e.backup()
+	e.start()
+	lost := add(t, j, "second", "third")
+	j.Conn.Close()
+	e.stop()
+	consumers := filepath.Join("jetstream", "$G", "streams", "fanfare", "obs")
+	witness := os.DirFS(filepath.Join(e.backup(), consumers))
+	e.restore(older)
+	require.NoError(t, os.RemoveAll(filepath.Join(e.options.StoreDir, consumers)))
+	require.NoError(t, os.CopyFS(filepath.Join(e.options.StoreDir, consumers), witness))
+	e.start()
+	again := add(t, e.journal(), "again")
+	require.NotEqual(t, lost[0].Epoch(), again[0].Epoch())
+	require.Equal(t, lost[0].Seq(), again[0].Seq())
+}
+
+// Nodes that stop in order while they publish leave no gap behind, however their last messages
+// and the witness overtake each other.
+func TestWitnessWithPublishesInFlight(t *testing.T) {
+	t.Parallel()
+	e := startEngine(t)
+	first := e.journal()
+	epoch := add(t, first, "first")[0].Epoch()
+	f := follow(t, first, broadcast.ID{})
+	f.yields(nil, "first")
+	f.close()
+	for range 8 {
+		var publishers sync.WaitGroup
+		var nodes []func()
+		for range 3 {
+			j := e.journal()
+			ctx, stop := context.WithCancel(t.Context())
+			following, ended := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(ended)
+				begun := sync.OnceFunc(func() { close(following) })
+				defer begun()
+				for m, err := range j.Tail(ctx, broadcast.MakeID(epoch, 0)) {
+					if ctx.Err() == nil && (!assert.NoError(t, err) || !assert.Equal(t, epoch, m.ID.Epoch())) {
+						return
+					}
+					begun()
+				}
+			}()
+			<-following
+			for range 4 {
+				publishers.Go(func() {
+					for !j.Conn.IsClosed() {
+						_, _ = j.Append(t.Context(), message("more")) // fails when the connection is closed
+					}
+				})
+			}
+			nodes = append(nodes, func() {
+				stop()
+				<-ended
+				j.Conn.Close()
+			})
+		}
+		for _, end := range nodes {
+			end()
+		}
+		publishers.Wait()
 	}
 }
 
@@ -195,6 +279,7 @@ func TestWitnessOfARollingDeploy(t *testing.T) {
 // Of nodes that start at once, after a clean end or on a new engine, none begins an epoch. After
 // a crash all of them end up in one.
 func TestWitnessOfNodesThatStartAtOnce(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name string
 		end  func(*engine, *natsjournal.Journal, *tailing)
@@ -203,7 +288,15 @@ func TestWitnessOfNodesThatStartAtOnce(t *testing.T) {
 		{"after a clean end", func(_ *engine, _ *natsjournal.Journal, f *tailing) { f.close() }, true},
 		{"after a crash", func(_ *engine, j *natsjournal.Journal, f *tailing) { f.crash(j) }, false},
 		{"beside a node that reconnects", func(e *engine, _ *natsjournal.Journal, f *tailing) {
-			go f.pull() // it goes on following
+			ended := make(chan struct{})
+			go func() { // it goes on following
+				defer close(ended)
+				f.pull()
+			}()
+			f.t.Cleanup(func() {
+				f.cancel()
+				<-ended
+			})
 			e.restart()
 		}, true},
 	} {
@@ -250,6 +343,7 @@ func TestWitnessOfNodesThatStartAtOnce(t *testing.T) {
 
 // A Hub that is closed leaves a witness, in whichever way it ends.
 func TestWitnessOfAHub(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(*broadcast.Hub, context.CancelFunc){
 		"the end of its context": func(_ *broadcast.Hub, cancel context.CancelFunc) { cancel() },
 		"Close":                  func(hub *broadcast.Hub, _ context.CancelFunc) { _ = hub.Close() },

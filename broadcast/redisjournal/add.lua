@@ -14,7 +14,7 @@ local function add(reply, epoch, last, first)
 	if last and last[2][1] == 'link' then
 		before = string.match(last[2][2], '^[^ ]*')
 	end
-	local link, i, n = tag .. ' ' .. before .. ' ' .. epoch, first + 1, #ARGV
+	local link, i, n, newest = tag .. ' ' .. before .. ' ' .. epoch, first + 1, #ARGV
 	while i <= n do
 		local next, id = i + 2 * ARGV[i] + 1
 		if next > n then -- the last one trims
@@ -23,7 +23,7 @@ local function add(reply, epoch, last, first)
 			id = redis.pcall('XADD', KEYS[1], '0-*', 'link', link, unpack(ARGV, i + 1, next - 1))
 		end
 		if type(id) ~= 'table' then
-			added, link = true, tag
+			added, link, newest = true, tag, id
 		elseif string.find(id.err, 'equal or smaller', 1, true) then
 			return {err = 'FOREIGN an entry that no Journal added has an ID of its own, so that no further entry can have an ID:'
 				.. ' delete the key, or set Journal.Key to a key that only Journals use'}
@@ -37,21 +37,31 @@ local function add(reply, epoch, last, first)
 		reply[#reply + 1] = id
 		i = next
 	end
+	if added and KEYS[2] then -- a witness that lags behind the stream is not wrong
+		redis.pcall('SET', KEYS[2], witness_text(epoch, newest, tag))
+	end
 	return reply
+end
+
+-- unchanged reports whether the stream, which ends with this entry, is still what the node has
+-- had verified: the witness says the same of it, or at least the epoch's group is there.
+local function unchanged(last)
+	if not KEYS[2] then
+		return not redis.pcall('XPENDING', KEYS[1], known_group).err
+	end
+	local tag = last[2][1] == 'link' and string.match(last[2][2], '^[^ ]*')
+	return tag and redis.pcall('GET', KEYS[2]) == witness_text(known_epoch, last[1], tag)
 end
 
 -- With an empty ARGV[1] the node has had the epoch verified within the last second. Redis knows
 -- this text only if it has run it before with other arguments, which verify the epoch in this
 -- very process: it keeps no scripts when it ends, and gives none to a replica. So only the
--- stream can have changed. The epoch's group shows that it has not, and the last entry that it
--- goes on after what this node has seen, which is ARGV[2]. Otherwise the reply is empty.
+-- stream can have changed. The witness shows that it has not, and the last entry that it goes
+-- on after what this node has seen, which is ARGV[2]. Otherwise the reply is empty.
 if ARGV[1] == '' then
-	if redis.pcall('XPENDING', KEYS[1], known_group).err then
-		return {}
-	end
 	local last = redis.pcall('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 	local newest = last and string.match(last[1], '^0%-(%d+)$')
-	if not newest or #newest < #ARGV[2] or #newest == #ARGV[2] and newest < ARGV[2] then
+	if not newest or #newest < #ARGV[2] or #newest == #ARGV[2] and newest < ARGV[2] or not unchanged(last) then
 		return {}
 	end
 	return add({known_epoch, 'unverified', known_run_id, known_group}, known_epoch, last, 3)

@@ -1,19 +1,10 @@
 -- Appends entries. It returns the epoch, what open.lua has changed, the run_id, the epoch's
 -- group, and for each entry its ID or the error that refused it.
-local last, stream = redis.pcall('XREVRANGE', key, '+', '-', 'COUNT', 1)
-if last.err then -- a user without XREVRANGE
-	stream = state()
-	last = stream['last-entry']
-else
-	last = last[1]
-end
+local stream = state()
+local last = stream['last-entry']
 if epoch == ARGV[3] then
-	-- The stream must go on after what this node has seen. The last entry tells that, unless
-	-- it was deleted.
-	local newest = last and sequence(last[1])
-	if not newest or less(newest, ARGV[4]) then
-		newest = sequence((stream or state())['last-generated-id'])
-	end
+	-- The stream must go on after what this node has seen.
+	local newest = sequence(stream['last-generated-id'])
 	if not newest then
 		return foreign
 	end

@@ -37,18 +37,33 @@
 // Each node also compares the stream with what it has seen of it: the highest sequence, and
 // the tag of the entry that it has read last. A stream that went back (RESTORE or COPY of an
 // older one, XSETID) gets a new epoch, and so does one that comes back after another has had
-// its key (RENAME there and back). Where a node that has seen less appends to an older stream
-// first, others may have got the same IDs for other messages; their tails notice that before
-// they yield such a message, or within a second, and clients get a gap. What no running node
-// has seen cannot be missed.
+// its key (RENAME there and back).
+//
+// What no running node has seen, the witness shows: a string under a key beside the stream's,
+// "{fanfare}:witness" for the default one. Each script that adds entries records in it how far
+// the stream goes, in the same moment. So an older stream that is put in place while no node
+// runs gets a new epoch too. So does a stream whose witness was deleted or evicted alone, and
+// one that is renamed to the key of another Journal, unless Durable is set. A stream of an
+// earlier version of this package has no witness, and gets one without a new epoch; if a node of
+// such a version begins an epoch later, the next node of this one begins another. If the user
+// may not use that key, a warning is logged, and nodes do without the witness. Then messages of
+// which no running node knows can be lost without a gap, and their IDs are given twice. A copy
+// of the stream that is put in place together with the witness of that time is not noticed
+// either: restore the stream alone.
+//
+// Entries that are still there keep their sequences in the new epoch. The stream records which
+// epoch was before and how far it went, so that clients of that epoch go on after what they have
+// had. They get all that is kept where the stream was created again, where two epochs have begun
+// since, or where others may have added entries in the place of those that were lost.
 //
 // New epochs are logged. The epoch and the history are the name of a consumer group of the
-// stream, so that they are stored and lost together with it. Nobody reads in that group: its
-// lag means nothing.
+// stream, so that they are stored and lost together with it. Another group,
+// "fanfare:witnessed", says that there is a witness. Nobody reads in these groups: their lag
+// means nothing.
 //
 // If Redis loses nothing that it has acknowledged (appendfsync always, and no failover to
 // a replica that lags behind), set [Journal.Durable]. Then only a stream that does not
-// exist any more is a gap, or one that lacks what a node has seen of it.
+// exist any more is a gap, or one that lacks what a node or the witness has seen of it.
 //
 // # Switch of master
 //
@@ -63,14 +78,17 @@
 // # Permissions
 //
 // Redis must be a master that accepts writes, for Tail and Bounds too. The user needs the
-// commands EVAL, EVALSHA, INFO, TYPE, XADD, XGROUP, XINFO, XPENDING, XRANGE, XREAD and
-// XREVRANGE; without XPENDING or XREVRANGE each Append takes two scripts. With CONFIG GET too,
+// commands EVAL, EVALSHA, INFO, TYPE, XADD, XGROUP, XINFO, XRANGE, XREAD and XREVRANGE, and GET
+// and SET for the witness. An ACL needs the patterns of both keys: "~fanfare ~{fanfare}:witness".
+// If Key has a hash tag, as "{a}log" has, the key of the witness is Key and ":witness", else
+// "{", Key and "}:witness". Without XREVRANGE, or without the witness and XPENDING, each Append
+// takes two scripts. With CONFIG GET too,
 // messages of more than 1 MiB are compared with proto-max-bulk-len and
 // client-query-buffer-limit before they are sent; without it they are compared with 512 MiB.
-// With an eviction policy of allkeys Redis may evict the whole stream, which is a gap for every
-// client.
+// With an eviction policy of allkeys Redis may evict the whole stream, or its witness, which is a
+// gap for every client.
 //
-// The key belongs to the Journal. If others add an entry with an ID of "0-*", its ID
+// Both keys belong to the Journal. If others add an entry with an ID of "0-*", its ID
 // counts, but it is not a message unless it has a field topic. If they add one with
 // another ID, as XADD gives for "*", no further entry can have an ID: every call then
 // returns an error until the key is deleted. Entries that others delete or trim are a

@@ -25,7 +25,8 @@ type Journal struct {
 	// it when Client reaches another Redis.
 	Client redis.UniversalClient
 
-	// Key is the key of the stream. Journals that share one Redis need different keys.
+	// Key is the key of the stream. Journals that share one Redis need different keys. A second
+	// key, the witness, says how far the stream goes; its name is in the package's documentation.
 	// If empty, "fanfare".
 	Key string
 
@@ -36,9 +37,9 @@ type Journal struct {
 	MaxEntries int64
 
 	// Durable declares that Redis loses nothing that it has acknowledged, neither by a
-	// crash nor by a failover: these are then not a gap. If that is not true, only the loss
-	// of what a running node has seen is a gap; other messages are lost without one, and
-	// their IDs are given twice.
+	// crash nor by a failover: these are then not a gap. If that is not true, only the loss of
+	// what a running node or the witness has seen is a gap; other messages are lost without
+	// one, and their IDs are given twice.
 	Durable bool
 
 	// Logger logs when the stream is created and when it gets a new epoch. If nil,
@@ -53,6 +54,7 @@ type Journal struct {
 	tails         map[*tail]struct{} // that run
 	removalLogged bool               // that others remove entries which this node keeps
 	limits        limits             // of Redis, on the size of a message
+	refusal       witnessRefusal     // of the witness's key
 }
 
 // Bounds asks Redis for the oldest entry that is kept and the newest that there ever was.

@@ -30,6 +30,7 @@ func TestScenarios(t *testing.T) {
 		{"older copy with COPY", testOlderCopy},
 		{"older copy with RESTORE", testOlderDump},
 		{"RENAME, there and back", testRename},
+		{"older copy while all servers are stopped", testOlderCopyWhileStopped},
 		{"durable engine that loses", testDurableEngineThatLoses},
 		{"hole", testHole},
 		{"many faults", testManyFaults},
@@ -120,6 +121,21 @@ func testRename(t *testing.T) {
 	testStreamReplaced(t,
 		func(s *server) { s.do("RENAME", "fanfare", "backup") },
 		func(s *server) { s.do("RENAME", "backup", "fanfare") })
+}
+
+// Clients get a gap, and no ID is given twice, when an operator puts an older copy of the stream
+// in its place while no server runs.
+func testOlderCopyWhileStopped(t *testing.T) {
+	server := start(t)
+	clustertest.Run(t, lossy(server.direct), func(s *clustertest.Scenario) {
+		server.do("COPY", "fanfare", "backup")
+		s.Published()
+		s.Arrives("after the copy was made")
+		s.Stop(0, 1, 2)
+		server.do("COPY", "backup", "fanfare", "REPLACE")
+		s.Start(0, 1, 2)
+		s.Arrives("after the copy was put in place")
+	})
 }
 
 // Clients get a gap when Redis comes back with an older snapshot, although the nodes were told

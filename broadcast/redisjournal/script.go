@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
@@ -21,6 +22,8 @@ type script struct {
 var (
 	//go:embed permission.lua
 	permissionText string
+	//go:embed witness.lua
+	witnessText string
 	//go:embed open.lua
 	openText string
 	//go:embed read.lua
@@ -30,7 +33,7 @@ var (
 	//go:embed append.lua
 	appendText string
 
-	readScript = newScript(permissionText + openText + readText)
+	readScript = newScript(permissionText + witnessText + openText + readText)
 )
 
 func newScript(text string) script { return script{text: text, hash: redis.NewScript(text).Hash()} }
@@ -40,7 +43,7 @@ func newScript(text string) script { return script{text: text, hash: redis.NewSc
 // another one for each, see add.lua.
 func newAppendScript(epoch, runID, group string, maxEntries int64) script {
 	return newScript(fmt.Sprintf("local known_epoch, known_run_id, known_group, max_entries = %q, %q, %q, %q\n", epoch, runID, group, fmt.Sprint(maxEntries)) +
-		permissionText + addText + openText + appendText)
+		permissionText + witnessText + addText + openText + appendText)
 }
 
 // reply is what a script returned.
@@ -100,8 +103,9 @@ type noRetry struct{ *redis.Cmd }
 
 func (noRetry) NoRetry() bool { return true }
 
-func (j *Journal) send(ctx context.Context, client redis.UniversalClient, command, body string, args []any) ([]any, error) {
-	cmd := noRetry{redis.NewCmd(ctx, append([]any{command, body, 1, j.key()}, args...)...)}
+// sendKeys sends a script with these keys.
+func sendKeys(ctx context.Context, client redis.UniversalClient, command, body string, keys, args []any) ([]any, error) {
+	cmd := noRetry{redis.NewCmd(ctx, slices.Concat([]any{command, body, len(keys)}, keys, args)...)}
 	if err := client.Process(ctx, cmd); err != nil {
 		return nil, err
 	}
@@ -132,8 +136,12 @@ const openValues = 4
 const (
 	streamCreated  = "created"  // there was no stream
 	epochReplaced  = "replaced" // the epoch belonged to another history of the engine
-	entriesLost    = "lost"     // the stream has not all of what this node has seen
+	entriesLost    = "lost"     // the stream has not all of what this node or the witness has seen
+	entriesForked  = "forked"   // the same, and others were added in their place
 	streamReturned = "returned" // the stream is back in an epoch that it had left
+
+	// The stream had a witness, which is not there any more.
+	streamUnwitnessed = "unwitnessed"
 
 	// epochUnverified stands there if append.lua had no need to verify the epoch.
 	epochUnverified = "unverified"
@@ -152,9 +160,12 @@ func (j *Journal) parseReply(values []any) (reply, error) {
 		logger.Info("redisjournal: created a new stream", "key", j.key(), "epoch", epoch)
 	case epochReplaced:
 		logger.Warn("redisjournal: Redis was restarted or replaced and may have lost messages: the stream has a new epoch", "key", j.key(), "epoch", epoch)
-	case entriesLost:
-		logger.Error("redisjournal: the stream has lost messages that this node has seen, or was replaced by an older copy: it has a new epoch",
+	case entriesLost, entriesForked:
+		logger.Error("redisjournal: the stream has lost messages, or was replaced by an older copy: it has a new epoch",
 			"key", j.key(), "epoch", epoch, "durable", j.Durable)
+	case streamUnwitnessed:
+		logger.Error("redisjournal: the witness of the stream was deleted or evicted, so that the stream may be an older copy: it has a new epoch",
+			"key", j.key(), "witness", j.witnessKey(), "epoch", epoch)
 	case streamReturned:
 		logger.Error("redisjournal: an older stream was moved back to the key: it has a new epoch", "key", j.key(), "epoch", epoch)
 	}

@@ -3,6 +3,7 @@ package redisjournal
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/redis/go-redis/v9"
 
@@ -16,15 +17,23 @@ type streamState struct {
 	newest  broadcast.ID // of the newest entry that there ever was
 	link    link         // of the newest entry; zero if it is not kept, or has none
 	entries []entry
+
+	// survived is the newest entry of the epoch that was asked for which has kept its sequence
+	// in this one; zero if none is known.
+	survived broadcast.ID
 }
 
 // readStream returns the state of the stream with up to count entries after an ID. It
 // creates the stream if there is none.
 func (j *Journal) readStream(ctx context.Context, client redis.UniversalClient, after broadcast.ID, count int) (streamState, error) {
+	epoch := ""
+	if !after.IsZero() {
+		epoch = formatEpoch(after.Epoch())
+	}
 	reply, err := j.run(ctx, client, func() ([]any, error) {
-		return j.eval(ctx, client, readScript, append(j.openArgs(), formatID(after), count))
+		return j.eval(ctx, client, readScript, append(j.openArgs(), formatID(after), count, epoch))
 	})
-	if err == nil && len(reply.values) != 4 {
+	if err == nil && len(reply.values) != 5 {
 		err = j.wrap(fmt.Errorf("a script returned %q", reply.values))
 	}
 	if err != nil {
@@ -45,6 +54,10 @@ func (j *Journal) readStream(ctx context.Context, client redis.UniversalClient, 
 	}
 	text, _ := reply.values[2].(string)
 	s.link = parseLink(text)
+	text, _ = reply.values[4].(string)
+	if seq, _ := strconv.ParseUint(text, 10, 64); seq > 0 {
+		s.survived = broadcast.MakeID(after.Epoch(), seq)
+	}
 	entries, _ := reply.values[3].([]any) // nil if count is 0
 	for _, value := range entries {
 		pair, _ := value.([]any)

@@ -35,7 +35,8 @@ const (
 // that the stream was trimmed, deleted, created again or replaced.
 //
 // After an ID of another epoch it yields a gap just before the oldest entry that is kept,
-// then all that is kept. After an ID that the stream has not reached it yields nothing
+// then all that is kept. If that was the epoch before, the gap is a [broadcast.EpochError] that
+// says up to where its entries are still there. After an ID that the stream has not reached it yields nothing
 // until the stream has passed that ID.
 func (j *Journal) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadcast.Message, error] {
 	return func(yield func(broadcast.Message, error) bool) {
@@ -127,7 +128,7 @@ func (t *tail) yieldState(ctx context.Context, s streamState) error {
 	case t.last.Epoch() != s.newest.Epoch():
 		// The entries were read after the sequence of another epoch: they are read again.
 		s.entries = nil
-		if !t.yieldGap(s.floor) {
+		if !t.yieldEpoch(s) {
 			return errStopped
 		}
 	case len(s.entries) == 0 && t.last.Seq() < s.newest.Seq():
@@ -209,6 +210,16 @@ func (t *tail) yieldEntries(ctx context.Context, entries []entry) error {
 func (t *tail) yieldGap(id broadcast.ID) bool {
 	t.last, t.mark = id, mark{}
 	return t.yield(broadcast.Message{ID: id}, &broadcast.GapError{ID: id})
+}
+
+// yieldEpoch yields a new epoch, and what has survived in it if that is known.
+func (t *tail) yieldEpoch(s streamState) bool {
+	if s.survived.IsZero() {
+		return t.yieldGap(s.floor)
+	}
+	t.last, t.mark = s.floor, mark{}
+	return t.yield(broadcast.Message{ID: s.floor}, errors.Join(
+		&broadcast.EpochError{Survived: s.survived}, &broadcast.GapError{ID: s.floor}))
 }
 
 // adapt changes how many entries are read at once, after n of this size have been read.

@@ -233,7 +233,7 @@ func (s *site) publishTo(topic, text string) {
 // eventuallyStreams waits until the site has n streams.
 func (s *site) eventuallyStreams(n int32) {
 	s.t.Helper()
-	require.Eventually(s.t, func() bool { return s.streams.Load() == n }, 25*time.Second, 10*time.Millisecond, "%d streams", n)
+	require.Eventually(s.t, func() bool { return s.streams.Load() == n }, patience, 10*time.Millisecond, "%d streams", n)
 }
 
 // odd are events that are easy to encode wrongly.

@@ -39,7 +39,7 @@ func (s *site) oneLeads(t *testing.T, tabs ...*tab) (leader int) {
 		return leaders
 	}
 	for began := time.Now(); count() != 1 || s.streams.Load() != 1; pause(20 * time.Millisecond) {
-		require.Less(t, time.Since(began), 25*time.Second, "%d links, %d streams", count(), s.streams.Load())
+		require.Less(t, time.Since(began), patience, "%d links, %d streams", count(), s.streams.Load())
 	}
 	return leader
 }
@@ -223,8 +223,13 @@ func topicsAreEachTabsOwn(t *testing.T, e *engine) {
 		p.until("got.length === 1")
 		require.Equal(t, []string{want}, evaluate[[]string](p, "got"))
 	}
+	// What the leader changes is its own, too. It has its topics once it hears of them; it
+	// may get "for b" then, which came after the last ID that it knows.
 	tabs[leader].run("stream.setTopics(['b'])")
-	tabs[leader].until("stream.state === 'open'")
+	require.Eventually(t, func() bool {
+		s.publishTo("b", "it is b")
+		return evaluate[bool](tabs[leader], "got.at(-1) === 'it is b'")
+	}, patience, 50*time.Millisecond)
 	s.eventuallyStreams(2)
 	s.publishTo("a", "more a")
 	s.publishTo("b", "more b")
@@ -232,10 +237,10 @@ func topicsAreEachTabsOwn(t *testing.T, e *engine) {
 	tabs[third].until("got.at(-1) === 'more a'")
 	for _, i := range []int{leader, follower} {
 		tabs[i].until("got.at(-1) === 'more b'")
+		require.Equal(t, "it is b", evaluate[string](tabs[i], "got.at(-2)"))
 	}
 	require.Equal(t, []string{"for a", "more a"}, evaluate[[]string](tabs[third], "got"))
-	require.Equal(t, []string{"for b", "more b"}, evaluate[[]string](tabs[follower], "got"))
-	require.Equal(t, []string{"for a", "more b"}, evaluate[[]string](tabs[leader], "got"))
+	require.NotContains(t, evaluate[[]string](tabs[follower], "got"), "for a")
 }
 
 // A page that reloads at each gap reloads once, also if it joins with a position.

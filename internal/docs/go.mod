@@ -11,6 +11,7 @@ replace github.com/fanfare-go/fanfare/broadcast/prometheusstats => ../../broadca
 replace github.com/fanfare-go/fanfare/broadcast/redisjournal => ../../broadcast/redisjournal
 
 require (
+	github.com/fanfare-go/fanfare v0.1.0
 	github.com/fanfare-go/fanfare/broadcast/natsjournal v0.1.0
 	github.com/fanfare-go/fanfare/broadcast/prometheusstats v0.1.0
 	github.com/fanfare-go/fanfare/broadcast/redisjournal v0.1.0
@@ -28,7 +29,6 @@ require (
 require (
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
-	github.com/fanfare-go/fanfare v0.1.0 // indirect
 	github.com/klauspost/compress v1.20.3 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/nats-io/nkeys v0.4.16 // indirect
