@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	soon   = 15 * time.Second
+	soon   = 30 * time.Second
 	moment = 10 * time.Millisecond
 )
 
