@@ -14,7 +14,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	// Most tests wait for the engine, so that more of them run at once than there are CPUs.
-	if err := flag.Set("test.parallel", "6"); err != nil { // -parallel on the command line replaces it
+	if err := flag.Set("test.parallel", "4"); err != nil { // -parallel on the command line replaces it
 		panic(err)
 	}
 	leak.Main(m)
