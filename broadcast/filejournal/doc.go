@@ -19,9 +19,9 @@
 // When the log is opened, the end of its last segment is cut off if a crash has left it
 // incomplete; that was acknowledged to nobody. If something is missing that was acknowledged,
 // because a file was cut or is older than it was, the log has a new epoch, and every client
-// gets a gap. So it does if the folder is a copy: the original may have gone on. Damage in the
-// middle of the log is a gap for those who have not read what was there. The rest stays
-// readable.
+// gets a gap. So it does if the folder is a copy: the original may have gone on. On Windows a
+// copy cannot be told from the original: remove the file "state" from it. Damage in the middle
+// of the log is a gap for those who have not read what was there. The rest stays readable.
 //
 // If the disk is full or fails, Publish returns an error, which wraps
 // [broadcast.ErrNotPublished] if the message surely does not come back, and works again as
@@ -37,6 +37,6 @@
 // # Backup and moving
 //
 // A copy of the folder that was made while it was in use can be read: it is as if the power had
-// failed in that moment. It has another epoch. To keep the epoch, close the Journal and move
+// failed in that moment. It has another epoch, on Windows once its file "state" is removed. To keep the epoch, close the Journal and move
 // the folder within its file system.
 package filejournal

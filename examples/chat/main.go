@@ -55,7 +55,7 @@ func run(addr, dir string) error {
 	var hub broadcast.Hub
 	if dir != "" {
 		journal := &filejournal.Journal{Dir: dir}
-		defer journal.Close() // which ends Run, too
+		defer journal.Close() // after the Hub, whose Close ends Run
 		hub.Journal = journal
 		go hub.Run(context.Background())
 		defer hub.Close()
