@@ -17,10 +17,14 @@ type Notice struct {
 	// id of the event.
 	ID broadcast.ID
 
-	// Topics are, for Gap, the topics that have lost messages, or nil for all topics of
-	// the client; for Topics, the topics that the client now has, or nil if Status is
+	// Topics are, for Gap, the topics that have lost messages, and for Begin those that
+	// begin, or nil for all topics of the client; for Topics, the topics that the client now has, or nil if Status is
 	// set: it has those that it had.
 	Topics []string
+
+	// Partial are, for Begin, the topics whose beginning may lack something; see
+	// [broadcast.BeginError].
+	Partial []string
 
 	// Heartbeat is, for Ready, after which time without any bytes the client gets a
 	// heartbeat: a stream that is silent for much longer is dead. If zero, there are no
@@ -39,6 +43,8 @@ type NoticeKind string
 const (
 	Ready    NoticeKind = "ready"    // the stream begins after ID
 	Gap      NoticeKind = "gap"      // messages were lost, and the stream continues after ID
+	Begin    NoticeKind = "begin"    // what the client has of Topics is void, and the messages that follow are their beginning
+	End      NoticeKind = "end"      // all topics have ended at ID, and so does the stream
 	Position NoticeKind = "position" // all messages up to ID have been sent
 	Topics   NoticeKind = "topics"   // after ID the client gets the messages of Topics
 )

@@ -16,7 +16,7 @@ type StreamStats struct {
 	Messages uint64 // messages written, including those of snapshots
 	Replayed uint64 // messages written to streams that had resumed and not caught up yet
 	Bytes    uint64 // bytes of frames and events written, before TLS, without heartbeats and pings
-	Gaps     uint64 // gaps sent
+	Gaps     uint64 // gaps sent, and beginnings in place of a gap
 
 	Ended   map[string]uint64 // streams that ended, by the reason in the log, of which there are fewer than twenty
 	Refused map[int]uint64    // refused requests, by the status of the refusal, also where an EventSource was sent 200

@@ -39,6 +39,14 @@ type SubscribeOptions struct {
 	// error.
 	Last int
 
+	// Beginning lets a subscription that does not resume begin with all that each topic keeps:
+	// its events, from the newest with First on, then the value of each Key. Poll returns
+	// [ErrBegin] (a [*BeginError]) with the first of these messages. Until the Poll that
+	// follows the last of them Position is one that resumes as a loss. The subscription gets
+	// no gap, also if it resumes: where one would be due it begins again in all topics. A
+	// fourth time in a row is [ErrSlow] instead. Last has no effect then.
+	Beginning bool
+
 	// Notify is called at least once when there is something to return after an empty
 	// Poll. It may also be called without cause, and at the same time as Poll; one
 	// call may still come after Close. It must not block and must not call the
@@ -60,11 +68,17 @@ type Subscription interface {
 	//
 	// [ErrGap] (a [*GapError]) says that messages were lost; it comes together
 	// with the messages that follow the loss, if there are any. [ErrClosed]
-	// comes after the last message.
+	// comes after the last message, and so does [ErrEnded] once all topics have ended.
+	//
+	// Of each Key a Poll returns what is the newest then, so that a reader which is slow skips
+	// what was replaced. If not all that has changed fits in buf, the Polls that follow return
+	// it: first the Keys, each as it is when it is its turn, while Position stays where it was,
+	// then the events.
 	Poll(buf []*Message) (int, error)
 
 	// Position is where to resume: every message up to it has been returned, or never
-	// will be. It is as of the last Poll, and never before SubscribeOptions.After.
+	// will be. A message whose ID is after Position, once Poll has returned, is sent to a
+	// client without its ID. It is as of the last Poll, and never before SubscribeOptions.After.
 	Position() ID
 
 	// Close ends the subscription. Its error is always nil for a Hub's.
@@ -83,7 +97,10 @@ type Finisher interface {
 // none keeps its topics until it ends.
 type TopicSetter interface {
 	// SetTopics replaces the topics, 1 to 1,000, from Position on. Topics that are new
-	// are resumed after it. It belongs to the goroutine that polls.
+	// are resumed after it. On a subscription with Beginning they begin, and so do those
+	// whose beginning is interrupted: the next Poll returns [ErrBegin] and names them, the other
+	// topics go on where they are, and Position is unknown until all of that has been
+	// returned. SetTopics belongs to the goroutine that polls.
 	SetTopics(topics []string) error
 }
 

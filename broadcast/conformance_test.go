@@ -17,17 +17,17 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast/broadcasttest"
 )
 
-const conformanceKeep = 16
+const conformanceKeep, conformanceValues = 16, 14
 
 func TestHubConforms(t *testing.T) {
 	open := func(t *testing.T) broadcast.Broadcaster {
-		hub := &broadcast.Hub{Keep: conformanceKeep}
+		hub := &broadcast.Hub{Keep: conformanceKeep, Values: conformanceValues}
 		t.Cleanup(func() { hub.Close() })
 		return hub
 	}
 	broadcasttest.TestBroadcaster(t, broadcasttest.Config{
 		Open: open,
-		Keep: conformanceKeep,
+		Keep: conformanceKeep, Values: conformanceValues,
 		Restart: func(t *testing.T, old broadcast.Broadcaster) broadcast.Broadcaster {
 			require.NoError(t, old.(*broadcast.Hub).Close())
 			return open(t)
@@ -37,7 +37,7 @@ func TestHubConforms(t *testing.T) {
 
 func TestHubOnJournalConforms(t *testing.T) {
 	open := func(t *testing.T, journal broadcast.Journal) broadcast.Broadcaster {
-		hub := &broadcast.Hub{Keep: conformanceKeep, Journal: journal}
+		hub := &broadcast.Hub{Keep: conformanceKeep, Values: conformanceValues, Journal: journal}
 		ended := make(chan error, 1)
 		go func() { ended <- hub.Run(t.Context()) }()
 		t.Cleanup(func() {
@@ -49,7 +49,7 @@ func TestHubOnJournalConforms(t *testing.T) {
 	}
 	broadcasttest.TestBroadcaster(t, broadcasttest.Config{
 		Open: func(t *testing.T) broadcast.Broadcaster { return open(t, &broadcasttest.Journal{}) },
-		Keep: conformanceKeep,
+		Keep: conformanceKeep, Values: conformanceValues,
 		Restart: func(t *testing.T, old broadcast.Broadcaster) broadcast.Broadcaster {
 			hub := old.(*broadcast.Hub)
 			require.NoError(t, hub.Close())
@@ -120,19 +120,21 @@ func documentedRules(t *testing.T) []string {
 	return rules
 }
 
-// checkedRules reads the table of cases, each of which begins with its name and its rule.
+// checkedRules reads the tables of cases, each of which begins with its name and its rule.
 func checkedRules(t *testing.T) []string {
-	file, err := parser.ParseFile(token.NewFileSet(), "broadcasttest/broadcaster.go", nil, 0)
-	require.NoError(t, err)
 	var rules []string
-	for _, row := range file.Scope.Lookup("broadcasterCases").Decl.(*ast.ValueSpec).Values[0].(*ast.CompositeLit).Elts {
-		var texts []string
-		for _, value := range row.(*ast.CompositeLit).Elts[:2] {
-			text, err := strconv.Unquote(value.(*ast.BasicLit).Value)
-			require.NoError(t, err)
-			texts = append(texts, text)
+	for _, table := range [][2]string{{"broadcaster.go", "broadcasterCases"}, {"state.go", "stateCases"}} {
+		file, err := parser.ParseFile(token.NewFileSet(), "broadcasttest/"+table[0], nil, 0)
+		require.NoError(t, err)
+		for _, row := range file.Scope.Lookup(table[1]).Decl.(*ast.ValueSpec).Values[0].(*ast.CompositeLit).Elts {
+			var texts []string
+			for _, value := range row.(*ast.CompositeLit).Elts[:2] {
+				text, err := strconv.Unquote(value.(*ast.BasicLit).Value)
+				require.NoError(t, err)
+				texts = append(texts, text)
+			}
+			rules = append(rules, strings.Join(texts, ": "))
 		}
-		rules = append(rules, strings.Join(texts, ": "))
 	}
 	return rules
 }

@@ -37,6 +37,7 @@ type cursor struct {
 	// Guarded by topic.mu; released is also read without it.
 	released      atomic.Bool // the subscription has other cursors, or is closed
 	listed        bool        // in one of the topic's lists
+	place         uint16      // among subscription.cursors; set when the cursor is made, and here for its size
 	round         uint32      // of the topic when it was put there
 	before, after *cursor     // there
 
@@ -62,7 +63,7 @@ func (s *subscription) openCursors(names []string, begin func() error, set func(
 		}
 		for ; err == nil && n < min(from+cursorStep, len(names)); n++ {
 			c := &cursors[n]
-			c.sub, c.topic = s, h.kept.topic(names[n])
+			c.sub, c.topic, c.place = s, h.kept.topic(names[n]), uint16(n)
 			h.kept.pin(c.topic)
 			set(c)
 		}
@@ -151,13 +152,24 @@ func (s *subscription) setTopics(names []string) error {
 	}
 	// Of a live subscription, cursors on topics that it had go on where the old ones are, the
 	// others begin after Position. In any other stage they are set when it is adopted.
+	var links []link
+	if s.state != nil && s.state.links != nil {
+		links = make([]link, len(names))
+	}
 	set := func(c *cursor) {
-		if old := s.cursorOn(c.topic); old != nil {
+		old := s.cursorOn(c.topic)
+		switch {
+		case old != nil && links != nil:
+			links[c.place] = s.state.links[old.place]
+		case links != nil:
+			links[c.place].begins = s.beginning
+		}
+		if old != nil {
 			c.index, c.next, c.lost, c.curtail = old.index, old.next, old.lost, old.curtail
 		} else if s.stage == stageLive {
-			c.index, c.lost = c.topic.indexAfter(s.position.seq), c.topic.evicted > s.position.seq
-			if s.lastEnds != nil {
-				s.lastEnds[c.topic] = c.index // there are no Last messages of it
+			c.index, c.lost = c.topic.indexAfter(s.position.seq), c.topic.lost() > s.position.seq
+			if s.amongLast() {
+				s.state.lastEnds[c.topic] = c.index // there are no Last messages of it
 			}
 		}
 	}
@@ -167,6 +179,9 @@ func (s *subscription) setTopics(names []string) error {
 			return err
 		}
 		s.cursors = cursors
+		if s.state != nil {
+			s.state.changeLinks(links, names)
+		}
 		s.pending.keep(names)
 		s.placement.history.keep(names)
 		live = s.stage == stageLive
@@ -225,10 +240,11 @@ func (c *cursor) read(limit uint64) (e *entry, lost bool) {
 	}
 }
 
-// hasNews reports whether read would find an entry or a loss now.
+// hasNews reports whether read would find an entry or a loss now, or the topic's table.
 func (c *cursor) hasNews() bool {
-	e, lost := c.read(min(c.sub.hub.head.Load(), c.sub.end.Load()))
-	return e != nil || lost
+	limit := min(c.sub.hub.head.Load(), c.sub.end.Load())
+	e, lost := c.read(limit)
+	return e != nil || lost || c.keysHaveChanged(limit)
 }
 
 // collect fills buf with what the cursors have up to limit, merged by sequence. It
@@ -238,6 +254,11 @@ func (s *subscription) collect(buf []*Message, limit uint64) (n int, lost bool) 
 	if s.readAwake(limit) {
 		return 0, true
 	}
+	return s.merge(buf, limit)
+}
+
+// merge is collect once the awake cursors have been read.
+func (s *subscription) merge(buf []*Message, limit uint64) (n int, lost bool) {
 	var last *cursor // that was read, and
 	var e *entry     // what it is at
 	for n < len(buf) && len(s.ready) > 0 && !lost {

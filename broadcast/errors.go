@@ -12,6 +12,18 @@ var (
 	// ErrGap says that messages may have been lost. The error is a [*GapError].
 	ErrGap = errors.New("broadcast: messages were lost")
 
+	// ErrBegin says that the messages that follow are the beginning of topics: a reader forgets
+	// what it has of these. The error is a [*BeginError].
+	ErrBegin = errors.New("broadcast: the topics begin")
+
+	// ErrEnded says that all topics of a subscription have ended ([Message.End]), or of a
+	// Publish that its topic has. Only a message with [Message.First] makes such a topic go on.
+	ErrEnded = errors.New("broadcast: the topic has ended")
+
+	// ErrSlow says that a subscription began three times, because each time something was lost
+	// before it had caught up, and would have to begin again.
+	ErrSlow = errors.New("broadcast: the subscription is too slow for its topics")
+
 	// ErrClosed says that the Broadcaster or the Subscription has been closed.
 	ErrClosed = errors.New("broadcast: closed")
 
@@ -46,6 +58,33 @@ func (e *GapError) Error() string {
 
 // Is makes errors.Is(err, ErrGap) true.
 func (e *GapError) Is(target error) bool { return target == ErrGap }
+
+// BeginError says that the messages that follow are the beginning of topics: with
+// [SubscribeOptions.Beginning], at first and after a loss. It is [ErrBegin] for errors.Is.
+type BeginError struct {
+	// Topics are those that begin. If nil, all of the subscription's do.
+	Topics []string
+
+	// Partial are those whose beginning may lack something: an event that was evicted since
+	// the newest First, the value of a Key that was evicted, or what the topic had before it
+	// was forgotten or before this Hub has read its Journal.
+	Partial []string
+}
+
+func (e *BeginError) Error() string {
+	topics := "all topics"
+	if e.Topics != nil {
+		topics = strings.Join(e.Topics, ", ")
+	}
+	text := fmt.Sprintf("%v: %s", ErrBegin, topics)
+	if e.Partial != nil {
+		text += "; incomplete are " + strings.Join(e.Partial, ", ")
+	}
+	return text
+}
+
+// Is makes errors.Is(err, ErrBegin) true.
+func (e *BeginError) Is(target error) bool { return target == ErrBegin }
 
 // EpochError is the [ErrGap] with which a [Journal]'s Tail yields a new epoch in which entries of
 // an older one have kept their sequences, as after a restart of an engine that may have lost its

@@ -2,6 +2,7 @@ package broadcast_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -126,4 +127,34 @@ func ExampleParseID() {
 	// Output:
 	// 1f-2a 31 42 <nil>
 	// broadcast: not an ID (want the text of one, such as "1f-2a")
+}
+
+// A page that shows a map: the values of all Keys at first, then those that change.
+func ExampleMessage_key() {
+	hub := &broadcast.Hub{Retain: map[string]broadcast.Retention{"prices": {Values: 20_000, TTL: -1}}}
+	defer hub.Close()
+	set := func(key, price string) {
+		hub.Publish(context.Background(), broadcast.Message{Topic: "prices", Key: key, Data: []byte(price)})
+	}
+	set("AAPL", "230")
+	set("MSFT", "410")
+	set("AAPL", "231") // replaces 230
+
+	sub, err := hub.Subscribe(context.Background(), broadcast.SubscribeOptions{Topics: []string{"prices"}, Beginning: true})
+	if err != nil {
+		panic(err)
+	}
+	defer sub.Close()
+	buf := make([]*broadcast.Message, 64)
+	n, err := sub.Poll(buf)
+	if errors.Is(err, broadcast.ErrBegin) {
+		fmt.Println("forget what is shown")
+	}
+	for _, m := range buf[:n] {
+		fmt.Println(m.Key, string(m.Data))
+	}
+	// Output:
+	// forget what is shown
+	// AAPL 231
+	// MSFT 410
 }

@@ -5,10 +5,13 @@ import (
 	"weak"
 )
 
-// expiry is the timer that forgets topics which have not been used for TopicTTL. It exists
-// only while there is an unused topic. It does not keep a Hub in memory that nobody has any
+// expiry is the timer that forgets topics which have not been used for their TTL. It exists
+// only while there is an unused topic that is to be forgotten. It does not keep a Hub in memory that nobody has any
 // more. It is guarded by Hub.mu.
-type expiry struct{ timer *time.Timer }
+type expiry struct {
+	timer *time.Timer
+	at    time.Duration // when it is due; since retention.began
+}
 
 // expiryPause is the part of TopicTTL that a topic may be kept for longer, so that the timer
 // does not fire for each topic.
@@ -16,11 +19,24 @@ const expiryPause = 64
 
 // scheduleExpiry starts the timer if there is an unused topic. The caller holds mu.
 func (h *Hub) scheduleExpiry(now time.Time) {
-	if h.expiry.timer != nil || h.closed || h.kept.unused.first == nil {
+	if h.closed || h.expiry.timer != nil && len(h.kept.unused) == 1 {
+		return // what is unused later is due later
+	}
+	due, ttl, ok := h.kept.expiresIn(now)
+	if !ok {
 		return
 	}
-	due := h.kept.unused.first.used + h.topicTTL() - now.Sub(h.kept.began)
-	h.startExpiry(max(due, h.topicTTL()/expiryPause))
+	due = max(due, ttl/expiryPause)
+	at := now.Sub(h.kept.began) + due
+	switch {
+	case h.expiry.timer == nil:
+	case at >= h.expiry.at:
+		return
+	default:
+		h.expiry.timer.Stop()
+	}
+	h.expiry.at = at
+	h.startExpiry(due)
 }
 
 func (h *Hub) startExpiry(after time.Duration) {
@@ -37,7 +53,7 @@ func (h *Hub) expireTopics() {
 	for more := true; more; {
 		now := time.Now()
 		h.mu.Lock()
-		if more = !h.closed && h.kept.expire(now, h.topicTTL()); !more {
+		if more = !h.closed && h.kept.expire(now); !more {
 			h.expiry.timer = nil
 			h.scheduleExpiry(now)
 		}

@@ -21,3 +21,10 @@ func (h *Hub) Deaf() bool {
 	defer h.mu.Unlock()
 	return h.watch.deaf
 }
+
+// Slots returns how many places a topic's table has, holes included.
+func (h *Hub) Slots(topic string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.kept.topics[topic].table.Load().slots)
+}

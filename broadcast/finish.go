@@ -54,7 +54,7 @@ func (s *subscription) markEnds() {
 	s.ending.cursors = make([]cursorEnd, len(s.cursors))
 	for i := range s.cursors {
 		t := s.cursors[i].topic
-		s.ending.cursors[i] = cursorEnd{first: t.indexAfter(after), last: t.indexAfter(end), lost: t.evicted > after && end > after}
+		s.ending.cursors[i] = cursorEnd{first: t.indexAfter(after), last: t.indexAfter(end), lost: t.lost() > after && end > after}
 	}
 }
 
@@ -82,10 +82,10 @@ func (s *subscription) isCurtailed() bool {
 func (s *subscription) start(i int) (index uint64, lost bool) {
 	t, after := s.cursors[i].topic, s.placement.after
 	if s.ending == nil || s.ending.cursors == nil {
-		return t.indexAfter(after), t.evicted > after
+		return t.indexAfter(after), t.lost() > after
 	}
 	e, first := s.ending.cursors[i], t.first.Load()
-	return max(e.first, first), e.lost || e.first < min(first, e.last)
+	return max(e.first, first), e.lost && t.lost() > after || e.first < min(first, e.last) && t.evicted > after // else a First stands for them
 }
 
 // cursorIsOverrun reports whether its ring has evicted something that a live cursor had still to

@@ -99,6 +99,10 @@ func (h *Hub) beginRun(ctx context.Context, cancel context.CancelFunc) error {
 		return errors.New("broadcast: Hub.Run is running already")
 	}
 	h.follower.running = true
+	if err := h.use(time.Now()); err != nil {
+		h.follower.running = false
+		return err
+	}
 	h.follower.ctx, h.follower.cancel = ctx, cancel
 	h.watch.changed()
 	h.resolver.nudged = make(chan struct{}, 1)
@@ -266,7 +270,7 @@ func (h *Hub) apply(m Message, loss bool, change epochChange) {
 	var invalid error
 	if !loss {
 		if invalid = h.validate(&m); invalid == nil {
-			arrived = h.insert(m, now)
+			arrived = h.insert(&m, now)
 		} else {
 			h.head.Store(m.ID.seq)
 		}

@@ -42,7 +42,8 @@ const (
 	farHistory  = 4 * warm
 	leastRest   = time.Second // between two reads for those that are far back
 
-	maxHistory = 16 // times Keep: messages for one subscription, else it gets a gap
+	maxHistory = 16 // times Keep: events for one subscription, else it gets a gap
+	maxKeys    = 2  // times Values: Keys of each of its topics, likewise
 	maxRounds  = 3  // of reading on, if rings have evicted more meanwhile
 
 	// readPatience is how long the engine may yield nothing during a read before that is
@@ -204,12 +205,14 @@ func (h *Hub) claimReaders(ctx context.Context, d distance, cancel context.Cance
 
 // newReader makes the reader of a subscription. The caller holds mu.
 func (h *Hub) newReader(s *subscription, shared *read) *reader {
-	r := &reader{sub: s, read: shared, topics: make(map[string]bool, len(s.cursors)), after: s.from.seq, history: &history{past: &h.past}}
+	r := &reader{sub: s, read: shared, topics: make(map[string]bool, len(s.cursors)), after: s.from.seq, history: h.past.newHistory()}
 	r.end.Store(s.end.Load())
 	s.reader = r
 	shared.left++
 	for i := range s.cursors {
-		r.topics[s.cursors[i].topic.name] = true
+		if !s.begins(i) {
+			r.topics[s.cursors[i].topic.name] = true
+		}
 	}
 	return r
 }
@@ -287,6 +290,7 @@ func (h *Hub) placeReader(r *reader, upTo uint64) {
 		return
 	}
 	r.leave()
+	r.history.complete()
 	h.place(s, placement{after: max(upTo, s.from.seq), history: r.history})
 }
 
@@ -334,6 +338,12 @@ func (h *Hub) readUpTo(ctx context.Context, after ID, to uint64, readers []*read
 	return 0, cmp.Or(context.Cause(ctx), errTailEnded)
 }
 
+// historyLimit returns how much a history may have when a message of a topic is added. The classes
+// are set by then, and do not change.
+func (h *Hub) historyLimit(topic string) historyLimit {
+	return historyLimit{maxHistory * h.keep(), maxKeys * h.kept.all[h.kept.of(topic)].values, h.keepBytes()}
+}
+
 // addHistory gives an entry of the journal to the readers that it is for, or tells them that
 // something before it is lost. It reports whether more can serve any of them.
 func (h *Hub) addHistory(m Message, missing hole, valid bool, readers []*reader) (useful bool) {
@@ -349,7 +359,7 @@ func (h *Hub) addHistory(m Message, missing hole, valid bool, readers []*reader)
 			if held == nil {
 				held = h.past.hold(m)
 			}
-			if r.lost = !r.history.add(held, h.keep(), h.keepBytes()); r.lost {
+			if r.lost = !r.history.add(held, h.historyLimit(m.Topic)); r.lost {
 				r.history.drop()
 			}
 		}

@@ -28,6 +28,7 @@ func (h *Hub) lose(seq uint64) []*subscription {
 		h.holes = append(holes(nil), h.holes[1:]...)
 	}
 	h.holes = append(h.holes, hole{h.head.Load(), seq})
+	h.kept.loseMaps(seq)
 	subs := h.subs.all()
 	for _, s := range subs {
 		s.attention.Store(true)
@@ -55,17 +56,32 @@ func (s *subscription) pendingHoles() holes {
 	return all
 }
 
-// collectBeforeHole fills buf with what comes before the next hole. If nothing does, the hole is to
-// be reported, with what follows it. It is called by the goroutine that polls, with Hub.mu held.
-func (s *subscription) collectBeforeHole(buf []*Message, limit uint64) (n int, due bool) {
+// fillBeforeHole fills buf with what comes before the next hole, and moves the position. If nothing
+// does, the hole is to be reported, with what follows it. It is called by the goroutine that polls,
+// with Hub.mu held.
+func (s *subscription) fillBeforeHole(buf []*Message, limit uint64) (n int, due bool) {
 	for _, hole := range s.pendingHoles() {
-		if n, _ = s.collect(buf, min(limit, hole.after)); n > 0 {
+		if n, _ = s.fill(buf, min(limit, hole.after)); n > 0 || s.closed.Load() {
 			return n, due
 		}
+		s.pass(min(limit, hole.upTo))
 		due = true
 	}
-	n, _ = s.collect(buf, limit)
+	n, _ = s.fill(buf, limit)
 	return n, due
+}
+
+// beganBeforeHole reports whether a subscription with a Beginning has come to a hole, so that it
+// begins again. It is called by the goroutine that polls, with Hub.mu held.
+func (s *subscription) beganBeforeHole() bool {
+	passed := s.hub.holes.last()
+	switch {
+	case s.position.epoch == s.epoch:
+		passed = s.position.seq
+	case s.state.round.beginning:
+		passed = s.state.round.to
+	}
+	return s.hub.holes.last() > passed && len(s.pendingHoles()) > 0
 }
 
 // reportHoles returns what comes before the next hole, or the gap that this is and what follows
@@ -75,14 +91,14 @@ func (s *subscription) reportHoles(buf []*Message) (int, error) {
 	if len(pending) == 0 {
 		return 0, nil
 	}
-	n, _ := s.collect(buf, min(pending[0].after, s.end.Load()))
+	n, _ := s.fill(buf, min(pending[0].after, s.end.Load()))
 	switch {
+	case n > 0:
 	case s.closed.Load():
 		return 0, ErrClosed
-	case n == 0:
+	default:
 		return s.reportGap(buf, nil)
 	}
-	s.position = buf[n-1].ID
 	s.attention.Store(true) // the hole is still to be reported
 	return n, nil
 }

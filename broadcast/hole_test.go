@@ -86,8 +86,10 @@ func TestSeveralLosses(t *testing.T) {
 	for _, losses := range []int{2, 5, 40} {
 		synctest.Test(t, func(t *testing.T) {
 			engine := new(broadcasttest.Journal)
-			s := newServer(t, engine, nil)
+			s := newStoppedServer(t, engine, nil)
 			s.Keep = 256
+			s.start()
+			synctest.Wait()
 			begin := s.position()
 			slow, live := s.resume(begin, "x"), s.resume(begin, "x")
 			var want []string

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,22 +24,32 @@ import (
 // epochs, too: a client that moves between them gets a gap, and then all that the other one
 // keeps. Several servers need a [Journal] that they share.
 type Hub struct {
-	// Keep is how many messages are kept for each topic, for clients that
+	// Keep is how many events are kept for each topic, for clients that
 	// resume and for slow readers. If zero, 256.
 	Keep int
 
+	// Values is how many values of Keys are kept for each topic, and how many removals. Beyond
+	// it the one that has not changed for the longest time is evicted. If zero, 10,000.
+	Values int
+
+	// Retain is what is kept of the topics with a prefix, by that. The longest prefix of a
+	// topic counts, when the topic is created. If nil, all topics are kept alike.
+	Retain map[string]Retention
+
 	// KeepBytes bounds what the Hub keeps, in bytes of memory: messages, topics without
 	// subscriptions, and history read from a Journal for clients that resume. A message
-	// counts its Topic, Type, From and Data and 200 bytes, a topic its name and 250 bytes.
-	// Beyond it the oldest message is evicted, whatever its topic, and a topic that has
-	// neither messages nor subscriptions left is forgotten. A message that does not fit with
-	// its topic is refused. All history together has at most a quarter, that of one client an
-	// eighth; a client whose history does not fit gets a gap. If zero, 64 MiB.
+	// counts its Topic, Type, Key, From and Data and 200 bytes, and 100 more with a Key; a
+	// topic its name and 250 bytes, and 500 more with Keys. Beyond KeepBytes the oldest event
+	// or removal is evicted, whatever its topic, or the oldest value where values are more
+	// than half of it, and a topic that has neither messages nor subscriptions left is
+	// forgotten. A message that does not fit with its topic is refused. All history together
+	// has at most a quarter, that of one client an eighth; a client whose history does not fit
+	// gets a gap. If zero, 64 MiB.
 	//
 	// Subscriptions do not count: each takes about 400 bytes, and 150 for each of its topics
-	// if there are several. A topic that only it has takes 250 bytes and its name more. They
-	// hold no messages: a slow client pins those that its stream is writing, and the
-	// Last messages that it began with.
+	// if there are several; where topics have Keys, 200 more and 32 for each topic. A topic
+	// that only it has takes 250 bytes and its name more. They hold no messages: a slow client
+	// pins those that its stream is writing, and the Last messages that it began with.
 	KeepBytes int64
 
 	// MaxMessage is how many bytes a message may have on the wire, where it is largest: in
@@ -60,8 +69,8 @@ type Hub struct {
 	// Journal is the log that this Hub shares with others. Run follows it, and has to run:
 	// without it no message arrives, and a Hub that is used logs a warning. A client that
 	// resumes from before what the Hub keeps is served from it, from at most 262,144 entries
-	// back and with at most 16 times Keep messages; one that has missed more gets a gap. If
-	// nil, the Hub is in memory only.
+	// back and with at most 16 times Keep events and twice Values Keys of each topic; one that
+	// has missed more gets a gap. If nil, the Hub is in memory only.
 	Journal Journal
 
 	// Logger gets failures of the Journal and panics. It is not used while a lock is held,
@@ -99,6 +108,7 @@ type Hub struct {
 
 const (
 	defaultKeep       = 256
+	defaultValues     = 10_000
 	defaultKeepBytes  = 64 << 20
 	defaultMaxMessage = 1 << 20 // as the clients of this kit accept by default
 	defaultTopicTTL   = 5 * time.Minute
@@ -106,6 +116,8 @@ const (
 )
 
 func (h *Hub) keep() int { return cmp.Or(h.Keep, defaultKeep) }
+
+func (h *Hub) values() int { return cmp.Or(h.Values, defaultValues) }
 
 func (h *Hub) keepBytes() int64 { return cmp.Or(h.KeepBytes, defaultKeepBytes) }
 
@@ -119,6 +131,8 @@ func (h *Hub) check() error {
 	switch {
 	case h.Keep < 0:
 		return fmt.Errorf("broadcast: Hub.Keep is %d: it must not be negative", h.Keep)
+	case h.Values < 0:
+		return fmt.Errorf("broadcast: Hub.Values is %d: it must not be negative", h.Values)
 	case h.KeepBytes < 0:
 		return fmt.Errorf("broadcast: Hub.KeepBytes is %d: it must not be negative", h.KeepBytes)
 	case h.TopicTTL < 0:
@@ -160,6 +174,9 @@ func (h *Hub) use(now time.Time) error {
 		}
 	}
 	if h.kept.began.IsZero() {
+		if err := h.kept.classes.set(h); err != nil {
+			return err
+		}
 		h.kept.began = now
 	}
 	if h.Journal != nil {
@@ -178,8 +195,9 @@ func (h *Hub) trim(now time.Time) {
 // Publish appends m to the log.
 //
 // In memory it does not block, and takes the same time for any number of subscribers. It
-// fails only if m is invalid or larger than MaxMessage or KeepBytes, ctx has ended, the Hub is closed or a
-// field of the Hub is invalid. These errors wrap [ErrNotPublished].
+// fails only if m is invalid or larger than MaxMessage or KeepBytes, its topic has ended
+// ([ErrEnded]), ctx has ended, the Hub is closed or a field of the Hub is invalid. These errors
+// wrap [ErrNotPublished].
 //
 // With a Journal it returns when the engine has acknowledged the message, or when ctx ends.
 // If the error wraps ErrNotPublished the message does not arrive; after any other error it
@@ -196,12 +214,16 @@ func (h *Hub) Publish(ctx context.Context, m Message) (ID, error) {
 		h.mu.Unlock()
 		return ID{}, fmt.Errorf("%w: %w", ErrNotPublished, err)
 	}
+	if h.kept.refuses(&m) {
+		h.mu.Unlock()
+		return ID{}, fmt.Errorf("%w: %w: %q", ErrNotPublished, ErrEnded, m.Topic)
+	}
 	if h.Journal != nil {
 		h.mu.Unlock()
 		return h.append(ctx, m)
 	}
 	m.ID = ID{h.epoch, h.head.Load() + 1}
-	t := h.insert(m, now)
+	t := h.insert(&m, now)
 	h.mu.Unlock()
 	h.waker.wake(h, t)
 	return m.ID, nil
@@ -214,7 +236,7 @@ func (h *Hub) publishable(ctx context.Context, m *Message) error {
 	if err := h.validate(m); err != nil {
 		return err
 	}
-	if need := m.cost() + topicCost + int64(len(m.Topic)); need > h.keepBytes() {
+	if need := m.costWithTopic(); need > h.keepBytes() {
 		return fmt.Errorf("the message needs %d bytes with its topic, Hub.KeepBytes is %d", need, h.keepBytes())
 	}
 	return ctx.Err()
@@ -222,17 +244,13 @@ func (h *Hub) publishable(ctx context.Context, m *Message) error {
 
 // insert makes m, whose ID is the next one, the head of the log. The caller holds mu, and
 // calls waker.wake with the topic once it has released mu.
-func (h *Hub) insert(m Message, now time.Time) *topic {
+func (h *Hub) insert(m *Message, now time.Time) *topic {
 	t := h.kept.topic(m.Topic)
-	// Names from a request may be parts of its URL, which they would pin as a whole.
-	if m.Type != t.typ {
-		t.typ = strings.Clone(m.Type)
-	}
-	m.Topic, m.Type, m.From = t.name, t.typ, strings.Clone(m.From)
+	t.intern(m)
 	if cap(m.Data) > len(m.Data)+len(m.Data)/4+messageCost {
 		m.Data = bytes.Clone(m.Data) // else what is kept would be far more than what counts
 	}
-	h.kept.add(t, m, h.keep(), h.keepBytes())
+	h.kept.add(t, m, h.keepBytes())
 	h.kept.touch(t, now)
 	h.kept.forgetEmpty(t) // which has lost the message at once if that is larger than KeepBytes
 	h.trim(now)

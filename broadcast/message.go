@@ -27,6 +27,11 @@ type Message struct {
 	// creates itself.
 	Type string
 
+	// Key is what this message is the newest value of, within Topic: a newer message of the
+	// Key replaces it, which is not a loss. If empty, the message is an event, which nothing
+	// but First replaces. It is UTF-8 without CR, LF and NUL, at most 255 bytes.
+	Key string
+
 	// From names the publisher, for a Grant's Filter ("all but me"). It is not sent to
 	// clients; journals keep it.
 	From string
@@ -37,6 +42,18 @@ type Message struct {
 	// Binary marks Data as arbitrary bytes. A WebSocket handler's envelope and
 	// SSE carry them as base64.
 	Binary bool
+
+	// Removed says that Key has no value any more. Type and Data say so in the application's
+	// words. It needs a Key.
+	Removed bool
+
+	// First says that the topic's events start over: this event stands for all before it, which
+	// are forgotten. The topic's Keys stay. It must not have a Key.
+	First bool
+
+	// End says that this is the last message of Topic. Publish refuses what follows
+	// ([ErrEnded]), until an event with First. It must not have a Key.
+	End bool
 }
 
 const maxName = 255
@@ -53,6 +70,16 @@ func (m *Message) validate(most int64) error {
 		return fmt.Errorf("Message.Type %q must be UTF-8 without CR, LF and NUL", m.Type)
 	case reserved.Type(m.Type):
 		return fmt.Errorf("Message.Type %q is reserved for events that a stream, the browser or fanfare.js creates itself", m.Type)
+	case len(m.Key) > maxName:
+		return fmt.Errorf("Message.Key has %d bytes, at most %d are allowed", len(m.Key), maxName)
+	case m.Key != "" && !validName(m.Key):
+		return fmt.Errorf("Message.Key %q must be UTF-8 without CR, LF and NUL", m.Key)
+	case m.Key == "" && m.Removed:
+		return errors.New("Message.Removed needs a Message.Key")
+	case m.Key != "" && m.First:
+		return errors.New("Message.First is for events: it must not be set together with Message.Key")
+	case m.Key != "" && m.End:
+		return errors.New("Message.End is for events: it must not be set together with Message.Key")
 	case !m.Binary && !utf8.Valid(m.Data):
 		return errors.New("Message.Data is not UTF-8: set Message.Binary")
 	case most >= 0 && m.wireSize(most) > most:
@@ -85,17 +112,35 @@ const emptyEnvelope = len(`{"id":"ffffffffffffffff-ffffffffffffffff","topic":"",
 // JSON. A message that is far below limit is not read for it; the result is then an upper
 // bound, which is not above limit.
 func (m *Message) wireSize(limit int64) int64 {
-	size := int64(emptyEnvelope + base64.StdEncoding.EncodedLen(len(m.Data)))
+	empty := emptyEnvelope + m.marksSize()
+	size := int64(empty + base64.StdEncoding.EncodedLen(len(m.Data)))
 	if !m.Binary {
-		size = int64(emptyEnvelope + longestEscape*len(m.Data))
+		size = int64(empty + longestEscape*len(m.Data))
 	}
-	if most := size + int64(longestEscape*(len(m.Topic)+len(m.Type))); most <= limit {
+	if most := size + int64(longestEscape*(len(m.Topic)+len(m.Type)+len(m.Key))); most <= limit {
 		return most
 	}
 	if !m.Binary {
-		size = int64(emptyEnvelope + escapedLen(m.Data))
+		size = int64(empty + escapedLen(m.Data))
 	}
-	return size + int64(escapedLen(m.Topic)+escapedLen(m.Type))
+	return size + int64(escapedLen(m.Topic)+escapedLen(m.Type)+escapedLen(m.Key))
+}
+
+// marksSize is what the envelope has only where it is set, but for the text of the Key.
+func (m *Message) marksSize() (size int) {
+	if m.Key != "" {
+		size += len(`"key":"",`)
+	}
+	if m.Removed {
+		size += len(`"removed":true,`)
+	}
+	if m.First {
+		size += len(`"first":true,`)
+	}
+	if m.End {
+		size += len(`"end":true,`)
+	}
+	return size
 }
 
 const longestEscape = len(`\u0000`)
@@ -116,5 +161,5 @@ func escapedLen[T string | []byte](text T) int {
 
 // size is what a message counts against [Hub.KeepBytes].
 func (m *Message) size() int64 {
-	return int64(len(m.Topic) + len(m.Type) + len(m.From) + len(m.Data))
+	return int64(len(m.Topic) + len(m.Type) + len(m.Key) + len(m.From) + len(m.Data))
 }

@@ -10,9 +10,9 @@ import (
 // worker, a test or a command line. It subscribes when it is ranged over, and closes the
 // subscription when the loop ends.
 //
-// A gap is yielded as an error ([ErrGap]) before the messages that follow it, and the
-// sequence goes on. Any other error is the last: that of Subscribe, [ErrClosed], or that of
-// ctx once it has ended. The Notify of opts is not used.
+// A gap is yielded as an error ([ErrGap]) before the messages that follow it, a beginning
+// likewise ([ErrBegin]), and the sequence goes on. Any other error is the last: that of
+// Subscribe, [ErrClosed], [ErrEnded], [ErrSlow], or that of ctx once it has ended. The Notify of opts is not used.
 func Messages(ctx context.Context, b Broadcaster, opts SubscribeOptions) iter.Seq2[*Message, error] {
 	return func(yield func(*Message, error) bool) {
 		news := make(chan struct{}, 1)
@@ -41,7 +41,7 @@ func Messages(ctx context.Context, b Broadcaster, opts SubscribeOptions) iter.Se
 				}
 			}
 			switch {
-			case err != nil && !errors.Is(err, ErrGap):
+			case err != nil && !errors.Is(err, ErrGap) && !errors.Is(err, ErrBegin):
 				return
 			case n == 0 && err == nil:
 				select {

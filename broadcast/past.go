@@ -24,6 +24,25 @@ type history struct {
 	messages []*pastMessage // their sequences rise
 	bytes    int64          // what they count
 	dropped  bool           // nobody will return them
+
+	reading *readHistory // until all of it is there; set when the history is made
+}
+
+// readHistory is what a history has beside its messages while these are read from the journal. A
+// newer message of a Key replaces the older one, which leaves a hole among the messages, and First
+// all events of its topic. It is guarded by history.mu.
+type readHistory struct {
+	places map[topicKey]int // where the newest message of each Key is
+	keys   map[string]int   // how many Keys a topic has
+	events int
+	holes  int
+}
+
+type topicKey struct{ topic, key string }
+
+// newHistory makes a history that is still to be read.
+func (p *past) newHistory() *history {
+	return &history{past: p, reading: &readHistory{places: make(map[topicKey]int), keys: make(map[string]int)}}
 }
 
 // past is what a Hub keeps of its history for subscriptions.
@@ -37,19 +56,84 @@ const (
 	eachHistory  = 8 // each history at most an eighth
 )
 
+// historyLimit is how much one subscription's history may have.
+type historyLimit struct {
+	events, keys int // keys of each topic
+	keepBytes    int64
+}
+
 // add appends a message, unless nobody waits for the history or it would be too much. The
 // caller has a share of the message itself.
-func (h *history) add(m *pastMessage, keep int, keepBytes int64) (added bool) {
+func (h *history) add(m *pastMessage, limit historyLimit) (added bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	cost := m.msg.cost()
-	if h.dropped || len(h.messages) == maxHistory*keep || h.bytes+cost > keepBytes/eachHistory || h.past.bytes.Load() > keepBytes/allHistories {
+	if h.dropped {
 		return false
+	}
+	h.replace(&m.msg)
+	r, cost := h.reading, m.msg.cost()
+	switch {
+	case m.msg.Key == "" && r.events == limit.events, m.msg.Key != "" && r.keys[m.msg.Topic] == limit.keys:
+		return false
+	case h.bytes+cost > limit.keepBytes/eachHistory || h.past.bytes.Load() > limit.keepBytes/allHistories:
+		return false
+	case m.msg.Key == "":
+		r.events++
+	default:
+		r.keys[m.msg.Topic]++
+		r.places[topicKey{m.msg.Topic, m.msg.Key}] = len(h.messages)
 	}
 	m.shares.Add(1)
 	h.messages = append(h.messages, m)
 	h.bytes += cost
 	return true
+}
+
+// replace forgets the messages that a newer one stands for. The caller holds mu.
+func (h *history) replace(m *Message) {
+	switch {
+	case m.Key != "":
+		if i, ok := h.reading.places[topicKey{m.Topic, m.Key}]; ok {
+			h.reading.keys[m.Topic]--
+			h.removeAt(i)
+		}
+	case m.First:
+		for i, old := range h.messages {
+			if old != nil && old.msg.Topic == m.Topic && old.msg.Key == "" {
+				h.reading.events--
+				h.removeAt(i)
+			}
+		}
+	}
+	if h.reading.holes > 64 && h.reading.holes > len(h.messages)/2 {
+		h.compact()
+	}
+}
+
+// removeAt leaves a hole for a message. The caller holds mu.
+func (h *history) removeAt(i int) {
+	h.release(h.messages[i])
+	h.messages[i] = nil
+	h.reading.holes++
+}
+
+// compact removes the holes. The caller holds mu.
+func (h *history) compact() {
+	h.messages = slices.DeleteFunc(h.messages, func(m *pastMessage) bool { return m == nil })
+	h.reading.holes = 0
+	for i, m := range h.messages {
+		if m.msg.Key != "" {
+			h.reading.places[topicKey{m.msg.Topic, m.msg.Key}] = i
+		}
+	}
+}
+
+// complete says that all of the history is there.
+func (h *history) complete() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.compact()
+	h.reading = nil
 }
 
 // take fills buf with the first messages up to a sequence, and forgets them. If there are none
@@ -112,7 +196,9 @@ func (h *history) isEmpty() bool {
 // releaseAll forgets all messages. The caller holds mu.
 func (h *history) releaseAll() {
 	for _, m := range h.messages {
-		h.release(m)
+		if m != nil {
+			h.release(m)
+		}
 	}
 	h.messages = nil
 }

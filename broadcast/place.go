@@ -103,37 +103,9 @@ func (h *Hub) locateNew(s *subscription) {
 	default:
 		h.locate(s)
 	}
-	if s.stage == stagePlaced && !s.placement.gap {
+	if s.stage == stagePlaced && !s.placement.gap && !(s.beginning && s.from.IsZero()) {
 		s.position = ID{h.epoch, s.placement.after}
 	}
-}
-
-// beginWithLast lets the cursors of a subscription begin with the Last messages of each topic.
-// Its position is the head, which may be before the newest: the messages that the tail has
-// still to reach follow the Last ones. The caller holds mu, and sets the cursors with
-// beginCursorWithLast.
-func (h *Hub) beginWithLast(s *subscription) {
-	if h.epoch == 0 || !h.follower.published.IsZero() {
-		// There is no newest message yet. It gets all that is kept, after a gap.
-		s.from = s.position
-		return
-	}
-	head := h.head.Load()
-	s.stage, s.placement = stageLive, placement{after: head}
-	s.position, s.epoch, s.lastEnds = ID{h.epoch, head}, h.epoch, make(map[*topic]uint64)
-}
-
-// beginCursorWithLast sets a cursor at the oldest Last message of its topic. The caller holds
-// Hub.mu.
-func (c *cursor) beginCursorWithLast() {
-	s, t := c.sub, c.topic
-	if s.stage != stageLive {
-		return
-	}
-	after := t.indexAfter(s.position.seq)
-	c.index = after - min(uint64(s.last), after-t.first.Load())
-	c.lost = t.evicted > s.position.seq
-	s.lastEnds[t] = after
 }
 
 // locate places a subscription by its position, or lets it wait for the engine or for its
@@ -179,12 +151,14 @@ func (s *subscription) isOverrun() bool {
 	return !s.from.IsZero() && s.evicted() > s.from.seq
 }
 
-// evicted returns the highest sequence that any of the subscription's rings has evicted, or that
-// the tail has lost. The caller holds Hub.mu.
+// evicted returns the highest sequence that any of the subscription's topics has lost, but for
+// those that begin, or that the tail has lost. The caller holds Hub.mu.
 func (s *subscription) evicted() (seq uint64) {
 	seq = s.hub.holes.last()
 	for i := range s.cursors {
-		seq = max(seq, s.cursors[i].topic.evicted)
+		if !s.begins(i) {
+			seq = max(seq, s.cursors[i].topic.lost())
+		}
 	}
 	return seq
 }
@@ -212,7 +186,7 @@ func (s *subscription) enterEpoch(start, survived uint64) {
 // have been set. The caller holds Hub.mu.
 func (s *subscription) relocate(old []cursor) {
 	p := &s.placement
-	if s.stage == stagePlaced && !p.gap && s.from.IsZero() && s.position.epoch == unknownEpoch {
+	if s.stage == stagePlaced && !p.gap && s.from.IsZero() && s.position.epoch == unknownEpoch && !s.beginning {
 		// It was placed without a gap for the topics that it had.
 		p.gap = true
 		s.stage = stageWaiting
@@ -292,9 +266,17 @@ func (s *subscription) adopt(buf []*Message) (int, error) {
 		s.stage = stageLive
 	}
 	lost := s.catchUpCursors()
-	switch gap := p.gap; {
+	gap := p.gap
+	p.gap = false
+	switch {
+	case s.beginning && (gap || lost != nil || s.beganBeforeHole()):
+		s.beginAll()
+		return s.begin(buf)
+	case s.beginning && s.state.due > 0 && !s.state.round.beginning:
+		return s.begin(buf)
+	case s.beginning:
+		return 0, nil
 	case gap:
-		p.gap = false
 		return s.reportGap(buf, nil)
 	case lost != nil:
 		return s.reportGap(buf, lost)
@@ -307,7 +289,8 @@ func (s *subscription) adopt(buf []*Message) (int, error) {
 // between a few cursors and the next.
 func (s *subscription) moveCursors() bool {
 	h, p := s.hub, &s.placement
-	s.epoch, s.skip, s.lastEnds = h.epoch, p.after, nil
+	s.epoch, s.skip = h.epoch, p.after
+	s.forgetRound()
 	for i := range s.cursors {
 		if i > 0 && i%cursorStep == 0 {
 			h.mu.Unlock()
@@ -321,7 +304,11 @@ func (s *subscription) moveCursors() bool {
 		c.next, c.curtail = 0, false
 		c.index, c.lost = s.start(i)
 	}
-	if !p.gap {
+	switch {
+	case s.beginning && s.position.epoch == unknownEpoch: // until it has begun
+	case p.gap:
+		s.position = ID{s.epoch, min(p.after, s.end.Load())}
+	default:
 		position := uint64(0)
 		if s.position.epoch == s.epoch {
 			position = s.position.seq
@@ -339,13 +326,18 @@ func (s *subscription) catchUpCursors() (lost []string) {
 	s.ready = s.ready[:0]
 	for i := range s.cursors {
 		c := &s.cursors[i]
-		few := c.curtail && c.topic.kept() < uint64(min(s.last, s.hub.keep()))
-		if c.lost || few || s.cursorIsOverrun(i) {
+		few := c.curtail && c.topic.kept() < uint64(min(s.last, s.hub.kept.classOf(c.topic).keep))
+		keys := s.keysAreLost(i)
+		toBegin := s.begins(i) && !s.state.round.beginning // from what is kept then
+		gone := c.lost && c.topic.lost() > s.after(i)      // else a First has come that stands for it
+		if (gone || few || keys || s.cursorIsOverrun(i)) && !toBegin {
 			lost = append(lost, c.topic.name)
 			c.next = 0
 		}
 		c.lost, c.curtail = false, false
-		c.index = max(c.index, c.topic.first.Load())
+		if first := c.topic.first.Load(); c.index < first {
+			c.index, c.next = first, 0
+		}
 		if c.next != 0 {
 			s.ready = append(s.ready, c)
 		} else {
@@ -356,24 +348,21 @@ func (s *subscription) catchUpCursors() (lost []string) {
 	return lost
 }
 
-// reportGap returns a gap in some topics (nil: in all), and fills buf with what follows it.
-// The position is then that of the last message, or the head. The caller holds Hub.mu.
+// reportGap returns a gap in some topics (nil: in all), and fills buf with what follows it. The
+// caller holds Hub.mu.
 func (s *subscription) reportGap(buf []*Message, topics []string) (int, error) {
 	h := s.hub
 	h.gaps++
-	limit := min(h.head.Load(), s.end.Load())
-	n, hole := s.collectBeforeHole(buf, limit)
-	if s.closed.Load() {
+	n, hole := s.fillBeforeHole(buf, min(h.head.Load(), s.end.Load()))
+	if s.closed.Load() && n == 0 {
 		return 0, ErrClosed
 	}
 	if hole {
 		topics = nil
 	}
-	gap := &GapError{ID: ID{h.epoch, max(limit, min(s.skip, s.end.Load()))}, Topics: topics}
-	s.position = gap.ID
-	if n > 0 {
+	gap := &GapError{ID: s.position, Topics: topics}
+	if n > 0 && buf[0].ID.seq <= s.position.seq {
 		gap.ID.seq = buf[0].ID.seq - 1
-		s.position = buf[n-1].ID
 	}
 	if len(s.pendingHoles()) > 0 {
 		s.attention.Store(true)

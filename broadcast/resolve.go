@@ -217,6 +217,10 @@ func (h *Hub) mayBeStale(s *subscription) bool {
 // topics up to there, since then nothing can have been published since Subscribe. The caller
 // holds mu.
 func (h *Hub) begin(s *subscription) bool {
+	if s.beginning { // with all that is kept by then
+		h.place(s, placement{after: h.newest()})
+		return true
+	}
 	if !s.placement.gap {
 		s.placement = placement{after: h.newest(), gap: true}
 	}
@@ -224,7 +228,7 @@ func (h *Hub) begin(s *subscription) bool {
 	lost := h.follower.entered > 1 || len(h.holes) > 0 // it came before the first epoch
 	for i := range s.cursors {
 		t := s.cursors[i].topic
-		lost = lost || t.evicted > 0 || t.indexAfter(after) > t.first.Load()
+		lost = lost || t.lost() > 0 || t.indexAfter(after) > t.first.Load() || t.table.Load().hasUpTo(after)
 	}
 	if !lost && h.head.Load() < after {
 		h.resolver.add(s)

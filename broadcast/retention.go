@@ -1,23 +1,30 @@
 package broadcast
 
 import (
-	"hash/maphash"
 	"maps"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
 // retention is what a Hub keeps. It evicts messages when there are too many of them, and
-// forgets topics that have not been used for a while. It is guarded by Hub.mu.
+// forgets topics that have not been used for a while. It is guarded by Hub.mu, but for what is
+// atomic.
 type retention struct {
-	topics         map[string]*topic
-	peak           int       // how many topics the map has had room for
-	oldest, newest *entry    // the ends of the list of all kept messages, in sequence
-	messages       int       // how many there are
-	bytes          int64     // what they and the unused topics count
-	unused         topicList // topics without cursors, the longest unused first
-	tombstones     tombstones
-	began          time.Time // topic.used is since then
+	// Read by each Poll without Hub.mu, as Hub.head is, close to which they are.
+	tables atomic.Int32 // topics that have a table
+	ended  atomic.Int32 // topics that have ended
+
+	classes
+	topics     map[string]*topic
+	peak       int       // how many topics the map has had room for
+	events     entryList // all events that are kept, and removals
+	live       entryList // all values that are kept
+	liveBytes  int64     // what they count
+	messages   int       // how many entries both lists have
+	bytes      int64     // what they and the unused topics count
+	tombstones tombstones
+	began      time.Time // topic.used is since then
 }
 
 const (
@@ -25,20 +32,49 @@ const (
 	// that may be half empty, and what the allocator rounds up.
 	messageCost = 200
 
+	// keyCost is what a message with a Key takes in addition: places in a table.
+	keyCost = 100
+
 	// topicCost is what an unused topic takes beyond its name: the topic, and its place in a
 	// map that may be half empty.
 	topicCost = 250
+
+	// tableCost is what an unused topic takes in addition once it has had a Key.
+	tableCost = 500
 
 	// smallMap is how many topics may be moved to a smaller map at once.
 	smallMap = 1024
 )
 
 // cost is what a message counts against [Hub.KeepBytes].
-func (m *Message) cost() int64 { return m.size() + messageCost }
+func (m *Message) cost() int64 {
+	if m.Key != "" {
+		return m.size() + messageCost + keyCost
+	}
+	return m.size() + messageCost
+}
+
+// costWithTopic is what a message counts if its topic has no subscriptions.
+func (m *Message) costWithTopic() int64 {
+	cost := m.cost() + topicCost + int64(len(m.Topic))
+	if m.Key != "" {
+		cost += tableCost
+	}
+	return cost
+}
 
 // cost is what the topic counts against [Hub.KeepBytes] while it is unused. With cursors it is
 // a part of what its subscriptions cost.
-func (t *topic) cost() int64 { return int64(len(t.name)) + topicCost }
+func (t *topic) cost() int64 {
+	cost := int64(len(t.name)) + topicCost
+	if t.table.Load() != nil {
+		cost += tableCost
+	}
+	return cost
+}
+
+// classOf returns what is kept of a topic.
+func (k *retention) classOf(t *topic) *class { return &k.all[t.class] }
 
 // topic returns the named topic, and makes it if it does not exist. The caller pins or touches
 // it.
@@ -46,7 +82,8 @@ func (k *retention) topic(name string) *topic {
 	t := k.topics[name]
 	if t == nil {
 		name = strings.Clone(name) // it may be part of a request's URL, which it would pin as a whole
-		t = &topic{name: name, evicted: k.tombstones.evicted(name)}
+		evicted := k.tombstones.evicted(name)
+		t = &topic{name: name, evicted: evicted, floor: evicted, class: k.of(name)}
 		if k.topics == nil {
 			k.topics = make(map[string]*topic)
 		}
@@ -56,57 +93,103 @@ func (k *retention) topic(name string) *topic {
 	return t
 }
 
-// add appends a message to its topic and the list, and evicts what is then too much of the
-// topic: its oldest while it has more than keep messages. A message that alone is more than
-// keepBytes (it comes from a Hub that keeps more) is evicted with all of its topic.
-func (k *retention) add(t *topic, m Message, keep int, keepBytes int64) {
-	for t.kept() >= uint64(keep) {
+// add appends a message to its topic, and evicts what is then too much of the topic. A message
+// that alone is more than keepBytes (it comes from a Hub that keeps more) is evicted with all of
+// its kind.
+func (k *retention) add(t *topic, m *Message, keepBytes int64) {
+	e := &entry{msg: *m}
+	if m.Key != "" {
+		k.addKey(t, e)
+		for m.cost() > keepBytes && !t.table.Load().isEmpty() {
+			k.evictKeys(t, 0)
+		}
+		return
+	}
+	if m.First {
+		k.startOver(t)
+	}
+	for keep := k.classOf(t).keep; t.kept() >= uint64(keep); {
 		k.evict(t)
 	}
-	e := &entry{msg: m, older: k.newest}
-	if k.newest == nil {
-		k.oldest = e
-	} else {
-		k.newest.newer = e
-	}
-	k.newest = e
-	k.messages++
-	k.bytes += m.cost()
+	k.append(e)
 	t.push(e)
+	if m.First || m.End {
+		k.setEnded(t, m.End)
+	}
 	for m.cost() > keepBytes && t.kept() > 0 {
 		k.evict(t)
 	}
 }
 
-// trim evicts the oldest messages, of any topic, while more than keepBytes are kept, and
-// forgets unused topics that lose their last one.
+// append counts an entry as kept.
+func (k *retention) append(e *entry) {
+	cost := e.msg.cost()
+	if e.msg.isValue() {
+		k.live.append(e)
+		k.liveBytes += cost
+	} else {
+		k.events.append(e)
+	}
+	k.messages++
+	k.bytes += cost
+}
+
+// remove removes an entry from what is kept.
+func (k *retention) remove(e *entry) {
+	cost := e.msg.cost()
+	if e.msg.isValue() {
+		k.live.remove(e)
+		k.liveBytes -= cost
+	} else {
+		k.events.remove(e)
+	}
+	e.topic = nil // a slow reader may keep the message for long: it must not pin anything else
+	k.messages--
+	k.bytes -= cost
+}
+
+// isValue reports whether the message is a Key's value.
+func (m *Message) isValue() bool { return m.Key != "" && !m.Removed }
+
+// trim evicts messages, of any topic, while more than keepBytes are kept, and forgets unused
+// topics that lose their last one.
 func (k *retention) trim(keepBytes int64) {
-	for k.bytes > keepBytes && k.oldest != nil {
-		t := k.oldest.topic
-		k.evict(t) // the list is in sequence, so its oldest is its ring's too
-		t.shrink()
-		k.forgetEmpty(t)
+	for k.bytes > keepBytes && k.messages > 0 {
+		k.evictOldest(k.victim(keepBytes))
 	}
 }
 
-// evict removes the oldest message of a topic.
-func (k *retention) evict(t *topic) {
-	e := t.evict()
-	if e.older == nil {
-		k.oldest = e.newer
-	} else {
-		e.older.newer = e.newer
+// victim returns the entry to evict when too much is kept: the oldest value while values are
+// more than half of it, but not the last one, else the oldest event or removal.
+func (k *retention) victim(keepBytes int64) *entry {
+	event, value := k.events.oldest, k.live.oldest
+	switch {
+	case event == nil:
+		return value
+	case value == nil:
+		return event
+	case k.liveBytes > keepBytes/2 && value != k.live.newest:
+		return value
+	case event == k.events.newest && value.msg.ID.seq < event.msg.ID.seq:
+		return value // rather than the message that was published last
 	}
-	if e.newer == nil {
-		k.newest = e.older
-	} else {
-		e.newer.older = e.older
-	}
-	// A slow reader may keep the message for long: it must not pin anything else.
-	e.older, e.newer, e.topic = nil, nil, nil
-	k.messages--
-	k.bytes -= e.msg.cost()
+	return event
 }
+
+// evictOldest evicts the oldest entry of its kind.
+func (k *retention) evictOldest(e *entry) {
+	t := e.topic
+	if e.msg.Key != "" {
+		k.evictKey(t, e)
+	} else {
+		k.evict(t) // the list is in sequence, so its oldest event is its ring's too
+		t.shrink()
+	}
+	k.forgetEmpty(t)
+}
+
+// evict removes the oldest event of a topic.
+func (k *retention) evict(t *topic) { k.remove(t.evict()) }
 
 // pin counts a cursor on a topic, which is kept as long as it has any.
 func (k *retention) pin(t *topic) {
@@ -125,7 +208,7 @@ func (k *retention) unpin(t *topic, now time.Time) {
 // use removes a topic from the unused ones.
 func (k *retention) use(t *topic) {
 	if t.isUnused {
-		k.unused.remove(t)
+		k.unusedOf(t).remove(t)
 		k.bytes -= t.cost()
 	}
 }
@@ -136,37 +219,74 @@ func (k *retention) touch(t *topic, now time.Time) {
 		return
 	}
 	k.use(t)
-	k.unused.append(t)
+	k.unusedOf(t).append(t)
 	k.bytes += t.cost()
 	t.used = now.Sub(k.began)
 }
 
-// expire forgets topics that have not been used for a time, but not more than a few, with a
+// unusedOf returns the list in which a topic stands while it is unused.
+func (k *retention) unusedOf(t *topic) *unused { return &k.unused[k.classOf(t).unused] }
+
+// expire forgets topics that have not been used for their TTL, but not more than a few, with a
 // few messages. It reports whether it stopped because of that.
-func (k *retention) expire(now time.Time, unused time.Duration) (more bool) {
+func (k *retention) expire(now time.Time) (more bool) {
 	const few = 128
-	for before := k.messages + len(k.topics); ; {
-		t := k.unused.first
-		switch {
-		case t == nil || now.Sub(k.began)-t.used < unused:
-			return false
-		case before-k.messages-len(k.topics) >= few:
-			return true
+	before := k.messages + len(k.topics)
+	for i := range k.unused {
+		for u := &k.unused[i]; u.first != nil && u.ttl > 0 && now.Sub(k.began)-u.first.used >= u.ttl; {
+			if before-k.messages-len(k.topics) >= few {
+				return true
+			}
+			if t := u.first; t.isEmpty() {
+				k.forgetEmpty(t)
+			} else {
+				k.evictAny(t)
+			}
 		}
-		for t.kept() > 0 {
-			k.evict(t)
-		}
-		k.forgetEmpty(t)
 	}
+	return false
+}
+
+// evictAny evicts a message of a topic that has some.
+func (k *retention) evictAny(t *topic) {
+	if t.kept() > 0 {
+		k.evict(t)
+		return
+	}
+	tb := t.table.Load()
+	oldest := tb.values.oldest
+	if oldest == nil {
+		oldest = tb.removals.oldest
+	}
+	k.evictKey(t, oldest.entry)
+}
+
+// expiresIn returns how long it is until the next topic is to be forgotten, and its TTL, or false
+// if none is.
+func (k *retention) expiresIn(now time.Time) (in, ttl time.Duration, ok bool) {
+	for i := range k.unused {
+		u := &k.unused[i]
+		if u.first == nil || u.ttl < 0 {
+			continue
+		}
+		if due := u.first.used + u.ttl - now.Sub(k.began); !ok || due < in {
+			in, ttl, ok = due, u.ttl, true
+		}
+	}
+	return in, ttl, ok
 }
 
 // forgetEmpty forgets a topic that has neither cursors nor messages.
 func (k *retention) forgetEmpty(t *topic) {
-	if !t.isUnused || t.kept() > 0 {
+	if !t.isUnused || !t.isEmpty() {
 		return
 	}
 	k.use(t)
-	if t.next > 0 {
+	k.setEnded(t, false)
+	if t.table.Load() != nil {
+		k.tables.Add(-1)
+	}
+	if t.next > 0 || t.table.Load() != nil {
 		k.tombstones.add(t.name, t.newest())
 	} // else there is nothing to come back for
 	delete(k.topics, t.name)
@@ -181,34 +301,61 @@ func (k *retention) forgetEmpty(t *topic) {
 // lose notes that all topics, known or not, may have lost messages up to seq.
 func (k *retention) lose(seq uint64) {
 	for _, t := range k.topics {
-		t.evicted = seq
+		t.evicted, t.floor = seq, seq
+		k.setEnded(t, false)
+		k.loseKeys(t, seq)
 	}
 	k.tombstones = tombstones{others: seq}
 }
 
-// loseOld evicts all messages up to seq, and notes that all topics, known or not, may have lost
-// messages up to there.
+// loseOld evicts all events and removals up to seq, which no value is as old as, and notes that
+// all topics, known or not, may have lost messages up to there.
 func (k *retention) loseOld(seq uint64) {
-	for k.oldest != nil && k.oldest.msg.ID.seq <= seq {
-		t := k.oldest.topic
-		k.evict(t)
-		t.shrink()
-		k.forgetEmpty(t)
+	for k.events.oldest != nil && k.events.oldest.msg.ID.seq <= seq {
+		k.evictOldest(k.events.oldest)
 	}
 	for _, t := range k.topics {
-		t.evicted = max(t.evicted, seq)
+		t.floor = max(t.floor, seq)
+		if t.startedAt() < seq {
+			t.evicted = max(t.evicted, seq)
+		}
 	}
 	k.tombstones.raise(seq)
 }
 
-// clear evicts all messages.
+// clear evicts all messages, of an epoch that is over.
 func (k *retention) clear() {
-	for k.oldest != nil {
-		t := k.oldest.topic
-		k.evict(t)
-		t.shrink()
-		k.forgetEmpty(t)
+	for k.events.oldest != nil {
+		k.evictOldest(k.events.oldest)
 	}
+	for k.live.oldest != nil {
+		k.evictOldest(k.live.oldest)
+	}
+	for _, t := range k.topics {
+		k.abandonTable(t)
+	}
+}
+
+// refuses reports whether a message is for a topic that has ended.
+func (k *retention) refuses(m *Message) bool {
+	if m.First || k.ended.Load() == 0 {
+		return false
+	}
+	t := k.topics[m.Topic]
+	return t != nil && t.hasEnded.Load()
+}
+
+// setEnded notes whether a topic has ended.
+func (k *retention) setEnded(t *topic, ended bool) {
+	switch {
+	case ended == t.hasEnded.Load():
+		return
+	case ended:
+		k.ended.Add(1)
+	default:
+		k.ended.Add(-1)
+	}
+	t.hasEnded.Store(ended)
 }
 
 // topicList is a list of topics, linked through them.
@@ -236,57 +383,4 @@ func (l *topicList) remove(t *topic) {
 		t.newer.older = t.older
 	}
 	t.older, t.newer, t.isUnused = nil, nil, false
-}
-
-// tombstones remember the newest sequence of topics that were forgotten, so that a client
-// that comes back to one of them gets a gap only if it may have missed something. The
-// table is bounded: when two topics collide, the replaced one is folded into others.
-type tombstones struct {
-	seed   maphash.Seed
-	slots  []tombstone // made when the first topic is forgotten
-	others uint64      // an upper bound of newest for all topics without a slot
-}
-
-type tombstone struct {
-	name   uint64 // hash of the topic's name; 0: the slot is empty
-	newest uint64 // the highest sequence that the topic had
-}
-
-const tombstoneSlots = 4096
-
-// slot returns the slot for a topic, which may be another's, and the hash of its name.
-func (s *tombstones) slot(name string) (*tombstone, uint64) {
-	if s.slots == nil {
-		s.seed = maphash.MakeSeed()
-		s.slots = make([]tombstone, tombstoneSlots)
-	}
-	hash := maphash.String(s.seed, name) | 1
-	return &s.slots[hash>>1%tombstoneSlots], hash
-}
-
-func (s *tombstones) add(name string, newest uint64) {
-	slot, hash := s.slot(name)
-	if slot.name != hash {
-		s.others = max(s.others, slot.newest)
-	}
-	*slot = tombstone{hash, newest}
-}
-
-// evicted returns the highest sequence that a topic may have lost.
-func (s *tombstones) evicted(name string) uint64 {
-	if s.slots == nil {
-		return s.others
-	}
-	if slot, hash := s.slot(name); slot.name == hash {
-		return slot.newest
-	}
-	return s.others
-}
-
-// raise notes that all topics may have lost messages up to seq.
-func (s *tombstones) raise(seq uint64) {
-	s.others = max(s.others, seq)
-	for i := range s.slots {
-		s.slots[i].newest = max(s.slots[i].newest, seq)
-	}
 }

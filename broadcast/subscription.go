@@ -23,10 +23,7 @@ type subscription struct {
 	epoch    uint64   // of the log that the cursors are on; 0 until the first placement is adopted
 	skip     uint64   // placement.after as it was adopted: entries up to it are not returned
 	pending  *history // returned before anything from the rings
-
-	// lastEnds is nil unless the cursors are among the Last messages, which come first. It has
-	// the index of the first entry after them, by topic.
-	lastEnds map[*topic]uint64
+	state    *state   // nil until it is needed
 
 	// Atomics.
 	woken     atomic.Pointer[cursor] // a stack: cursor.wake pushes, Poll claims it whole
@@ -39,6 +36,7 @@ type subscription struct {
 	// them before it returns newer messages. So it is set before such a message becomes the
 	// head. Poll sets it itself when it finds a loss in a ring, and adopt clears it.
 	stage      stage
+	beginning  bool          // SubscribeOptions.Beginning; set by Subscribe
 	reader     *reader       // that reads its history; nil if none does
 	next, prev *subscription // among the open ones
 	from       ID            // where it resumes: SubscribeOptions.After, or Position if SetTopics has located it anew
@@ -57,13 +55,19 @@ var (
 // newSubscription opens a subscription. It is among the Hub's from when it is placed, so that
 // it misses no loss.
 func newSubscription(h *Hub, topics []string, opts SubscribeOptions) (*subscription, error) {
-	s := &subscription{hub: h, notify: opts.Notify, from: opts.After, position: opts.After}
+	s := &subscription{hub: h, notify: opts.Notify, from: opts.After, position: opts.After, beginning: opts.Beginning}
 	if s.position.IsZero() {
 		s.position = ID{epoch: unknownEpoch}
 	}
 	s.end.Store(forever)
-	if opts.After.IsZero() {
+	if opts.After.IsZero() && !opts.Beginning {
 		s.last = opts.Last
+	}
+	if opts.Beginning {
+		s.state = &state{links: make([]link, len(topics))}
+		if opts.After.IsZero() {
+			s.beginAll()
+		}
 	}
 	opened, live := false, false
 	begin := func() error {
@@ -79,6 +83,7 @@ func newSubscription(h *Hub, topics []string, opts SubscribeOptions) (*subscript
 	}
 	err := s.openCursors(topics, begin, (*cursor).beginCursorWithLast, func(cursors []cursor) error {
 		s.cursors = cursors
+		s.sortLastValues()
 		h.locateNew(s)
 		live = s.stage == stageLive
 		return nil
@@ -121,8 +126,13 @@ func (s *subscription) Poll(buf []*Message) (int, error) {
 		if n := s.returnHistory(buf); n > 0 {
 			return n, nil
 		}
-		if n := s.returnLast(buf); n > 0 {
-			return n, nil
+		if s.state != nil {
+			if s.state.err != nil {
+				return 0, s.state.err
+			}
+			if n := s.returnLast(buf); n > 0 {
+				return n, nil
+			}
 		}
 		// Load the head before attention, which was set before any message up to head that
 		// must not be returned yet.
@@ -139,26 +149,22 @@ func (s *subscription) Poll(buf []*Message) (int, error) {
 		}
 		n, lost := 0, false
 		if s.epoch != 0 {
-			n, lost = s.collect(buf, limit)
+			n, lost = s.fill(buf, limit)
 		}
 		switch {
-		case s.closed.Load():
-			// The cursors of a closed subscription are not woken, so an older message may
-			// be missing: the position stays before it.
-			return 0, ErrClosed
 		case n > 0:
-			s.position = buf[n-1].ID
 			return n, nil
+		case s.closed.Load():
+			return 0, ErrClosed
 		case lost:
 			s.attention.Store(true)
 			continue
 		}
-		if s.epoch != 0 && s.position.seq < limit {
-			s.position.seq = limit
-		}
 		switch {
 		case end != forever && (s.epoch == 0 || head >= end):
 			return 0, ErrClosed
+		case s.epoch != 0 && s.hub.kept.ended.Load() > 0 && s.haveEnded():
+			return 0, ErrEnded
 		case s.arm(end):
 			return 0, nil
 		}
@@ -175,48 +181,6 @@ func (s *subscription) returnHistory(buf []*Message) (n int) {
 		s.position = buf[n-1].ID
 	}
 	return n
-}
-
-// returnLast fills buf with Last messages. These are up to the position, which they do not
-// move, and they are returned even if the subscription has been finished. Messages that were
-// evicted meanwhile are left out.
-func (s *subscription) returnLast(buf []*Message) (n int) {
-	for s.lastEnds != nil && !s.closed.Load() {
-		n, lost := s.collect(buf, s.position.seq)
-		switch {
-		case n > 0:
-			return n
-		case lost && s.curtailCursors():
-			continue
-		}
-		s.leaveLast()
-	}
-	return 0
-}
-
-// curtailCursors moves the awake cursors whose entries were evicted to the oldest that is
-// kept, and reports whether there were any. Those that have lost Last messages are curtailed.
-func (s *subscription) curtailCursors() (any bool) {
-	for _, c := range s.awake {
-		if first := c.topic.first.Load(); c.index < first {
-			c.curtail = c.curtail || c.index < s.lastEnds[c.topic]
-			c.index, any = first, true
-			s.attention.Store(true)
-		}
-	}
-	return any
-}
-
-// leaveLast lets the cursors go on after the Last messages. One that was moved further has
-// been overrun there.
-func (s *subscription) leaveLast() {
-	for i := range s.cursors {
-		c := &s.cursors[i]
-		if end, ok := s.lastEnds[c.topic]; ok {
-			c.index = min(c.index, end)
-		}
-	}
-	s.skip, s.lastEnds = s.position.seq, nil
 }
 
 // arm lets the next wake call Notify, and reports whether it did. It does not if there is
@@ -245,13 +209,16 @@ func (s *subscription) Skip() ID {
 		return s.position // it is still to be placed, and gets a gap then if it has lost something
 	}
 	s.dropHistory()
+	s.leaveBeginning()
 	newest := h.newest()
 	h.place(s, placement{after: newest})
 	at := ID{h.epoch, min(newest, s.end.Load())}
 	if s.position.epoch == at.epoch {
 		at.seq = max(at.seq, s.position.seq)
 	}
-	s.position, s.lastEnds = at, nil
+	if s.position = at; s.amongLast() {
+		s.state = nil
+	}
 	return at
 }
 

@@ -2,6 +2,7 @@ package broadcast
 
 import (
 	"sort"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,17 +29,23 @@ type topic struct {
 	name string // set when the topic is made
 
 	// Written under Hub.mu, read by Polls without it.
-	ring  atomic.Pointer[ring] // nil while it has no message
-	first atomic.Uint64        // index of the oldest kept entry
+	ring  atomic.Pointer[ring]  // nil while it has no message
+	first atomic.Uint64         // index of the oldest kept entry
+	table atomic.Pointer[table] // nil until it has a Key
 
 	// Guarded by Hub.mu.
-	typ          string        // Type of the newest message, to share it with the next
 	next         uint64        // index that the next entry will have
-	evicted      uint64        // the highest sequence that it has lost: a position before that has a gap
+	evicted      uint64        // the highest sequence of the events that it has lost since the newest First: a position before that has a gap
+	floor        uint64        // the highest sequence up to which nothing at all is known of it: a position before that has a gap
 	used         time.Duration // when it was last published to, or lost its last cursor; since retention.began
 	older, newer *topic        // among the unused topics
 	cursors      int32         // of open subscriptions; they pin the topic
+	class        uint16        // what is kept of it, among classes.all
 	isUnused     bool          // it is among the unused topics; never while it has a cursor
+
+	// hasEnded is set from an event with End until the next First. It is written under Hub.mu,
+	// after the event is in the ring, and read by Polls without it.
+	hasEnded atomic.Bool
 
 	// Guarded by mu, which is locked after Hub.mu.
 	mu       sync.Mutex
@@ -52,10 +59,77 @@ func (t *topic) kept() uint64 { return t.next - t.first.Load() }
 
 // newest returns the highest sequence that the topic has ever had, as far as it is known.
 func (t *topic) newest() uint64 {
-	if t.kept() == 0 {
-		return t.evicted
+	seq := max(t.evicted, t.floor)
+	if e := t.newestEvent(); e != nil {
+		seq = e.msg.ID.seq
 	}
-	return t.ring.Load().at(t.next - 1).Load().msg.ID.seq
+	if tb := t.table.Load(); tb != nil {
+		seq = max(seq, tb.newest.Load())
+	}
+	return seq
+}
+
+// intern replaces the names of a message by those that the topic has already. Names from a
+// request may be parts of its URL, which they would pin as a whole. The caller holds Hub.mu.
+func (t *topic) intern(m *Message) {
+	m.Topic, m.From = t.name, strings.Clone(m.From)
+	if m.Key == "" && m.Type == "" {
+		return
+	}
+	var before *entry
+	if m.Key == "" {
+		before = t.newestEvent()
+	} else if before = t.table.Load().find(m.Key); before != nil {
+		m.Key = before.msg.Key
+	} else {
+		m.Key = strings.Clone(m.Key)
+	}
+	if before != nil && before.msg.Type == m.Type {
+		m.Type = before.msg.Type
+	} else {
+		m.Type = strings.Clone(m.Type)
+	}
+}
+
+// newestEvent returns the newest entry of the ring, or nil. The caller holds Hub.mu.
+func (t *topic) newestEvent() *entry {
+	if t.kept() == 0 {
+		return nil
+	}
+	return t.ring.Load().at(t.next - 1).Load()
+}
+
+// isEmpty reports whether it has no message. The caller holds Hub.mu.
+func (t *topic) isEmpty() bool { return t.kept() == 0 && t.table.Load().isEmpty() }
+
+// lost returns the highest sequence that it has lost, of events or of Keys: a position before
+// that has a gap. The caller holds Hub.mu.
+func (t *topic) lost() uint64 {
+	seq := max(t.evicted, t.floor)
+	if tb := t.table.Load(); tb != nil {
+		lost := tb.evicted()
+		seq = max(seq, lost.value, lost.removal)
+	}
+	return seq
+}
+
+// startedAt returns the sequence of the First with which the kept events begin; 0 if they do not.
+// The caller holds Hub.mu.
+func (t *topic) startedAt() uint64 {
+	if t.kept() == 0 {
+		return 0
+	}
+	if e := t.ring.Load().at(t.first.Load()).Load(); e.msg.First {
+		return e.msg.ID.seq
+	}
+	return 0
+}
+
+// isPartial reports whether a topic lacks something that a beginning should have: it has lost an
+// event since the newest First, or the tail has, or the value of a Key. The caller holds mu.
+func (h *Hub) isPartial(t *topic) bool {
+	tb := t.table.Load()
+	return t.evicted > 0 || h.holes.last() > t.startedAt() || tb != nil && tb.missing.any()
 }
 
 // push inserts e as the newest entry. Rings start empty and double, so that a topic with

@@ -26,6 +26,7 @@ func TestSnapshotThenLastThenPosition(t *testing.T) {
 			{Topic: "x", Data: []byte{0xff}, Binary: true, ID: broadcast.MakeID(7, 7)},
 		}, nil
 	}
+	const begin = "event: begin\nid: 1-0\ndata: {\"begin\":\"1-0\"}\n\n"
 	const state = "event: state\ndata: 1\n\nevent: message;base64\ndata: /w==\n\n"
 	for _, test := range []struct {
 		name, why   string
@@ -40,22 +41,22 @@ func TestSnapshotThenLastThenPosition(t *testing.T) {
 		{"Last of a client that resumes", "it gets what it missed, not what it has", fanfare.Grant{Last: 2}, "first", "/",
 			"id: 1\n\nevent: tick\nid: 2\ndata: two\n\nevent: tick\nid: 3\ndata: three\n\n"},
 		{"Snapshot", "without ids before the position, whatever ids it has", fanfare.Grant{Snapshot: snapshot}, "", "/",
-			state + "id: 3\n\n"},
+			begin + state + "id: 3\n\n"},
 		{"Snapshot of a client that resumes", "it has the state already", fanfare.Grant{Snapshot: snapshot}, "first", "/",
 			"id: 1\n\nevent: tick\nid: 2\ndata: two\n\nevent: tick\nid: 3\ndata: three\n\n"},
-		{"Snapshot after a gap", "the state is unknown; a cut in the middle is a gap again; what is kept is older than the state", fanfare.Grant{Snapshot: snapshot}, "gap", "/",
-			"event: gap\nid: 1-0\ndata: {\"gap\":\"1-0\"}\n\n" + state + "id: 3\n\n"},
+		{"Snapshot after a gap", "the state is unknown; a cut in the middle begins again; what is kept is older than the state", fanfare.Grant{Snapshot: snapshot}, "gap", "/",
+			begin + state + "id: 3\n\n"},
 		{"both", "the state is older than the messages", fanfare.Grant{Snapshot: snapshot, Last: 1}, "", "/",
-			state + "event: tick\ndata: two\n\nevent: tick\ndata: three\n\nid: 3\n\n"},
+			begin + state + "event: tick\ndata: two\n\nevent: tick\ndata: three\n\nid: 3\n\n"},
 		{"in an envelope", "the messages have no id there either", fanfare.Grant{Snapshot: snapshot, Last: 1}, "", "/?envelope=1",
-			"data: {\"topic\":\"a\",\"type\":\"state\",\"data\":\"1\"}\n\ndata: {\"topic\":\"x\",\"data\":\"/w==\",\"encoding\":\"base64\"}\n\n" +
+			"id: 1-0\ndata: {\"begin\":\"1-0\"}\n\ndata: {\"topic\":\"a\",\"type\":\"state\",\"data\":\"1\"}\n\ndata: {\"topic\":\"x\",\"data\":\"/w==\",\"encoding\":\"base64\"}\n\n" +
 				"data: {\"topic\":\"b\",\"type\":\"tick\",\"data\":\"two\"}\n\ndata: {\"topic\":\"a\",\"type\":\"tick\",\"data\":\"three\"}\n\n" +
 				"id: 3\ndata: {\"ready\":\"3\",\"heartbeat\":15}\n\n"},
 		{"Filter", "it sees the Last messages too, not the state",
 			fanfare.Grant{Snapshot: snapshot, Last: 9, Filter: func(m *broadcast.Message) bool { return string(m.Data) == "two" }}, "", "/",
-			state + "event: tick\ndata: two\n\nid: 3\n\n"},
+			begin + state + "event: tick\ndata: two\n\nid: 3\n\n"},
 		{"a Snapshot of nothing", "there may be no state yet",
-			fanfare.Grant{Snapshot: func(context.Context) ([]broadcast.Message, error) { return nil, nil }}, "", "/", "id: 3\n\n"},
+			fanfare.Grant{Snapshot: func(context.Context) ([]broadcast.Message, error) { return nil, nil }}, "", "/", begin + "id: 3\n\n"},
 		{"a topic twice", "it is one topic", fanfare.Grant{Topics: []string{"a", "a"}}, "first", "/",
 			"id: 1\n\nevent: tick\nid: 3\ndata: three\n\n"},
 	} {

@@ -99,24 +99,26 @@ func block(typ string, id broadcast.ID, data []byte) ([]byte, error) {
 	return Event{Type: typ, ID: id.String(), Data: data}.AppendText(nil)
 }
 
-// notice makes the block of a notice. A gap has data: without, nothing would fire in a
-// browser, and its last event ID would move in silence. The other notices have an id
-// alone, which moves the last event ID and fires nothing.
+// notice makes the block of a notice. A gap and a beginning have data: without, nothing would
+// fire in a browser, and its last event ID would move in silence. The end is the end of the
+// response. The other notices have an id alone, which moves the last event ID and fires nothing.
 func (h *Handler) notice(n fanfare.Notice) ([]byte, error) {
 	if h.Notice != nil {
 		e, ok := h.Notice(n)
 		if !ok {
 			return nil, nil
 		}
-		if e.Type != "gap" && reserved.Type(e.Type) {
+		if e.Type != "gap" && e.Type != "begin" && reserved.Type(e.Type) {
 			return nil, fmt.Errorf("sse: the Type %q of a Notice is reserved for events that a stream, the browser or fanfare.js creates itself", e.Type)
 		}
 		return block(e.Type, n.ID, e.Data)
 	}
-	if n.Kind == fanfare.Gap {
-		return block("gap", n.ID, delivery.NoticeEnvelope(n))
-	}
-	if n.ID.IsZero() {
+	switch {
+	case n.Kind == fanfare.Gap, n.Kind == fanfare.Begin:
+		return block(string(n.Kind), n.ID, delivery.NoticeEnvelope(n))
+	case n.Kind == fanfare.End:
+		return nil, nil
+	case n.ID.IsZero():
 		return nil, nil // a Broadcaster without positions: an empty id would clear the client's
 	}
 	return Event{ID: n.ID.String()}.AppendText(nil)

@@ -47,7 +47,7 @@ func TestNothingIsLostWhereverAStreamIsCut(t *testing.T) {
 				continue // it takes long, and differs little
 			}
 			t.Run(test.name+" "+target, func(t *testing.T) {
-				gaps := 0
+				gaps, begins := 0, 0
 				run := func(cut int) (size int) {
 					synctest.Test(t, func(t *testing.T) {
 						c := &cutClient{t: t, hub: &broadcast.Hub{Keep: test.keep}}
@@ -87,13 +87,16 @@ func TestNothingIsLostWhereverAStreamIsCut(t *testing.T) {
 						c.takes(record(t, h, target, c.lastEventID, nil))
 						c.check(test.last, test.snapshot, fmt.Sprintf("cut after %q", sent))
 						gaps += c.gaps
+						begins += c.begins
 					})
 					return size
 				}
 				for cut := range run(math.MaxInt) {
 					run(cut)
 				}
-				require.Equal(t, test.lastEventID == "2-5" || test.keep > 0, gaps > 0)
+				loses := test.lastEventID == "2-5" || test.keep > 0
+				require.Equal(t, loses && !test.snapshot, gaps > 0)
+				require.Equal(t, test.snapshot && (loses || test.lastEventID == ""), begins > 0)
 			})
 		}
 	}
@@ -113,6 +116,7 @@ type cutClient struct {
 	seen        map[int]bool // since it last began from nothing
 	bare        int          // of them without ID
 	gaps        int
+	begins      int
 }
 
 func (c *cutClient) publish(topic string) string {
@@ -152,11 +156,13 @@ func (c *cutClient) takes(sent string) {
 		moved := e.ID != id && e.ID != ""
 		id = e.ID
 		if strings.HasPrefix(data, "{") { // an envelope, or a gap
-			var envelope struct{ ID, Ready, Gap, Position, Topic, Type, Data string }
+			var envelope struct{ ID, Ready, Gap, Begin, Position, Topic, Type, Data string }
 			require.NoError(c.t, json.Unmarshal(e.Data, &envelope))
 			typ, data = envelope.Type, envelope.Data
 			if envelope.Gap != "" {
 				typ = "gap"
+			} else if envelope.Begin != "" {
+				typ = "begin"
 			} else if envelope.Topic == "" {
 				continue
 			}
@@ -164,6 +170,9 @@ func (c *cutClient) takes(sent string) {
 		switch typ {
 		case "gap":
 			c.gaps++
+			c.seen = map[int]bool{}
+		case "begin":
+			c.begins++
 			c.seen = map[int]bool{}
 		case "first":
 			c.seen = map[int]bool{}

@@ -21,6 +21,7 @@ type detached struct {
 	conn    net.Conn
 	raw     syscall.RawConn
 	buffers *tcp.Buffers // the handler's
+	retry   time.Duration
 
 	deadline delivery.Deadline // safe for concurrent use
 
@@ -44,6 +45,7 @@ func hijack(w http.ResponseWriter, buffers *tcp.Buffers, o Options) (*detached, 
 		raw:      tcp.Raw(conn),
 		deadline: delivery.Deadline{Of: conn, Timeout: o.WriteTimeout},
 		buffers:  buffers,
+		retry:    o.Retry,
 	}
 	return d, responseHead(header, o.Status), nil
 }
@@ -109,6 +111,9 @@ func (d *detached) Cut() { d.deadline.Cut() }
 // the system reset the connection, and the client might lose what was written last.
 func (d *detached) End(why delivery.Reason) {
 	cut := why.Code == 0 || d.aborts
+	if retry := lastRetry(why, d.retry); retry != nil && d.headWritten {
+		_ = d.Write(net.Buffers{chunk(retry)}, nil)
+	}
 	if !cut && d.headWritten {
 		_ = d.Write(net.Buffers{lastChunk}, nil)
 	}

@@ -26,8 +26,8 @@
 // parameter lastEventId, last_event_id or lastEventID. The header takes precedence.
 //
 // A client that does not resume may get state first: the messages of Snapshot and Last
-// of its Grant. They precede the position and have no id. A client that is cut among
-// them therefore gets all of them again.
+// of its Grant, or with Beginning all that its topics keep. They precede the position and
+// have no id. A client that is cut among them therefore gets all of them again.
 //
 // A message is one event. The event type is the Type of the message. The data of a
 // Binary message is base64, and its type ends in ";base64":
@@ -42,6 +42,24 @@
 //	event: gap
 //	id: 1f-2a
 //	data: {"gap":"1f-2a","topics":["prices"]}
+//
+// A stream with a Snapshot or a Beginning has no gaps. Where what the client has is void, at
+// the start and after a loss, a begin event comes first, then the state without ids, and then
+// the position. Topics lists those that begin, all if it is missing, and partial those that
+// lack something. The id of a begin event resumes as a loss, so that a client which is cut
+// before the position begins again:
+//
+//	event: begin
+//	id: 1-0
+//	data: {"begin":"1-0","partial":["prices"]}
+//
+// Where many Keys have changed since the client's position, their messages have no ids
+// either, and the position follows.
+//
+// When all topics of a stream have ended, it sends its position, and the response ends. A
+// client that comes back with it is answered with 204, for which an EventSource stops. A
+// client that is too slow for three beginnings gets a reconnection time of at least 5 s, and
+// the response ends.
 //
 // A heartbeat is written after a time without any other bytes. If messages for other
 // clients have moved the position, the heartbeat is a block with an id alone, which
@@ -68,8 +86,8 @@
 //     so that a page can tell a quiet stream from a dead one.
 //   - padding=1: the stream begins with a comment of 2 KB, which old polyfills
 //     wait for.
-//   - poll=1: the response ends with the first messages, or with the position after
-//     25 s. This is long polling, for networks that hold a response back until it has
+//   - poll=1: the response ends with the first messages, with the position where these have
+//     no ids, or with the position after 25 s. This is long polling, for networks that hold a response back until it has
 //     ended. Each poll resumes after the previous one, as a stream does. A poll
 //     without a position is answered at once.
 //

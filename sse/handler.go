@@ -19,7 +19,9 @@ import (
 // It answers GET, and HEAD with the header alone. A stream ends with its client, when
 // its Grant expires, after Options.MaxAge, when the Broadcaster is closed, and when
 // the http.Server that it came in through begins to shut down; in the last three cases
-// the client first gets everything that is in the log by then. Server.Shutdown does not
+// the client first gets everything that is in the log by then. It also ends when all its
+// topics have (broadcast.Message.End): a client that comes back then is answered with 204,
+// which stops an EventSource. Server.Shutdown does not
 // wait for a detached stream; middleware.Drain does.
 //
 // The fields are set before the first request. A Handler must not be copied after
@@ -51,8 +53,9 @@ type Handler struct {
 	Encode func(*broadcast.Message) (Event, bool)
 
 	// Notice makes the event of a notice, for clients with a protocol of their own. False
-	// leaves the notice out; a gap that is left out ends the stream. The event fires in a
-	// browser, also without data. The handler sets ID and Retry, as for Encode. Clients
+	// leaves the notice out; a gap that is left out ends the stream, and so does a
+	// beginning, unless the client has nothing that it would have to forget. The event fires
+	// in a browser, also without data. The handler sets ID and Retry, as for Encode. Clients
 	// that ask for envelopes get the notices of the envelope. If nil, the package
 	// documentation shows the events.
 	Notice func(fanfare.Notice) (Event, bool)

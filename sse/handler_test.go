@@ -121,10 +121,10 @@ func TestHeadPrecedesAFault(t *testing.T) {
 }
 
 // A notice of a hook is not of a Type that a browser or fanfare.js fires itself, or that only
-// the stream sends; a gap it may be.
+// the stream sends; a gap and a beginning it may be.
 func TestNoticeOfAReservedType(t *testing.T) {
 	for typ, sent := range map[string]bool{
-		"error": false, "open": false, "statechange": false, "begin": false, "ended": false, "gap": true, "end": true,
+		"error": false, "open": false, "statechange": false, "begin": true, "ended": false, "gap": true, "end": true,
 	} {
 		h := &sse.Handler{Broadcaster: &broadcast.Hub{}, Topics: []string{"a"}, Logger: silent,
 			Notice: func(n fanfare.Notice) (sse.Event, bool) { return sse.Event{Type: typ, Data: []byte("x")}, true }}

@@ -28,7 +28,8 @@ type Options struct {
 	// long it waits before it reconnects. Each stream sends a time of its own, at random
 	// between 75 and 125 % of it, so that clients that were cut together do not come back
 	// together. It is rounded down to milliseconds, and at least 1 ms. If zero, 3 s. If
-	// negative, none is sent, and the client's own default applies.
+	// negative, none is sent, and the client's own default applies. A stream that ends because
+	// its client is too slow for its beginnings sends up to twice as long, and at least 5 s.
 	Retry time.Duration
 
 	// MaxAge is the longest a stream lives. Each stream ends at random between 80 and

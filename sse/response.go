@@ -29,6 +29,7 @@ type response struct {
 	status      int           // of the response
 	buffers     *tcp.Buffers  // the handler's; nil for a Writer, which writes one buffer at a time
 	bodyTimeout time.Duration // see readBody; 0 if the request has no body
+	retry       time.Duration // Options.Retry
 
 	deadline delivery.Deadline // safe for concurrent use
 
@@ -56,6 +57,7 @@ func newResponse(w http.ResponseWriter, r *http.Request, buffers *tcp.Buffers, o
 		major:    r.ProtoMajor,
 		status:   o.Status,
 		buffers:  buffers,
+		retry:    o.Retry,
 	}
 	if r.ProtoMajor == 1 && r.ContentLength != 0 {
 		s.bodyTimeout = orDefault(o.WriteTimeout, defaultWriteTimeout)
@@ -206,7 +208,10 @@ func (s *response) abort() error {
 
 // End returns the connection to net/http, which writes the end of the response, and may
 // serve another request on it.
-func (s *response) End(delivery.Reason) {
+func (s *response) End(why delivery.Reason) {
+	if retry := lastRetry(why, s.retry); retry != nil {
+		_ = s.write(retry)
+	}
 	if s.aborts {
 		s.uncut = s.abort() != nil
 	}

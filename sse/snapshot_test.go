@@ -35,7 +35,7 @@ func TestFailedSnapshotAfterAGapEndsTheStream(t *testing.T) {
 	}}
 	serve(t, h, func(t *testing.T, n *network) {
 		s := n.get("/")
-		require.Equal(t, "retry: 3000\nid: 2-1\n\n", s.received())
+		require.Equal(t, "retry: 3000\nevent: begin\nid: 1-0\ndata: {\"begin\":\"1-0\"}\n\nid: 2-1\n\n", s.received())
 		b.returns(pollResult{messages: []broadcast.Message{{ID: broadcast.MakeID(2, 2), Topic: "a", Data: []byte("x")}}})
 		s.expect("id: 2-2\ndata: x\n\n")
 		b.returns(pollResult{err: &broadcast.GapError{ID: broadcast.MakeID(2, 8)}, position: broadcast.MakeID(2, 8)})
@@ -63,7 +63,7 @@ func TestContextOfSnapshotEndsWithTheCall(t *testing.T) {
 		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), key{}, "value")))
 	}), func(t *testing.T, n *network) {
 		s := n.get("/")
-		s.expectBegin()
+		s.expect("retry: 3000\nevent: begin\nid: 1-0\ndata: {\"begin\":\"1-0\"}\n\nid: " + position(t, &hub) + "\n\n")
 		require.Error(t, ctx.Err(), "the call has returned")
 		require.Equal(t, "value", ctx.Value(key{}), "it is derived from that of the request")
 		require.NoError(t, hub.Close())
@@ -118,7 +118,7 @@ func TestUnsendableSnapshotMessageIsDropped(t *testing.T) {
 			}}, nil
 		}}
 		got := record(t, h, "/", "", nil)
-		require.Equal(t, "retry: 3000\nevent: good\ndata: 3\n\nid: "+position(t, &hub)+"\n\n", got)
+		require.Equal(t, "retry: 3000\nevent: begin\nid: 1-0\ndata: {\"begin\":\"1-0\"}\n\nevent: good\ndata: 3\n\nid: "+position(t, &hub)+"\n\n", got)
 		require.Equal(t, 3, log.events("dropped a message"))
 	})
 }

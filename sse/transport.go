@@ -48,12 +48,13 @@ func (t *transport) Check(w, target http.ResponseWriter, r *http.Request) (deliv
 	t.response = response
 	t.detach = t.Detach && !t.polls() && detachable(target, r)
 	return delivery.Mode{
-		Codec:     t.codecs.of(t.query, t.detach),
-		Detached:  t.detach,
-		Unwatched: t.detach || response.bodyTimeout > 0, // net/http reads on only after all of a body
-		Status:    http.StatusOK,
-		Header:    setHeader,
-		Heartbeat: t.heartbeat(r),
+		Codec:       t.codecs.of(t.query, t.detach),
+		Detached:    t.detach,
+		Unwatched:   t.detach || response.bodyTimeout > 0, // net/http reads on only after all of a body
+		RefuseEnded: true,
+		Status:      http.StatusOK,
+		Header:      setHeader,
+		Heartbeat:   t.heartbeat(r),
 	}, nil
 }
 
@@ -190,6 +191,17 @@ func prologue(r *http.Request, o Options) []byte {
 		b = fmt.Appendf(b, "retry: %d\n", max(1, spread(o.Retry).Milliseconds()))
 	}
 	return b
+}
+
+// lastRetry is what a stream writes last that ends for a reason with a reconnection time: from
+// that, or the stream's own if it is longer, up to twice as long. A client has it without a
+// blank line, for which some would fire an event.
+func lastRetry(why delivery.Reason, own time.Duration) []byte {
+	if why.Retry == 0 {
+		return nil
+	}
+	least := min(max(why.Retry, own), math.MaxInt64/2)
+	return fmt.Appendf(nil, "retry: %d\n", (least + rand.N(least)).Milliseconds())
 }
 
 // spread draws the reconnection time of one stream, from three to five quarters of

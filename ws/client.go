@@ -66,13 +66,15 @@ const (
 var errNoAnswer = errors.New("ws: the server does not answer the handshake")
 
 // Messages returns the messages of a stream, over as many connections as it takes. A
-// gap is yielded as an error ([broadcast.ErrGap]) before the messages that follow it, and
-// a change of topics that the server refuses as a [*TopicsError]; after both the sequence
-// goes on. A message without an ID is state: of the Grant's Snapshot or
-// Last. The messages belong to the caller.
+// gap is yielded as an error ([broadcast.ErrGap]) before the messages that follow it, a
+// beginning likewise ([broadcast.ErrBegin]), after which the caller forgets what it has of
+// these topics, and a change of topics that the server refuses as a [*TopicsError]; after
+// each of them the sequence goes on. A message without an ID is state: of the Grant's
+// Snapshot, Last or Beginning, or a Key among many that have changed. The messages belong to
+// the caller.
 //
-// The sequence ends without an error when the server closes the connection with 1000, or
-// when the loop is left; both close the connection. Any other error is the last that is
+// The sequence ends without an error when the server closes the connection with 1000, as it
+// does once all topics have ended, or when the loop is left; both close the connection. Any other error is the last that is
 // yielded:
 //   - the cause of ctx, once it has ended
 //   - a [*HandshakeError] with a final status: 204, or 4xx except 408, 425 and 429
@@ -269,13 +271,13 @@ func (c *Client) connect(ctx context.Context, target *url.URL, yield func(*broad
 		if err != nil {
 			return good, err
 		}
-		good = good || e.message != nil || e.gap != nil
+		good = good || e.message != nil || e.loss != nil
 		goOn := true
 		switch {
 		case e.message != nil:
 			goOn = yield(e.message, nil)
-		case e.gap != nil:
-			goOn = yield(nil, e.gap)
+		case e.loss != nil:
+			goOn = yield(nil, e.loss)
 		case e.answer:
 			if refused := c.answered(ctx, conn, e); refused != nil {
 				goOn = yield(nil, refused)
@@ -315,10 +317,10 @@ func (c *Client) dial(ctx context.Context, target *url.URL) (*Conn, error) {
 	return Dial(ctx, u.String(), &options)
 }
 
-// envelope is a message of a Handler: a message, a gap or neither, and its position.
+// envelope is a message of a Handler: a message, a loss or neither, and its position.
 type envelope struct {
 	message  *broadcast.Message
-	gap      *broadcast.GapError
+	loss     error // a *broadcast.GapError or *broadcast.BeginError
 	position broadcast.ID
 
 	answer bool     // to a change of topics
@@ -331,16 +333,21 @@ func parseEnvelope(data []byte) (envelope, error) {
 		ID                   broadcast.ID
 		Topic                *string
 		Type, Data, Encoding string
-		Ready, Gap, Position broadcast.ID
-		Topics               []string
-		Status               int
+		Key                  string
+		Removed, First       bool
+		End                  json.RawMessage // true in a message, else the position where the stream ends
+
+		Ready, Gap, Begin, Position broadcast.ID
+		Topics, Partial             []string
+		Status                      int
 	}
 	if err := json.Unmarshal(data, &e); err != nil {
 		return envelope{}, fmt.Errorf("%w: %w", errNoEnvelope, err)
 	}
 	switch {
 	case e.Topic != nil:
-		m := &broadcast.Message{ID: e.ID, Topic: *e.Topic, Type: e.Type, Data: []byte(e.Data)}
+		m := &broadcast.Message{ID: e.ID, Topic: *e.Topic, Type: e.Type, Data: []byte(e.Data),
+			Key: e.Key, Removed: e.Removed, First: e.First, End: string(e.End) == "true"}
 		if e.Encoding == "base64" {
 			m.Binary = true
 			var err error
@@ -350,12 +357,17 @@ func parseEnvelope(data []byte) (envelope, error) {
 		}
 		return envelope{message: m, position: e.ID}, nil
 	case !e.Gap.IsZero():
-		return envelope{gap: &broadcast.GapError{ID: e.Gap, Topics: e.Topics}, position: e.Gap}, nil
+		return envelope{loss: &broadcast.GapError{ID: e.Gap, Topics: e.Topics}, position: e.Gap}, nil
+	case !e.Begin.IsZero():
+		return envelope{loss: &broadcast.BeginError{Topics: e.Topics, Partial: e.Partial}, position: e.Begin}, nil
 	case !e.Ready.IsZero():
 		return envelope{position: e.Ready}, nil
 	case !e.Position.IsZero():
 		answer := e.Topics != nil || e.Status != 0
 		return envelope{position: e.Position, answer: answer, topics: e.Topics, status: e.Status}, nil
+	}
+	if end := new(broadcast.ID); json.Unmarshal(e.End, end) == nil && !end.IsZero() {
+		return envelope{position: *end}, nil // a close frame follows
 	}
 	return envelope{}, errNoEnvelope
 }

@@ -23,7 +23,12 @@
 // heartbeats.
 //
 // data is a string, as in an EventSource; with "encoding":"base64" it is binary. An empty
-// type is left out.
+// type is left out. Where they are set, key is what the message is the newest value of, removed
+// says that the key has no value any more, first that the topic's events start over, and end
+// that the topic has ended:
+//
+//	{"id":"1f-2b","topic":"prices","key":"AAPL","data":"42"}
+//	{"id":"1f-2c","topic":"prices","key":"AAPL","removed":true,"data":""}
 //
 // A gap is sent where messages may have been lost, before those that follow it. If it
 // has no topics, it concerns all of them. When nothing else is sent for a while, the
@@ -33,6 +38,22 @@
 //	{"gap":"1f-2a","topics":["prices"]}
 //	{"position":"1f-31"}
 //
+// A stream with a Snapshot or a Beginning in its Grant has no gaps. Where what the client has is
+// void, at the start and after a loss, begin comes first, then the state without ids, and then
+// the position. topics lists those that begin, all if it is missing, and partial those that
+// lack something. The position of a begin resumes as a loss, so that a client which is cut
+// before the next one begins again:
+//
+//	{"begin":"1-0","partial":["prices"]}
+//	{"topic":"prices","key":"AAPL","data":"42"}
+//	{"ready":"1f-31","heartbeat":30}
+//
+// Where many keys have changed since the client's position, their messages have no ids either,
+// and the position follows. When all topics have ended, the stream says so and closes with
+// 1000. One whose client is too slow for three beginnings closes with 1013:
+//
+//	{"end":"1f-3e"}
+//
 // With heartbeat=1 in the query, the position is sent after every
 // [Options].PingInterval in which nothing else was sent, even if it has not changed. The
 // script of a page needs that to detect a dead connection, since browsers do not show it
@@ -40,7 +61,8 @@
 //
 // A client may ask for other topics if its Grant has a Change. It sends the whole new
 // set. The answer has the topics that it gets from then on, and the position from which it
-// gets them. A refusal has a status instead, and the client has the topics that it had. Of
+// gets them. With a Beginning the new topics begin before the answer; until it has that, a
+// client that reconnects must not resume with the new topics. A refusal has a status instead, and the client has the topics that it had. Of
 // several requests in short time only the latest is answered.
 //
 //	{"topics":["prices","news"]}
@@ -55,7 +77,7 @@
 //	{"topics":["prices","news"],"after":"1f-31"}
 //
 // Only messages have a topic, so that they differ from all else. The position of a client
-// is the newest id, ready, gap or position that it has read. It resumes with that, on
+// is the newest id, ready, gap, begin, position or end that it has read. It resumes with that, on
 // either transport, in the query parameter lastEventId or in the header Last-Event-ID.
 //
 // A browser does not show a script the status of a handshake that was refused. With

@@ -18,7 +18,8 @@ import (
 // A stream ends with its client, when its Grant expires (3000), after Options.MaxAge,
 // when the Broadcaster is closed, and when the http.Server that it came in through
 // begins to shut down; in the last three cases the client first gets everything that is
-// in the log by then, and the close code is 1012. Server.Shutdown does not wait for a
+// in the log by then, and the close code is 1012. It also ends, with 1000, when all its
+// topics have (broadcast.Message.End). Server.Shutdown does not wait for a
 // WebSocket; middleware.Drain does.
 //
 // The fields are set before the first request. A Handler must not be copied after
@@ -52,7 +53,8 @@ type Handler struct {
 
 	// Notice makes the WebSocket message of a notice, for clients with a protocol of
 	// their own. False leaves the notice out; a gap that is left out closes the stream
-	// with 1013. If nil, notices are those of the envelope where Encode is nil; otherwise
+	// with 1013, and so does a beginning, unless the client has nothing that it would have
+	// to forget. If nil, notices are those of the envelope where Encode is nil; otherwise
 	// all are left out.
 	Notice func(fanfare.Notice) (MessageType, []byte, bool)
 
@@ -113,7 +115,8 @@ type Handler struct {
 }
 
 // Raw is an Encode for clients that want the Data of a message and nothing else. They
-// cannot resume. A client that lags more than Hub.Keep messages is closed with 1013.
+// cannot resume. A client that lags more than Hub.Keep messages is closed with 1013. With
+// Grant.Beginning a client does not get to know what its beginning lacks.
 func Raw(m *broadcast.Message) (MessageType, []byte, bool) {
 	if m.Binary {
 		return Binary, m.Data, true

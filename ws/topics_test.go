@@ -218,7 +218,7 @@ func TestChangeSendsTheStateOfNewTopics(t *testing.T) {
 		here := position(t, hub)
 		p.receives(ready(here))
 		p.write(ask(`"b"`))
-		p.receives(`{"topic":"b","data":"state of b"}`, `{"topics":["b"],"position":"`+here+`"}`)
+		p.receives(`{"begin":"1-0"}`, `{"topic":"b","data":"state of b"}`, `{"topics":["b"],"position":"`+here+`"}`)
 		p.write(ask(`"` + strings.Repeat("x", 256) + `"`))
 		p.receives(`{"position":"` + here + `","status":400}`)
 		p.Close()

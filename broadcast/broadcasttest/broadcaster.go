@@ -1,6 +1,7 @@
 package broadcasttest
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,6 +21,10 @@ type Config struct {
 	// publishes a few times as many: a small number is fast.
 	Keep int
 
+	// Values is how many values, and how many removals, the Broadcaster keeps of each topic, at
+	// least 8. If zero, the cases about more than that are skipped.
+	Values int
+
 	// Restart ends a Broadcaster that Open returned, and returns the one that a restarted
 	// server would have, with or without the messages that were kept. If nil, the cases
 	// about restarts are skipped.
@@ -32,7 +37,7 @@ type Config struct {
 func TestBroadcaster(t *testing.T, c Config) {
 	require.NotNil(t, c.Open, "Config.Open")
 	require.GreaterOrEqual(t, c.Keep, 8, "Config.Keep")
-	for _, test := range broadcasterCases {
+	for _, test := range slices.Concat(broadcasterCases, stateCases) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Cleanup(func() {
 				if t.Failed() {

@@ -105,4 +105,40 @@
 //     what is in the log by then, then ErrClosed with a call of Notify.
 //   - restart: After a restart, a resume gets exactly what followed its ID, or a gap.
 //   - no ID twice: After a restart no ID is given again.
+//   - keys: A newer message of a Key replaces the older one, which is no loss: a
+//     subscription returns of each Key what is the newest.
+//   - round: If not all that has changed fits in one Poll, the Keys come first, each once
+//     and as it is when it is its turn, while Position stays; then come the events, which
+//     Position follows. What changes meanwhile belongs to the next round.
+//   - fair rounds: A Key that has changed before a round starts is returned in it, however
+//     fast others change or come.
+//   - cut in a round: A client that is cut after any message of a round, or of a Poll in
+//     which all fits, resumes with nothing missing.
+//   - removals: Removals are returned like values, but for those before a beginning's end,
+//     which has none.
+//   - values kept: Beyond Config.Values the oldest value is evicted, and the oldest
+//     removal: a position before it has a gap, and a beginning lacks the value until its
+//     Key is set or removed.
+//   - evicted in a round: Keys that are evicted in the middle of a round, and set again,
+//     are returned or reported as lost.
+//   - beginning: With Beginning, a subscription without After returns ErrBegin with all
+//     that is kept: the events from the newest First on, then the value of each Key.
+//     Position is that of an unknown position until the Poll that follows the last of
+//     them.
+//   - beginning or resume: With Beginning, a subscription that has a position resumes, or
+//     begins if that is not in the log.
+//   - cut in a beginning: A client that is cut in a beginning begins again.
+//   - beginning instead of a gap: A subscription with Beginning gets no gap: it begins
+//     again, in all topics. A beginning names the topics that lack an event since the
+//     newest First.
+//   - loss in a beginning: A beginning of which something was evicted before it was
+//     returned begins again. A fourth one in a row is ErrSlow, for good.
+//   - beginning beside a large map: A beginning returns the events first, so that values
+//     do not make it lose them.
+//   - beginning of added topics: On a subscription with Beginning, topics that SetTopics
+//     adds begin, and those whose beginning it has interrupted; the others go on where
+//     they were.
+//   - end: After the last message of topics that have ended, Poll returns ErrEnded, for
+//     good. Publish refuses what follows, until an event with First.
+//   - last values: Last counts the newest events and values together.
 package broadcasttest

@@ -33,6 +33,9 @@ func testInvalidMessage(t *testing.T, c Config) {
 	}
 	tests := []test{
 		{"empty topic", broadcast.Message{Data: []byte("x")}},
+		{"removed without a key", broadcast.Message{Topic: "a", Removed: true}},
+		{"first with a key", broadcast.Message{Topic: "a", Key: "x", First: true}},
+		{"end with a key", broadcast.Message{Topic: "a", Key: "x", End: true}},
 		{"data is not UTF-8", broadcast.Message{Topic: "a", Data: []byte("x\xff")}},
 	}
 	for _, typ := range []string{"gap", "begin", "ended", "open", "error", "statechange"} {
@@ -41,7 +44,8 @@ func testInvalidMessage(t *testing.T, c Config) {
 	for _, invalid := range invalidNames {
 		tests = append(tests,
 			test{"topic: " + invalid.name, broadcast.Message{Topic: invalid.text}},
-			test{"type: " + invalid.name, broadcast.Message{Topic: "a", Type: invalid.text}})
+			test{"type: " + invalid.name, broadcast.Message{Topic: "a", Type: invalid.text}},
+			test{"key: " + invalid.name, broadcast.Message{Topic: "a", Key: invalid.text}})
 	}
 	for _, test := range tests {
 		id, err := b.Publish(background(t), test.msg)

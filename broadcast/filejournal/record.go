@@ -36,10 +36,16 @@ const (
 	tagFrom  = 3
 	tagData  = 4
 	tagFlags = 5
+	tagKey   = 6
 )
 
-// Bits of tagFlags.
-const flagBinary = 1
+// Bits of tagFlags. They are on disk like the tags.
+const (
+	flagBinary = 1 << iota
+	flagRemoved
+	flagFirst
+	flagEnd
+)
 
 // record is an entry of the log.
 type record struct {
@@ -61,7 +67,7 @@ var (
 // appendRecord appends the record of a message to b.
 func appendRecord(b []byte, r *record) ([]byte, error) {
 	m := &r.msg
-	if len(m.Topic)+len(m.Type)+len(m.From)+len(m.Data) > maxBody-bodyHeader-5*2*binary.MaxVarintLen64 {
+	if len(m.Topic)+len(m.Type)+len(m.From)+len(m.Data)+len(m.Key) > maxBody-bodyHeader-6*2*binary.MaxVarintLen64 {
 		return b, errTooLarge
 	}
 	start := len(b)
@@ -73,11 +79,29 @@ func appendRecord(b []byte, r *record) ([]byte, error) {
 	b = appendField(b, tagType, m.Type)
 	b = appendField(b, tagFrom, m.From)
 	b = appendField(b, tagData, m.Data)
-	if m.Binary {
-		b = appendField(b, tagFlags, string([]byte{flagBinary}))
+	if flags := flagsOf(m); flags != 0 {
+		b = appendField(b, tagFlags, []byte{flags})
 	}
+	b = appendField(b, tagKey, m.Key)
 	sealRecord(b[start:])
 	return b, nil
+}
+
+// flagsOf returns the bits that are set in a message.
+func flagsOf(m *broadcast.Message) (flags byte) {
+	if m.Binary {
+		flags |= flagBinary
+	}
+	if m.Removed {
+		flags |= flagRemoved
+	}
+	if m.First {
+		flags |= flagFirst
+	}
+	if m.End {
+		flags |= flagEnd
+	}
+	return flags
 }
 
 // sealRecord sets the length and the checksum of a record.
@@ -163,6 +187,13 @@ func (r *record) set(tag uint64, value []byte) {
 	case tagData:
 		m.Data = append([]byte(nil), value...)
 	case tagFlags:
-		m.Binary = len(value) > 0 && value[0]&flagBinary != 0
+		flags := byte(0)
+		if len(value) > 0 {
+			flags = value[0]
+		}
+		m.Binary, m.Removed = flags&flagBinary != 0, flags&flagRemoved != 0
+		m.First, m.End = flags&flagFirst != 0, flags&flagEnd != 0
+	case tagKey:
+		m.Key = string(value)
 	}
 }

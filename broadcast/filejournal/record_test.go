@@ -10,6 +10,24 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast/filejournal"
 )
 
+// A record has each field of its message.
+func TestRecordHasAllFields(t *testing.T) {
+	for _, m := range []broadcast.Message{
+		{Topic: "a", Type: "b", From: "c", Data: []byte("d"), Binary: true},
+		{Topic: "a", Key: "k", Data: []byte("d")},
+		{Topic: "a", Key: "k", Removed: true, Binary: true},
+		{Topic: "a", First: true},
+		{Topic: "a", End: true},
+		{Topic: "a", First: true, End: true, Binary: true},
+	} {
+		b, err := filejournal.Record{Seq: 7, Time: 9, Message: m}.Bytes()
+		require.NoError(t, err)
+		got, err := filejournal.ParseRecord(b)
+		require.NoError(t, err)
+		require.Equal(t, filejournal.Record{Seq: 7, Time: 9, Message: m}, got)
+	}
+}
+
 // What is parsed as a record is one, and a record is parsed as what it was made of.
 func FuzzRecord(f *testing.F) {
 	for _, m := range []broadcast.Message{

@@ -62,8 +62,8 @@
 //
 // # Entries
 //
-// Each message is one entry. Its Data is the payload. Its Topic, Type, From and Binary
-// are headers that begin with "Fanfare-"; their values are escaped as in a URL, because
+// Each message is one entry. Its Data is the payload. Its other fields are
+// headers that begin with "Fanfare-", where they are set; texts are escaped as in a URL, because
 // a header cannot contain line breaks or leading spaces. Headers that a node does not know
 // are ignored, so that nodes of several versions can share a stream. NATS does not interpret
 // the topic. An entry without these headers is not a message, but its ID counts.

@@ -14,10 +14,14 @@ import (
 // The fields of an entry. A field has its name for good, and one that a node does not know is
 // ignored, so that nodes of several versions share a stream.
 const (
-	topicHeader  = "Fanfare-Topic"
-	typeHeader   = "Fanfare-Type"
-	fromHeader   = "Fanfare-From"
-	binaryHeader = "Fanfare-Binary"
+	topicHeader   = "Fanfare-Topic"
+	typeHeader    = "Fanfare-Type"
+	fromHeader    = "Fanfare-From"
+	binaryHeader  = "Fanfare-Binary"
+	keyHeader     = "Fanfare-Key"
+	removedHeader = "Fanfare-Removed"
+	firstHeader   = "Fanfare-First"
+	endHeader     = "Fanfare-End"
 
 	// headerRoom is more than the names of all headers take, with the ID of an entry.
 	headerRoom = 512
@@ -36,11 +40,19 @@ func encode(m broadcast.Message, id string, maxPayload int64) (*nats.Msg, error)
 	if m.From != "" {
 		header[fromHeader] = []string{url.PathEscape(m.From)}
 	}
-	if m.Binary {
-		header[binaryHeader] = []string{"1"}
+	if m.Key != "" {
+		header[keyHeader] = []string{url.PathEscape(m.Key)}
+	}
+	for _, mark := range [...]struct {
+		name string
+		set  bool
+	}{{binaryHeader, m.Binary}, {removedHeader, m.Removed}, {firstHeader, m.First}, {endHeader, m.End}} {
+		if mark.set {
+			header[mark.name] = []string{"1"}
+		}
 	}
 	entry := &nats.Msg{Header: header, Data: m.Data}
-	if most := len(m.Data) + 3*(len(m.Topic)+len(m.Type)+len(m.From)) + headerRoom; int64(most) <= maxPayload {
+	if most := len(m.Data) + 3*(len(m.Topic)+len(m.Type)+len(m.Key)+len(m.From)) + headerRoom; int64(most) <= maxPayload {
 		return entry, nil // Size would encode the headers
 	}
 	if size := int64(entry.Size()); maxPayload > 0 && size > maxPayload {
@@ -78,12 +90,20 @@ func decode(entry *nats.Msg) broadcast.Message {
 	if err != nil {
 		return broadcast.Message{}
 	}
+	key, err := url.PathUnescape(field(entry, keyHeader))
+	if err != nil {
+		return broadcast.Message{}
+	}
 	return broadcast.Message{
-		Topic:  topic,
-		Type:   kind,
-		From:   from,
-		Data:   entry.Data,
-		Binary: field(entry, binaryHeader) != "",
+		Topic:   topic,
+		Type:    kind,
+		Key:     key,
+		From:    from,
+		Data:    entry.Data,
+		Binary:  field(entry, binaryHeader) != "",
+		Removed: field(entry, removedHeader) != "",
+		First:   field(entry, firstHeader) != "",
+		End:     field(entry, endHeader) != "",
 	}
 }
 

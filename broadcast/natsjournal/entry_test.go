@@ -14,7 +14,7 @@ func TestEntryNames(t *testing.T) {
 	j := startEngine(t).journal()
 	f := follow(t, j, broadcast.ID{})
 	for _, name := range []string{" a", "a ", "\ta\t", " ", "%20", "a+b", "a\r\nB: c", "\x00", "\xff", "größe"} {
-		m := broadcast.Message{Topic: name, Type: name, From: name, Data: []byte{}}
+		m := broadcast.Message{Topic: name, Type: name, Key: name, From: name, Data: []byte{}, Removed: name == " ", First: name == "%20", End: name == "a+b"}
 		ids, err := j.Append(within(t), m)
 		require.NoError(t, err)
 		m.ID = ids[0]
@@ -60,7 +60,7 @@ func TestEntriesOfOtherVersions(t *testing.T) {
 	for _, header := range []nats.Header{
 		{"Fanfare-Topic": {"t%2F1"}, "Fanfare-Type": {"price"}, "Fanfare-From": {"me"}, "Fanfare-Binary": {"1"}}, // of the first version
 		{"Fanfare-Topic": {"t%2F1"}, "Fanfare-Type": {"price"}, "Fanfare-From": {"me"}, "Fanfare-Binary": {"1"},
-			"Fanfare-Key": {"%zz"}, "Fanfare-Removed": {"1"}, "Fanfare-First": {"1"}, "Fanfare-End": {""}, "Other": {"x", "y"}},
+			"Fanfare-Later": {"%zz"}, "Fanfare-Empty": {""}, "Other": {"x", "y"}},
 	} {
 		_, err := j.Conn.RequestMsg(&nats.Msg{Subject: subject, Header: header, Data: []byte("data")}, soon)
 		require.NoError(t, err)

@@ -8,7 +8,7 @@
 // # Entries
 //
 // The log is a stream under one key. Each message is an entry with the fields topic,
-// type, from, data and binary by name; those that are empty are left out, and unknown ones are
+// type, key, from, data, binary, removed, first and end by name; those that are empty are left out, and unknown ones are
 // ignored, so that nodes of several versions can share a stream. Its ID in Redis is "0-n",
 // where n is the sequence of the message's [broadcast.ID]; Redis increments it by one for
 // each entry.

@@ -43,12 +43,16 @@ func previous(id broadcast.ID) broadcast.ID { return broadcast.MakeID(id.Epoch()
 // The names of an entry's fields. Only topic must be there. Fields with other names are
 // ignored, so that a later version may add some.
 const (
-	topicField  = "topic"
-	typeField   = "type"
-	fromField   = "from"
-	dataField   = "data"
-	binaryField = "binary"
-	linkField   = "link" // append.lua adds it
+	topicField   = "topic"
+	typeField    = "type"
+	fromField    = "from"
+	dataField    = "data"
+	binaryField  = "binary"
+	keyField     = "key"
+	removedField = "removed"
+	firstField   = "first"
+	endField     = "end"
+	linkField    = "link" // append.lua adds it
 )
 
 // encode adds the arguments of append.lua for a message: the number of its fields, their names
@@ -66,8 +70,16 @@ func encode(args []any, m *broadcast.Message) []any {
 	if len(m.Data) > 0 {
 		args = append(args, dataField, m.Data)
 	}
-	if m.Binary {
-		args = append(args, binaryField, "1")
+	if m.Key != "" {
+		args = append(args, keyField, &m.Key)
+	}
+	for _, mark := range [...]struct {
+		name string
+		set  bool
+	}{{binaryField, m.Binary}, {removedField, m.Removed}, {firstField, m.First}, {endField, m.End}} {
+		if mark.set {
+			args = append(args, mark.name, "1")
+		}
 	}
 	args[count] = (len(args) - count) / 2
 	return args
@@ -93,8 +105,16 @@ func decode(id broadcast.ID, fields []any) entry {
 			e.From = value
 		case dataField:
 			e.Data = []byte(value)
+		case keyField:
+			e.Key = value
 		case binaryField:
 			e.Binary = value == "1"
+		case removedField:
+			e.Removed = value == "1"
+		case firstField:
+			e.First = value == "1"
+		case endField:
+			e.End = value == "1"
 		case linkField:
 			e.link = parseLink(value)
 		}

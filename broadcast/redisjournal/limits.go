@@ -29,7 +29,9 @@ const (
 )
 
 // sizeOf returns about how many bytes a message takes in a command.
-func sizeOf(m *broadcast.Message) int { return len(m.Topic) + len(m.Type) + len(m.From) + len(m.Data) }
+func sizeOf(m *broadcast.Message) int {
+	return len(m.Topic) + len(m.Type) + len(m.Key) + len(m.From) + len(m.Data)
+}
 
 // checkSize returns an error if a message is too large for Redis. It asks Redis only if that
 // may be.

@@ -54,7 +54,8 @@ func TestFieldsOfAnEntry(t *testing.T) {
 	s := start(t)
 	j := s.journal()
 	_, err := j.Append(t.Context(), broadcast.Message{Topic: "t"},
-		broadcast.Message{Topic: "t", Type: "y", From: "f", Data: []byte("d"), Binary: true})
+		broadcast.Message{Topic: "t", Type: "y", From: "f", Data: []byte("d"), Binary: true},
+		broadcast.Message{Topic: "t", Key: "k", Removed: true}, broadcast.Message{Topic: "t", First: true, End: true})
 	require.NoError(t, err)
 	entries, err := s.admin.XRange(t.Context(), "fanfare", "-", "+").Result()
 	require.NoError(t, err)
@@ -64,6 +65,8 @@ func TestFieldsOfAnEntry(t *testing.T) {
 	}
 	require.Equal(t, map[string]any{"topic": "t"}, entries[0].Values)
 	require.Equal(t, map[string]any{"topic": "t", "type": "y", "from": "f", "data": "d", "binary": "1"}, entries[1].Values)
+	require.Equal(t, map[string]any{"topic": "t", "key": "k", "removed": "1"}, entries[2].Values)
+	require.Equal(t, map[string]any{"topic": "t", "first": "1", "end": "1"}, entries[3].Values)
 }
 
 // A user needs the commands that the package's documentation lists, and those that are said to

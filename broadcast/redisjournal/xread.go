@@ -88,8 +88,16 @@ func (p *parser) entry(epoch uint64, r *reader) (e entry) {
 			e.From = string(value)
 		case dataField:
 			e.Data = bytes.Clone(value)
+		case keyField:
+			e.Key = string(value)
 		case binaryField:
 			e.Binary = string(value) == "1"
+		case removedField:
+			e.Removed = string(value) == "1"
+		case firstField:
+			e.First = string(value) == "1"
+		case endField:
+			e.End = string(value) == "1"
 		case linkField:
 			e.link = parseLink(string(value))
 		}

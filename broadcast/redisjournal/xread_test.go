@@ -32,11 +32,15 @@ func TestParseXRead(t *testing.T) {
 	want := []broadcast.Message{
 		{ID: broadcast.MakeID(2, 7), Topic: "t", Type: "y", From: "f", Data: []byte("d\r\n"), Binary: true},
 		{ID: broadcast.MakeID(2, 8)},
+		{ID: broadcast.MakeID(2, 9), Topic: "t", Key: "k", Removed: true},
+		{ID: broadcast.MakeID(2, 10), Topic: "t", First: true, End: true},
 	}
 	for _, begin := range []string{"*1\r\n*2\r\n", "%1\r\n"} {
 		got, err := redisjournal.ParseXRead(xreadReply(begin,
 			[]string{"0-7", "later", "x", "data", "d\r\n", "from", "f", "binary", "1", "type", "y", "topic", "t", "link", "a b c"},
-			[]string{"0-8", "field", "value"}))
+			[]string{"0-8", "field", "value"},
+			[]string{"0-9", "topic", "t", "key", "k", "removed", "1"},
+			[]string{"0-10", "end", "1", "first", "1", "topic", "t"}))
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	}

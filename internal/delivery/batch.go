@@ -20,8 +20,8 @@ type batch struct {
 	isFirst  bool // frames are the first of the stream
 
 	// Of the stream's first turn, which does not end before it has begun.
-	beginning   bool         // the position has not been sent yet: messages up to there come first
-	beginsAfter broadcast.ID // that position
+	beginning   bool         // the position has not been sent yet
+	beginsAfter broadcast.ID // that position: messages up to there come first
 }
 
 // add adds a frame, if there is one.

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"slices"
 	"time"
 
 	"github.com/fanfare-go/fanfare/broadcast"
@@ -10,6 +11,23 @@ import (
 type TopicsRequest struct {
 	Topics []string     // the whole new set
 	After  broadcast.ID // the client had these topics up to here, on another connection; zero: it did not
+}
+
+// topicsAnswer is the answer to a change of topics. The new topics of a stream with
+// Grant.Beginning begin before it.
+type topicsAnswer struct {
+	topics []string // that the client has
+	added  []string // those that it did not have
+	waits  bool     // the next Poll has still to report that these begin
+}
+
+// adds reports whether the client did not have any of these topics; nil: of all that it has
+// now.
+func (a *topicsAnswer) adds(topics []string) bool {
+	if topics == nil {
+		return len(a.added) == len(a.topics)
+	}
+	return !slices.ContainsFunc(topics, func(topic string) bool { return !slices.Contains(a.added, topic) })
 }
 
 // maxTopics is how many topics a subscription may have.

@@ -10,19 +10,27 @@ import (
 // encode turns polled messages into frames, and writes whenever maxWrite bytes have
 // accumulated, so that a client that does not read pins at most that much. It reports
 // false once nothing more may be written.
+//
+// A message goes out with its ID only if the position, now that Poll has returned, is not
+// before it: a client that is cut resumes after the newest ID that it has. So the Keys of a
+// round and a beginning have no IDs.
 func (s *Stream) encode(b *batch, w *Worker) bool {
-	size := b.size
+	size, had, position := b.size, s.sentPosition, s.sub.Position()
+	due := s.bare // of earlier polls
+	s.bare = false
 	if s.grant.Filter != nil && b.polled > 0 {
 		w.Wait() // it is the user's, and may block
 	}
 	for i, m := range b.messages[:b.polled] {
 		size += len(m.Data)
 		b.messages[i] = nil
-		id := m.ID
-		if b.isState(m) {
-			id = broadcast.ID{}
-		} else {
+		last := b.isLast(m)
+		if !last && !s.begins {
 			s.begin(b)
+		}
+		id := m.ID
+		if last || isAfter(id, position) {
+			id = broadcast.ID{}
 		}
 		frame := s.frame(m, id)
 		if frame == nil {
@@ -32,10 +40,17 @@ func (s *Stream) encode(b *batch, w *Worker) bool {
 			return false
 		}
 		b.addMessage(frame, s.catchingUp)
-		if !id.IsZero() {
-			s.sentPosition, s.sentNews = id, true
+		switch {
+		case !id.IsZero():
+			s.sentPosition, s.sentNews, s.bare = id, true, false
+		case !last:
+			s.bare = true
 		}
 	}
+	if due {
+		s.settle(b, had, position)
+	}
+	s.answerChange(b, position)
 	s.catchingUp = s.catchingUp && b.polled == s.pollSize
 	s.setPollSize(b.polled, size)
 	b.polled = 0

@@ -14,6 +14,9 @@ type Reason struct {
 	Text     string // goes with Code
 	Complete bool   // the client first gets everything that is in the log when the end is asked for
 	Detail   string // for the log
+
+	// Retry is the least reconnection time that an event stream sends last; 0: it sends none.
+	Retry time.Duration
 }
 
 // The reasons that both transports have.
@@ -23,6 +26,8 @@ var (
 	Expired      = Reason{Name: "expired", Code: 3000, Text: "expired"}
 	RequestEnded = Reason{Name: "request ended", Code: 1001, Text: "going away"}
 	GapNotSent   = Reason{Name: "gap not sent", Code: 1013, Text: "messages were lost"}
+	Ended        = Reason{Name: "ended", Code: 1000, Complete: true}
+	Slow         = Reason{Name: "slow", Code: 1013, Text: "too slow", Retry: 5 * time.Second}
 	Fault        = Reason{Name: "fault", Code: 1011}
 	Cut          = Reason{Name: "cut"}
 	Failed       = Reason{Name: "write failed"}

@@ -16,12 +16,12 @@ import (
 // ID, unless that is zero.
 func Envelope(m *broadcast.Message, id broadcast.ID, typ string, data []byte, binary bool) ([]byte, error) {
 	switch {
-	case !utf8.ValidString(m.Topic) || !utf8.ValidString(typ): // of a Snapshot or of Encode
-		return nil, errors.New("the topic or the type is not UTF-8")
+	case !utf8.ValidString(m.Topic) || !utf8.ValidString(typ) || !utf8.ValidString(m.Key): // of a Snapshot or of Encode
+		return nil, errors.New("the topic, the type or the key is not UTF-8")
 	case !binary && !utf8.Valid(data):
 		return nil, errors.New("the data is not UTF-8: set Message.Binary")
 	}
-	b := make([]byte, 0, len(m.Topic)+len(typ)+len(data)+len(data)/8+96)
+	b := make([]byte, 0, len(m.Topic)+len(typ)+len(m.Key)+len(data)+len(data)/8+96)
 	b = append(b, '{')
 	if !id.IsZero() {
 		b = append(b, `"id":"`...)
@@ -34,6 +34,7 @@ func Envelope(m *broadcast.Message, id broadcast.ID, typ string, data []byte, bi
 		b = append(b, `,"type":`...)
 		b = appendString(b, typ)
 	}
+	b = appendMarks(b, m)
 	b = append(b, `,"data":`...)
 	if binary {
 		b = append(b, '"')
@@ -41,6 +42,23 @@ func Envelope(m *broadcast.Message, id broadcast.ID, typ string, data []byte, bi
 		return append(b, `","encoding":"base64"}`...), nil
 	}
 	return append(appendString(b, data), '}'), nil
+}
+
+// appendMarks appends what the envelope has only where it is set.
+func appendMarks(b []byte, m *broadcast.Message) []byte {
+	if m.Key != "" {
+		b = appendString(append(b, `,"key":`...), m.Key)
+	}
+	if m.Removed {
+		b = append(b, `,"removed":true`...)
+	}
+	if m.First {
+		b = append(b, `,"first":true`...)
+	}
+	if m.End {
+		b = append(b, `,"end":true`...)
+	}
+	return b
 }
 
 // NoticeEnvelope returns a notice in JSON. It has no topic, so that no message can be
@@ -57,6 +75,10 @@ func NoticeEnvelope(n fanfare.Notice) []byte {
 	if len(n.Topics) > 0 {
 		b = append(b, `,"topics":`...)
 		b = appendStrings(b, n.Topics)
+	}
+	if len(n.Partial) > 0 {
+		b = append(b, `,"partial":`...)
+		b = appendStrings(b, n.Partial)
 	}
 	if n.Heartbeat > 0 {
 		b = append(b, `,"heartbeat":`...)

@@ -34,6 +34,12 @@ func TestEnvelope(t *testing.T) {
 			`{"id":"1f-2a","topic":"a","data":"/wA=","encoding":"base64"}`},
 		{"no data", broadcast.Message{ID: id, Topic: "a"}, id,
 			`{"id":"1f-2a","topic":"a","data":""}`},
+		{"a Key", broadcast.Message{ID: id, Topic: "a", Type: "t", Key: `"k`, Data: []byte("x")}, broadcast.ID{},
+			`{"topic":"a","type":"t","key":"\"k","data":"x"}`},
+		{"a removal", broadcast.Message{ID: id, Topic: "a", Key: "k", Removed: true, Binary: true}, id,
+			`{"id":"1f-2a","topic":"a","key":"k","removed":true,"data":"","encoding":"base64"}`},
+		{"the first and last event", broadcast.Message{ID: id, Topic: "a", First: true, End: true, Data: []byte("x")}, id,
+			`{"id":"1f-2a","topic":"a","first":true,"end":true,"data":"x"}`},
 		{"escaped is what has to be, and nothing else", broadcast.Message{ID: id, Topic: `<"\>`, Data: []byte("&<>\b\f\n\r\t\x00\x1f\x7f\u2028é")}, id,
 			`{"id":"1f-2a","topic":"<\"\\>","data":"&<>\u0008\u000c\n\r\t\u0000\u001f` + "\x7f\u2028é" + `"}`},
 	} {
@@ -49,6 +55,8 @@ func TestEnvelope(t *testing.T) {
 	assert.Error(t, err, "a type that is not UTF-8")
 	_, err = delivery.Envelope(&broadcast.Message{Topic: "\xff"}, broadcast.ID{}, "", nil, true)
 	assert.Error(t, err, "a topic that is not UTF-8")
+	_, err = delivery.Envelope(&broadcast.Message{Topic: "a", Key: "\xff"}, broadcast.ID{}, "", nil, true)
+	assert.Error(t, err, "a key that is not UTF-8")
 }
 
 // Hub.MaxMessage counts what an envelope takes at most: with the longest ID, a type and an
@@ -66,6 +74,8 @@ func TestEnvelopeTakesWhatMaxMessageCounts(t *testing.T) {
 		{"escapes", broadcast.Message{Topic: `<"\>` + "\x01", Type: "\t", Data: escapes}, unused},
 		{"binary", broadcast.Message{Topic: "prices", Type: "tick", Data: escapes, Binary: true}, 0},
 		{"no type, no data", broadcast.Message{Topic: "a"}, unused + len(`,"type":""`)},
+		{"a removal", broadcast.Message{Topic: "a", Type: "t", Key: "k\"", Removed: true, Data: escapes}, unused},
+		{"the first and last event", broadcast.Message{Topic: "a", Type: "t", First: true, End: true, Data: escapes}, unused},
 	} {
 		for n := range 64 {
 			m := test.m
@@ -90,6 +100,9 @@ func TestNoticeEnvelope(t *testing.T) {
 	assert.Equal(t, `{"position":"1f-2a"}`, string(delivery.NoticeEnvelope(fanfare.Notice{Kind: fanfare.Position, ID: id})))
 	assert.Equal(t, `{"gap":"1f-2a","topics":["a","\"b\""]}`,
 		string(delivery.NoticeEnvelope(fanfare.Notice{Kind: fanfare.Gap, ID: id, Topics: []string{"a", `"b"`}})))
+	assert.Equal(t, `{"begin":"1f-2a","topics":["a","\"b\""],"partial":["a"]}`,
+		string(delivery.NoticeEnvelope(fanfare.Notice{Kind: fanfare.Begin, ID: id, Topics: []string{"a", `"b"`}, Partial: []string{"a"}})))
+	assert.Equal(t, `{"end":"1f-2a"}`, string(delivery.NoticeEnvelope(fanfare.Notice{Kind: fanfare.End, ID: id})))
 }
 
 // FuzzEnvelope reads back with encoding/json what was written without it.

@@ -81,7 +81,7 @@ func (c *wire) take() []string {
 	return said
 }
 
-// codec returns a Codec in lines of text; gaps says whether its wire sends them.
+// codec returns a Codec in lines of text; gaps says whether its wire sends them, and beginnings.
 func codec(gaps bool) *delivery.Codec {
 	line := func(text string, id broadcast.ID) []byte {
 		if id.IsZero() {
@@ -100,7 +100,7 @@ func codec(gaps bool) *delivery.Codec {
 			return line(string(m.Data), id), nil
 		},
 		Notice: func(n fanfare.Notice) ([]byte, error) {
-			if n.Kind == fanfare.Gap && !gaps {
+			if (n.Kind == fanfare.Gap || n.Kind == fanfare.Begin) && !gaps {
 				return nil, nil
 			}
 			return line(string(n.Kind), n.ID), nil

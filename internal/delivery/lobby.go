@@ -23,12 +23,18 @@ func (e *Engine) orNowhere(topics []string) []string {
 	return topics
 }
 
-// poll polls the subscription. It leaves out gaps of nowhere, where nothing can be lost.
+// poll polls the subscription. It leaves out gaps and beginnings of nowhere, where nothing
+// can be lost.
 func (s *Stream) poll(messages []*broadcast.Message) (n int, err error) {
 	for {
 		n, err = s.sub.Poll(messages)
-		gap, ok := errors.AsType[*broadcast.GapError](err)
-		if !ok || !slices.Equal(gap.Topics, []string{s.engine.nowhere}) {
+		var topics []string
+		if gap, ok := errors.AsType[*broadcast.GapError](err); ok {
+			topics = gap.Topics
+		} else if errors.Is(err, broadcast.ErrBegin) && s.grant.Change != nil {
+			topics = s.engine.orNowhere(s.grant.Topics)
+		}
+		if !slices.Equal(topics, []string{s.engine.nowhere}) {
 			return n, err
 		}
 		if n > 0 {
@@ -40,15 +46,16 @@ func (s *Stream) poll(messages []*broadcast.Message) (n int, err error) {
 // subscribe opens the stream's subscription.
 func (s *Stream) subscribe(ctx context.Context, after broadcast.ID) (broadcast.Subscription, error) {
 	options := broadcast.SubscribeOptions{
-		Topics: s.engine.orNowhere(s.grant.Topics),
-		After:  after,
-		Last:   s.grant.Last,
-		Notify: s.notify,
+		Topics:    s.engine.orNowhere(s.grant.Topics),
+		After:     after,
+		Last:      s.grant.Last,
+		Beginning: s.grant.Beginning,
+		Notify:    s.notify,
 	}
 	if len(s.grant.Topics) > 0 {
 		return s.engine.Broadcaster.Subscribe(ctx, options)
 	}
-	options.Last = 0
+	options.Last, options.Beginning = 0, false
 	sub, err := s.engine.Broadcaster.Subscribe(ctx, options)
 	if err != nil {
 		return nil, err
@@ -58,16 +65,23 @@ func (s *Stream) subscribe(ctx context.Context, after broadcast.ID) (broadcast.S
 	return l, nil
 }
 
-// setTopics gives the stream's subscription other topics.
-func (s *Stream) setTopics(topics []string) error {
+// setTopics gives the stream's subscription other topics. The client had them up to a
+// position, on another connection; zero: it did not. It reports whether the next Poll says
+// that those which are new begin.
+func (s *Stream) setTopics(topics []string, upTo broadcast.ID) (begins bool, err error) {
 	topics = s.engine.orNowhere(topics)
-	if l, ok := s.sub.(*lobby); ok && !l.left && s.sentPosition != unknown {
-		if topics[0] == s.engine.nowhere {
-			return nil
-		}
-		return l.enter(s.Context(), topics, s.sentPosition)
+	l, ok := s.sub.(*lobby)
+	switch {
+	case !ok || l.left || s.sentPosition == unknown && !s.grant.Beginning:
+		return s.grant.Beginning, s.sub.(broadcast.TopicSetter).SetTopics(topics)
+	case topics[0] == s.engine.nowhere:
+		return false, nil
+	case !s.grant.Beginning:
+		return false, l.enter(s.Context(), topics, s.sentPosition, false)
+	case upTo.IsZero() || isAfter(s.sentPosition, upTo):
+		return true, l.enter(s.Context(), topics, broadcast.ID{}, true)
 	}
-	return s.sub.(broadcast.TopicSetter).SetTopics(topics)
+	return false, l.enter(s.Context(), topics, s.sentPosition, true)
 }
 
 // lobby is the subscription of a stream that began without topics. The first topics that
@@ -89,8 +103,8 @@ var (
 )
 
 // enter subscribes to the first topics.
-func (l *lobby) enter(ctx context.Context, topics []string, after broadcast.ID) error {
-	sub, err := l.broadcaster.Subscribe(ctx, broadcast.SubscribeOptions{Topics: topics, After: after, Notify: l.notify})
+func (l *lobby) enter(ctx context.Context, topics []string, after broadcast.ID, beginning bool) error {
+	sub, err := l.broadcaster.Subscribe(ctx, broadcast.SubscribeOptions{Topics: topics, After: after, Beginning: beginning, Notify: l.notify})
 	if err != nil {
 		return err
 	}

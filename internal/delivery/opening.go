@@ -73,6 +73,9 @@ func (e *Engine) open(r *http.Request, mode Mode) (_ *Opening, err error) {
 		return nil, err
 	}
 	after := After(r)
+	if isUnknown(after) && (s.grant.Beginning || s.grant.Snapshot != nil) {
+		after = broadcast.ID{} // it was cut in a beginning, and begins again
+	}
 	s.catchingUp = !after.IsZero()
 	if s.sub, err = s.subscribe(r.Context(), after); err != nil {
 		return nil, fmt.Errorf("%s: subscribing: %w", e.Name, err)
@@ -80,6 +83,10 @@ func (e *Engine) open(r *http.Request, mode Mode) (_ *Opening, err error) {
 	switch err := s.firstPoll(after.IsZero()); {
 	case errors.Is(err, errGapNotSent):
 		o.gapNotSent = true
+	case errors.Is(err, broadcast.ErrEnded):
+		if mode.RefuseEnded {
+			return nil, &fanfare.Refusal{Status: http.StatusNoContent, Err: err}
+		}
 	case err != nil:
 		return nil, fmt.Errorf("%s: beginning the stream: %w", e.Name, err)
 	}
@@ -95,48 +102,63 @@ func (e *Engine) open(r *http.Request, mode Mode) (_ *Opening, err error) {
 }
 
 // firstPoll polls for the first time and prepares what the stream begins with: where
-// it begins or a gap, then what follows. A client that does not resume (fresh) gets its
-// state before the position and without IDs: if it is cut among them, it comes back
-// without a position and gets all of it again.
+// it begins, a gap or a beginning, then what follows. A client that does not resume (fresh)
+// gets its state before the position and without IDs: if it is cut among them, it comes back
+// without a position and gets all of it again. If the client has nothing left to get, because
+// all topics have ended, firstPoll returns broadcast.ErrEnded, and the stream may begin all the
+// same.
 func (s *Stream) firstPoll(fresh bool) error {
 	b := s.engine.batches.get()
 	b.isFirst = true
 	s.firstBatch = b
+	s.hasNothing = fresh
 	b.beginsAfter = s.sub.Position()
 	n, err := s.poll(b.messages[:s.pollSize])
 	b.polled = n
-	if gap, ok := errors.AsType[*broadcast.GapError](err); ok {
-		if err := s.sendGap(b, gap); err != nil {
-			b.drop()
-			return err
+	ended := errors.Is(err, broadcast.ErrEnded)
+	begin, begins := errors.AsType[*broadcast.BeginError](err)
+	gap, isGap := errors.AsType[*broadcast.GapError](err)
+	b.beginning = !isGap || s.grant.Snapshot != nil
+	switch {
+	case isGap:
+		err = s.sendGap(b, gap)
+	case begins:
+		err = s.sendBegin(b, begin)
+	case err != nil && !ended:
+		return err
+	case fresh && s.grant.Snapshot != nil:
+		s.begun++
+		if err = s.addBegin(b, nil, nil); err == nil {
+			err = s.snapshot(b)
 		}
-		return nil
+		s.begins, s.bare = false, false // the position follows the Last messages, if there are any
+	default:
+		err = nil
 	}
 	if err != nil {
+		b.drop()
 		return err
 	}
-	if fresh {
-		if err := s.snapshot(b); err != nil {
-			return err
-		}
-	}
-	b.beginning = true
-	if n == 0 || !b.isState(b.messages[0]) {
+	if !s.begins && (b.polled == 0 || !b.isLast(b.messages[0])) {
 		s.begin(b)
 	}
-	s.sentNews = s.sentNews || fresh
+	s.sentNews = s.sentNews || fresh && !s.begins
+	if ended && !fresh {
+		return broadcast.ErrEnded
+	}
 	return nil
 }
 
-// isState reports whether a message is one of Grant.Last: it comes up to where the stream
-// begins. The writer sends those without their IDs, as much at a time as one write takes,
-// and begins the stream before the first message that is none.
-func (b *batch) isState(m *broadcast.Message) bool {
+// isLast reports whether a message is one of Grant.Last: it comes up to where the stream
+// begins, and the position is after it from the start. The writer sends those without their
+// IDs, as much at a time as one write takes, and begins the stream before the first message
+// that is none.
+func (b *batch) isLast(m *broadcast.Message) bool {
 	return b.beginning && !isAfter(m.ID, b.beginsAfter)
 }
 
 // begin sends the position where the stream begins, unless that has been sent. Nothing else
-// may send a position before.
+// may send a position before, but for a beginning.
 func (s *Stream) begin(b *batch) {
 	if b.beginning {
 		b.beginning = false
@@ -148,6 +170,9 @@ func (s *Stream) begin(b *batch) {
 func isAfter(id, position broadcast.ID) bool {
 	return id.Epoch() != position.Epoch() || id.Seq() > position.Seq()
 }
+
+// isUnknown reports whether a position always resumes as a loss, as those of beginnings do.
+func isUnknown(position broadcast.ID) bool { return position.Epoch() == unknown.Epoch() }
 
 // withoutRequest returns what a stream needs of a grant once it is subscribed. It drops or
 // replaces the topics: they may be parts of the request's URL, which they would keep in
@@ -164,7 +189,7 @@ func withoutRequest(g *fanfare.Grant, sub broadcast.Subscription) *fanfare.Grant
 // namesOf returns topics whose names nothing else hangs on: those that the subscription has
 // anyway, if it is a Hub's, or else clones.
 func namesOf(sub broadcast.Subscription, topics []string) []string {
-	if sub, ok := sub.(interface{ Topics() []string }); ok {
+	if sub, ok := sub.(interface{ Topics() []string }); ok && len(topics) > 0 { // else it is nowhere
 		return sub.Topics()
 	}
 	names := make([]string, len(topics))

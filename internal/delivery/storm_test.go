@@ -87,7 +87,7 @@ func (c *unreliable) End(delivery.Reason) {
 
 // unreliableGrant has functions that fail, block and panic at random.
 func unreliableGrant() *fanfare.Grant {
-	g := &fanfare.Grant{Topics: []string{"a", "b"}, Last: rand.IntN(3)}
+	g := &fanfare.Grant{Topics: []string{"a", "b"}, Last: rand.IntN(3), Beginning: oneIn(2)}
 	if oneIn(2) {
 		g.Filter = func(*broadcast.Message) bool {
 			if oneIn(50) {
@@ -152,6 +152,18 @@ func unreliableCodec() *delivery.Codec {
 		return notice(n)
 	}
 	return c
+}
+
+// anyMessage is an event or a value, or says that a topic has ended or starts over.
+func anyMessage() broadcast.Message {
+	m := broadcast.Message{Topic: []string{"a", "b"}[rand.IntN(2)], Data: []byte("x")}
+	switch {
+	case oneIn(2):
+		m.Key, m.Removed = string(rune('A'+rand.IntN(50))), oneIn(4)
+	default:
+		m.First, m.End = oneIn(5), oneIn(20)
+	}
+	return m
 }
 
 // storm is an engine whose streams are begun and ended in all ways at once.
@@ -247,7 +259,7 @@ func TestStorm(t *testing.T) {
 					case <-time.After(time.Millisecond):
 					}
 					for range 8 {
-						_, _ = s.hub.Publish(context.Background(), broadcast.Message{Topic: []string{"a", "b"}[rand.IntN(2)], Data: []byte("x")})
+						_, _ = s.hub.Publish(context.Background(), anyMessage())
 					}
 					s.engine.Stats()
 				}

@@ -49,10 +49,15 @@ type Stream struct {
 	changesPaid  time.Duration // the changes of topics until now count up to here, on the engine's clock
 	firstBatch   *batch        // what the first poll found, until the first turn
 	sentPosition broadcast.ID  // the position that the client has
+	answer       *topicsAnswer // to a change, until the topics that it adds have begun
 	pollSize     int           // how many messages the next Poll may return
 	catchingUp   bool          // it has resumed, and not reached the newest message yet
 	sentNews     bool          // it was sent something that it did not know
 	changeTimed  bool          // a timer notifies the writer when the next change is allowed
+	bare         bool          // messages went out without IDs, and no position since that has passed them
+	begins       bool          // topics begin: the position that follows is due
+	hasNothing   bool          // the client has nothing that the next beginning makes it forget
+	begun        uint8         // Snapshots until another round was completed
 	turnBegan    atomic.Int64  // when the writer's turn began, on the engine's clock; 0: it has none. Read by Stats
 }
 

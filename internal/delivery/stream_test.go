@@ -205,8 +205,9 @@ func TestGap(t *testing.T) {
 	}
 }
 
-// The state that a client begins with has no IDs and goes before the position. After a
-// gap it goes between a gap whose position resumes as a gap and the position.
+// The state that a client begins with has no IDs. It goes between the notice that all topics
+// begin, whose position resumes as a loss, and the position. After a loss that takes the place
+// of a gap.
 func TestSnapshot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := broadcast.Hub{Keep: 2}
@@ -219,15 +220,15 @@ func TestSnapshot(t *testing.T) {
 		e := engine(&hub, grant)
 		fresh := connect(t, e, &transport{}, "/")
 		synctest.Wait()
-		assert.Equal(t, []string{"state", "three", "ready 3"}, fresh.take())
+		assert.Equal(t, []string{"begin ?", "state", "three", "ready 3"}, fresh.take())
 		publish(t, &hub, "a", "four")
 		late := connect(t, e, &transport{}, "/?lastEventId="+first.String())
 		synctest.Wait()
-		assert.Equal(t, []string{"gap ?", "state", "position 4"}, late.take(), "what is older than the state does not follow it")
+		assert.Equal(t, []string{"begin ?", "state", "ready 4"}, late.take(), "what is older than the state does not follow it")
 	})
 }
 
-// After a gap, where a stream begins or in the middle of it, it goes on from where the Snapshot was
+// After a loss, where a stream begins or in the middle of it, it goes on from where the Snapshot was
 // taken: without what was kept before, and with what was published meanwhile.
 func TestStreamGoesOnFromItsSnapshot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -247,7 +248,7 @@ func TestStreamGoesOnFromItsSnapshot(t *testing.T) {
 		}}
 		c := connect(t, engine(&hub, grant), &transport{}, "/?lastEventId="+first.String())
 		synctest.Wait()
-		assert.Equal(t, []string{"gap ?", "state", "position 4", "gap ?", "state", "position 7", "meanwhile 8"}, c.take())
+		assert.Equal(t, []string{"begin ?", "state", "ready 4", "begin ?", "state", "position 7", "meanwhile 8"}, c.take())
 	})
 }
 
@@ -343,7 +344,7 @@ func TestChange(t *testing.T) {
 		publish(t, &hub, "a", "not any more")
 		publish(t, &hub, "b", "two")
 		synctest.Wait()
-		assert.Equal(t, []string{"ready 0", "topics 0", "one 2", "state", "topics 2", "two 4"}, conn.take())
+		assert.Equal(t, []string{"ready 0", "topics 0", "one 2", "begin ?", "state", "topics 2", "two 4"}, conn.take())
 	})
 }
 

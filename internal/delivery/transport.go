@@ -25,6 +25,10 @@ type Mode struct {
 	Codec    *Codec
 	Detached bool // the stream outlives the request
 
+	// RefuseEnded refuses a client with 204 that comes back to where nothing follows, because
+	// all its topics have ended.
+	RefuseEnded bool
+
 	Status int               // of the response: 200 or 101
 	Header func(http.Header) // sets the fields that the transport sets; nil: none
 

@@ -127,35 +127,37 @@ func (s *Stream) step(b *batch, w *Worker) next {
 	size := s.pollSize
 	n, err := s.poll(b.messages[:size])
 	b.polled = n
-	gap, isGap := errors.AsType[*broadcast.GapError](err)
 	wasBeginning := b.beginning
-	if n == 0 || isGap {
-		s.begin(b) // no state is left
-	}
-	if isGap {
-		w.Wait() // for a Snapshot
-		if err := s.sendGap(b, gap); err != nil {
-			s.fail(Fault, err)
-			return s.giveUp(b, w)
-		}
+	lost := errors.Is(err, broadcast.ErrGap) || errors.Is(err, broadcast.ErrBegin)
+	if err := s.reportLoss(b, w, err); err != nil {
+		s.fail(Fault, err)
+		return s.giveUp(b, w)
 	}
 	if !s.encode(b, w) {
 		return gone
+	}
+	if n == 0 && err == nil {
+		s.begin(b) // no state is left
 	}
 	// A full buffer says that more messages wait: they go out in the same write.
 	if (n < size || err != nil) && !b.beginning && !s.write(b, w) {
 		return gone
 	}
 	s.endPolling()
-	nothing := n == 0 && !isGap
+	nothing := n == 0 && !lost
 	switch {
 	case errors.Is(err, broadcast.ErrClosed):
 		s.End(Restart)
 		return leave
-	case err != nil && !isGap:
+	case errors.Is(err, broadcast.ErrEnded):
+		s.begin(b)
+		s.sendEnd(b)
+		s.End(Ended)
+		return leave
+	case err != nil && !lost:
 		s.fail(Fault, err)
-		return gone
-	case why != nil && (nothing || !s.pollReportsEnd() && !b.beginning):
+		return s.giveUp(b, w)
+	case why != nil && (nothing || !s.pollReportsEnd() && !b.beginning && !s.bare):
 		return leave
 	case !s.beat(b, w): // here too where messages came: a Filter may drop all of them
 		return gone
@@ -163,6 +165,42 @@ func (s *Stream) step(b *batch, w *Worker) next {
 		return goIdle
 	}
 	return pollAgain
+}
+
+// reportLoss adds what a Poll has reported: a gap, or that topics begin.
+func (s *Stream) reportLoss(b *batch, w *Worker, err error) error {
+	if gap, ok := errors.AsType[*broadcast.GapError](err); ok {
+		if !s.begins {
+			s.begin(b) // no Last message is left
+		}
+		s.hasNothing = false
+		s.waitForSnapshot(w)
+		return s.sendGap(b, gap)
+	}
+	if begin, ok := errors.AsType[*broadcast.BeginError](err); ok {
+		s.waitForSnapshot(w)
+		return s.sendBegin(b, begin)
+	}
+	if err == nil && b.polled < s.pollSize {
+		s.begun = 0 // a round is complete
+	}
+	return nil
+}
+
+// waitForSnapshot is called before a Snapshot, which may block.
+func (s *Stream) waitForSnapshot(w *Worker) {
+	if s.grant.Snapshot != nil {
+		w.Wait()
+	}
+}
+
+// sendEnd adds the notice that all topics have ended. A wire that has none gets the position.
+func (s *Stream) sendEnd(b *batch) {
+	n := fanfare.Notice{Kind: fanfare.End, ID: s.sub.Position()}
+	if frame := s.encodeNotice(n); frame != nil {
+		b.add(frame)
+		s.sentPosition = n.ID
+	}
 }
 
 // giveUp ends a stream at once. An opening that waits for what follows it is still
@@ -237,6 +275,8 @@ func (s *Stream) fail(why Reason, err error) {
 	switch {
 	case errors.Is(err, errGapNotSent):
 		why = GapNotSent
+	case errors.Is(err, broadcast.ErrSlow):
+		why = Slow
 	case why == Fault && s.ending.why.Load() == nil:
 		s.report(slog.LevelError, "ended a stream", "error", err)
 	}

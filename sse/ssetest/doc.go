@@ -15,5 +15,7 @@
 // heartbeats, timeouts and expiries exactly. Outside of a bubble everything works in real
 // time. Package faults makes the connection slow, or cuts it.
 //
+// [Values] keeps the newest value of each Key that a stream sends.
+//
 // [Diagnose] finds the middleware of a router that would break a stream.
 package ssetest

@@ -211,7 +211,9 @@ func (s *Stream) Header() http.Header { return s.response.Header }
 // Status returns the status of the answer, which is 200 for a stream.
 func (s *Stream) Status() int { return s.response.StatusCode }
 
-// Next returns the next event. It fails the test if the stream ends, or if no event
+// Next returns the next event. That may be one of the stream's own: of type gap, where messages
+// were lost, or begin, where the events that follow are the beginning of topics, so that a page
+// forgets what it has of them; [Values] does that. It fails the test if the stream ends, or if no event
 // arrives for a minute.
 func (s *Stream) Next() sse.Event {
 	s.t.Helper()

@@ -1,0 +1,66 @@
+package ssetest_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare"
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/sse"
+	"github.com/fanfare-go/fanfare/sse/ssetest"
+)
+
+// Values are those of the Hub once a stream has applied all that came.
+func TestValues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hub broadcast.Hub
+		h := &sse.Handler{Broadcaster: &hub, Grant: func(*http.Request) (*fanfare.Grant, error) {
+			return &fanfare.Grant{Topics: []string{"prices"}, Beginning: true}, nil
+		}}
+		set := func(key, value string) {
+			_, err := hub.Publish(context.Background(), broadcast.Message{Topic: "prices", Key: key, Data: []byte(value), Removed: value == ""})
+			require.NoError(t, err)
+		}
+		set("A", "1")
+		set("B", "1")
+		stream := ssetest.Connect(t, h, httptest.NewRequest("GET", "/?envelope=1", nil))
+		values := ssetest.Values{}
+		apply := func(n int) {
+			for range n {
+				require.NoError(t, values.Apply(stream.Next()))
+			}
+		}
+		apply(4) // the notice of the beginning, two values, the position
+		require.Equal(t, ssetest.Values{"prices": {"A": "1", "B": "1"}}, values)
+		stream.Close()
+		set("A", "")
+		set("B", "2")
+		set("C", "3")
+		stream.Reconnect()
+		apply(4)
+		require.Equal(t, ssetest.Values{"prices": {"B": "2", "C": "3"}}, values)
+		require.Error(t, values.Apply(sse.Event{Data: []byte("42")}))
+	})
+}
+
+// A page that shows state clears its map where a beginning tells it to.
+func ExampleValues() {
+	values := ssetest.Values{"prices": {"A": "1"}}
+	for _, data := range []string{
+		`{"begin":"1-0"}`,
+		`{"topic":"prices","key":"B","data":"2"}`,
+		`{"ready":"1f-2a"}`,
+	} {
+		if err := values.Apply(sse.Event{Data: []byte(data)}); err != nil {
+			fmt.Println(err)
+		}
+	}
+	fmt.Println(values)
+	// Output: map[prices:map[B:2]]
+}
