@@ -27,13 +27,15 @@ import (
 // delivered all of them, and the CPU time that a message takes in the nodes (this process, with
 // both) and in the engine (a process of its own). Beside it stands a bare client that publishes
 // without waiting, with one or two ordered consumers: a Hub that publishes follows the stream
-// too, so that two consumers do the same work.
+// too, so that two consumers do the same work. A client that waits for each message is the peer
+// of a Hub with one publisher.
 //
 //	go test -run '^$' -bench Deliver -benchtime 300000x
 func BenchmarkDeliver(b *testing.B) {
 	e := startEngineProcess(b)
-	b.Run("bare, one consumer", func(b *testing.B) { deliverBare(b, e, 1) })
-	b.Run("bare, two consumers", func(b *testing.B) { deliverBare(b, e, 2) })
+	b.Run("bare, one consumer", func(b *testing.B) { deliverBare(b, e, 1, false) })
+	b.Run("bare, two consumers", func(b *testing.B) { deliverBare(b, e, 2, false) })
+	b.Run("bare, two consumers, waiting", func(b *testing.B) { deliverBare(b, e, 2, true) })
 	b.Run("hub, one publisher", func(b *testing.B) { deliverHub(b, e, 1) })
 	b.Run("hub, 512 publishers", func(b *testing.B) { deliverHub(b, e, publishers) })
 }
@@ -117,7 +119,7 @@ func measure(b *testing.B, e engineProcess, do func()) {
 	b.ReportMetric(float64((e.cpu(b)-engine).Nanoseconds())/float64(b.N), "engine-ns/msg")
 }
 
-func deliverBare(b *testing.B, e engineProcess, consumers int) {
+func deliverBare(b *testing.B, e engineProcess, consumers int, waits bool) {
 	connect := func() jetstream.JetStream {
 		conn, err := nats.Connect(e.url)
 		require.NoError(b, err)
@@ -153,7 +155,12 @@ func deliverBare(b *testing.B, e engineProcess, consumers int) {
 			m := nats.NewMsg("bare") // with the headers of a Journal's entry
 			m.Data = payload
 			m.Header.Set("Fanfare-Topic", "a")
-			_, err := js.PublishMsgAsync(m, jetstream.WithMsgID(run+strconv.Itoa(i)), jetstream.WithStallWait(time.Minute))
+			id, err := jetstream.WithMsgID(run+strconv.Itoa(i)), error(nil)
+			if waits {
+				_, err = js.PublishMsg(b.Context(), m, id)
+			} else {
+				_, err = js.PublishMsgAsync(m, id, jetstream.WithStallWait(time.Minute))
+			}
 			require.NoError(b, err)
 		}
 		<-js.PublishAsyncComplete()
