@@ -86,9 +86,14 @@ func (s *Scenario) wait(so func() bool, format string, args ...any) {
 // Published waits until some more messages are acknowledged.
 func (s *Scenario) Published() {
 	s.t.Helper()
-	want := s.cluster.acknowledged() + *messages/30
-	if !waitUntil(patience, func() bool { return s.cluster.acknowledged() >= want }) {
-		s.t.Errorf("publishing has stopped for %v", patience)
+	acknowledged := s.cluster.acknowledged()
+	want := acknowledged + *messages/30
+	for acknowledged < want {
+		if !waitUntil(patience, func() bool { return s.cluster.acknowledged() > acknowledged }) {
+			s.t.Errorf("publishing has stopped for %v", patience)
+			return
+		}
+		acknowledged = s.cluster.acknowledged()
 	}
 }
 
