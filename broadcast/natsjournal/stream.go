@@ -43,6 +43,11 @@ const (
 // be applying entries.
 const catchUpTime = requestTimeout / 2
 
+// deletionTime is how long an engine is given to delete a stream before a node that has known
+// it creates another one. The engine forgets the name first and removes the folder afterwards:
+// that of a stream that was created in between.
+const deletionTime = time.Second
+
 // readStream asks the engine for the stream. It creates the stream if there is none, and
 // begins a new epoch if the stream has lost entries that this node has seen, or, at first,
 // may have lost some that only others have.
@@ -126,6 +131,9 @@ func (j *Journal) openStream(ctx context.Context, js jetstream.JetStream) (strea
 	defer cancel()
 	stream, err := js.Stream(ctx, j.stream())
 	fresh := errors.Is(err, jetstream.ErrStreamNotFound)
+	if fresh && j.known().epoch != 0 {
+		_ = backoff.Sleep(ctx, deletionTime) // an ended ctx fails the next request
+	}
 	if fresh {
 		stream, err = j.createStream(ctx, js)
 	}
