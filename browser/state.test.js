@@ -284,6 +284,34 @@ describe('a change of topics', () => {
     });
   }
 
+  for (const [name, fail] of [['is cut', () => sources[1].onerror({})], ['does not open', () => pass(12_000)]]) {
+    test(`is asked for again if the link that asks ${name}`, async () => {
+      const { stream } = await begin({ sse: 'http://x/events', transports: ['sse'], topics: ['a'] });
+      sources[0].deliver({ ready: '1f-1' });
+      stream.setTopics(['b']);
+      await fail();
+      sources[0].onerror({});
+      await pass(2000);
+      assert.deepEqual([last(sources).url.searchParams.getAll('topic'), position(last(sources))], [['b'], '1f-1']);
+      last(sources).deliver({ ready: '1f-1' });
+      assert.equal(stream.state, 'open');
+    });
+  }
+
+  test('is one also if the page has changed the array that it has given before', async () => {
+    const topics = ['a'];
+    for (const options of [{ ws: 'http://x/ws' }, { sse: 'http://x/events', transports: ['sse'] }]) {
+      const { stream } = await begin({ ...options, topics });
+      const links = options.ws ? sockets : sources;
+      links[0].deliver({ ready: '1f-1' });
+      topics.push('b');
+      stream.setTopics(topics);
+      if (options.ws) links[0].end();
+      await pass(1000);
+      assert.deepEqual(last(links).url.searchParams.getAll('topic'), topics);
+    }
+  });
+
   test('a poll that ends meanwhile goes on with the topics that it had', async () => {
     for (const topics of [['a'], undefined]) {
       const { stream } = await begin({ sse: 'http://x/events', transports: ['poll'], topics });

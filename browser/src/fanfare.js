@@ -188,7 +188,7 @@ export class Fanfare extends EventTarget {
   }
 
   setTopics(topics) {
-    this.#options.topics = topics;
+    this.#options.topics = [...topics];
     this.#mate?.leave_();
     const { opened_: opened, send, transport } = this.#link;
     if (this.rides_ || (transport && !opened)) {
@@ -468,11 +468,13 @@ export class Fanfare extends EventTarget {
     });
   }
 
-  // Asks for the topics with a new link. Where they are refused, the old one goes on.
-  #change(transport, status) {
-    const refused = (result) => {
+  // Asks for the topics with a new link. Where they are refused, the old one goes on. Where the
+  // new one fails, they are asked for again.
+  #change(transport, refusal) {
+    const refused = ({ status = refusal }) => {
+      if (!status) return this.#down({});
       this.#options.topics = this.#link.topics;
-      this.#fire('error', { status: result.status ?? status });
+      this.#fire('error', { status });
       this.#mate?.enter_();
     };
     if (this.#options.topics === this.#link.topics || !transport) refused({});
