@@ -115,8 +115,13 @@ func (s *site) start() {
 			return receive(r, c)
 		}}))
 	s.mountGrants(mux, hub, silent)
-	mux.Handle("GET /soak/events", s.network(&sse.Handler{Broadcaster: hub, Grant: grant, Logger: silent, Options: sse.Options{Heartbeat: time.Second}}))
-	mux.Handle("GET /soak/ws", s.network(&ws.Handler{Broadcaster: hub, Grant: grant, Logger: silent, Options: ws.Options{PingInterval: time.Second},
+	soakGrant := func(r *http.Request) (*fanfare.Grant, error) {
+		g, err := grant(r)
+		g.Beginning = r.URL.Query().Has("begins")
+		return g, err
+	}
+	mux.Handle("GET /soak/events", s.network(&sse.Handler{Broadcaster: hub, Grant: soakGrant, Logger: silent, Options: sse.Options{Heartbeat: time.Second}}))
+	mux.Handle("GET /soak/ws", s.network(&ws.Handler{Broadcaster: hub, Grant: soakGrant, Logger: silent, Options: ws.Options{PingInterval: time.Second},
 		Receive: func(_ *http.Request, c *ws.Conn) func(ws.MessageType, []byte) error {
 			if s.killsWebSockets.Load() {
 				time.AfterFunc(100*time.Millisecond, func() { _ = c.CloseNow() })
@@ -153,9 +158,7 @@ func (s *site) mountGrants(mux *http.ServeMux, hub *broadcast.Hub, silent *slog.
 		return grant
 	}
 	state := func(r *http.Request) (*fanfare.Grant, error) {
-		return count(r, &fanfare.Grant{Topics: []string{"a"}, Last: 100, Snapshot: func(context.Context) ([]broadcast.Message, error) {
-			return []broadcast.Message{{Topic: "a", Data: []byte("snapshot")}}, nil
-		}}), nil
+		return count(r, &fanfare.Grant{Topics: []string{"a"}, Last: 100, Snapshot: snapshotOf("snapshot")}), nil
 	}
 	topics := func(changes bool, allowed ...string) func(r *http.Request) (*fanfare.Grant, error) {
 		check := func(topics []string) (*fanfare.Grant, error) {
@@ -181,6 +184,13 @@ func (s *site) mountGrants(mux *http.ServeMux, hub *broadcast.Hub, silent *slog.
 	mux.Handle("GET /state/events", &sse.Handler{Broadcaster: hub, Grant: state, Logger: silent})
 	mux.Handle("GET /topics/ws", &ws.Handler{Broadcaster: hub, Grant: topics(true, "a", "b"), Logger: silent})
 	mux.Handle("GET /topics/events", &sse.Handler{Broadcaster: hub, Grant: topics(false, "a", "b", "c"), Logger: silent})
+}
+
+// snapshotOf is a Grant's Snapshot of one message.
+func snapshotOf(text string) func(context.Context) ([]broadcast.Message, error) {
+	return func(context.Context) ([]broadcast.Message, error) {
+		return []broadcast.Message{{Topic: "a", Data: []byte(text)}}, nil
+	}
 }
 
 // network buffers every response but those of long polling, while holdsResponses is set.
@@ -278,6 +288,8 @@ window.refusals = [];
 window.values = {};
 window.begun = [];
 window.ended = 0;
+window.ticks = 0; // how long the page has run, in tenths of a second
+setInterval(() => window.ticks++, 100);
 window.Fanfare = Fanfare;
 window.fanfare = (options) => {
   const stream = new Fanfare({ ws: '/ws', sse: '/events', retry: 50, maxRetry: 400, good: 600, patience: 1000, upgrade: 500, ...options });
