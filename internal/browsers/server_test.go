@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -41,6 +40,7 @@ type site struct {
 	server *http.Server
 	conns  map[net.Conn]struct{}
 	stop   func()
+	served chan struct{} // closed once the server accepts no more
 }
 
 // newSite starts a site. The functions of more add routes to each of its servers.
@@ -146,7 +146,12 @@ func (s *site) start() {
 		cancel()
 		<-ended
 	}
-	go server.Serve(deafListener{listener})
+	served := make(chan struct{})
+	s.served = served
+	go func() {
+		defer close(served)
+		_ = server.Serve(deafListener{listener})
+	}()
 }
 
 // mountGrants adds streams with state (/state/), and with topics that the client chooses: a and
@@ -204,18 +209,19 @@ func (s *site) network(next http.Handler) http.Handler {
 	})
 }
 
-// kill ends the server like a crash: it closes all connections at once.
+// kill ends the server like a crash: it closes all connections at once. Those of WebSockets are
+// no longer the server's. Clients connect meanwhile: a connection that it has accepted last must
+// not stay with a Hub that nobody runs.
 func (s *site) kill() {
 	s.mu.Lock()
-	server, conns, stop := s.server, maps.Clone(s.conns), s.stop // clients still connect
+	server, served, stop := s.server, s.served, s.stop
 	s.mu.Unlock()
 	if server == nil {
 		return
 	}
-	for c := range conns {
-		_ = c.Close()
-	}
 	_ = server.Close()
+	<-served
+	s.cut()
 	stop()
 }
 
