@@ -344,7 +344,7 @@ export const share = (stream, options, base) => {
       if (role === 'leads') post('state', state, hold);
       else if (state === 'open') after('ask', 0, () => this.enter_()); // once its first message has been dispatched
       hasFailed = state !== 'open' && (hasFailed || state === 'waiting');
-      if (hasFailed && role === 'alone') join();
+      if (state === 'waiting' && role === 'alone') join();
     },
 
     received_(envelope) {
