@@ -13,9 +13,10 @@
 //	Drain      moves the clients to other servers before this one shuts down
 //	Limit      bounds how many streams there are, in all and for each client, and how fast a client opens them
 //	(authentication)
+//	Sessions   knows the streams of each session or user, and ends them on all servers
 //	(sse.Handler, ws.Handler)
 //
-// Drain and Limit count every request that passes them: mount them around streams, not
+// Drain, Limit and Sessions count every request that passes them: mount them around streams, not
 // around everything.
 //
 // Fields are set before the first use. A field of zero means the default. A negative

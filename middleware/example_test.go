@@ -95,14 +95,27 @@ func ExampleLimit() {
 	// Output: 198.51.100.7
 }
 
-// A user whose rights are revoked loses all streams at once, and is refused when the
-// browser comes back.
-func ExampleLimit_Disconnect() {
-	limit := &middleware.Limit{Key: func(r *http.Request) string { return r.Header.Get("X-User") }}
-	http.Handle("GET /news", limit.Handler(&sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"news"}}))
+// A user signs out everywhere: the streams of all of the user's pages end, on each server, and
+// none comes back with the old session.
+func ExampleSessions() {
+	hub := new(broadcast.Hub) // with a Journal where there are several servers
+	sessions := &middleware.Sessions{
+		Broadcaster: hub,
+		Key:         func(r *http.Request) string { return r.Header.Get("X-Session") }, // set by authentication
+		KeepOut:     24 * time.Hour,                                                    // as long as a session is valid
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /news", sessions.Handler(&sse.Handler{Broadcaster: hub, Topics: []string{"news"}}))
 
-	fmt.Println(limit.Disconnect("ann", 4001, "your rights were revoked"))
-	// Output: 0
+	fmt.Println(sessions.Revoke(context.Background(), "4711", "signed out"))
+	request := httptest.NewRequest("GET", "/news", nil)
+	request.Header.Set("X-Session", "4711")
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, request)
+	fmt.Println(w.Code)
+	// Output:
+	// <nil>
+	// 403
 }
 
 // On SIGTERM main first moves the streams to other servers, then ends the rest.
