@@ -6,6 +6,7 @@
 // such functions. The order is, the outermost first:
 //
 //	Token      moves a bearer token from the URL to the Authorization header, before anything logs the URL
+//	Tickets    redeems the ticket in the URL, in place of a token and of authentication
 //	(logger)   one with Unwrap; one without goes inside of Bypass, and does not see the bytes of streams
 //	Bypass     lets streams write past the wrappers below
 //	(timeouts, compression)

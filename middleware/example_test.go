@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
@@ -93,6 +94,41 @@ func ExampleLimit() {
 	request.URL.Path = "/whose"
 	router.ServeHTTP(httptest.NewRecorder(), request)
 	// Output: 198.51.100.7
+}
+
+// A page gets a ticket with its cookie, and opens the stream with it. In the page:
+//
+//	const ticket = async () => (await (await fetch('/ticket', { method: 'POST' })).json()).ticket;
+//	const source = new EventSource('/news?ticket=' + await ticket());
+func ExampleTickets() {
+	tickets := new(middleware.Tickets)
+	mux := http.NewServeMux()
+	mux.Handle("POST /ticket", tickets.Issue(func(r *http.Request) (string, error) {
+		user, _, ok := r.BasicAuth() // stands for the authentication of the program
+		if !ok {
+			return "", &fanfare.Refusal{Status: http.StatusUnauthorized}
+		}
+		return user, nil
+	}))
+	mux.Handle("GET /whoami", tickets.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println(middleware.Identity(r.Context()), r.URL)
+	})))
+
+	post := httptest.NewRequest("POST", "/ticket", nil)
+	post.SetBasicAuth("ann", "")
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, post)
+	var answer struct{ Ticket string }
+	_ = json.Unmarshal(w.Body.Bytes(), &answer)
+	for range 2 {
+		w = httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest("GET", "/whoami?ticket="+answer.Ticket, nil))
+		fmt.Println(w.Code)
+	}
+	// Output:
+	// ann /whoami
+	// 200
+	// 401
 }
 
 // A user signs out everywhere: the streams of all of the user's pages end, on each server, and

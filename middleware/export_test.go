@@ -11,5 +11,12 @@ func (l *Limit) Open() int {
 func (s *Sessions) Known() (revoked, open int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.revoked), len(s.open)
+	return len(s.revoked.entries), len(s.open)
+}
+
+// Known returns how many redeemed tickets are remembered.
+func (t *Tickets) Known() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.redeemed.entries)
 }

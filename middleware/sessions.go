@@ -67,8 +67,7 @@ type Sessions struct {
 	// Guarded by mu.
 	mu      sync.Mutex
 	open    map[sessionKey]*list.List // the requests of each key, the oldest first
-	revoked map[sessionKey]time.Time  // until when each key stays out
-	pruneAt int                       // how many revoked keys there are before those are removed whose time is over
+	revoked expiring[sessionKey, struct{}]
 }
 
 // sessionKey is the hash of a key: a key may be a secret, such as the ID of a session.
@@ -77,7 +76,6 @@ type sessionKey [sha256.Size]byte
 const (
 	defaultKeepOut = time.Hour
 	sessionsTopic  = "fanfare/sessions"
-	minPrune       = 1024
 )
 
 var (
@@ -160,7 +158,7 @@ func (s *Sessions) awaitOthers(ctx context.Context) error {
 func (s *Sessions) enter(key sessionKey, hold *streamctx.Hold) (place *list.Element, oldest *streamctx.Hold, _ *fanfare.Refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if until, ok := s.revoked[key]; ok && time.Now().Before(until) {
+	if _, ok := s.revoked.get(key); ok {
 		return nil, nil, &fanfare.Refusal{Status: http.StatusForbidden, Err: errRevoked}
 	}
 	holds := s.open[key]
@@ -303,24 +301,12 @@ func (s *Sessions) applyMessage(m *broadcast.Message) {
 
 // revoke keeps a key out, and ends its streams.
 func (s *Sessions) revoke(key sessionKey, r revocation) {
-	now := time.Now()
-	if !now.Before(r.Until) {
+	if !time.Now().Before(r.Until) {
 		return
 	}
 	s.mu.Lock()
-	if s.revoked == nil {
-		s.revoked = make(map[sessionKey]time.Time)
-	}
-	if r.Until.After(s.revoked[key]) {
-		s.revoked[key] = r.Until
-	}
-	if len(s.revoked) >= max(s.pruneAt, minPrune) {
-		for key, until := range s.revoked {
-			if !now.Before(until) {
-				delete(s.revoked, key)
-			}
-		}
-		s.pruneAt = 2 * len(s.revoked)
+	if known, ok := s.revoked.get(key); !ok || r.Until.After(known.until) {
+		s.revoked.set(key, struct{}{}, r.Until)
 	}
 	holds := s.holdsLocked(key)
 	s.mu.Unlock()
