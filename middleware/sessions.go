@@ -267,9 +267,9 @@ type revocation struct {
 // has the revocation: each other server applies it as soon as its Hub has read so far, and
 // servers that start later, before they accept a stream. Without a Broadcaster it holds on
 // this server. After an error the key is out on this server, and perhaps on others: call it
-// again. The servers' clocks should agree: KeepOut ends by each server's own.
+// again. The key "" is nobody's, and nothing happens. The servers' clocks should agree: KeepOut ends by each server's own.
 func (s *Sessions) Revoke(ctx context.Context, key, reason string) error {
-	if err := s.valid(); err != nil {
+	if err := s.valid(); err != nil || key == "" {
 		return err
 	}
 	hash := sessionKey(sha256.Sum256([]byte(key)))
