@@ -39,28 +39,39 @@ const (
 	followAgain = 100 * time.Millisecond
 )
 
-// ready waits until everything that the log has of the topic was applied, and until the log
+// ready waits until everything that this server has of the log was applied, and until the log
 // can be reached. It returns an error when ctx ends before that.
 func (f *follower) ready(ctx context.Context) error {
+	hub, ok := f.broadcaster.(*broadcast.Hub)
+	if !ok {
+		return f.reach(ctx, broadcast.ID{})
+	}
 	for {
-		if hub, ok := f.broadcaster.(*broadcast.Hub); ok {
-			if err := hub.Ready(ctx); err != nil {
-				return err
-			}
-		}
-		if err := f.reach(ctx, broadcast.ID{}); err != nil {
+		if err := hub.Ready(ctx); err != nil {
 			return err
 		}
-		hub, ok := f.broadcaster.(*broadcast.Hub)
-		if !ok || hub.Journal == nil || hub.Stats().Following {
+		stats := hub.Stats()
+		if err := f.reachSoon(ctx, stats.Position); err == nil && (hub.Journal == nil || stats.Following) {
 			return nil
+		} else if ctx.Err() != nil {
+			return errors.Join(err, errNotFollowing)
 		}
 		select {
 		case <-time.After(followAgain):
 		case <-ctx.Done():
-			return errors.New("middleware: the Hub does not follow its Journal")
+			return errNotFollowing
 		}
 	}
+}
+
+var errNotFollowing = errors.New("middleware: the Hub does not follow its Journal")
+
+// reachSoon is reach for a position that the log may leave: after an epoch that has ended.
+func (f *follower) reachSoon(ctx context.Context, id broadcast.ID) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	f.notify() // the position moves with other topics, too, when somebody polls
+	return f.reach(ctx, id)
 }
 
 // reach waits until everything up to an ID of the log was applied; up to what is kept, if it
@@ -76,13 +87,10 @@ func (f *follower) reach(ctx context.Context, id broadcast.ID) error {
 		if f.changed == nil {
 			f.changed = make(chan struct{})
 		}
-		changed, subscribe := f.changed, f.sub == nil && !f.opening
-		f.opening = f.opening || subscribe
+		changed := f.changed
 		f.mu.Unlock()
-		if subscribe {
-			if err := f.subscribe(ctx); err != nil {
-				return err
-			}
+		if err := f.open(ctx); err != nil {
+			return err
 		}
 		select {
 		case <-changed:
@@ -92,7 +100,15 @@ func (f *follower) reach(ctx context.Context, id broadcast.ID) error {
 	}
 }
 
-func (f *follower) subscribe(ctx context.Context) error {
+// open opens a subscription, unless there is one.
+func (f *follower) open(ctx context.Context) error {
+	f.mu.Lock()
+	opens := f.sub == nil && !f.opening
+	f.opening = f.opening || opens
+	f.mu.Unlock()
+	if !opens {
+		return nil
+	}
 	sub, err := f.broadcaster.Subscribe(ctx, broadcast.SubscribeOptions{Topics: []string{f.topic}, Beginning: true, Notify: f.notify})
 	f.mu.Lock()
 	f.opening, f.err = false, err
@@ -151,7 +167,7 @@ func (f *follower) poll(sub broadcast.Subscription, buf []*broadcast.Message) er
 		begin, begins := errors.AsType[*broadcast.BeginError](err)
 		switch {
 		case begins:
-			f.begin(slices.Contains(begin.Partial, f.topic))
+			f.restart(slices.Contains(begin.Partial, f.topic))
 		case err != nil:
 			return err
 		}
@@ -174,8 +190,8 @@ func (f *follower) poll(sub broadcast.Subscription, buf []*broadcast.Message) er
 // unknownEpoch is the epoch of a position in a beginning.
 const unknownEpoch = 1
 
-// begin notes that what is kept of the topic follows: at first, and after a loss.
-func (f *follower) begin(partial bool) {
+// restart notes that what is kept of the topic follows: at first, and after a loss.
+func (f *follower) restart(partial bool) {
 	f.mu.Lock()
 	again := !f.position.IsZero()
 	f.mu.Unlock()

@@ -89,7 +89,7 @@ var (
 // does not follow its Journal.
 func (s *Sessions) Handler(next http.Handler) http.Handler {
 	if s.valid() == nil && s.Broadcaster != nil {
-		go s.warmUp() // what is revoked is read before the first request
+		go s.follow()
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := s.valid(); err != nil {
@@ -138,17 +138,26 @@ func (s *Sessions) name(r *http.Request) string {
 	return Identity(r.Context())
 }
 
-// warmUp reads what the other servers have revoked.
-func (s *Sessions) warmUp() { _ = s.awaitOthers(context.Background()) }
+// follow begins to read what the other servers revoke. A topic that nobody reads would be
+// forgotten.
+func (s *Sessions) follow() {
+	s.configure()
+	_ = s.others.open(context.Background()) // an error is met again by the first request
+}
+
+// configure is called before others is used.
+func (s *Sessions) configure() {
+	s.once.Do(func() {
+		s.others.broadcaster, s.others.topic, s.others.apply = s.Broadcaster, cmp.Or(s.Topic, sessionsTopic), s.applyMessage
+	})
+}
 
 // awaitOthers waits until this server knows what the others have revoked.
 func (s *Sessions) awaitOthers(ctx context.Context) error {
 	if s.Broadcaster == nil {
 		return nil
 	}
-	s.once.Do(func() {
-		s.others.broadcaster, s.others.topic, s.others.apply = s.Broadcaster, cmp.Or(s.Topic, sessionsTopic), s.applyMessage
-	})
+	s.configure()
 	ctx, cancel := context.WithTimeout(ctx, followTimeout)
 	defer cancel()
 	return s.others.ready(ctx)

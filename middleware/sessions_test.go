@@ -121,7 +121,20 @@ func TestRevokedStaysOut(t *testing.T) {
 	})
 }
 
-// A server that is cut from the log ends its wait with 503: it cannot know what is revoked. It
+// A server that starts later and has no request for long knows all the same what is revoked.
+func TestRevokedStaysOutOfAQuietServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := new(broadcasttest.Journal)
+		a := startNode(t, log)
+		require.NoError(t, a.sessions.Revoke(t.Context(), "ann", ""))
+		b := startNode(t, log)
+		time.Sleep(30 * time.Minute) // more than Hub.TopicTTL
+		require.Equal(t, 403, b.status(t, "ann"))
+		require.Equal(t, 200, b.status(t, "bob"))
+	})
+}
+
+// A server that is cut from the log answers 503: it cannot know what is revoked. It
 // knows it when the log is back.
 func TestWithoutTheLogNobodyGetsIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -192,8 +205,7 @@ func TestRevokeWhileConnecting(t *testing.T) {
 	})
 }
 
-// The streams that the kit does not know and those that begin in the moment of Revoke end
-// without a log too: its server's Hub is not asked.
+// Without a Broadcaster a key is revoked on its server.
 func TestRevokeOnOneServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &middleware.Sessions{Key: user, Logger: silent}
