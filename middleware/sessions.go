@@ -110,7 +110,7 @@ func (s *Sessions) Handler(next http.Handler) http.Handler {
 		hold, ctx := streamctx.NewHold(r.Context(), func(*streamctx.Hold) { s.leave(key, place) })
 		place, oldest, refusal := s.enter(key, hold)
 		if refusal != nil {
-			refuse(w, r, &s.reports, s.Logger, refusal)
+			refuseForGood(w, r, &s.reports, s.Logger, refusal)
 			return
 		}
 		if oldest != nil {

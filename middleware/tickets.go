@@ -184,7 +184,7 @@ func (t *Tickets) Handler(next http.Handler) http.Handler {
 			if !ok {
 				refusal = &fanfare.Refusal{Status: http.StatusInternalServerError, Plain: true, Err: err}
 			}
-			refuse(w, clone, &t.reports, t.Logger, refusal)
+			refuseForGood(w, clone, &t.reports, t.Logger, refusal)
 			return
 		}
 		next.ServeHTTP(w, clone.WithContext(context.WithValue(clone.Context(), identityKey{}, identity)))
