@@ -59,7 +59,17 @@ type Grant struct {
 	// request counts. If nil, a request for other topics is refused with 403.
 	Change func(topics []string) (*Grant, error)
 
-	// Expires is when the stream ends, for example when the client's token expires.
-	// If zero, the stream does not expire.
+	// Expires is when the stream ends, for example when the client's token expires: a WebSocket
+	// with 3000 and "expired". The client comes back, and Grant is called again. If zero, the
+	// stream does not expire.
 	Expires time.Time
+
+	// Renew is called when a client sends a fresh token on its open WebSocket, as
+	// {"token":"..."}; it returns the new Expires, and the client gets a Renewed notice. It must
+	// check that the token is one of the same user: the stream keeps its topics. An error
+	// refuses the token: the stream keeps its Expires, and the client is sent the Status of a
+	// *Refusal, or 500 for any other error. A client that sends tokens more often than five times a second,
+	// in bursts of ten, waits, and only its latest counts. If nil, such a message is one like any
+	// other. An event stream has no Renew: its client comes back when it expires.
+	Renew func(token string) (expires time.Time, err error)
 }

@@ -31,8 +31,13 @@ type Notice struct {
 	// heartbeats.
 	Heartbeat time.Duration
 
-	// Status is, for Topics, the HTTP status that says why the client did not get the
-	// topics that it asked for. If zero, it got them.
+	// Expires is, for Ready and Renewed, after which time the stream ends unless its client
+	// sends a fresh token. If zero, it does not expire, or has no Grant.Renew.
+	Expires time.Duration
+
+	// Status is, for Topics and Renewed, the HTTP status that says why the client did not get the
+	// topics that it asked for, or why its token was refused. If zero, it got them, or the token
+	// counts.
 	Status int
 }
 
@@ -47,4 +52,5 @@ const (
 	End      NoticeKind = "end"      // all topics have ended at ID, and so does the stream
 	Position NoticeKind = "position" // all messages up to ID have been sent
 	Topics   NoticeKind = "topics"   // after ID the client gets the messages of Topics
+	Renewed  NoticeKind = "renewed"  // the answer to a token: the stream goes on for Expires
 )

@@ -6,6 +6,7 @@
 // such functions. The order is, the outermost first:
 //
 //	Token      moves a bearer token from the URL to the Authorization header, before anything logs the URL
+//	Tickets    redeems the ticket in the URL, in place of a token and of authentication
 //	(logger)   one with Unwrap; one without goes inside of Bypass, and does not see the bytes of streams
 //	Bypass     lets streams write past the wrappers below
 //	(timeouts, compression)
@@ -13,9 +14,10 @@
 //	Drain      moves the clients to other servers before this one shuts down
 //	Limit      bounds how many streams there are, in all and for each client, and how fast a client opens them
 //	(authentication)
+//	Sessions   knows the streams of each session or user, and ends them on all servers
 //	(sse.Handler, ws.Handler)
 //
-// Drain and Limit count every request that passes them: mount them around streams, not
+// Drain, Limit and Sessions count every request that passes them: mount them around streams, not
 // around everything.
 //
 // Fields are set before the first use. A field of zero means the default. A negative

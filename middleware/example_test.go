@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
@@ -95,14 +96,62 @@ func ExampleLimit() {
 	// Output: 198.51.100.7
 }
 
-// A user whose rights are revoked loses all streams at once, and is refused when the
-// browser comes back.
-func ExampleLimit_Disconnect() {
-	limit := &middleware.Limit{Key: func(r *http.Request) string { return r.Header.Get("X-User") }}
-	http.Handle("GET /news", limit.Handler(&sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"news"}}))
+// A page gets a ticket with its cookie, and opens the stream with it. In the page:
+//
+//	const ticket = async () => (await (await fetch('/ticket', { method: 'POST' })).json()).ticket;
+//	const source = new EventSource('/news?ticket=' + await ticket());
+func ExampleTickets() {
+	tickets := new(middleware.Tickets)
+	mux := http.NewServeMux()
+	mux.Handle("POST /ticket", tickets.Issue(func(r *http.Request) (string, error) {
+		user, _, ok := r.BasicAuth() // stands for the authentication of the program
+		if !ok {
+			return "", &fanfare.Refusal{Status: http.StatusUnauthorized}
+		}
+		return user, nil
+	}))
+	mux.Handle("GET /whoami", tickets.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println(middleware.Identity(r.Context()), r.URL)
+	})))
 
-	fmt.Println(limit.Disconnect("ann", 4001, "your rights were revoked"))
-	// Output: 0
+	post := httptest.NewRequest("POST", "/ticket", nil)
+	post.SetBasicAuth("ann", "")
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, post)
+	var answer struct{ Ticket string }
+	_ = json.Unmarshal(w.Body.Bytes(), &answer)
+	for range 2 {
+		w = httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest("GET", "/whoami?ticket="+answer.Ticket, nil))
+		fmt.Println(w.Code)
+	}
+	// Output:
+	// ann /whoami
+	// 200
+	// 401
+}
+
+// A user signs out everywhere: the streams of all of the user's pages end, on each server, and
+// none comes back with the old session.
+func ExampleSessions() {
+	hub := new(broadcast.Hub) // with a Journal where there are several servers
+	sessions := &middleware.Sessions{
+		Broadcaster: hub,
+		Key:         func(r *http.Request) string { return r.Header.Get("X-Session") }, // set by authentication
+		KeepOut:     24 * time.Hour,                                                    // as long as a session is valid
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /news", sessions.Handler(&sse.Handler{Broadcaster: hub, Topics: []string{"news"}}))
+
+	fmt.Println(sessions.Revoke(context.Background(), "4711", "signed out"))
+	request := httptest.NewRequest("GET", "/news", nil)
+	request.Header.Set("X-Session", "4711")
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, request)
+	fmt.Println(w.Code)
+	// Output:
+	// <nil>
+	// 403
 }
 
 // On SIGTERM main first moves the streams to other servers, then ends the rest.

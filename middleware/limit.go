@@ -12,7 +12,6 @@ import (
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/internal/ratelog"
-	"github.com/fanfare-go/fanfare/internal/status"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
@@ -58,7 +57,7 @@ type Limit struct {
 	// Guarded by mu.
 	mu    sync.Mutex
 	total int
-	keys  map[string]map[*streamctx.Hold]struct{} // the requests of each key but ""
+	keys  map[string]int // how many requests each key has, but ""
 	rates rates
 }
 
@@ -74,11 +73,11 @@ func (l *Limit) Handler(next http.Handler) http.Handler {
 			return
 		}
 		key := l.key(r)
-		hold, ctx := streamctx.NewHold(r.Context(), func(hold *streamctx.Hold) { l.leave(key, hold) })
-		if refusal := l.enter(key, hold); refusal != nil {
+		if refusal := l.enter(key); refusal != nil {
 			refuse(w, r, &l.reports, l.Logger, refusal)
 			return
 		}
+		hold, ctx := streamctx.NewHold(r.Context(), func(*streamctx.Hold) { l.leave(key) })
 		defer hold.Release()
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
@@ -116,13 +115,13 @@ func (l *Limit) key(r *http.Request) string {
 }
 
 // enter counts a request, or returns why it is refused.
-func (l *Limit) enter(key string, hold *streamctx.Hold) *fanfare.Refusal {
+func (l *Limit) enter(key string) *fanfare.Refusal {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.Total > 0 && l.total >= l.Total:
 		return l.refusal(http.StatusServiceUnavailable, errors.New("the server has as many streams as Limit.Total allows"))
-	case l.PerKey > 0 && key != "" && len(l.keys[key]) >= l.PerKey:
+	case l.PerKey > 0 && key != "" && l.keys[key] >= l.PerKey:
 		return l.refusal(http.StatusTooManyRequests, fmt.Errorf("%s has as many streams as Limit.PerKey allows", l.whose(key)))
 	case l.Rate > 0 && key != "":
 		if wait, ok := l.rates.take(key, l.Rate); !ok {
@@ -136,12 +135,9 @@ func (l *Limit) enter(key string, hold *streamctx.Hold) *fanfare.Refusal {
 		return nil
 	}
 	if l.keys == nil {
-		l.keys = make(map[string]map[*streamctx.Hold]struct{})
+		l.keys = make(map[string]int)
 	}
-	if l.keys[key] == nil {
-		l.keys[key] = make(map[*streamctx.Hold]struct{})
-	}
-	l.keys[key][hold] = struct{}{}
+	l.keys[key]++
 	return nil
 }
 
@@ -157,46 +153,14 @@ func (l *Limit) refusal(status int, err error) *fanfare.Refusal {
 	return &fanfare.Refusal{Status: status, RetryAfter: limitRetryAfter, Plain: l.Plain, Err: err}
 }
 
-func (l *Limit) leave(key string, hold *streamctx.Hold) {
+func (l *Limit) leave(key string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.total--
-	delete(l.keys[key], hold)
-	if len(l.keys[key]) == 0 {
+	if key == "" {
+		return
+	}
+	if l.keys[key]--; l.keys[key] == 0 {
 		delete(l.keys, key)
 	}
-}
-
-// ErrDisconnected is wrapped by the cause (context.Cause) of a context that
-// [Limit.Disconnect] has ended.
-var ErrDisconnected = errors.New("middleware: Limit.Disconnect has ended the request")
-
-// Disconnect ends all streams of a key on this server, such as those of a user whose
-// rights were revoked, and returns how many requests it counted for the key. A
-// WebSocket is closed with code and reason; if code is zero or cannot be sent, with
-// 3003 (forbidden). An event stream just ends, and its client comes back: Grant has to
-// refuse it then. A request that becomes a stream later ends as soon as it has.
-//
-// The context of any other request ends, such as that of a stream of another library or
-// of a loop of your own, with a cause that wraps [ErrDisconnected] and has the reason.
-// Its handler must watch the context: nothing else can end it, nor a connection that it
-// has hijacked.
-func (l *Limit) Disconnect(key string, code int, reason string) int {
-	if !status.Sendable(code) {
-		code = 3003
-	}
-	cause := ErrDisconnected
-	if reason != "" {
-		cause = fmt.Errorf("%w: %s", ErrDisconnected, reason)
-	}
-	l.mu.Lock()
-	holds := make([]*streamctx.Hold, 0, len(l.keys[key]))
-	for hold := range l.keys[key] {
-		holds = append(holds, hold)
-	}
-	l.mu.Unlock()
-	for _, hold := range holds {
-		hold.End(streamctx.End{Code: code, Reason: reason, Cause: cause})
-	}
-	return len(holds)
 }

@@ -64,13 +64,13 @@ func TestDisconnectEndsOwnLoops(t *testing.T) {
 	for name, mount := range layers {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				limit := &middleware.Limit{Key: func(r *http.Request) string { return r.FormValue("user") }, Logger: silent}
+				sessions := &middleware.Sessions{Key: func(r *http.Request) string { return r.FormValue("user") }, Logger: silent}
 				causes := make(chan error, 2)
-				h := mount(limit.Handler, ownLoop(causes))
+				h := mount(sessions.Handler, ownLoop(causes))
 				ann, bob := ssetest.Connect(t, h, get("/?user=ann")), ssetest.Connect(t, h, get("/?user=bob"))
 				ann.Next()
 				bob.Next()
-				require.Equal(t, 1, limit.Disconnect("ann", 4001, "your rights were revoked"))
+				require.Equal(t, 1, sessions.Disconnect("ann", 4001, "your rights were revoked"))
 				synctest.Wait()
 				cause := <-causes
 				assert.ErrorIs(t, cause, middleware.ErrDisconnected)
@@ -78,7 +78,7 @@ func TestDisconnectEndsOwnLoops(t *testing.T) {
 				for range ann.All() {
 				}
 				assert.NoError(t, ann.End())
-				assert.Zero(t, limit.Disconnect("ann", 0, ""), "it is not counted any more")
+				assert.Zero(t, sessions.Disconnect("ann", 0, ""), "it is not counted any more")
 				time.Sleep(time.Minute)
 				assert.Empty(t, causes, "others go on")
 			})
@@ -89,8 +89,8 @@ func TestDisconnectEndsOwnLoops(t *testing.T) {
 // A Writer's Context says what ended it.
 func TestDisconnectTellsAWriterWhy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		limit := &middleware.Limit{Key: func(r *http.Request) string { return "ann" }, Logger: silent}
-		s := ssetest.Connect(t, limit.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sessions := &middleware.Sessions{Key: func(r *http.Request) string { return "ann" }, Logger: silent}
+		s := ssetest.Connect(t, sessions.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			s, err := sse.NewWriter(w, r, nil)
 			if !assert.NoError(t, err) {
 				return
@@ -103,7 +103,7 @@ func TestDisconnectTellsAWriterWhy(t *testing.T) {
 		})), get("/"))
 		s.Status()
 		synctest.Wait()
-		limit.Disconnect("ann", 0, "")
+		sessions.Disconnect("ann", 0, "")
 		require.Equal(t, "the last one", string(s.Next().Data))
 		require.NoError(t, s.End())
 	})
@@ -116,14 +116,14 @@ func TestDisconnectBeforeTheStream(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var hub broadcast.Hub
-				limit := &middleware.Limit{Key: func(*http.Request) string { return "ann" }, Logger: silent}
+				sessions := &middleware.Sessions{Key: func(*http.Request) string { return "ann" }, Logger: silent}
 				slowly := func(next http.Handler) http.Handler {
-					return mount(limit.Handler, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					return mount(sessions.Handler, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 						time.Sleep(time.Second)
 						next.ServeHTTP(w, r)
 					}))
 				}
-				time.AfterFunc(500*time.Millisecond, func() { assert.Equal(t, 1, limit.Disconnect("ann", 4001, "no more")) })
+				time.AfterFunc(500*time.Millisecond, func() { assert.Equal(t, 1, sessions.Disconnect("ann", 4001, "no more")) })
 				c := wstest.Dial(t, slowly(&ws.Handler{Broadcaster: &hub, Topics: []string{"news"}, Logger: silent}), get("/"))
 				for {
 					if _, _, err := c.Read(t.Context()); err != nil {
@@ -131,7 +131,7 @@ func TestDisconnectBeforeTheStream(t *testing.T) {
 						break
 					}
 				}
-				time.AfterFunc(500*time.Millisecond, func() { assert.Equal(t, 1, limit.Disconnect("ann", 0, "")) })
+				time.AfterFunc(500*time.Millisecond, func() { assert.Equal(t, 1, sessions.Disconnect("ann", 0, "")) })
 				s := ssetest.Connect(t, slowly(news(&hub)), get("/"))
 				require.Equal(t, 200, s.Status())
 				require.NoError(t, s.End())
@@ -143,9 +143,9 @@ func TestDisconnectBeforeTheStream(t *testing.T) {
 // A handler that goes on by itself after it was refused a stream is ended, too.
 func TestDisconnectOfAFallback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		limit := &middleware.Limit{Key: func(*http.Request) string { return "ann" }, Logger: silent}
+		sessions := &middleware.Sessions{Key: func(*http.Request) string { return "ann" }, Logger: silent}
 		causes := make(chan error, 1)
-		h := limit.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := sessions.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			(&sse.Handler{Broadcaster: new(broadcast.Hub), Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) {
 				time.Sleep(time.Second)
 				return nil, io.ErrNoProgress
@@ -154,7 +154,7 @@ func TestDisconnectOfAFallback(t *testing.T) {
 		}))
 		ssetest.Connect(t, h, get("/"))
 		time.Sleep(500 * time.Millisecond)
-		require.Equal(t, 1, limit.Disconnect("ann", 0, ""))
+		require.Equal(t, 1, sessions.Disconnect("ann", 0, ""))
 		time.Sleep(time.Minute)
 		require.ErrorIs(t, <-causes, middleware.ErrDisconnected)
 	})
@@ -300,9 +300,9 @@ func TestDisconnectEndsWhatFollowsAWriter(t *testing.T) {
 	for name, mount := range layers {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				limit := &middleware.Limit{Key: func(*http.Request) string { return "ann" }, Logger: silent}
+				sessions := &middleware.Sessions{Key: func(*http.Request) string { return "ann" }, Logger: silent}
 				var ended, cause error
-				h := mount(limit.Handler, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				h := mount(sessions.Handler, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					s, err := sse.NewWriter(w, r, nil)
 					if !assert.NoError(t, err) {
 						return
@@ -316,11 +316,11 @@ func TestDisconnectEndsWhatFollowsAWriter(t *testing.T) {
 				}))
 				ssetest.Connect(t, h, get("/"))
 				synctest.Wait()
-				require.Equal(t, 1, limit.Disconnect("ann", 0, ""))
+				require.Equal(t, 1, sessions.Disconnect("ann", 0, ""))
 				time.Sleep(3 * time.Second)
 				synctest.Wait()
 				require.NoError(t, ended)
-				require.Equal(t, 1, limit.Disconnect("ann", 4000, "signed out"))
+				require.Equal(t, 1, sessions.Disconnect("ann", 4000, "signed out"))
 				synctest.Wait()
 				require.ErrorIs(t, cause, middleware.ErrDisconnected)
 			})

@@ -116,8 +116,8 @@ func TestHandlerAbortsItsStreams(t *testing.T) {
 			t.Run(test.name, func(t *testing.T) {
 				var hub broadcast.Hub
 				h := &sse.Handler{Broadcaster: &hub, Topics: []string{"a"}, Detach: test.detach, Abort: abort, Logger: silent}
-				limit := &middleware.Limit{Key: func(*http.Request) string { return "all" }, Logger: silent}
-				var all http.Handler = limit.Handler(h)
+				sessions := &middleware.Sessions{Key: func(*http.Request) string { return "all" }, Logger: silent}
+				var all http.Handler = sessions.Handler(h)
 				if test.wrap != nil {
 					all = inWriter(all, test.wrap)
 				}
@@ -134,14 +134,14 @@ func TestHandlerAbortsItsStreams(t *testing.T) {
 						} else {
 							s.expect(want)
 							want = ""
-							require.Equal(t, 1, limit.Disconnect("all", 0, ""))
+							require.Equal(t, 1, sessions.Disconnect("all", 0, ""))
 						}
 						rest, err := s.rest()
 						require.Equal(t, want, rest)
 						require.Equal(t, abort, err != nil, "%v", err)
 						synctest.Wait()
 					}
-					require.Zero(t, limit.Disconnect("all", 0, ""))
+					require.Zero(t, sessions.Disconnect("all", 0, ""))
 				}, func(n *network) { n.server.WriteTimeout, n.server.ReadTimeout = 0, 0 }, test.configure)
 			})
 		}

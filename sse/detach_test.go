@@ -138,20 +138,20 @@ func TestIdleDetachedStreamTakesLessThanAKilobyte(t *testing.T) {
 func TestDetachedStreamEndsLikeAnyOther(t *testing.T) {
 	for _, test := range []struct {
 		name   string
-		do     func(*broadcast.Hub, *faults.Link, *middleware.Drain, *middleware.Limit)
+		do     func(*broadcast.Hub, *faults.Link, *middleware.Drain, *middleware.Sessions)
 		within time.Duration
 		proper bool
 	}{
-		{"Hub.Close", func(hub *broadcast.Hub, _ *faults.Link, _ *middleware.Drain, _ *middleware.Limit) { hub.Close() }, 0, true},
-		{"a Drain", func(_ *broadcast.Hub, _ *faults.Link, d *middleware.Drain, _ *middleware.Limit) {
+		{"Hub.Close", func(hub *broadcast.Hub, _ *faults.Link, _ *middleware.Drain, _ *middleware.Sessions) { hub.Close() }, 0, true},
+		{"a Drain", func(_ *broadcast.Hub, _ *faults.Link, d *middleware.Drain, _ *middleware.Sessions) {
 			go d.Shutdown(context.Background())
 		}, 0, true},
-		{"a Disconnect", func(_ *broadcast.Hub, _ *faults.Link, _ *middleware.Drain, l *middleware.Limit) {
-			l.Disconnect("everybody", 0, "")
+		{"a Disconnect", func(_ *broadcast.Hub, _ *faults.Link, _ *middleware.Drain, s *middleware.Sessions) {
+			s.Disconnect("everybody", 0, "")
 		}, 0, true},
-		{"Expires", func(*broadcast.Hub, *faults.Link, *middleware.Drain, *middleware.Limit) {}, time.Minute, true},
-		{"a client that vanishes", func(_ *broadcast.Hub, link *faults.Link, _ *middleware.Drain, _ *middleware.Limit) { link.Vanish() }, 45 * time.Second, false},
-		{"a client that leaves", func(_ *broadcast.Hub, link *faults.Link, _ *middleware.Drain, _ *middleware.Limit) { link.Cut() }, 31 * time.Second, false},
+		{"Expires", func(*broadcast.Hub, *faults.Link, *middleware.Drain, *middleware.Sessions) {}, time.Minute, true},
+		{"a client that vanishes", func(_ *broadcast.Hub, link *faults.Link, _ *middleware.Drain, _ *middleware.Sessions) { link.Vanish() }, 45 * time.Second, false},
+		{"a client that leaves", func(_ *broadcast.Hub, link *faults.Link, _ *middleware.Drain, _ *middleware.Sessions) { link.Cut() }, 31 * time.Second, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -159,13 +159,14 @@ func TestDetachedStreamEndsLikeAnyOther(t *testing.T) {
 				var link faults.Link
 				left := make(chan struct{})
 				drain := &middleware.Drain{Spread: -1}
-				limit := &middleware.Limit{Total: 1, Logger: silent, Key: func(*http.Request) string { return "everybody" }}
+				limit := &middleware.Limit{Total: 1, Logger: silent}
+				sessions := &middleware.Sessions{Key: func(*http.Request) string { return "everybody" }}
 				h := detachable(&hub)
 				h.Grant = func(r *http.Request) (*fanfare.Grant, error) {
 					context.AfterFunc(r.Context(), func() { close(left) })
 					return &fanfare.Grant{Topics: []string{"a"}, Expires: time.Now().Add(time.Minute)}, nil
 				}
-				s := ssetest.Connect(t, middleware.Bypass(drain.Handler(limit.Handler(h))), faults.Via(request("GET", "/"), &link))
+				s := ssetest.Connect(t, middleware.Bypass(drain.Handler(limit.Handler(sessions.Handler(h)))), faults.Via(request("GET", "/"), &link))
 				publish(t, &hub, "a", "first")
 				require.Equal(t, "first", string(s.Next().Data))
 				time.Sleep(time.Second)
@@ -173,7 +174,7 @@ func TestDetachedStreamEndsLikeAnyOther(t *testing.T) {
 				require.Equal(t, 503, refused.Status(), "the stream counts until it has ended")
 
 				began := time.Now()
-				test.do(&hub, &link, drain, limit)
+				test.do(&hub, &link, drain, sessions)
 				<-left
 				synctest.Wait()
 				require.LessOrEqual(t, time.Since(began), test.within)
@@ -183,7 +184,9 @@ func TestDetachedStreamEndsLikeAnyOther(t *testing.T) {
 					return
 				}
 				require.Equal(t, test.proper, s.End() == nil)
-				require.Zero(t, limit.Disconnect("everybody", 0, ""), "it no longer counts")
+				require.Zero(t, sessions.Streams("everybody"), "it no longer counts")
+				again := ssetest.Connect(t, limit.Handler(detachable(new(broadcast.Hub))), request("GET", "/"))
+				require.Equal(t, 200, again.Status(), "nor for Limit")
 			})
 		})
 	}

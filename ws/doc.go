@@ -76,6 +76,15 @@
 //
 //	{"topics":["prices","news"],"after":"1f-31"}
 //
+// A client whose Grant expires and has a Renew learns in how many seconds, in ready. It may
+// send a fresh token before that. The answer has the new time, and no expires if there is none;
+// a refusal has a status, and the old time stands.
+//
+//	{"ready":"1f-2a","heartbeat":25,"expires":300}
+//	{"token":"..."}
+//	{"renewed":"1f-31","expires":300}
+//	{"renewed":"1f-31","status":403}
+//
 // Only messages have a topic, so that they differ from all else. The position of a client
 // is the newest id, ready, gap, begin, position or end that it has read. It resumes with that, on
 // either transport, in the query parameter lastEventId or in the header Last-Event-ID.

@@ -25,6 +25,7 @@ type inbox struct {
 	receive func(MessageType, []byte) error // nil: the client may not send messages
 	changes bool                            // the Grant lets the client ask for other topics
 	topics  bool                            // a request for other topics is one, and no message for receive
+	renews  bool                            // a token is one, and no message for receive
 	most    int64                           // bytes of messages that wait
 	rate    float64                         // messages a second; 0: no limit
 
@@ -42,7 +43,7 @@ func newInbox(c *Conn, s *delivery.Stream, engine *delivery.Engine, o Options, a
 		most = defaultMaxMessage
 	}
 	changes := s.MayChange()
-	in := &inbox{conn: c, stream: s, engine: engine, most: most, changes: changes, topics: answers || changes, rate: o.MessageRate}
+	in := &inbox{conn: c, stream: s, engine: engine, most: most, changes: changes, topics: answers || changes, renews: s.MayRenew(), rate: o.MessageRate}
 	c.reading.inbox = in
 	return in
 }
@@ -83,14 +84,18 @@ func (in *inbox) dispatch(r received) {
 	if in.topics && r.typ == Text {
 		m.wanted = parseTopics(r.data)
 	}
+	if in.renews && r.typ == Text {
+		m.token = parseToken(r.data)
+	}
+	forStream := m.wanted != nil || m.token != nil
 	switch {
-	case m.wanted != nil && in.rate == 0:
-		in.stream.Change(*m.wanted)
+	case forStream && in.rate == 0:
+		in.handle(m)
 		return
-	case m.wanted == nil && in.receive == nil && in.changes:
+	case !forStream && in.receive == nil && (in.changes || in.renews):
 		in.stream.End(refusal("no such message is expected"))
 		return
-	case m.wanted == nil && in.receive == nil:
+	case !forStream && in.receive == nil:
 		in.stream.End(refusal("no message is expected"))
 		return
 	}
@@ -106,6 +111,8 @@ func (in *inbox) dispatch(r received) {
 func (in *inbox) handle(m incomingMessage) {
 	switch {
 	case in.failed.Load():
+	case m.token != nil:
+		in.stream.Renew(*m.token)
 	case m.wanted != nil:
 		in.stream.Change(*m.wanted)
 	default:
@@ -170,6 +177,23 @@ func parseTopics(data []byte) *delivery.TopicsRequest {
 		after = broadcast.MakeID(1, 0) // which is before all messages, as in lastEventId
 	}
 	return &delivery.TopicsRequest{Topics: *request.Topics, After: after}
+}
+
+// parseToken returns the token that a client sends to renew its stream; nil if it sends
+// something else. An object with another field is none.
+func parseToken(data []byte) *string {
+	if !bytes.Contains(data, []byte(`"token"`)) {
+		return nil
+	}
+	var request struct {
+		Token *string `json:"token"`
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if d.Decode(&request) != nil || d.More() {
+		return nil
+	}
+	return request.Token
 }
 
 // fail ends the stream with an error of receive, which gets no more messages.

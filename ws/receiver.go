@@ -12,7 +12,8 @@ import (
 // incomingMessage is a message of a Handler's client.
 type incomingMessage struct {
 	received
-	wanted *delivery.TopicsRequest // nil: it is for receive
+	wanted *delivery.TopicsRequest // nil, and no token: it is for receive
+	token  *string                 // to renew the stream with
 }
 
 // receiver handles the messages of one client, in a goroutine that exists only while

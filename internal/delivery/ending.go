@@ -47,6 +47,7 @@ type ending struct {
 	atReason *Reason       // why it ends then
 
 	// Of any goroutine.
+	expires      atomic.Int64                       // when the Grant does, on the engine's clock; 0: never
 	why          atomic.Pointer[Reason]             // set once the stream is asked to end: the first reason stands
 	stopSnapshot atomic.Pointer[context.CancelFunc] // ends the context of a Grant.Snapshot that runs
 	ended        atomic.Bool                        // the writer has made its last call

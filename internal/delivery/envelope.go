@@ -84,6 +84,14 @@ func NoticeEnvelope(n fanfare.Notice) []byte {
 		b = append(b, `,"heartbeat":`...)
 		b = AppendSeconds(b, n.Heartbeat)
 	}
+	if n.Expires > 0 {
+		b = append(b, `,"expires":`...)
+		b = AppendSeconds(b, n.Expires.Round(time.Millisecond))
+	}
+	if n.Status != 0 {
+		b = append(b, `,"status":`...)
+		b = strconv.AppendInt(b, int64(n.Status), 10)
+	}
 	return append(b, '}')
 }
 

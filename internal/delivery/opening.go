@@ -162,7 +162,7 @@ func (b *batch) isLast(m *broadcast.Message) bool {
 func (s *Stream) begin(b *batch) {
 	if b.beginning {
 		b.beginning = false
-		s.send(b, fanfare.Notice{Kind: fanfare.Ready, ID: b.beginsAfter, Heartbeat: s.beats.interval})
+		s.send(b, fanfare.Notice{Kind: fanfare.Ready, ID: b.beginsAfter, Heartbeat: s.beats.interval, Expires: s.lifeLeft()})
 	}
 }
 
@@ -286,7 +286,7 @@ func (o *Opening) begin(conn Conn, prologue []byte, maxAge time.Duration) {
 		s.ending.endAt(now+Lifetime(maxAge), &Restart)
 	}
 	if !s.grant.Expires.IsZero() {
-		s.ending.endAt(max(1, now+time.Until(s.grant.Expires)), &Expired)
+		s.ending.expires.Store(int64(max(1, now+time.Until(s.grant.Expires))))
 	}
 	if prologue != nil {
 		s.firstBatch.precede(prologue)

@@ -42,23 +42,25 @@ type Stream struct {
 	heapIndex int32 // among the clock's ticks, from 1; 0: none. Guarded by clock.mu
 
 	wanted atomic.Pointer[TopicsRequest] // what the client has asked for, until the writer applies it
+	token  atomic.Pointer[string]        // what the client has sent, until the writer has it checked
 
 	// Owned by the writer. The opening is its first owner.
 	grant        *fanfare.Grant
-	worker       *Worker       // which runs the turn; nil: a goroutine of the stream's own
-	changesPaid  time.Duration // the changes of topics until now count up to here, on the engine's clock
-	firstBatch   *batch        // what the first poll found, until the first turn
-	sentPosition broadcast.ID  // the position that the client has
-	answer       *topicsAnswer // to a change, until the topics that it adds have begun
-	pollSize     int           // how many messages the next Poll may return
-	catchingUp   bool          // it has resumed, and not reached the newest message yet
-	sentNews     bool          // it was sent something that it did not know
-	changeTimed  bool          // a timer notifies the writer when the next change is allowed
-	bare         bool          // messages went out without IDs, and no position since that has passed them
-	begins       bool          // topics begin: the position that follows is due
-	hasNothing   bool          // the client has nothing that the next beginning makes it forget
-	begun        uint8         // Snapshots until another round was completed
-	turnBegan    atomic.Int64  // when the writer's turn began, on the engine's clock; 0: it has none. Read by Stats
+	worker       *Worker         // which runs the turn; nil: a goroutine of the stream's own
+	changesPaid  time.Duration   // the changes of topics until now count up to here, on the engine's clock
+	firstBatch   *batch          // what the first poll found, until the first turn
+	sentPosition broadcast.ID    // the position that the client has
+	answer       *topicsAnswer   // to a change, until the topics that it adds have begun
+	renewal      *fanfare.Notice // the answer to a token, until the stream has begun
+	pollSize     int             // how many messages the next Poll may return
+	catchingUp   bool            // it has resumed, and not reached the newest message yet
+	sentNews     bool            // it was sent something that it did not know
+	changeTimed  bool            // a timer notifies the writer when the next change is allowed
+	bare         bool            // messages went out without IDs, and no position since that has passed them
+	begins       bool            // topics begin: the position that follows is due
+	hasNothing   bool            // the client has nothing that the next beginning makes it forget
+	begun        uint8           // Snapshots until another round was completed
+	turnBegan    atomic.Int64    // when the writer's turn began, on the engine's clock; 0: it has none. Read by Stats
 }
 
 // Context returns the stream's context, which ends when the stream has ended. It is
@@ -153,7 +155,7 @@ func (s *Stream) tick() time.Duration {
 		s.End(*s.ending.atReason)
 		s.ending.at = 0
 	}
-	next := s.conn.Tick()
+	next := sooner(s.conn.Tick(), s.checkExpiry())
 	due, wait := s.beats.check(now)
 	if due {
 		s.notify()

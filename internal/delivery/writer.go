@@ -120,6 +120,7 @@ func (s *Stream) step(b *batch, w *Worker) next {
 	if why != nil && !why.Complete {
 		return s.giveUp(b, w)
 	}
+	s.renew(b, w)
 	if err := s.changeTopics(b, w); err != nil {
 		s.fail(Fault, err)
 		return s.giveUp(b, w)

@@ -11,11 +11,14 @@ replace github.com/fanfare-go/fanfare/broadcast/prometheusstats => ../../broadca
 replace github.com/fanfare-go/fanfare/broadcast/redisjournal => ../../broadcast/redisjournal
 
 require (
+	github.com/alexedwards/scs/v2 v2.9.0
 	github.com/fanfare-go/fanfare v0.1.0
 	github.com/fanfare-go/fanfare/broadcast/natsjournal v0.1.0
 	github.com/fanfare-go/fanfare/broadcast/prometheusstats v0.1.0
 	github.com/fanfare-go/fanfare/broadcast/redisjournal v0.1.0
 	github.com/go-chi/chi/v5 v5.5.0
+	github.com/golang-jwt/jwt/v5 v5.3.1
+	github.com/gorilla/sessions v1.4.0
 	github.com/gorilla/websocket v1.5.3
 	github.com/nats-io/nats.go v1.55.0
 	github.com/olahol/melody v1.1.4
@@ -29,6 +32,7 @@ require (
 require (
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	github.com/gorilla/securecookie v1.1.2 // indirect
 	github.com/klauspost/compress v1.20.3 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/nats-io/nkeys v0.4.16 // indirect

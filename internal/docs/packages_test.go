@@ -2,7 +2,10 @@ package docs_test
 
 // The packages that the pages' code uses. Importing them keeps them in go.mod.
 import (
+	_ "github.com/alexedwards/scs/v2"
 	_ "github.com/go-chi/chi/v5"
+	_ "github.com/golang-jwt/jwt/v5"
+	_ "github.com/gorilla/sessions"
 	_ "github.com/nats-io/nats.go"
 	_ "github.com/olahol/melody"
 	_ "github.com/prometheus/client_golang/prometheus/promhttp"

@@ -74,6 +74,7 @@ func TestALoggerMayUseEverything(t *testing.T) {
 	}
 	encode := func(*broadcast.Message) (sse.Event, bool) { panic("in Encode") }
 	limit := &middleware.Limit{PerKey: 1000, Logger: logger, Key: func(r *http.Request) string { return r.URL.Query().Get("key") }}
+	sessions := &middleware.Sessions{Max: 1000, Logger: logger, Key: limit.Key}
 	full := &middleware.Limit{Total: 1, Logger: logger}
 	drain := &middleware.Drain{Logger: logger}
 	mux := http.NewServeMux()
@@ -87,7 +88,7 @@ func TestALoggerMayUseEverything(t *testing.T) {
 		"/ws/detached":     &ws.Handler{Broadcaster: &hub, Grant: grant, Logger: logger, Encode: ws.Raw, Detach: true},
 	}
 	for path, h := range handlers {
-		mux.Handle(path, limit.Handler(h))
+		mux.Handle(path, limit.Handler(sessions.Handler(h)))
 		mux.Handle("/full"+path, full.Handler(h))
 		mux.Handle("/timeout"+path, withDeadline(h))
 	}
@@ -107,7 +108,7 @@ func TestALoggerMayUseEverything(t *testing.T) {
 			connect(path + "?who=nobody")
 			connect("/timeout" + path)
 		}
-		limit.Disconnect("logger", 0, "")
+		sessions.Disconnect("logger", 0, "")
 	}
 	done := make(chan struct{})
 	go func() {
@@ -124,7 +125,7 @@ func TestALoggerMayUseEverything(t *testing.T) {
 		}
 		all.Go(func() { connect("/outer", "Origin", "https://evil.example") })
 		all.Go(func() { connect("/outer?token=a&token=b", "Accept", "text/event-stream") })
-		all.Go(func() { limit.Disconnect("gone", 0, "") })
+		all.Go(func() { sessions.Disconnect("gone", 0, "") })
 		all.Wait()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

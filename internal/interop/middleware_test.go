@@ -327,10 +327,10 @@ func testHttprate(t *testing.T) {
 func TestDatastarEnds(t *testing.T) {
 	for name, cause := range map[string]error{"Disconnect": middleware.ErrDisconnected, "Drain": middleware.ErrDraining} {
 		t.Run(name, func(t *testing.T) {
-			limit := &middleware.Limit{Key: func(*http.Request) string { return "ann" }, Logger: silent}
+			sessions := &middleware.Sessions{Key: func(*http.Request) string { return "ann" }, Logger: silent}
 			drain := &middleware.Drain{Spread: -1, Logger: silent}
 			causes := make(chan error, 1)
-			w := through(t, drain.Handler(limit.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w := through(t, drain.Handler(sessions.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				s := datastar.NewSSE(w, r)
 				tick := time.NewTicker(soon)
 				defer tick.Stop()
@@ -351,7 +351,7 @@ func TestDatastarEnds(t *testing.T) {
 			if name == "Drain" {
 				require.NoError(t, drain.Shutdown(t.Context()))
 			} else {
-				require.Equal(t, 1, limit.Disconnect("ann", 0, ""))
+				require.Equal(t, 1, sessions.Disconnect("ann", 0, ""))
 			}
 			require.ErrorIs(t, next(t, causes), cause)
 			for _, err := range events.All() {

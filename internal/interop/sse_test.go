@@ -106,23 +106,23 @@ func subscribeLaunchDarkly(ctx context.Context, url, lastEventID string, got cha
 // eventStage is a hub and an sse.Handler, with a relay in front.
 type eventStage struct {
 	*stage
-	events *sse.Handler
-	limit  *middleware.Limit
-	got    chan event
-	ended  <-chan struct{} // closed when the client has ended
+	events   *sse.Handler
+	sessions *middleware.Sessions
+	got      chan event
+	ended    <-chan struct{} // closed when the client has ended
 }
 
 func newEventStage(t *testing.T, detach bool) *eventStage {
 	s := &eventStage{
-		stage: newStage(t, false),
-		limit: &middleware.Limit{Key: func(*http.Request) string { return "everybody" }, Logger: silent},
-		got:   make(chan event, 100),
+		stage:    newStage(t, false),
+		sessions: &middleware.Sessions{Key: func(*http.Request) string { return "everybody" }, Logger: silent},
+		got:      make(chan event, 100),
 	}
 	s.events = &sse.Handler{
 		Broadcaster: s.hub, Topics: []string{"prices"}, Detach: detach, Logger: silent,
 		Options: sse.Options{Retry: soon, Heartbeat: 20 * time.Millisecond},
 	}
-	s.wire = through(t, s.limit.Handler(s.events))
+	s.wire = through(t, s.sessions.Handler(s.events))
 	t.Cleanup(func() { s.hub.Close() })
 	return s
 }
@@ -235,7 +235,7 @@ func TestEventStreamClients(t *testing.T) {
 				s.subscribed()
 				seen := s.publish(tick("seen"))
 				require.Equal(t, "seen", fired(t, s).data)
-				require.Equal(t, 1, s.limit.Disconnect("everybody", 0, ""))
+				require.Equal(t, 1, s.sessions.Disconnect("everybody", 0, ""))
 				if client.stops != "" {
 					select {
 					case <-s.ended:
@@ -261,7 +261,7 @@ func TestEventStreamClients(t *testing.T) {
 				s.subscribed()
 				seen := s.publish(tick("seen"))
 				require.Equal(t, "seen", fired(t, s).data)
-				require.Equal(t, 1, s.limit.Disconnect("everybody", 0, ""))
+				require.Equal(t, 1, s.sessions.Disconnect("everybody", 0, ""))
 				require.Equal(t, seen.String(), s.again())
 				id := s.publish(tick("missed"))
 				require.Equal(t, event{id.String(), "tick", "missed"}, fired(t, s))

@@ -1,7 +1,6 @@
 package proxies_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -72,7 +71,7 @@ var programs = []program{
 			}
 		},
 		private: func(dir string) []edit {
-			own := "http {\n    access_log off;\n"
+			own := "http {\n"
 			for _, temporary := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 				own += fmt.Sprintf("    %s_temp_path %s;\n", temporary, filepath.Join(dir, temporary))
 			}
@@ -80,6 +79,7 @@ var programs = []program{
 				{"worker_rlimit_nofile 40000;", ""},
 				{"worker_connections 20000", "worker_connections 200"},
 				{"http {\n", own},
+				{"/var/log/nginx/access.log", filepath.Join(dir, "log")},
 			}
 		},
 		gzip: []edit{{"gzip_types text/css", "gzip_types text/event-stream text/css"}},
@@ -120,7 +120,7 @@ var programs = []program{
 			}
 		},
 		private: func(string) []edit {
-			return []edit{{"(fanfare) {", "{\n\tadmin off\n\tauto_https disable_redirects\n\tgrace_period 1s\n}\n\n(fanfare) {"}}
+			return []edit{{"\tlog {\n", "\tadmin off\n\tauto_https disable_redirects\n\tgrace_period 1s\n\tlog {\n"}}
 		},
 		gzip:     []edit{{"header Content-Type text/css*", "header Content-Type text/*"}},
 		holds:    true,
@@ -153,6 +153,7 @@ func installed(t *testing.T, p program) program {
 
 // proxy is a running program.
 type proxy struct {
+	log           string // the file with all that it has logged
 	plain, secure string // addresses it listens on
 	roots         *x509.CertPool
 }
@@ -181,12 +182,15 @@ func start(t *testing.T, p program, a, b string, edits ...[]edit) *proxy {
 	file := filepath.Join(dir, p.file)
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
 
-	var log bytes.Buffer // owned by the command until it has ended
+	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	require.NoError(t, err)
 	cmd := exec.Command(p.name, p.args(dir, file)...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
-	cmd.Stdout, cmd.Stderr = &log, &log
+	cmd.Stdout, cmd.Stderr = log, log
 	require.NoError(t, cmd.Start())
+	require.NoError(t, log.Close())
+	running := &proxy{log: log.Name(), plain: fmt.Sprint("127.0.0.1:", ports[0]), secure: fmt.Sprint("127.0.0.1:", ports[1]), roots: roots}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -202,11 +206,10 @@ func start(t *testing.T, p program, a, b string, edits ...[]edit) *proxy {
 			<-ended
 		}
 		if t.Failed() {
-			t.Logf("%s with\n%s\nlogged\n%s", p.name, config, log.String())
+			t.Logf("%s with\n%s\nlogged\n%s", p.name, config, running.logged(t))
 		}
 	})
 
-	running := &proxy{plain: fmt.Sprint("127.0.0.1:", ports[0]), secure: fmt.Sprint("127.0.0.1:", ports[1]), roots: roots}
 	client := running.client(t)
 	for _, base := range []string{public, publicSecure} {
 		require.Eventually(t, func() bool {
@@ -229,6 +232,13 @@ func start(t *testing.T, p program, a, b string, edits ...[]edit) *proxy {
 	default:
 	}
 	return running
+}
+
+// logged returns what the proxy has logged.
+func (p *proxy) logged(t *testing.T) string {
+	text, err := os.ReadFile(p.log)
+	require.NoError(t, err)
+	return string(text)
 }
 
 // client returns a client that reaches the proxy at the public address, over HTTP/1.1, which

@@ -23,7 +23,7 @@ import (
 func TestDisconnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub broadcast.Hub
-		limit := &middleware.Limit{Key: func(r *http.Request) string { return r.FormValue("user") }, Logger: silent}
+		sessions := &middleware.Sessions{Key: func(r *http.Request) string { return r.FormValue("user") }, Logger: silent}
 		revoked := false
 		grant := func(*http.Request) (*fanfare.Grant, error) {
 			if revoked {
@@ -31,16 +31,16 @@ func TestDisconnect(t *testing.T) {
 			}
 			return &fanfare.Grant{Topics: []string{"news"}}, nil
 		}
-		events := limit.Handler(&sse.Handler{Broadcaster: &hub, Grant: grant, Logger: silent})
-		socket := limit.Handler(&ws.Handler{Broadcaster: &hub, Grant: grant, Logger: silent, Encode: ws.Raw})
-		upgrade := limit.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		events := sessions.Handler(&sse.Handler{Broadcaster: &hub, Grant: grant, Logger: silent})
+		socket := sessions.Handler(&ws.Handler{Broadcaster: &hub, Grant: grant, Logger: silent, Encode: ws.Raw})
+		upgrade := sessions.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if c, err := ws.Upgrade(w, r, nil); err == nil {
 				c.CloseRead()
 				<-c.Context().Done()
 			}
 		}))
 		ended := make(chan error, 1)
-		tokens := limit.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		tokens := sessions.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			s, err := sse.NewWriter(w, r, nil)
 			if assert.NoError(t, err) {
 				defer s.Close()
@@ -54,8 +54,8 @@ func TestDisconnect(t *testing.T) {
 		synctest.Wait()
 
 		revoked = true
-		require.Equal(t, 4, limit.Disconnect("ann", 4001, "your rights were revoked"))
-		require.Equal(t, 0, limit.Disconnect("nobody", 0, ""))
+		require.Equal(t, 4, sessions.Disconnect("ann", 4001, "your rights were revoked"))
+		require.Equal(t, 0, sessions.Disconnect("nobody", 0, ""))
 		require.NoError(t, s.End())
 		require.NoError(t, writer.End())
 		require.ErrorContains(t, <-ended, "the server has ended the stream")
@@ -70,7 +70,7 @@ func TestDisconnect(t *testing.T) {
 		publish(t, &hub, "to the others")
 		require.Equal(t, "to the others", string(other.Next().Data))
 		synctest.Wait()
-		require.Equal(t, 1, limit.Disconnect("bob", 0, ""))
+		require.Equal(t, 1, sessions.Disconnect("bob", 0, ""))
 	})
 }
 
@@ -78,12 +78,12 @@ func TestDisconnect(t *testing.T) {
 func TestDisconnectDuringGrant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub broadcast.Hub
-		limit := &middleware.Limit{Key: func(*http.Request) string { return "ann" }, Logger: silent}
-		h := limit.Handler(&ws.Handler{Broadcaster: &hub, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) {
+		sessions := &middleware.Sessions{Key: func(*http.Request) string { return "ann" }, Logger: silent}
+		h := sessions.Handler(&ws.Handler{Broadcaster: &hub, Logger: silent, Grant: func(*http.Request) (*fanfare.Grant, error) {
 			time.Sleep(time.Second)
 			return &fanfare.Grant{Topics: []string{"news"}}, nil
 		}})
-		time.AfterFunc(500*time.Millisecond, func() { assert.Equal(t, 1, limit.Disconnect("ann", 0, "")) })
+		time.AfterFunc(500*time.Millisecond, func() { assert.Equal(t, 1, sessions.Disconnect("ann", 0, "")) })
 		c := wstest.Dial(t, h, get("/"))
 		for {
 			if _, _, err := c.Read(t.Context()); err != nil {
@@ -98,11 +98,11 @@ func TestDisconnectDuringGrant(t *testing.T) {
 func TestDisconnectWithACodeOfTheStandard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hub broadcast.Hub
-		limit := &middleware.Limit{Key: func(*http.Request) string { return "ann" }, Logger: silent}
-		c := wstest.Dial(t, limit.Handler(&ws.Handler{Broadcaster: &hub, Topics: []string{"news"}, Logger: silent}), get("/"))
+		sessions := &middleware.Sessions{Key: func(*http.Request) string { return "ann" }, Logger: silent}
+		c := wstest.Dial(t, sessions.Handler(&ws.Handler{Broadcaster: &hub, Topics: []string{"news"}, Logger: silent}), get("/"))
 		_, _, err := c.Read(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, 1, limit.Disconnect("ann", 1008, "policy"))
+		require.Equal(t, 1, sessions.Disconnect("ann", 1008, "policy"))
 		_, _, err = c.Read(t.Context())
 		require.Equal(t, ws.StatusCode(1008), ws.CloseStatus(err))
 	})

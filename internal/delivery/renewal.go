@@ -1,0 +1,104 @@
+package delivery
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/fanfare-go/fanfare"
+	"github.com/fanfare-go/fanfare/internal/guard"
+	"github.com/fanfare-go/fanfare/internal/ratelog"
+)
+
+// Renew gives the stream a fresh token. The client gets an answer in turn. Only the latest
+// token counts.
+func (s *Stream) Renew(token string) {
+	s.token.Store(&token)
+	s.notify()
+}
+
+// MayRenew reports whether the Grant takes fresh tokens, which no change takes away. It is
+// called before the stream begins.
+func (s *Stream) MayRenew() bool { return s.grant.Renew != nil }
+
+// renew has the client's token checked, if there is one, and answers once the stream has
+// begun.
+func (s *Stream) renew(b *batch, w *Worker) {
+	if s.token.Load() != nil && !s.postponeChange() {
+		token := *s.token.Swap(nil)
+		w.Wait() // for the Grant
+		s.renewal = s.renewWith(token)
+	}
+	if s.renewal != nil && !b.beginning {
+		s.renewal.ID = s.sub.Position()
+		b.add(s.encodeNotice(*s.renewal)) // a position in it does not count as sent
+		s.renewal = nil
+	}
+}
+
+func (s *Stream) renewWith(token string) *fanfare.Notice {
+	var expires time.Time
+	err := guard.Call("Grant.Renew", func() (err error) {
+		expires, err = s.grant.Renew(token)
+		return err
+	})
+	if err != nil {
+		refusal, err := refusalOf(err)
+		level := slog.LevelInfo
+		if refusal.Status == http.StatusInternalServerError {
+			level = slog.LevelError
+		}
+		kind := ratelog.Kind{Level: level, Message: s.engine.Name + ": refused a token", Status: refusal.Status}
+		s.engine.reports.Write(context.Background(), s.engine.Logger, kind, "status", refusal.Status, "reason", err)
+		return &fanfare.Notice{Kind: fanfare.Renewed, Status: refusal.Status}
+	}
+	s.expireAt(expires)
+	return &fanfare.Notice{Kind: fanfare.Renewed, Expires: s.lifeLeft()}
+}
+
+// expireAt replaces the time when the stream expires; zero: never.
+func (s *Stream) expireAt(expires time.Time) {
+	if expires.IsZero() {
+		s.ending.expires.Store(0)
+		return
+	}
+	wait := time.Until(expires)
+	if wait <= 0 {
+		s.End(Expired)
+		return
+	}
+	at := max(1, s.engine.clock.now()+wait)
+	before := s.ending.expires.Swap(int64(at))
+	if before == 0 || int64(at) < before { // the clock comes too late
+		time.AfterFunc(wait, func() { s.checkExpiry() })
+	}
+}
+
+// checkExpiry ends the stream if it has expired, and returns how long it has still to
+// live; 0: it does not expire.
+func (s *Stream) checkExpiry() time.Duration {
+	expires := time.Duration(s.ending.expires.Load())
+	if expires == 0 {
+		return 0
+	}
+	left := expires - s.engine.clock.now()
+	if left <= 0 {
+		s.End(Expired)
+		return 0
+	}
+	return left
+}
+
+// lifeLeft is what the client is told of when the stream expires, where it may renew it.
+func (s *Stream) lifeLeft() time.Duration {
+	switch expires := time.Duration(s.ending.expires.Load()); {
+	case s.grant.Renew == nil:
+		return 0
+	case expires != 0:
+		return max(time.Millisecond, expires-s.engine.clock.now())
+	case s.conn == nil && !s.grant.Expires.IsZero(): // it has not begun
+		return max(time.Millisecond, time.Until(s.grant.Expires))
+	}
+	return 0
+}
