@@ -2,7 +2,6 @@ package proxies_test
 
 import (
 	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -15,9 +14,7 @@ import (
 // configuration breaks.
 func TestCheckThroughNginx(t *testing.T) {
 	nginx := installed(t, programs[0])
-	command := filepath.Join(t.TempDir(), "fanfare")
-	out, err := exec.Command("go", "build", "-o", command, "../../cmd/fanfare").CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	command := buildCheck(t)
 	for _, test := range []struct {
 		name         string
 		edits        []edit
