@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"html"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/starfederation/datastar-go/datastar"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare"
@@ -52,6 +55,53 @@ func recipeRoutes(hub *broadcast.Hub, handle func(string, http.Handler)) {
 			return sse.Event{Data: []byte(`<turbo-stream action="refresh"></turbo-stream>`)}, n.Kind == fanfare.Gap
 		},
 	})
+}
+
+// The event of the recipe for Datastar is that of its Go SDK, and each end of its stream is a cut.
+func TestDatastarRecipe(t *testing.T) {
+	const text = "<ul id=\"list\">\n  <li>one</li>\n</ul>"
+	hub := new(broadcast.Hub)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /sdk", func(w http.ResponseWriter, r *http.Request) {
+		_ = datastar.NewSSE(w, r).PatchElements(text)
+	})
+	mux.Handle("GET /feed", &sse.Handler{
+		Broadcaster: hub,
+		Logger:      silent,
+		Abort:       true,
+		Grant: func(*http.Request) (*fanfare.Grant, error) {
+			return &fanfare.Grant{Topics: []string{"feed"}, Last: 1}, nil
+		},
+		Encode: func(m *broadcast.Message) (sse.Event, bool) {
+			html := strings.ReplaceAll(string(m.Data), "\n", "\nelements ")
+			return sse.Event{Type: "datastar-patch-elements", Data: []byte("elements " + html)}, true
+		},
+		Notice: func(n fanfare.Notice) (sse.Event, bool) {
+			return sse.Event{Type: "datastar-patch-elements", Data: []byte(`elements <p id="gap">Messages are missing: reload the page.</p>`)}, n.Kind == fanfare.Gap
+		},
+	})
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "feed", Data: []byte(text)})
+	require.NoError(t, err)
+	var events []sse.Event
+	for _, path := range []string{"/sdk", "/feed"} {
+		response, err := server.Client().Get(server.URL + path)
+		require.NoError(t, err)
+		defer response.Body.Close()
+		reader := sse.NewReader(response.Body)
+		e, err := reader.Read()
+		require.NoError(t, err)
+		events = append(events, e)
+		if path == "/feed" {
+			require.NoError(t, hub.Close())
+			_, err := reader.Read()
+			require.Error(t, err)
+			require.NotErrorIs(t, err, io.EOF)
+		}
+	}
+	require.Equal(t, events[0].Type, events[1].Type)
+	require.Equal(t, string(events[0].Data), string(events[1].Data))
 }
 
 // snippet returns the code of a language below a heading of docs/clients.md: the nth block,
