@@ -47,6 +47,10 @@
 //   - sse/ssetest and ws/wstest run handlers in memory and in fake time, for your own
 //     tests, and faults breaks their connections. The Diagnose functions find middleware
 //     that would break a stream.
+//   - inspect shows topics, streams and the live messages of a topic on a page, for
+//     operators.
+//   - cmd/fanfare prints the messages of a stream, and checks from outside what stands
+//     between it and its clients.
 //   - browser serves fanfare.js, which has the interface of an EventSource and uses both
 //     transports.
 //   - broadcast/natsjournal and broadcast/redisjournal are Journals on NATS JetStream and

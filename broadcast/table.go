@@ -24,6 +24,7 @@ type table struct {
 	// Guarded by Hub.mu.
 	keys    map[string]*value
 	missing missingKeys
+	changes uint64 // how often a Key was set or removed
 
 	// Guarded by mu, which is locked after Hub.mu.
 	mu               sync.Mutex
@@ -67,6 +68,7 @@ func (tb *table) listOf(m *Message) *valueList {
 func (tb *table) set(e *entry) (replaced *entry) {
 	key := e.msg.Key
 	v := tb.keys[key]
+	tb.changes++
 	tb.mu.Lock()
 	defer tb.mu.Unlock()
 	if v == nil {

@@ -63,6 +63,11 @@ func TestImports(t *testing.T) {
 			reason: "middleware handles requests and does not depend on a transport",
 		},
 		{
+			pkg:    "inspect",
+			not:    []string{"github.com/fanfare-go/fanfare/ws"},
+			reason: "it shows handlers of any transport, and needs no dependency",
+		},
+		{
 			pkg:    "faults",
 			ours:   []string{"internal/memnet", "internal/streamctx"},
 			reason: "faults of a network do not depend on what is sent over it",

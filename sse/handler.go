@@ -119,6 +119,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Stats returns a snapshot of the handler's streams.
 func (h *Handler) Stats() fanfare.StreamStats { return h.engine.Stats() }
 
+// Streams returns snapshots of the handler's open streams, at most so many: those with the
+// longest lag first, then the oldest. As for the lag in Stats, these are streams that an
+// http.Server has accepted.
+func (h *Handler) Streams(most int) []fanfare.StreamInfo { return h.engine.Streams(most) }
+
 func (h *Handler) setUp() {
 	h.engine.Configure(delivery.Config{
 		Name: "sse", Broadcaster: h.Broadcaster, Topics: h.Topics, Grant: h.Grant, ErrorHandler: h.ErrorHandler, Logger: h.Logger,

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 	"github.com/fanfare-go/fanfare/ws"
 )
 
@@ -59,6 +60,7 @@ func TestAClientThatDoesNotReadIsCutAndDelaysNoOther(t *testing.T) {
 
 // Also if half of them send pings without end.
 func TestClientsThatDoNotReadDelayNoOtherOverTCP(t *testing.T) {
+	longtest.Only(t)
 	var hub broadcast.Hub
 	server := httptest.NewServer(&ws.Handler{Broadcaster: &hub, Topics: []string{"a"}, Detach: true, Encode: ws.Raw, Logger: silent,
 		Options: ws.Options{WriteTimeout: 30 * time.Second}})

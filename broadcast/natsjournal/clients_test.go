@@ -8,6 +8,7 @@ import (
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/clustertest"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 )
 
 // Clients of several servers miss nothing while the engine is restarted twice.
@@ -42,6 +43,7 @@ func TestClientsOfALossyEngine(t *testing.T) {
 // Clients of several servers miss nothing while the leader of the stream, in a cluster of
 // three, is restarted; in the long form twice.
 func TestClientsOfACluster(t *testing.T) {
+	longtest.Only(t)
 	t.Parallel()
 	engines := startCluster(t)
 	var urls []string

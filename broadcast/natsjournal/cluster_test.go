@@ -19,6 +19,7 @@ import (
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/broadcast/natsjournal"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 )
 
 // startCluster starts a cluster of three servers.
@@ -73,6 +74,7 @@ func leader(t *testing.T, j *natsjournal.Journal) string {
 // Messages that are published while the stream changes its leader arrive: Append waits for the
 // new one as long as its context lasts.
 func TestClusterThatChangesItsLeader(t *testing.T) {
+	longtest.Only(t)
 	t.Parallel()
 	engines := startCluster(t)
 	j := clustered(t, engines, "a", "b", "c")
@@ -112,6 +114,7 @@ func TestClusterThatChangesReplicas(t *testing.T) {
 // A leader that is cut off from its replicas answers for some seconds with what it had. Bounds
 // does not take that for an answer: it is an error until there is a leader with a majority.
 func TestClusterWithAnIsolatedLeader(t *testing.T) {
+	longtest.Only(t)
 	t.Parallel()
 	engines := startCluster(t)
 	all := clustered(t, engines, "a", "b", "c")
@@ -143,6 +146,7 @@ func TestClusterWithAnIsolatedLeader(t *testing.T) {
 // While the leader of the stream stops, every node yields each acknowledged message exactly
 // once, or a gap, and none that was not published.
 func TestClusterWithoutItsLeader(t *testing.T) {
+	longtest.Only(t)
 	t.Parallel()
 	engines := startCluster(t)
 	var journals []*natsjournal.Journal

@@ -15,6 +15,7 @@ import (
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/broadcast/natsjournal"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 )
 
 // vanishing dials connections whose other end can vanish without a word: what is written goes
@@ -108,6 +109,7 @@ func TestConnectionThatVanishes(t *testing.T) {
 // A server that answers is left alone while its JetStream is away: others may use the
 // connection.
 func TestConnectionWithoutJetStream(t *testing.T) {
+	longtest.Only(t)
 	t.Parallel()
 	e := startEngine(t)
 	j := e.journal()

@@ -12,11 +12,13 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/broadcast/natsjournal"
 	"github.com/fanfare-go/fanfare/internal/clustertest"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 )
 
 // Several servers and their clients go through what happens to JetStream. The comment of each
 // scenario says what the clients may expect.
 func TestScenarios(t *testing.T) {
+	longtest.Only(t)
 	t.Parallel()
 	clustertest.Scenarios{
 		{"cluster whose replicas change", testReplicas},

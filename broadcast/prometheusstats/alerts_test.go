@@ -18,6 +18,7 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/broadcast/broadcasttest"
 	"github.com/fanfare-go/fanfare/broadcast/prometheusstats"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 )
 
 // documentedAlerts returns the rules of docs/observability.md, which wait for a moment only.
@@ -49,6 +50,7 @@ func TestAlerts(t *testing.T) {
 		}, "ServerIsBehindItsJournal"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			longtest.Only(t)
 			t.Parallel()
 			var engine broadcasttest.Journal
 			node := engine.Node()

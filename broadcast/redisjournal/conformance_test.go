@@ -10,6 +10,7 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/broadcast/broadcasttest"
 	"github.com/fanfare-go/fanfare/broadcast/redisjournal"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 )
 
 func TestJournalConforms(t *testing.T) {
@@ -20,6 +21,7 @@ func TestJournalConforms(t *testing.T) {
 }
 
 func TestJournalOnClusterConforms(t *testing.T) {
+	longtest.Only(t)
 	s := startCluster(t)
 	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{s.address}})
 	t.Cleanup(func() { client.Close() })

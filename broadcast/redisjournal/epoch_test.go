@@ -14,6 +14,7 @@ import (
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/broadcast/redisjournal"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 )
 
 // A stream that was created again has a new epoch, which a tail yields as a gap.
@@ -218,6 +219,7 @@ func (g *givenIDs) waitForMore(n int64) {
 // A stream that was deleted under a tail has a new epoch, also if it is longer by then than it
 // was, or if nobody appends.
 func TestEpochAfterADeletion(t *testing.T) {
+	longtest.Only(t)
 	for _, test := range []struct {
 		name    string
 		command []any

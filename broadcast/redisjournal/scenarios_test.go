@@ -11,11 +11,13 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/broadcast/redisjournal"
 	"github.com/fanfare-go/fanfare/internal/clustertest"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 )
 
 // Several servers and their clients go through what happens to a Redis. The comment of each
 // scenario says what the clients may expect.
 func TestScenarios(t *testing.T) {
+	longtest.Only(t)
 	clustertest.Scenarios{
 		{"clients ahead of a server whose tail lags", func(t *testing.T) {
 			testClientsAhead(t, (*clustertest.Proxy).HalfOpen, func(*clustertest.Proxy) {})

@@ -17,6 +17,7 @@ import (
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/broadcast/redisjournal"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 )
 
 // sentinel is a Sentinel that watches a master by itself.
@@ -85,6 +86,7 @@ func testSwitch(t *testing.T, s *sentinel, old *server, change func()) {
 
 // A planned failover takes the tails to the new master.
 func TestTailAfterAPlannedFailover(t *testing.T) {
+	longtest.Only(t)
 	one, two := start(t, "--repl-diskless-sync-delay", "0"), start(t, "--repl-diskless-sync-delay", "0")
 	s := startSentinel(t, one)
 	add(t, one.journal(), "one")
@@ -106,6 +108,7 @@ func TestTailAfterAPlannedFailover(t *testing.T) {
 // When Sentinel has another master, the tails go there although the old one is alive and a
 // master as before, and although nothing announces the switch.
 func TestTailAfterASplit(t *testing.T) {
+	longtest.Only(t)
 	one, two := start(t, "--repl-diskless-sync-delay", "0"), start(t)
 	s := startSentinel(t, one)
 	add(t, one.journal(), "one")

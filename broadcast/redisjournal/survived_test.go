@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 )
 
 // epoch checks that a new epoch is yielded next, and returns which entry is said to have survived;
@@ -25,6 +26,7 @@ func (f *tailing) epoch() (survived broadcast.ID) {
 // A tail says which entries have kept their sequences in a new epoch, also if others were added
 // since, and if it is the tail that notices.
 func TestEpochSaysWhatHasSurvived(t *testing.T) {
+	longtest.Only(t)
 	for way, prepare := range waysBack {
 		t.Run(way, func(t *testing.T) {
 			s := start(t, "--dbfilename", "dump.rdb")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/ws"
 )
@@ -28,13 +29,17 @@ func TestWireFormsHaveOneBound(t *testing.T) {
 			bytes   int // CacheBytes
 			message int
 			most    int64 // of the heap
+			long    bool
 		}{
-			{"by default", 0, 64 << 10, 16 * mib},
-			{"small messages", 0, 500, 16 * mib},
-			{"a smaller one", 2 * mib, 64 << 10, 2 * mib},
-			{"none", -1, 64 << 10, 0},
+			{"by default", 0, 64 << 10, 16 * mib, false},
+			{"small messages", 0, 500, 16 * mib, true},
+			{"a smaller one", 2 * mib, 64 << 10, 2 * mib, true},
+			{"none", -1, 64 << 10, 0, false},
 		} {
 			t.Run(kind+" "+test.name, func(t *testing.T) {
+				if test.long {
+					longtest.Only(t)
+				}
 				hub := &broadcast.Hub{Keep: 2000, KeepBytes: mib}
 				grant := func(*http.Request) (*fanfare.Grant, error) {
 					return &fanfare.Grant{Topics: []string{"a"}, Last: 1000}, nil

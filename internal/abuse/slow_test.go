@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare/internal/longtest"
 	"github.com/fanfare-go/fanfare/ws"
 )
 
@@ -118,6 +119,7 @@ func TestABodyThatNeverArrivesIsNotWaitedFor(t *testing.T) {
 // its second ping is due. It costs little more than an idle client, and is cut when it
 // stops.
 func TestAMessageThatNeverEndsCostsLittle(t *testing.T) {
+	longtest.Only(t)
 	const interval = 500 * time.Millisecond
 	v := abused(t, ws.Options{PingInterval: interval, Compression: true})
 	v.withBystanders(t)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare/internal/longtest"
 	"github.com/fanfare-go/fanfare/ws"
 )
 
@@ -25,6 +26,9 @@ func TestWhatTopicsCost(t *testing.T) {
 		{"own", true, 250 + length + 250},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			if test.own {
+				longtest.Only(t)
+			}
 			for _, path := range socketPaths {
 				v := abused(t, ws.Options{MaxMessage: 1 << 20})
 				request := func(i int) string {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,6 +20,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/internal/longtest"
 )
 
 // engine is a browser that is started once for all tests, by the first that needs it.
@@ -49,11 +52,18 @@ var engines = []*engine{
 	{name: "webkit", program: "WebKitWebDriver", start: startWebKit},
 }
 
-// inEach runs a test in each browser that is installed.
+// waiting are the tests that wait for many seconds of real time.
+var waiting = []string{"TestDeadConnectionIsFound", "TestLeaderIsBusy", "TestFailoverLosesNothing", "TestSoak", "TestExpiredGrantIsRenewed"}
+
+// inEach runs a test in each browser that is installed; without LONG=1 in the first alone, and
+// not if it waits for long.
 func inEach(t *testing.T, f func(*testing.T, *engine)) {
 	t.Helper()
-	for _, e := range engines {
+	for i, e := range engines {
 		t.Run(e.name, func(t *testing.T) {
+			if i > 0 || slices.Contains(waiting, strings.Split(t.Name(), "/")[0]) {
+				longtest.Only(t)
+			}
 			t.Parallel() // mostly they wait
 			f(t, e.started(t))
 		})

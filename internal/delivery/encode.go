@@ -42,7 +42,8 @@ func (s *Stream) encode(b *batch, w *Worker) bool {
 		b.addMessage(frame, s.catchingUp)
 		switch {
 		case !id.IsZero():
-			s.sentPosition, s.sentNews, s.bare = id, true, false
+			s.sent(id)
+			s.sentNews, s.bare = true, false
 		case !last:
 			s.bare = true
 		}

@@ -21,7 +21,7 @@ var errGapNotSent = errors.New("a gap is not sent on this wire")
 func (s *Stream) send(b *batch, n fanfare.Notice) bool {
 	frame := s.encodeNotice(n)
 	b.add(frame)
-	s.sentPosition = n.ID
+	s.sent(n.ID)
 	return frame != nil
 }
 

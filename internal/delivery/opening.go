@@ -281,7 +281,8 @@ func (o *Opening) begin(conn Conn, prologue []byte, maxAge time.Duration) {
 	now := s.engine.clock.now()
 	s.conn, s.beats.began = conn, now
 	s.beats.wrote.Store(int64(now))
-	s.shard = s.engine.counts.begin(s.catchingUp)
+	s.resumed = s.catchingUp
+	s.shard = s.engine.counts.begin(s.resumed)
 	if maxAge > 0 {
 		s.ending.endAt(now+Lifetime(maxAge), &Restart)
 	}

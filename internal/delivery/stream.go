@@ -27,7 +27,9 @@ type Stream struct {
 	unwatch      func() bool   // stops the watch over the request's end; nil without one
 	detached     bool          // the stream outlives its request
 	polling      bool          // the stream ends with the first thing that is new to the client
+	resumed      bool          // the stream began from a position
 	shard        byte          // of the engine's counts
+	heapIndex    int32         // among the clock's ticks, from 1; 0: none. Guarded by clock.mu
 
 	// request is the context of the request; nil once a detached stream has begun. ctx
 	// is the stream's own and ends with it. It is nil if nothing has asked for it;
@@ -36,10 +38,9 @@ type Stream struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 
-	signal    signal // of any goroutine
-	ending    ending
-	beats     beats
-	heapIndex int32 // among the clock's ticks, from 1; 0: none. Guarded by clock.mu
+	signal signal // of any goroutine
+	ending ending
+	beats  beats
 
 	wanted atomic.Pointer[TopicsRequest] // what the client has asked for, until the writer applies it
 	token  atomic.Pointer[string]        // what the client has sent, until the writer has it checked
@@ -61,6 +62,7 @@ type Stream struct {
 	hasNothing   bool            // the client has nothing that the next beginning makes it forget
 	begun        uint8           // Snapshots until another round was completed
 	turnBegan    atomic.Int64    // when the writer's turn began, on the engine's clock; 0: it has none. Read by Stats
+	sentSeq      atomic.Uint64    // of sentPosition. Read by Streams
 }
 
 // Context returns the stream's context, which ends when the stream has ended. It is
@@ -132,6 +134,12 @@ func (s *Stream) Change(wanted TopicsRequest) {
 // MayChange reports whether the Grant lets the client ask for other topics, which no
 // change takes away. It is called before the stream begins.
 func (s *Stream) MayChange() bool { return s.grant.Change != nil }
+
+// sent notes the position that the client has once what is in the batch is written.
+func (s *Stream) sent(position broadcast.ID) {
+	s.sentPosition = position
+	s.sentSeq.Store(position.Seq())
+}
 
 // notify makes sure that the writer polls once more.
 func (s *Stream) notify() {

@@ -200,7 +200,7 @@ func (s *Stream) sendEnd(b *batch) {
 	n := fanfare.Notice{Kind: fanfare.End, ID: s.sub.Position()}
 	if frame := s.encodeNotice(n); frame != nil {
 		b.add(frame)
-		s.sentPosition = n.ID
+		s.sent(n.ID)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fanfare-go/fanfare/internal/longtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -25,6 +26,7 @@ type module struct {
 // A program outside of the repository can get, build and run each module that users
 // install. Neither go.work nor the replace lines of a go.mod file help it.
 func TestEachModuleIsInstallable(t *testing.T) {
+	longtest.Only(t)
 	if testing.Short() {
 		t.Skip("builds every dependency of every module")
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 	"github.com/fanfare-go/fanfare/middleware"
 	"github.com/fanfare-go/fanfare/sse"
 )
@@ -25,6 +26,9 @@ func TestReloadsDoNotFillALimit(t *testing.T) {
 	for _, detach := range []bool{false, true} {
 		for _, every := range []time.Duration{0, 500 * time.Millisecond, 1100 * time.Millisecond} {
 			t.Run(fmt.Sprint("detached: ", detach, ", every ", every), func(t *testing.T) {
+				if every > 500*time.Millisecond {
+					longtest.Only(t)
+				}
 				t.Parallel()
 				limit := &middleware.Limit{PerKey: 5, Logger: slog.New(slog.DiscardHandler)}
 				hub := new(broadcast.Hub)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/ws"
 )
@@ -23,6 +24,7 @@ import (
 // A client that reads slowly over TCP gets gaps and is not cut: a write hands the kernel no
 // more than the client reads within WriteTimeout.
 func TestASlowReaderGetsGapsAndIsNotCut(t *testing.T) {
+	longtest.Only(t)
 	const (
 		timeout = time.Second // WriteTimeout, a tenth of the default
 		rate    = 400 << 10   // bytes a second that a client reads, ten times what the default needs; 40 times as much is published
@@ -83,6 +85,7 @@ func readSlowly(ctx context.Context, t *testing.T, address, path string, rate in
 // buffer by then, and accepts more only once a sixteenth of it is free, which is hundreds of
 // KB: a write waits for that, for longer than WriteTimeout. If it stops reading, it is cut.
 func TestAReaderThatWasFastIsNotCut(t *testing.T) {
+	longtest.Only(t)
 	const (
 		timeout = 2 * time.Second // a fifth of the default
 		rate    = 150 << 10       // a step of 600 KB takes 4 s, twice as long

@@ -17,6 +17,7 @@ import (
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/leak"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/ws"
 )
@@ -26,16 +27,23 @@ func TestMain(m *testing.M) { leak.Main(m) }
 const (
 	topics     = 10
 	publishers = 8
-	messages   = 20_000
 	clients    = 400 // half of them begin on each transport
 	perRound   = 100
 )
+
+// messages returns how many messages are published.
+func messages() int {
+	if longtest.Enabled() {
+		return 20_000
+	}
+	return 5_000
+}
 
 // A client that is cut at random, and resumes on either transport with the last ID it saw,
 // gets each message once and in order, or a gap where messages are missing.
 func TestEveryMessageOnceOrAGap(t *testing.T) {
 	t.Run("no gap while the Hub keeps everything", func(t *testing.T) {
-		run := deliver(t, &broadcast.Hub{Keep: messages})
+		run := deliver(t, &broadcast.Hub{Keep: messages()})
 		assert.Zero(t, run.gaps, "gaps although everything was kept")
 		assert.Positive(t, run.cuts)
 	})
@@ -97,7 +105,7 @@ func (r *run) publish(ctx context.Context, t *testing.T) {
 	}
 	rounds := time.NewTicker(5 * time.Millisecond)
 	defer rounds.Stop()
-	for range messages / perRound {
+	for range messages() / perRound {
 		<-rounds.C
 		var publishing sync.WaitGroup
 		for range publishers {

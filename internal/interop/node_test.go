@@ -25,7 +25,9 @@ import (
 
 // nodeServer serves streams, and requests with which a client publishes messages and cuts all
 // streams.
-func nodeServer(t *testing.T) *httptest.Server {
+//
+// A page's streams are those that more adds.
+func nodeServer(t *testing.T, more ...func(hub *broadcast.Hub, handle func(path string, stream http.Handler))) *httptest.Server {
 	hub := new(broadcast.Hub)
 	silent := slog.New(slog.DiscardHandler)
 	grant := func(r *http.Request) (*fanfare.Grant, error) {
@@ -46,10 +48,14 @@ func nodeServer(t *testing.T) *httptest.Server {
 	mux.Handle("GET /events", stream(&sse.Handler{Broadcaster: hub, Grant: grant, Logger: silent, Options: sse.Options{Retry: 100 * time.Millisecond}}))
 	mux.Handle("GET /ws", stream(&ws.Handler{Broadcaster: hub, Grant: grant, Logger: silent,
 		Options: ws.Options{PingInterval: 200 * time.Millisecond, Compression: true, CheckOrigin: func(*http.Request) error { return nil }}}))
+	for _, add := range more {
+		add(hub, func(path string, h http.Handler) { mux.Handle(path, stream(h)) })
+	}
 	mux.HandleFunc("POST /publish", func(w http.ResponseWriter, r *http.Request) {
 		data, err := io.ReadAll(r.Body)
 		if err == nil {
-			_, err = hub.Publish(r.Context(), broadcast.Message{Topic: r.URL.Query().Get("topic"), Data: data})
+			query := r.URL.Query()
+			_, err = hub.Publish(r.Context(), broadcast.Message{Topic: query.Get("topic"), Key: query.Get("key"), Type: query.Get("type"), Data: data})
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)

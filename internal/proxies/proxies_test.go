@@ -23,6 +23,7 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/broadcast/broadcasttest"
 	"github.com/fanfare-go/fanfare/internal/leak"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 	"github.com/fanfare-go/fanfare/middleware"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/ws"
@@ -458,6 +459,9 @@ func (r *receiver) String() string {
 // good after an error. Other clients get the error.
 func TestAnEventSourceRetriesWithoutServers(t *testing.T) {
 	each(t, func(t *testing.T, p program) {
+		if p.name == "caddy" {
+			longtest.Only(t) // it tries for ten seconds
+		}
 		server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})) // it only answers /ready
 		defer server.Close()
 		address := server.Listener.Addr().String()

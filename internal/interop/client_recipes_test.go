@@ -1,0 +1,234 @@
+package interop_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"html"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/starfederation/datastar-go/datastar"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare"
+	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/sse"
+	"github.com/fanfare-go/fanfare/ws"
+)
+
+const clientsPage = "../../docs/clients.md"
+
+// recipeRoutes are the handlers of docs/clients.md.
+func recipeRoutes(hub *broadcast.Hub, handle func(string, http.Handler)) {
+	quick := sse.Options{Retry: 100 * time.Millisecond}
+	handle("GET /board", &sse.Handler{Broadcaster: hub, Topics: []string{"board"}, Logger: silent, Options: quick})
+	handle("GET /prices", &ws.Handler{
+		Broadcaster: hub,
+		Logger:      silent,
+		Grant: func(*http.Request) (*fanfare.Grant, error) {
+			return &fanfare.Grant{Topics: []string{"prices"}, Beginning: true}, nil
+		},
+		Encode: func(m *broadcast.Message) (ws.MessageType, []byte, bool) {
+			return ws.Text, fmt.Appendf(nil, `<b id="price-%s">%s</b>`, html.EscapeString(m.Key), html.EscapeString(string(m.Data))), true
+		},
+		Notice: func(n fanfare.Notice) (ws.MessageType, []byte, bool) {
+			return ws.Text, []byte("<!-- -->"), n.Kind == fanfare.Begin
+		},
+	})
+	handle("GET /comments", &sse.Handler{
+		Broadcaster: hub,
+		Topics:      []string{"comments"},
+		Logger:      silent,
+		Options:     quick,
+		Encode: func(m *broadcast.Message) (sse.Event, bool) {
+			return sse.Event{Data: fmt.Appendf(nil, `<turbo-stream action="append" target="comments"><template>%s</template></turbo-stream>`, m.Data)}, true
+		},
+		Notice: func(n fanfare.Notice) (sse.Event, bool) {
+			return sse.Event{Data: []byte(`<turbo-stream action="refresh"></turbo-stream>`)}, n.Kind == fanfare.Gap
+		},
+	})
+}
+
+// The event of the recipe for Datastar is that of its Go SDK, and each end of its stream is a cut.
+func TestDatastarRecipe(t *testing.T) {
+	const text = "<ul id=\"list\">\n  <li>one</li>\n</ul>"
+	hub := new(broadcast.Hub)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /sdk", func(w http.ResponseWriter, r *http.Request) {
+		_ = datastar.NewSSE(w, r).PatchElements(text)
+	})
+	mux.Handle("GET /feed", &sse.Handler{
+		Broadcaster: hub,
+		Logger:      silent,
+		Abort:       true,
+		Grant: func(*http.Request) (*fanfare.Grant, error) {
+			return &fanfare.Grant{Topics: []string{"feed"}, Last: 1}, nil
+		},
+		Encode: func(m *broadcast.Message) (sse.Event, bool) {
+			html := strings.ReplaceAll(string(m.Data), "\n", "\nelements ")
+			return sse.Event{Type: "datastar-patch-elements", Data: []byte("elements " + html)}, true
+		},
+		Notice: func(n fanfare.Notice) (sse.Event, bool) {
+			return sse.Event{Type: "datastar-patch-elements", Data: []byte(`elements <p id="gap">Messages are missing: reload the page.</p>`)}, n.Kind == fanfare.Gap
+		},
+	})
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "feed", Data: []byte(text)})
+	require.NoError(t, err)
+	var events []sse.Event
+	for _, path := range []string{"/sdk", "/feed"} {
+		response, err := server.Client().Get(server.URL + path)
+		require.NoError(t, err)
+		defer response.Body.Close()
+		reader := sse.NewReader(response.Body)
+		e, err := reader.Read()
+		require.NoError(t, err)
+		events = append(events, e)
+		if path == "/feed" {
+			require.NoError(t, hub.Close())
+			_, err := reader.Read()
+			require.Error(t, err)
+			require.NotErrorIs(t, err, io.EOF)
+		}
+	}
+	require.Equal(t, events[0].Type, events[1].Type)
+	require.Equal(t, string(events[0].Data), string(events[1].Data))
+}
+
+// snippet returns the code of a language below a heading of docs/clients.md: the nth block,
+// from 0.
+func snippet(t *testing.T, heading, language string, nth int) string {
+	t.Helper()
+	text, err := os.ReadFile(clientsPage)
+	require.NoError(t, err)
+	_, section, found := strings.Cut(string(text), "\n## "+heading+"\n")
+	require.True(t, found, heading)
+	section, _, _ = strings.Cut(section, "\n## ")
+	blocks := strings.Split(section, "```"+language+"\n")
+	require.Greater(t, len(blocks), nth+1, heading)
+	code, _, _ := strings.Cut(blocks[nth+1], "```")
+	return code
+}
+
+// The recipes for pages work with the real packages. `npm install` in the folder node installs
+// them.
+func TestNodeRecipes(t *testing.T) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Skip("node is not installed")
+	}
+	if _, err := os.Stat("node/node_modules/jsdom"); err != nil {
+		t.Skip("the clients are not installed: run npm install in internal/interop/node")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, node, "node/recipes.mjs", nodeServer(t, recipeRoutes).URL, clientsPage).CombinedOutput()
+	t.Logf("%s", out)
+	require.NoError(t, err)
+	require.Equal(t, 5, strings.Count("\n"+string(out), "\nok - "), "recipes that work")
+}
+
+// command runs a client until the test ends, and returns its lines.
+func command(t *testing.T, name string, args ...string) (lines *bufio.Scanner, command *exec.Cmd) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	command = exec.CommandContext(ctx, name, args...)
+	out, err := command.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, command.Start())
+	t.Cleanup(func() {
+		cancel()
+		_ = command.Wait() // killed
+	})
+	return bufio.NewScanner(out), command
+}
+
+func post(t *testing.T, url, text string) {
+	t.Helper()
+	response, err := http.Post(url, "text/plain", strings.NewReader(text))
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusOK, response.StatusCode)
+}
+
+// The recipe in Python resumes after a cut, with Debian's package.
+func TestPythonRecipe(t *testing.T) {
+	const python = "/usr/bin/python3" // Debian's, which has Debian's packages
+	if exec.Command(python, "-c", "import websockets").Run() != nil {
+		t.Skip("python3-websockets is not installed")
+	}
+	script := filepath.Join(t.TempDir(), "follow.py")
+	require.NoError(t, os.WriteFile(script, []byte(snippet(t, "Python websockets", "python", 0)), 0o600))
+	server := nodeServer(t)
+	lines, _ := command(t, python, script, strings.Replace(server.URL, "http", "ws", 1)+"/ws?topic=a")
+	next := func(want string) {
+		t.Helper()
+		require.True(t, lines.Scan(), "before %s: %v", want, lines.Err())
+		require.Equal(t, want, lines.Text())
+	}
+	// It has begun once it gets something.
+	began := make(chan bool)
+	go func() {
+		defer close(began)
+		lines.Scan()
+	}()
+	for i := 0; ; i++ {
+		post(t, server.URL+"/publish?topic=a", "begin")
+		select {
+		case <-began:
+		case <-time.After(50 * time.Millisecond):
+			continue
+		}
+		break
+	}
+	require.Equal(t, "begin", lines.Text())
+	post(t, server.URL+"/publish?topic=a", "one")
+	for lines.Text() != "one" {
+		require.True(t, lines.Scan())
+	}
+	post(t, server.URL+"/cut", "")
+	post(t, server.URL+"/publish?topic=a", "two")
+	post(t, server.URL+"/publish?topic=a", "three")
+	next("two")
+	next("three")
+}
+
+// The commands for a shell resume after an ID, and show messages as they come.
+func TestShellRecipes(t *testing.T) {
+	for i, program := range []string{"curl", "http"} {
+		t.Run(program, func(t *testing.T) {
+			if _, err := exec.LookPath(program); err != nil {
+				t.Skipf("%s is not installed", program)
+			}
+			var hub *broadcast.Hub
+			server := nodeServer(t, func(h *broadcast.Hub, _ func(string, http.Handler)) { hub = h })
+			id, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", Data: []byte("seen")})
+			require.NoError(t, err)
+			post(t, server.URL+"/publish?topic=a", "missed")
+			t.Setenv("URL", server.URL+"/events?topic=a")
+			t.Setenv("ID", id.String())
+			lines, _ := command(t, "sh", "-c", "exec "+snippet(t, "curl and httpie", "sh", i))
+			next := func(want string) {
+				for lines.Scan() {
+					if strings.HasPrefix(lines.Text(), "data:") {
+						require.Equal(t, "data: "+want, lines.Text())
+						return
+					}
+				}
+				require.Fail(t, "it ended before "+want)
+			}
+			next("missed")
+			post(t, server.URL+"/publish?topic=a", "live")
+			next("live")
+		})
+	}
+}
