@@ -25,7 +25,9 @@ type log struct {
 	maxAge       time.Duration // negative: no limit
 	syncEvery    time.Duration // 0: each append is synced
 	segmentBytes int64         // a segment that has as many is followed by the next
+	inline       bool          // the log is tidied by those that append: for tests
 	turn         turn
+	tidier       sync.WaitGroup // the goroutine that tidies the log
 
 	// Owned by the goroutine that has the turn.
 	active  file       // the last segment's
@@ -40,13 +42,16 @@ type log struct {
 	closed  bool      // nothing can be appended any more
 
 	// mu is locked briefly, and never during I/O.
-	mu       sync.Mutex
-	epoch    uint64     // guarded by mu
-	newest   uint64     // what may be read ends here; guarded by mu
-	segments []*segment // never empty; guarded by mu
-	recent   recent     // guarded by mu
-	changed  chan struct{}
-	err      error // why nothing will be appended any more; nil while that may be. Guarded by mu
+	mu         sync.Mutex
+	epoch      uint64     // guarded by mu
+	newest     uint64     // what may be read ends here; guarded by mu
+	segments   []*segment // never empty; guarded by mu
+	removed    *live      // what is kept of the segments before those; nil: nothing was removed. Guarded by mu
+	recent     recent     // guarded by mu
+	changed    chan struct{}
+	tidying    bool      // a goroutine does that; guarded by mu
+	tidyFailed time.Time // guarded by mu
+	err        error     // why nothing will be appended any more; nil while that may be. Guarded by mu
 }
 
 var (
@@ -78,7 +83,7 @@ func (l *log) append(ctx context.Context, ms []broadcast.Message) ([]broadcast.I
 		return nil, err
 	}
 	l.publish(g, at)
-	l.retire()
+	l.tidy()
 	return g.ids, g.err()
 }
 
@@ -273,35 +278,21 @@ func createSegment(fs files, dir string, s *segment) (f file, err error) {
 	return f, nil
 }
 
-// retire removes the oldest segments while there is too much, or while they are too old.
-func (l *log) retire() {
-	for {
-		l.mu.Lock()
-		s := l.segments[0]
-		drop := len(l.segments) > 1 && (l.isTooMuch() || l.maxAge > 0 && l.clock.now()-l.segments[1].began > l.maxAge.Milliseconds())
-		if drop {
-			l.segments = append([]*segment(nil), l.segments[1:]...)
-		}
-		l.mu.Unlock()
-		if !drop {
-			return
-		}
-		if err := l.fs.Remove(filepath.Join(l.dir, s.name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			l.logger.Warn("filejournal: removing an old segment failed: the next start removes it", "dir", l.dir, "error", err)
-		}
-	}
-}
+// isTooMuch reports whether the log has more than maxBytes. The caller holds mu.
+func (l *log) isTooMuch() bool { return l.maxBytes > 0 && l.bytes() > l.maxBytes }
 
-// isTooMuch reports whether the segments have more than maxBytes. The caller holds mu.
-func (l *log) isTooMuch() bool {
-	if l.maxBytes < 0 {
-		return false
-	}
-	var bytes int64
+// bytes returns how much the log has on the disk. The caller holds mu.
+func (l *log) bytes() (n int64) {
 	for _, s := range l.segments {
-		bytes += s.size
+		n += s.size
+		if s.live != nil {
+			n += s.live.size
+		}
 	}
-	return bytes > l.maxBytes
+	if l.removed != nil {
+		n += l.removed.size
+	}
+	return n
 }
 
 // checkEvery is how often the log looks whether its folder is still there.
@@ -372,6 +363,7 @@ func (l *log) close() error {
 		return nil
 	}
 	l.end(errClosed)
+	l.tidier.Wait()
 	err := l.active.Sync()
 	if err == nil {
 		l.known.clean = true

@@ -1,6 +1,7 @@
 package filejournal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -35,6 +36,7 @@ func openLog(j *Journal, fs files) (l *log, err error) {
 		maxBytes: j.maxBytes(), maxAge: j.maxAge(), syncEvery: j.SyncEvery,
 		segmentBytes: maxSegment,
 		changed:      make(chan struct{}),
+		inline:       j.opening.inline,
 	}
 	if l.maxBytes > 0 {
 		l.segmentBytes = min(max(l.maxBytes/segmentsAtLeast, minSegment), maxSegment)
@@ -59,6 +61,7 @@ func openLog(j *Journal, fs files) (l *log, err error) {
 
 // abandon closes the files of a log that could not be opened.
 func (l *log) abandon() {
+	l.tidier.Wait() // it ends soon, since the log has
 	if l.active != nil {
 		l.active.Close()
 	}
@@ -117,8 +120,8 @@ func (l *log) findSegments() error {
 		}
 		l.segments = append(l.segments, s)
 	}
-	slices.SortFunc(l.segments, func(a, b *segment) int { return int(min(max(int64(a.base-b.base), -1), 1)) })
-	return nil
+	slices.SortFunc(l.segments, func(a, b *segment) int { return cmp.Compare(a.base, b.base) })
+	return l.findLives(entries)
 }
 
 // inspect sets size and began of a segment.

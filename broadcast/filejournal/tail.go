@@ -24,6 +24,11 @@ func (j *Journal) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadc
 		t := &tail{log: l, epoch: epoch, after: after.Seq()}
 		defer t.leave()
 		switch {
+		case after == broadcast.MakeID(epoch, 0):
+			if err := t.openParts(); err != nil {
+				yield(broadcast.Message{}, fmt.Errorf("filejournal: reading the log: %w", err))
+				return
+			}
 		case after.IsZero():
 			t.after = floor
 		case after.Epoch() != epoch:
@@ -34,7 +39,7 @@ func (j *Journal) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadc
 		}
 		for ctx.Err() == nil {
 			m, err := t.next(ctx)
-			if err != nil && !errors.Is(err, broadcast.ErrGap) {
+			if err != nil && !errors.Is(err, broadcast.ErrGap) && !errors.Is(err, broadcast.ErrCompacted) {
 				yield(broadcast.Message{}, err)
 				return
 			}
@@ -54,6 +59,8 @@ type tail struct {
 
 	recent []broadcast.Message // what follows, if it is in memory
 
+	parts []part // the files of state that come first
+
 	// What is read from the disk.
 	in  *scanner // nil if no segment is open
 	end uint64   // the last sequence to read there
@@ -67,6 +74,12 @@ func (t *tail) gap() (broadcast.Message, error) {
 // next waits for what follows, and returns it. A [*broadcast.GapError] says that it is lost.
 func (t *tail) next(ctx context.Context) (broadcast.Message, error) {
 	for {
+		if len(t.parts) > 0 {
+			if m, err := t.nextOfParts(); err != errEnd {
+				return m, err
+			}
+			continue
+		}
 		if len(t.recent) > 0 {
 			m := t.recent[0]
 			t.recent, t.after = t.recent[1:], m.ID.Seq()
@@ -172,6 +185,10 @@ func (t *tail) leave() {
 		t.in.f.Close()
 		t.in = nil
 	}
+	for _, p := range t.parts {
+		p.in.f.Close()
+	}
+	t.parts = nil
 }
 
 // place is where a log has what follows a sequence.
