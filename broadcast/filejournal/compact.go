@@ -191,15 +191,20 @@ func (l *log) scanLive(v *live, found func([]byte, *record) error) error {
 	}
 }
 
-// dropOldest removes the oldest segment if there is too much. What state needs of it is on the disk
-// before. It reports whether it has removed one.
+// dropOldest removes the oldest segment if there is too much. It reports whether it has.
 func (l *log) dropOldest() (bool, error) {
 	l.mu.Lock()
-	if l.err != nil || !l.isOver() {
-		err := l.err
-		l.mu.Unlock()
+	over, err := l.isOver(), l.err
+	l.mu.Unlock()
+	if err != nil || !over {
 		return false, err
 	}
+	return true, l.drop()
+}
+
+// drop removes the oldest segment. What state needs of it is on the disk before.
+func (l *log) drop() error {
+	l.mu.Lock()
 	s, before := l.segments[0], l.removed
 	l.mu.Unlock()
 	v, err := l.merge(before, s.live)
@@ -208,7 +213,7 @@ func (l *log) dropOldest() (bool, error) {
 		v, err = l.forget(s.live.to)
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
 	l.mu.Lock()
 	l.segments, l.removed = append([]*segment(nil), l.segments[1:]...), v
@@ -222,7 +227,7 @@ func (l *log) dropOldest() (bool, error) {
 			l.logger.Warn("filejournal: removing an old file failed: the next start removes it", "dir", l.dir, "error", err)
 		}
 	}
-	return true, nil
+	return nil
 }
 
 // forget makes a file of state that has nothing.

@@ -60,15 +60,13 @@ func RemoveSegments(j *Journal) error {
 		return err
 	}
 	l.tidier.Wait()
-	most := l.maxBytes
-	l.maxBytes = 1
-	defer func() { l.maxBytes = most }()
-	for {
-		if err := l.makeStates(); err != nil {
-			return err
-		}
-		if more, err := l.dropOldest(); !more {
+	if err := l.makeStates(); err != nil {
+		return err
+	}
+	for len(l.segments) > 1 {
+		if err := l.drop(); err != nil {
 			return err
 		}
 	}
+	return nil
 }

@@ -242,6 +242,7 @@ func (l *log) roll() error {
 	s := &segment{name: segmentName(l.newest + 1), base: l.newest + 1, began: l.clock.now(), size: int64(segmentHeader)}
 	f, err := createSegment(l.fs, l.dir, s)
 	if err != nil {
+		l.broken = true // its file may be there: what is appended next has to go into it
 		return err
 	}
 	if err := l.active.Close(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -202,4 +203,31 @@ func TestDamagedStateIsAGap(t *testing.T) {
 		fill(t, j)
 		require.NoError(t, j.Close())
 	}
+}
+
+// What is appended after the next segment could not be made is not hidden by that.
+func TestSegmentThatCouldNotBeMade(t *testing.T) {
+	disk := newFaultyDisk(rand.New(rand.NewPCG(1, 0)))
+	dir := t.TempDir()
+	j := filejournal.With(&filejournal.Journal{Dir: dir}, disk)
+	publish(t, j, "one")
+	disk.failNext["sync"] = errDisk
+	require.ErrorIs(t, filejournal.RemoveSegments(j), errDisk)
+	publish(t, j, "two")
+	disk.failNext["write"] = errDisk
+	_, err := j.Append(t.Context(), broadcast.Message{Topic: "a"})
+	require.ErrorIs(t, err, errDisk)
+	last := publish(t, j, "three")
+	require.NoError(t, j.Close())
+
+	j = open(t, dir)
+	var got []string
+	for m, err := range j.Tail(t.Context(), broadcast.ID{}) {
+		require.NoError(t, err)
+		got = append(got, string(m.Data))
+		if m.ID == last {
+			break
+		}
+	}
+	require.Equal(t, []string{"one", "two", "three"}, got)
 }
