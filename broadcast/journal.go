@@ -50,5 +50,9 @@ type Compactor interface {
 	// follows: only this, and an ErrGap, excuse a jump of the sequence. Entries for which nothing
 	// newer stands are left out only if they are removals, or events that a [CompactedError]
 	// reports. Tail after any other ID leaves out nothing: what it does not have is a gap.
+	//
+	// If it knows which entries of earlier epochs are still there it begins with an [EpochError]
+	// for each of these epochs, with the ID that it was asked for. A Hub that starts after a new
+	// epoch has begun lets clients go on after what they have had of those entries.
 	Compacts() bool
 }

@@ -63,6 +63,7 @@ func (h *Hub) readState(ctx context.Context, newest ID) (upTo uint64, err error)
 	stuck := time.AfterFunc(reopenAfter, func() { cancel(errStuckRead) })
 	defer stuck.Stop()
 	h.mu.Lock()
+	h.follower.left = nil
 	h.kept.clear()
 	h.kept.lose(0)
 	h.mu.Unlock()
@@ -103,6 +104,10 @@ func (h *Hub) applyState(read *stateRead, m Message, err error) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if e, ok := errors.AsType[*EpochError](err); ok && m.ID.seq == 0 {
+		h.follower.learn(e.Survived)
+		return
+	}
 	compacted, events := errors.AsType[*CompactedError](err)
 	lost := uint64(0)
 	switch {
@@ -124,6 +129,12 @@ func (h *Hub) applyState(read *stateRead, m Message, err error) {
 		h.keepMessage(&m, time.Now())
 	}
 	read.at = m.ID
+}
+
+// learn notes up to where entries of an earlier epoch are still there.
+func (f *follower) learn(survived ID) {
+	f.left = append(f.left, leftEpoch{survived.epoch, survived.seq})
+	f.left = f.left[max(0, len(f.left)-maxLeft):]
 }
 
 // keepMessage adds a message to what this Hub keeps. The caller holds mu.

@@ -20,6 +20,11 @@ func (j *Journal) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadc
 		at := tail{journal: j, after: after, cuts: j.cuts, restarts: e.restarts}
 		if e.compacts && after == broadcast.MakeID(e.epoch, 0) {
 			at.carried, at.carriedTo = e.carried, e.floor()
+			for epoch, seq := range e.survived {
+				if seq > 0 {
+					at.epochs = append(at.epochs, broadcast.MakeID(epoch, seq))
+				}
+			}
 		}
 		e.mu.Unlock()
 		for {
@@ -52,8 +57,9 @@ type tail struct {
 	cuts     uint64 // of the node when the Tail began
 	restarts uint64 // of the engine when the Tail began
 
-	carried   []carry // what is left to be yielded of it
-	carriedTo uint64  // up to which sequence that is all there is
+	epochs    []broadcast.ID // what is still there of earlier epochs, and is to be said first
+	carried   []carry        // what is left to be yielded of it
+	carriedTo uint64         // up to which sequence that is all there is
 
 	after broadcast.ID // the last one yielded
 	due   time.Time    // when a delayed entry may be yielded; zero: no entry is delayed
@@ -89,6 +95,10 @@ func (t *tail) next(e *engine) (broadcast.Message, error) {
 		return broadcast.Message{}, errNothing
 	case t.after.IsZero():
 		t.after = floor
+	case t.after.Epoch() == e.epoch && len(t.epochs) > 0:
+		before := t.epochs[0]
+		t.epochs = t.epochs[1:]
+		return broadcast.Message{ID: t.after}, &broadcast.EpochError{Survived: before}
 	case t.after.Epoch() == e.epoch && t.after.Seq() < t.carriedTo:
 		return t.nextCarried()
 	case t.after.Epoch() != e.epoch && e.survived[t.after.Epoch()] > 0:

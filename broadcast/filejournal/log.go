@@ -27,6 +27,7 @@ type log struct {
 	segmentBytes int64         // a segment that has as many is followed by the next
 	inline       bool          // the log is tidied by those that append: for tests
 	turn         turn
+	past         [maxPast]pastEpoch
 	tidier       sync.WaitGroup // the goroutine that tidies the log
 
 	// Owned by the goroutine that has the turn.

@@ -206,13 +206,13 @@ func (l *log) beginEpoch() error {
 		now.epoch = newEpoch()
 		l.logger.Warn("filejournal: the file that says how far the log was is missing: the log has a new epoch, and streams get a gap", "dir", l.dir)
 	default:
-		now.epoch = before.epoch
+		now.epoch, now.past = before.epoch, before.past
 		if why := before.lost(l.newest, now.boot, now.inode); why != "" {
-			now.epoch = newEpoch()
+			now.epoch, now.past = newEpoch(), before.leave(min(l.newest, before.seq))
 			l.logger.Warn("filejournal: "+why+": the log has a new epoch, and streams get a gap", "dir", l.dir, "had", before.seq, "has", l.newest)
 		}
 	}
-	l.known, l.epoch = now, now.epoch
+	l.known, l.epoch, l.past = now, now.epoch, now.past
 	if err := errors.Join(l.state.save(now), l.fs.SyncDir(l.dir)); err != nil {
 		return fmt.Errorf("noting the epoch: %w", err)
 	}

@@ -23,17 +23,27 @@ func (j *Journal) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadc
 		floor, _, epoch := l.bounds()
 		t := &tail{log: l, epoch: epoch, after: after.Seq()}
 		defer t.leave()
+		past := l.survivors(epoch, after)
 		switch {
 		case after == broadcast.MakeID(epoch, 0):
 			if err := t.openParts(); err != nil {
 				yield(broadcast.Message{}, fmt.Errorf("filejournal: reading the log: %w", err))
 				return
 			}
+			for _, id := range past {
+				if !yield(broadcast.Message{ID: after}, &broadcast.EpochError{Survived: id}) {
+					return
+				}
+			}
 		case after.IsZero():
 			t.after = floor
 		case after.Epoch() != epoch:
 			t.after = floor
-			if !yield(t.gap()) {
+			m, err := t.gap()
+			if len(past) > 0 {
+				err = &broadcast.EpochError{Survived: past[0]}
+			}
+			if !yield(m, err) {
 				return
 			}
 		}
@@ -49,6 +59,17 @@ func (j *Journal) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadc
 		}
 		yield(broadcast.Message{}, context.Cause(ctx))
 	}
+}
+
+// survivors returns the newest entries of earlier epochs that are still there: of the epoch of an ID,
+// or, if that is of this epoch, of all.
+func (l *log) survivors(epoch uint64, after broadcast.ID) (ids []broadcast.ID) {
+	for _, p := range l.past {
+		if p.survived > 0 && (after.Epoch() == epoch || after.Epoch() == p.epoch) {
+			ids = append(ids, broadcast.MakeID(p.epoch, p.survived))
+		}
+	}
+	return ids
 }
 
 // tail is a running Tail. It belongs to the goroutine that ranges over it.
