@@ -70,3 +70,13 @@ func RemoveSegments(j *Journal) error {
 	}
 	return nil
 }
+
+// Tidy waits until the files of state have been made.
+func Tidy(j *Journal) error {
+	l, err := j.open(context.Background())
+	if err != nil {
+		return err
+	}
+	l.tidier.Wait()
+	return l.makeStates()
+}
