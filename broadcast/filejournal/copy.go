@@ -66,7 +66,7 @@ func (c *copying) run(ctx context.Context, after broadcast.ID, upTo uint64) erro
 	defer cancel()
 	for m, err := range c.from.Tail(ctx, after) {
 		switch {
-		case errors.Is(err, broadcast.ErrCompacted):
+		case errors.Is(err, broadcast.ErrCompacted) || m.ID == after: // which says something of earlier epochs
 		case errors.Is(err, broadcast.ErrGap):
 			c.lost++
 		case err != nil:

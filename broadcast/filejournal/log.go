@@ -31,7 +31,8 @@ type log struct {
 	tidier       sync.WaitGroup // the goroutine that tidies the log
 
 	// Owned by the goroutine that has the turn.
-	active  file       // the last segment's
+	last    *segment   // of segments
+	active  file       // its file
 	broken  bool       // nothing more is appended to it
 	state   *stateFile // and
 	known   state      // what it says
@@ -128,12 +129,9 @@ func (l *log) encode(ms []broadcast.Message) *group {
 	return g
 }
 
-// last returns the segment that is written.
-func (l *log) last() *segment { return l.segments[len(l.segments)-1] }
-
 // write writes buf and syncs it. If that fails, what was written is removed again.
 func (l *log) write(g *group) (at int64, err error) {
-	at = l.last().size
+	at = l.last.size
 	_, err = l.active.WriteAt(l.buf, at)
 	if err == nil && l.syncEvery == 0 {
 		err = l.active.Sync()
@@ -161,7 +159,7 @@ func (l *log) write(g *group) (at int64, err error) {
 func (l *log) publish(g *group, at int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.last()
+	s := l.last
 	for i, r := range g.records {
 		offset := at
 		if i > 0 {
@@ -219,7 +217,7 @@ func (l *log) prepare() error {
 	if err := l.checkFolder(); err != nil {
 		return err
 	}
-	s := l.last()
+	s := l.last
 	full := s.size > int64(segmentHeader) && (s.size+int64(len(l.buf)) > l.segmentBytes || l.isOld(s))
 	if !full && !l.broken {
 		return nil
@@ -249,10 +247,11 @@ func (l *log) roll() error {
 	if err := l.active.Close(); err != nil {
 		l.logger.Warn("filejournal: closing a segment failed", "dir", l.dir, "error", err)
 	}
-	l.active, l.broken = f, false
+	before := l.last
+	l.active, l.last, l.broken = f, s, false
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.last().base == s.base {
+	if before.base == s.base {
 		// Nothing was ever appended to the one before, whose file has been made anew.
 		l.segments[len(l.segments)-1] = s
 		return nil
@@ -309,7 +308,7 @@ func (l *log) checkFolder() error {
 	if err != nil {
 		return err
 	}
-	there, err := l.fs.Stat(filepath.Join(l.dir, l.last().name))
+	there, err := l.fs.Stat(filepath.Join(l.dir, l.last.name))
 	switch {
 	case err == nil && os.SameFile(mine, there):
 		l.checked = time.Now()

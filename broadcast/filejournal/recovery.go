@@ -87,7 +87,7 @@ func (l *log) recover() error {
 		if l.active, err = createSegment(l.fs, l.dir, s); err != nil {
 			return err
 		}
-		l.segments = []*segment{s}
+		l.segments, l.last = []*segment{s}, s
 	}
 	l.newest = max(l.newest, l.segments[0].base-1)
 	return l.beginEpoch()
@@ -145,7 +145,8 @@ func (l *log) recoverLast() (newestTime int64, err error) {
 	if len(l.segments) == 0 {
 		return 0, nil
 	}
-	s := l.last()
+	s := l.segments[len(l.segments)-1]
+	l.last = s
 	if l.active, err = l.fs.OpenFile(filepath.Join(l.dir, s.name), os.O_RDWR, 0); err != nil {
 		return 0, err
 	}
