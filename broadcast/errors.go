@@ -24,6 +24,11 @@ var (
 	// before it had caught up, and would have to begin again.
 	ErrSlow = errors.New("broadcast: the subscription is too slow for its topics")
 
+	// ErrCompacted is yielded by the Tail of a [Compactor] where it has left out entries that newer
+	// ones stand for, which is no loss. If it has left out events as well, the error is a
+	// [*CompactedError].
+	ErrCompacted = errors.New("broadcast: entries were left out, and newer ones stand for them")
+
 	// ErrClosed says that the Broadcaster or the Subscription has been closed.
 	ErrClosed = errors.New("broadcast: closed")
 
@@ -103,6 +108,24 @@ func (e *EpochError) Error() string {
 
 // Is makes errors.Is(err, ErrGap) true.
 func (e *EpochError) Is(target error) bool { return target == ErrGap }
+
+// CompactedError is the [ErrCompacted] with which a Tail leaves out events: those who begin here lack
+// them. Nothing else is lost.
+type CompactedError struct {
+	// Topics are those that lack events since their newest First. If nil, all may.
+	Topics []string
+}
+
+func (e *CompactedError) Error() string {
+	topics := "all topics"
+	if e.Topics != nil {
+		topics = strings.Join(e.Topics, ", ")
+	}
+	return fmt.Sprintf("%v, but for events of %s", ErrCompacted, topics)
+}
+
+// Is makes errors.Is(err, ErrCompacted) true.
+func (e *CompactedError) Is(target error) bool { return target == ErrCompacted }
 
 // AppendErrors is what [Journal.Append] returns if the messages of a call had different
 // fates: one error for each message, in their order, nil for one that was added. Each is

@@ -166,7 +166,7 @@ func (h *Hub) follow(ctx context.Context) (applied bool, err error) {
 	}
 	err = h.guard("Journal.Tail", func() error {
 		for m, err := range h.Journal.Tail(ctx, after) {
-			if err != nil && !errors.Is(err, ErrGap) {
+			if err != nil && !isJump(err) {
 				return cmp.Or(context.Cause(ctx), err) // why it was ended, if it was
 			}
 			if m.ID.epoch <= unknownEpoch || m.ID.seq == 0 && err == nil {
@@ -186,15 +186,16 @@ func (h *Hub) follow(ctx context.Context) (applied bool, err error) {
 }
 
 // catchUp returns the position to follow the journal from: the Hub's head, or at first
-// one that is at most warm entries before the newest. reopen ends the tail that begins there.
+// what warmUp says. reopen ends the tail that begins there.
 func (h *Hub) catchUp(ctx context.Context, reopen context.CancelCauseFunc) (ID, error) {
 	h.mu.Lock()
 	known := h.epoch != 0
 	h.mu.Unlock()
-	var oldest, newest ID
+	var newest ID
+	var from uint64
 	if !known {
 		var err error
-		if oldest, newest, err = h.bounds(ctx); err != nil {
+		if newest, from, err = h.warmUp(ctx); err != nil {
 			return ID{}, err
 		}
 	}
@@ -202,12 +203,8 @@ func (h *Hub) catchUp(ctx context.Context, reopen context.CancelCauseFunc) (ID, 
 	defer h.mu.Unlock()
 	h.watch.open(reopen)
 	if !known {
-		from := min(max(oldest.seq, 1)-1, newest.seq) // oldest may be of a later moment, or an earlier epoch
-		if newest.seq > warm {
-			from = max(from, newest.seq-warm)
-		}
 		h.setEpoch(newest)
-		h.kept.lose(from)
+		h.watch.stuck = time.Time{} // there was no tail before
 		h.head.Store(from)
 		now := time.Now()
 		h.hear(now)

@@ -313,9 +313,13 @@ func (h *Hub) readUpTo(ctx context.Context, after ID, to uint64, readers []*read
 	defer cancel(nil)
 	stuck := time.AfterFunc(readPatience, func() { cancel(errStuckRead) })
 	defer stuck.Stop()
-	for m, err := range h.Journal.Tail(ctx, after) {
+	begin := after
+	if after.seq == 0 {
+		begin = ID{} // of all that is kept nothing is left out
+	}
+	for m, err := range h.Journal.Tail(ctx, begin) {
 		stuck.Reset(readPatience)
-		loss := errors.Is(err, ErrGap)
+		loss := err != nil && isJump(err)
 		if err != nil && !loss {
 			return 0, cmp.Or(context.Cause(ctx), err)
 		}

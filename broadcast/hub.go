@@ -1,7 +1,6 @@
 package broadcast
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -245,15 +244,7 @@ func (h *Hub) publishable(ctx context.Context, m *Message) error {
 // insert makes m, whose ID is the next one, the head of the log. The caller holds mu, and
 // calls waker.wake with the topic once it has released mu.
 func (h *Hub) insert(m *Message, now time.Time) *topic {
-	t := h.kept.topic(m.Topic)
-	t.intern(m)
-	if cap(m.Data) > len(m.Data)+len(m.Data)/4+messageCost {
-		m.Data = bytes.Clone(m.Data) // else what is kept would be far more than what counts
-	}
-	h.kept.add(t, m, h.keepBytes())
-	h.kept.touch(t, now)
-	h.kept.forgetEmpty(t) // which has lost the message at once if that is larger than KeepBytes
-	h.trim(now)
+	t := h.keepMessage(m, now)
 	h.waker.announce(t)
 	h.head.Store(m.ID.seq)
 	return t

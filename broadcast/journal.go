@@ -37,3 +37,22 @@ type Journal interface {
 	// 0. If nothing is kept, oldest is one after newest.
 	Bounds(ctx context.Context) (oldest, newest ID, err error)
 }
+
+// Compactor is a [Journal] that keeps state for longer than events: of old entries it keeps the
+// newest value of each Key, and of each topic the newest event with First and that with End. So a
+// Hub that starts has the value of each Key, however long ago it was set.
+type Compactor interface {
+	Journal
+
+	// Compacts reports whether that is so. If it is, Tail after sequence 0 of the epoch may leave
+	// out entries that came before the newest 65,536. It yields the rest in order, with their IDs,
+	// and (Message{ID: the last that is left out}, an [ErrCompacted]) before the entry that
+	// follows: only this, and an ErrGap, excuse a jump of the sequence. Entries for which nothing
+	// newer stands are left out only if they are removals, or events that a [CompactedError]
+	// reports. Tail after any other ID leaves out nothing: what it does not have is a gap.
+	//
+	// If it knows which entries of earlier epochs are still there it begins with an [EpochError]
+	// for each of these epochs, with the ID that it was asked for. A Hub that starts after a new
+	// epoch has begun lets clients go on after what they have had of those entries.
+	Compacts() bool
+}

@@ -336,8 +336,7 @@ func (w *cluster) fault(what, i int) {
 		}
 	case 8:
 		if w.rng.IntN(3) == 0 {
-			w.engine.Trim(1 + w.rng.IntN(4))
-			w.trimmed = true
+			w.trim(1 + w.rng.IntN(4))
 		} else {
 			w.engine.Restart()
 			for _, s := range w.servers {
@@ -353,9 +352,18 @@ func (w *cluster) lapse(s *clusterServer) {
 	for range 1 + w.rng.IntN(3) {
 		w.append()
 	}
-	w.engine.Trim(1 + w.rng.IntN(2*len(w.logs[w.epoch])))
-	w.trimmed = true
+	w.trim(1 + w.rng.IntN(2*len(w.logs[w.epoch])))
 	s.node.Release()
+}
+
+// trim removes old entries. These are events, of which compaction leaves nothing either.
+func (w *cluster) trim(n int) {
+	w.trimmed = true
+	if w.rng.IntN(2) == 0 {
+		w.engine.Compact(n)
+		return
+	}
+	w.engine.Trim(n)
 }
 
 // modelHeals is how long it takes until all is well again: if earlier answers of the engine did

@@ -53,7 +53,7 @@ func TestModelOfServersWithKeys(t *testing.T) {
 	}
 	t.Logf("%d runs: %v", done, tally)
 	if done >= 200 {
-		for _, what := range []string{"gaps", "begins", "partial", "epochs", "checked"} {
+		for _, what := range []string{"gaps", "begins", "partial", "epochs", "checked", "compacted", "replaced"} {
 			assert.NotZero(t, tally[what], what)
 		}
 	}
@@ -196,8 +196,8 @@ func (w *shared) step() {
 }
 
 func (w *shared) fault(node *broadcasttest.Journal) {
-	what := w.rng.IntN(9)
-	w.lossy = w.lossy || what >= 6
+	what := w.rng.IntN(12)
+	w.lossy = w.lossy || what >= 6 && what <= 8
 	w.note("fault %d", what)
 	switch what {
 	case 0:
@@ -217,5 +217,40 @@ func (w *shared) fault(node *broadcasttest.Journal) {
 		w.newEpoch(max(0, len(w.log)-n))
 	case 8:
 		w.engine.Trim(1 + w.rng.IntN(4))
+	case 9, 10:
+		w.compact(1 + w.rng.IntN(12))
+	case 11:
+		w.replace(w.rng.IntN(len(w.servers)))
 	}
+}
+
+// compact is a loss for a server that has still to read what is left out.
+func (w *shared) compact(n int) {
+	w.tally["compacted"]++
+	w.engine.Compact(n)
+	oldest, _, err := w.engine.Bounds(w.t.Context())
+	require.NoError(w.t, err)
+	for _, s := range w.servers {
+		if at := s.Stats().Position; at.Epoch() != w.epoch || at.Seq()+1 < oldest.Seq() {
+			w.lossy = true
+		}
+	}
+}
+
+// replace puts a new server in the place of another, which is killed.
+func (w *shared) replace(i int) {
+	w.tally["replaced"]++
+	old := w.servers[i]
+	for _, c := range w.clients {
+		if c.server == old {
+			w.leave(c)
+		}
+	}
+	old.Close()
+	<-old.ended
+	old.ended = nil
+	s := newStoppedServer(w.t, w.engine, nil)
+	s.Keep, s.Values = old.Keep, old.Values
+	s.start()
+	w.servers[i] = s
 }

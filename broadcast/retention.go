@@ -17,6 +17,7 @@ type retention struct {
 
 	classes
 	topics     map[string]*topic
+	floor      uint64    // up to here this Hub has read only what a Compactor keeps: a position before that has a gap
 	peak       int       // how many topics the map has had room for
 	events     entryList // all events that are kept, and removals
 	live       entryList // all values that are kept
@@ -83,7 +84,7 @@ func (k *retention) topic(name string) *topic {
 	if t == nil {
 		name = strings.Clone(name) // it may be part of a request's URL, which it would pin as a whole
 		evicted := k.tombstones.evicted(name)
-		t = &topic{name: name, evicted: evicted, floor: evicted, class: k.of(name)}
+		t = &topic{name: name, evicted: evicted, floor: max(evicted, k.floor), class: k.of(name)}
 		if k.topics == nil {
 			k.topics = make(map[string]*topic)
 		}
@@ -334,6 +335,7 @@ func (k *retention) clear() {
 	for _, t := range k.topics {
 		k.abandonTable(t)
 	}
+	k.floor = 0
 }
 
 // refuses reports whether a message is for a topic that has ended.

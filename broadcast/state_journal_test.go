@@ -291,3 +291,54 @@ func TestEndOnAServerBehind(t *testing.T) {
 		require.ErrorIs(t, err, broadcast.ErrEnded)
 	})
 }
+
+// A Hub that starts on a journal that compacts has the value of each Key, and of each topic the
+// newest event with First and that with End. Only topics that lack events are partial.
+func TestFreshHubHasTheStateOfACompactedLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := new(broadcasttest.Journal)
+		old := newSmallServer(t, engine)
+		early := old.position()
+		old.set("a", "1")
+		old.set("gone", "1")
+		old.set("a", "2")
+		old.send(broadcast.Message{Topic: "x", Key: "gone", Removed: true})
+		old.send(broadcast.Message{Topic: "chat", Data: []byte("hello")})
+		old.send(broadcast.Message{Topic: "chat", Key: "k", Data: []byte("1")})
+		old.send(broadcast.Message{Topic: "text", Data: []byte("piece")})
+		old.send(broadcast.Message{Topic: "text", First: true, Data: []byte("all")})
+		old.send(broadcast.Message{Topic: "done", Data: []byte("piece")})
+		old.send(broadcast.Message{Topic: "done", End: true, Data: []byte("end")})
+		engine.Compact(100)
+		late := old.position()
+		old.set("b", "3")
+
+		fresh := newSmallServer(t, engine)
+		require.Equal(t, old.position(), fresh.position())
+		for topic, want := range map[string]struct {
+			texts   []string
+			partial bool
+		}{
+			"x":     {[]string{"a=2", "b=3"}, false},
+			"chat":  {[]string{"k=1"}, true},
+			"text":  {[]string{"all"}, false},
+			"done":  {[]string{"end"}, true},
+			"never": {nil, false},
+		} {
+			_, texts, begin := fresh.begin(topic)
+			require.Equal(t, want.texts, texts, topic)
+			require.Equal(t, want.partial, begin.Partial != nil, "%s: partial %v", topic, begin.Partial)
+		}
+		_, err := fresh.Publish(t.Context(), broadcast.Message{Topic: "done"})
+		require.ErrorIs(t, err, broadcast.ErrEnded)
+
+		for after, gap := range map[broadcast.ID]bool{early: true, late: false} {
+			sub, err := fresh.Subscribe(t.Context(), broadcast.SubscribeOptions{Topics: []string{"x"}, After: after})
+			require.NoError(t, err)
+			defer sub.Close()
+			synctest.Wait()
+			_, err = pollTexts(sub)
+			require.Equal(t, gap, errors.Is(err, broadcast.ErrGap), "after %v: %v", after, err)
+		}
+	})
+}

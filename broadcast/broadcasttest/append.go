@@ -38,6 +38,19 @@ func testAppendToTail(t *testing.T, j broadcast.Journal) {
 func testJournalFields(t *testing.T, j broadcast.Journal) {
 	f := follow(t, j, broadcast.ID{})
 	var all []broadcast.Message
+	for _, m := range []broadcast.Message{
+		{Topic: "a", Key: "k", Data: []byte("1")},
+		{Topic: "a", Key: "größe /*>", Type: "tick", Binary: true, Data: []byte{0}},
+		{Topic: "a", Key: "k", Removed: true},
+		{Topic: "a", First: true, Data: []byte("text")},
+		{Topic: "a", End: true},
+		{Topic: "a", First: true, End: true},
+	} {
+		all = append(all, m)
+		ids, err := j.Append(background(t), m)
+		require.NoError(t, err)
+		requireSame(t, m, ids[0], f.next())
+	}
 	for _, kind := range kinds {
 		all = append(all, kind.msg)
 		ids, err := j.Append(background(t), kind.msg)

@@ -42,6 +42,8 @@ func requireSame(t *testing.T, want broadcast.Message, id broadcast.ID, got broa
 	require.Equal(t, want.Topic, got.Topic, "Topic")
 	require.Equal(t, want.Type, got.Type, "Type")
 	require.Equal(t, want.From, got.From, "From")
+	require.Equal(t, want.Key, got.Key, "Key")
+	require.Equal(t, []bool{want.Removed, want.First, want.End}, []bool{got.Removed, got.First, got.End}, "Removed, First and End")
 	require.Equal(t, string(want.Data), string(got.Data), "Data")
 	require.Equal(t, want.Binary, got.Binary, "Binary")
 }

@@ -13,7 +13,12 @@ import (
 // negative.
 func (j *Journal) Trim(n int) {
 	mustNotBeNegative(n)
-	j.change(func(e *engine) { e.entries = slices.Clone(e.entries[min(n, len(e.entries)):]) })
+	j.change(func(e *engine) {
+		e.entries = slices.Clone(e.entries[min(n, len(e.entries)):])
+		if e.floor() > 0 {
+			e.carried = []carry{{seq: e.floor(), err: broadcast.ErrGap}}
+		}
+	})
 }
 
 // LoseTail removes the n newest entries, or all of them if there are fewer, as a crash of an
@@ -32,7 +37,7 @@ func (j *Journal) LoseTail(n int) {
 // Recreate empties the engine and gives it a new epoch, which running Tails yield as a gap.
 func (j *Journal) Recreate() {
 	j.change(func(e *engine) {
-		e.entries, e.newest = nil, 0
+		e.entries, e.newest, e.carried = nil, 0, nil
 		e.enter(0)
 	})
 }

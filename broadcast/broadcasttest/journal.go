@@ -46,6 +46,9 @@ type engine struct {
 	entries []entry // those that are kept
 	newest  uint64  // the sequence of the newest entry, kept or not
 
+	compacts bool    // see Journal.Compact
+	carried  []carry // what is kept of the entries before those; their sequences rise
+
 	// survived says up to which sequence entries of earlier epochs are still there.
 	survived map[uint64]uint64
 	restarts uint64

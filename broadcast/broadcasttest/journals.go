@@ -48,7 +48,7 @@ var journalCases = []journalCase{
 	},
 	{
 		"fields",
-		"Topic, Type, From, Data and Binary of a message are yielded as they were appended; the journal sets its ID.",
+		"Topic, Type, From, Data, Binary, Key, Removed, First and End of a message are yielded as they were appended; the journal sets its ID.",
 		testJournalFields,
 	},
 	{
@@ -115,6 +115,11 @@ var journalCases = []journalCase{
 		"concurrent appends",
 		"No ID is given twice, and each message is yielded once, with the ID that its Append returned.",
 		testConcurrentAppends,
+	},
+	{
+		"compaction",
+		"After sequence 0 of its epoch, Tail of a Compactor yields the newest value of each Key, and of each topic the newest event with First and that with End, with their IDs. A sequence follows the one before it but after an ErrCompacted or a gap, and a CompactedError names the topics that lack events since their newest First. After any other ID it yields a gap where something is not there any more.",
+		testCompaction,
 	},
 	{
 		"ended context",

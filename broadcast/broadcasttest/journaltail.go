@@ -18,6 +18,14 @@ func (j *Journal) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadc
 		e := j.open()
 		e.mu.Lock()
 		at := tail{journal: j, after: after, cuts: j.cuts, restarts: e.restarts}
+		if e.compacts && after == broadcast.MakeID(e.epoch, 0) {
+			at.carried, at.carriedTo = e.carried, e.floor()
+			for epoch, seq := range e.survived {
+				if seq > 0 {
+					at.epochs = append(at.epochs, broadcast.MakeID(epoch, seq))
+				}
+			}
+		}
 		e.mu.Unlock()
 		for {
 			e.mu.Lock()
@@ -27,7 +35,7 @@ func (j *Journal) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadc
 			switch {
 			case err == errNothing:
 				at.wait(ctx, changed)
-			case !yield(m, err) || err != nil && !errors.Is(err, broadcast.ErrGap):
+			case !yield(m, err) || err != nil && !goesOn(err):
 				return
 			}
 			if err := ctx.Err(); err != nil {
@@ -38,11 +46,20 @@ func (j *Journal) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadc
 	}
 }
 
+// goesOn reports whether a Tail goes on after an error.
+func goesOn(err error) bool {
+	return errors.Is(err, broadcast.ErrGap) || errors.Is(err, broadcast.ErrCompacted)
+}
+
 // tail is a running Tail.
 type tail struct {
 	journal  *Journal
 	cuts     uint64 // of the node when the Tail began
 	restarts uint64 // of the engine when the Tail began
+
+	epochs    []broadcast.ID // what is still there of earlier epochs, and is to be said first
+	carried   []carry        // what is left to be yielded of it
+	carriedTo uint64         // up to which sequence that is all there is
 
 	after broadcast.ID // the last one yielded
 	due   time.Time    // when a delayed entry may be yielded; zero: no entry is delayed
@@ -78,6 +95,12 @@ func (t *tail) next(e *engine) (broadcast.Message, error) {
 		return broadcast.Message{}, errNothing
 	case t.after.IsZero():
 		t.after = floor
+	case t.after.Epoch() == e.epoch && len(t.epochs) > 0:
+		before := t.epochs[0]
+		t.epochs = t.epochs[1:]
+		return broadcast.Message{ID: t.after}, &broadcast.EpochError{Survived: before}
+	case t.after.Epoch() == e.epoch && t.after.Seq() < t.carriedTo:
+		return t.nextCarried()
 	case t.after.Epoch() != e.epoch && e.survived[t.after.Epoch()] > 0:
 		before := broadcast.MakeID(t.after.Epoch(), e.survived[t.after.Epoch()])
 		t.after = floor

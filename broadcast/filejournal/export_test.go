@@ -1,6 +1,7 @@
 package filejournal
 
 import (
+	"context"
 	"io/fs"
 
 	"github.com/fanfare-go/fanfare/broadcast"
@@ -16,7 +17,7 @@ type (
 
 // With puts another file system below a Journal that was not used yet.
 func With(j *Journal, fs Files) *Journal {
-	j.opening.fs = fs
+	j.opening.fs, j.opening.inline = fs, true
 	return j
 }
 
@@ -43,4 +44,39 @@ func (r Record) Bytes() ([]byte, error) {
 func ParseRecord(b []byte) (Record, error) {
 	r, err := parseRecord(b)
 	return Record{r.seq, r.time, r.msg}, err
+}
+
+// RemoveSegments removes all segments but the last, as if they were too old.
+func RemoveSegments(j *Journal) error {
+	l, err := j.open(context.Background())
+	if err != nil {
+		return err
+	}
+	if err := l.turn.claim(context.Background()); err != nil {
+		return err
+	}
+	defer l.turn.release()
+	if err := l.roll(); err != nil {
+		return err
+	}
+	l.tidier.Wait()
+	if err := l.makeStates(); err != nil {
+		return err
+	}
+	for len(l.segments) > 1 {
+		if err := l.drop(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Tidy waits until the files of state have been made.
+func Tidy(j *Journal) error {
+	l, err := j.open(context.Background())
+	if err != nil {
+		return err
+	}
+	l.tidier.Wait()
+	return l.makeStates()
 }

@@ -60,7 +60,17 @@ func (d *faultyDisk) Remove(name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.files, name)
+	delete(d.named, name)
 	return d.Disk.Remove(name)
+}
+
+// Rename keeps what is known of a file, but its new name is not durable yet.
+func (d *faultyDisk) Rename(from, to string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.files[to], d.named[to] = d.files[from], false
+	delete(d.files, from)
+	return d.Disk.Rename(from, to)
 }
 
 func (d *faultyDisk) SyncDir(name string) error {

@@ -14,6 +14,7 @@ type files interface {
 	OpenFile(name string, flag int, perm fs.FileMode) (file, error)
 	ReadDir(name string) ([]fs.DirEntry, error)
 	Remove(name string) error
+	Rename(from, to string) error
 	Stat(name string) (fs.FileInfo, error)
 	// SyncDir makes the names in a folder durable.
 	SyncDir(name string) error
@@ -45,6 +46,8 @@ func (disk) OpenFile(name string, flag int, perm fs.FileMode) (file, error) {
 func (disk) ReadDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
 
 func (disk) Remove(name string) error { return os.Remove(name) }
+
+func (disk) Rename(from, to string) error { return os.Rename(from, to) }
 
 func (disk) Stat(name string) (fs.FileInfo, error) { return os.Stat(name) }
 

@@ -69,6 +69,7 @@ func (j *Journal) maxAge() time.Duration { return max(j.MaxAge, 0) }
 type opening struct {
 	turn   turn
 	fs     files // nil: the disk
+	inline bool  // see log.inline
 	log    *log  // nil until it is open. It is owned by who has the turn
 	closed bool  // owned by who has the turn
 }

@@ -25,10 +25,14 @@ type log struct {
 	maxAge       time.Duration // negative: no limit
 	syncEvery    time.Duration // 0: each append is synced
 	segmentBytes int64         // a segment that has as many is followed by the next
+	inline       bool          // the log is tidied by those that append: for tests
 	turn         turn
+	past         [maxPast]pastEpoch
+	tidier       sync.WaitGroup // the goroutine that tidies the log
 
 	// Owned by the goroutine that has the turn.
-	active  file       // the last segment's
+	last    *segment   // of segments
+	active  file       // its file
 	broken  bool       // nothing more is appended to it
 	state   *stateFile // and
 	known   state      // what it says
@@ -40,13 +44,16 @@ type log struct {
 	closed  bool      // nothing can be appended any more
 
 	// mu is locked briefly, and never during I/O.
-	mu       sync.Mutex
-	epoch    uint64     // guarded by mu
-	newest   uint64     // what may be read ends here; guarded by mu
-	segments []*segment // never empty; guarded by mu
-	recent   recent     // guarded by mu
-	changed  chan struct{}
-	err      error // why nothing will be appended any more; nil while that may be. Guarded by mu
+	mu         sync.Mutex
+	epoch      uint64     // guarded by mu
+	newest     uint64     // what may be read ends here; guarded by mu
+	segments   []*segment // never empty; guarded by mu
+	removed    *live      // what is kept of the segments before those; nil: nothing was removed. Guarded by mu
+	recent     recent     // guarded by mu
+	changed    chan struct{}
+	tidying    bool      // a goroutine does that; guarded by mu
+	tidyFailed time.Time // guarded by mu
+	err        error     // why nothing will be appended any more; nil while that may be. Guarded by mu
 }
 
 var (
@@ -78,7 +85,7 @@ func (l *log) append(ctx context.Context, ms []broadcast.Message) ([]broadcast.I
 		return nil, err
 	}
 	l.publish(g, at)
-	l.retire()
+	l.tidy()
 	return g.ids, g.err()
 }
 
@@ -122,12 +129,9 @@ func (l *log) encode(ms []broadcast.Message) *group {
 	return g
 }
 
-// last returns the segment that is written.
-func (l *log) last() *segment { return l.segments[len(l.segments)-1] }
-
 // write writes buf and syncs it. If that fails, what was written is removed again.
 func (l *log) write(g *group) (at int64, err error) {
-	at = l.last().size
+	at = l.last.size
 	_, err = l.active.WriteAt(l.buf, at)
 	if err == nil && l.syncEvery == 0 {
 		err = l.active.Sync()
@@ -155,7 +159,7 @@ func (l *log) write(g *group) (at int64, err error) {
 func (l *log) publish(g *group, at int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.last()
+	s := l.last
 	for i, r := range g.records {
 		offset := at
 		if i > 0 {
@@ -213,7 +217,7 @@ func (l *log) prepare() error {
 	if err := l.checkFolder(); err != nil {
 		return err
 	}
-	s := l.last()
+	s := l.last
 	full := s.size > int64(segmentHeader) && (s.size+int64(len(l.buf)) > l.segmentBytes || l.isOld(s))
 	if !full && !l.broken {
 		return nil
@@ -237,15 +241,17 @@ func (l *log) roll() error {
 	s := &segment{name: segmentName(l.newest + 1), base: l.newest + 1, began: l.clock.now(), size: int64(segmentHeader)}
 	f, err := createSegment(l.fs, l.dir, s)
 	if err != nil {
+		l.broken = true // its file may be there: what is appended next has to go into it
 		return err
 	}
 	if err := l.active.Close(); err != nil {
 		l.logger.Warn("filejournal: closing a segment failed", "dir", l.dir, "error", err)
 	}
-	l.active, l.broken = f, false
+	before := l.last
+	l.active, l.last, l.broken = f, s, false
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.last().base == s.base {
+	if before.base == s.base {
 		// Nothing was ever appended to the one before, whose file has been made anew.
 		l.segments[len(l.segments)-1] = s
 		return nil
@@ -273,35 +279,21 @@ func createSegment(fs files, dir string, s *segment) (f file, err error) {
 	return f, nil
 }
 
-// retire removes the oldest segments while there is too much, or while they are too old.
-func (l *log) retire() {
-	for {
-		l.mu.Lock()
-		s := l.segments[0]
-		drop := len(l.segments) > 1 && (l.isTooMuch() || l.maxAge > 0 && l.clock.now()-l.segments[1].began > l.maxAge.Milliseconds())
-		if drop {
-			l.segments = append([]*segment(nil), l.segments[1:]...)
-		}
-		l.mu.Unlock()
-		if !drop {
-			return
-		}
-		if err := l.fs.Remove(filepath.Join(l.dir, s.name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			l.logger.Warn("filejournal: removing an old segment failed: the next start removes it", "dir", l.dir, "error", err)
-		}
-	}
-}
+// isTooMuch reports whether the log has more than maxBytes. The caller holds mu.
+func (l *log) isTooMuch() bool { return l.maxBytes > 0 && l.bytes() > l.maxBytes }
 
-// isTooMuch reports whether the segments have more than maxBytes. The caller holds mu.
-func (l *log) isTooMuch() bool {
-	if l.maxBytes < 0 {
-		return false
-	}
-	var bytes int64
+// bytes returns how much the log has on the disk. The caller holds mu.
+func (l *log) bytes() (n int64) {
 	for _, s := range l.segments {
-		bytes += s.size
+		n += s.size
+		if s.live != nil {
+			n += s.live.size
+		}
 	}
-	return bytes > l.maxBytes
+	if l.removed != nil {
+		n += l.removed.size
+	}
+	return n
 }
 
 // checkEvery is how often the log looks whether its folder is still there.
@@ -316,7 +308,7 @@ func (l *log) checkFolder() error {
 	if err != nil {
 		return err
 	}
-	there, err := l.fs.Stat(filepath.Join(l.dir, l.last().name))
+	there, err := l.fs.Stat(filepath.Join(l.dir, l.last.name))
 	switch {
 	case err == nil && os.SameFile(mine, there):
 		l.checked = time.Now()
@@ -372,6 +364,7 @@ func (l *log) close() error {
 		return nil
 	}
 	l.end(errClosed)
+	l.tidier.Wait()
 	err := l.active.Sync()
 	if err == nil {
 		l.known.clean = true

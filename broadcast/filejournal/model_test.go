@@ -24,7 +24,9 @@ import (
 //	what was acknowledged is there, with its ID, or the log has a new epoch or a gap;
 //	a new epoch comes only where something acknowledged is missing;
 //	what surely was not appended is not there;
-//	no ID is given twice.
+//	no ID is given twice;
+//	each Key has the value that was acknowledged last, or a newer one, although segments are
+//	removed, or a gap is yielded.
 var (
 	modelSeed = flag.Uint64("model.seed", 1, "seed of the first random run; each run has the next")
 	modelRuns = flag.Int("model.runs", 60, "how many runs")
@@ -34,7 +36,7 @@ func TestModel(t *testing.T) {
 	var seen tally
 	for i := range *modelRuns {
 		seed := *modelSeed + uint64(i)
-		w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), seen: &seen, content: map[broadcast.ID]string{}, dir: t.TempDir()}
+		w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), seen: &seen, content: map[broadcast.ID]string{}, state: map[string]broadcast.Message{}, dir: t.TempDir()}
 		w.disk = newFaultyDisk(w.rng)
 		w.lazy = w.rng.IntN(4) == 0
 		w.start()
@@ -49,6 +51,7 @@ func TestModel(t *testing.T) {
 		require.NotZero(t, seen.Unsure)
 		require.NotZero(t, seen.Epochs)
 		require.NotZero(t, seen.PowerCuts)
+		require.NotZero(t, seen.Carried)
 	}
 }
 
@@ -56,6 +59,7 @@ type tally struct {
 	Appended, Refused, Unsure int // messages
 	Kills, PowerCuts, Cuts    int
 	Epochs                    int // new ones
+	Removals, Carried         int // of segments; values that only a file of state had at a start
 }
 
 // world is a folder, the Journal on it, and what it must have.
@@ -74,8 +78,11 @@ type world struct {
 	refused map[string]bool     // texts that were surely not appended
 	content map[broadcast.ID]string
 	number  int
-	holes   bool // a power cut has left some of what was not synced
-	missing bool // something acknowledged may be missing at the next start
+	state   map[string]broadcast.Message // of each Key what was acknowledged last
+	unsure  map[string]bool              // Keys whose removal may have been appended since
+	floor   uint64                       // entries after it have not been removed
+	holes   bool                         // a power cut has left some of what was not synced
+	missing bool                         // something acknowledged may be missing at the next start
 }
 
 func (w *world) require(ok bool, format string, args ...any) {
@@ -85,8 +92,14 @@ func (w *world) require(ok bool, format string, args ...any) {
 
 func (w *world) step() {
 	switch what := w.rng.IntN(100); {
-	case what < 70:
+	case what < 66:
 		w.append()
+	case what < 70:
+		w.seen.Removals++
+		_, newest, err := w.journal.Bounds(w.t.Context())
+		w.require(err == nil, "Bounds: %v", err)
+		w.floor = newest.Seq()
+		_ = filejournal.RemoveSegments(w.journal) // the disk may fail
 	case what < 74:
 		w.disk.failNext["write"] = errDisk
 	case what < 78:
@@ -118,6 +131,9 @@ func (w *world) append() {
 	for i := range ms {
 		w.number++
 		ms[i] = broadcast.Message{Topic: "a", Data: fmt.Appendf(nil, "%d %s", w.number, make([]byte, w.rng.IntN(40)))}
+		if w.rng.IntN(2) == 0 {
+			ms[i].Key, ms[i].Removed = fmt.Sprint("k", w.rng.IntN(6)), w.rng.IntN(4) == 0
+		}
 	}
 	ids, err := w.journal.Append(w.t.Context(), ms...)
 	for i, m := range ms {
@@ -128,11 +144,15 @@ func (w *world) append() {
 			w.give(ids[i], text)
 			m.ID = ids[i]
 			w.acked = append(w.acked, m)
+			if m.Key != "" {
+				w.state[m.Key], w.unsure[m.Key] = m, false
+			}
 		case errors.Is(err, broadcast.ErrNotPublished):
 			w.seen.Refused++
 			w.refused[text] = true
 		default:
 			w.seen.Unsure++
+			w.unsure[m.Key] = w.unsure[m.Key] || m.Removed
 		}
 	}
 }
@@ -169,11 +189,12 @@ func (w *world) start() {
 	if w.lazy {
 		w.journal.SyncEvery = -1
 	}
-	_, newest, err := w.journal.Bounds(w.t.Context())
+	oldest, newest, err := w.journal.Bounds(w.t.Context())
 	w.require(err == nil, "Bounds: %v", err)
+	w.require(oldest.Seq() <= w.floor+1, "the oldest is %v, %d were removed", oldest, w.floor)
 	there, reported := map[broadcast.ID]string{}, map[uint64]bool{}
-	if newest.Seq() > 0 {
-		last := uint64(0)
+	if newest.Seq() >= oldest.Seq() {
+		last := oldest.Seq() - 1
 		for m, err := range w.journal.Tail(w.t.Context(), broadcast.ID{}) {
 			if errors.Is(err, broadcast.ErrGap) && (w.missing || w.holes) {
 				w.holes = true
@@ -199,8 +220,9 @@ func (w *world) start() {
 	}
 	whole := true
 	for _, m := range w.acked {
-		whole = whole && (there[m.ID] == string(m.Data) || reported[m.ID.Seq()])
+		whole = whole && (m.ID.Seq() < oldest.Seq() || there[m.ID] == string(m.Data) || reported[m.ID.Seq()])
 	}
+	w.checkState(oldest, newest)
 	switch {
 	case w.epoch == 0:
 	case newest.Epoch() == w.epoch:
@@ -216,4 +238,45 @@ func (w *world) start() {
 		}
 	}
 	w.epoch, w.missing = newest.Epoch(), false
+}
+
+// checkState checks what a reader has of each Key that begins at the beginning.
+func (w *world) checkState(oldest, newest broadcast.ID) {
+	got, gap := map[string]broadcast.Message{}, uint64(0)
+	for last := uint64(0); last < newest.Seq(); {
+		for m, err := range w.journal.Tail(w.t.Context(), broadcast.MakeID(newest.Epoch(), last)) {
+			switch {
+			case errors.Is(err, broadcast.ErrGap):
+				gap = m.ID.Seq()
+				clear(got)
+			case errors.Is(err, broadcast.ErrCompacted):
+			default:
+				w.require(err == nil, "Tail: %v", err)
+				w.require(m.ID.Seq() == last+1, "%v follows %d", m.ID, last)
+				w.require(m.Topic == "" || !w.refused[string(m.Data)], "%q is there, and was surely not appended", m.Data)
+				got[m.Key] = m
+			}
+			if last = m.ID.Seq(); last == newest.Seq() {
+				break
+			}
+		}
+	}
+	w.require(gap == 0 || w.missing || w.holes, "a gap, and nothing is missing")
+	for key, m := range w.state {
+		is, ok := got[key]
+		switch {
+		case m.ID.Seq() <= gap, newest.Epoch() != w.epoch && w.missing: // it may lack that
+		case ok && is.ID.Seq() == m.ID.Seq():
+			w.require(string(is.Data) == string(m.Data), "%s is %q, not %q", key, is.Data, m.Data)
+		case ok:
+			w.require(is.ID.Seq() > m.ID.Seq(), "%s is %v, and was %v", key, is.ID, m.ID)
+		default:
+			w.require(m.Removed || w.unsure[key], "%s is missing, which was set in %v", key, m.ID)
+		}
+		if ok && is.ID.Seq() < oldest.Seq() {
+			w.seen.Carried++
+		}
+	}
+	delete(got, "")
+	w.state, w.unsure = got, map[string]bool{}
 }

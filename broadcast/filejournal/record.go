@@ -45,6 +45,7 @@ const (
 	flagRemoved
 	flagFirst
 	flagEnd
+	flagLost // in a file of state: up to here events of the topic are lost; without a topic, of any
 )
 
 // record is an entry of the log.
@@ -52,6 +53,7 @@ type record struct {
 	seq  uint64
 	time int64 // milliseconds since 1970
 	msg  broadcast.Message
+	lost bool // it is no message, see flagLost
 }
 
 var (
@@ -79,7 +81,11 @@ func appendRecord(b []byte, r *record) ([]byte, error) {
 	b = appendField(b, tagType, m.Type)
 	b = appendField(b, tagFrom, m.From)
 	b = appendField(b, tagData, m.Data)
-	if flags := flagsOf(m); flags != 0 {
+	flags := flagsOf(m)
+	if r.lost {
+		flags |= flagLost
+	}
+	if flags != 0 {
 		b = appendField(b, tagFlags, []byte{flags})
 	}
 	b = appendField(b, tagKey, m.Key)
@@ -150,15 +156,25 @@ func parseRecord(b []byte) (r record, err error) {
 	if r.seq, r.time, err = checkRecord(b); err != nil {
 		return record{}, err
 	}
+	if err := r.parse(b, true); err != nil {
+		return record{}, err
+	}
+	return r, nil
+}
+
+// parse sets the fields of the message, but not Data unless that is wanted.
+func (r *record) parse(b []byte, data bool) error {
 	for rest := b[recordHeader+bodyHeader:]; len(rest) > 0; {
 		tag, value, after, ok := parseField(rest)
 		if !ok {
-			return record{}, errDamaged
+			return errDamaged
 		}
-		r.set(tag, value)
+		if data || tag != tagData {
+			r.set(tag, value)
+		}
 		rest = after
 	}
-	return r, nil
+	return nil
 }
 
 func parseField(b []byte) (tag uint64, value, rest []byte, ok bool) {
@@ -193,6 +209,7 @@ func (r *record) set(tag uint64, value []byte) {
 		}
 		m.Binary, m.Removed = flags&flagBinary != 0, flags&flagRemoved != 0
 		m.First, m.End = flags&flagFirst != 0, flags&flagEnd != 0
+		r.lost = flags&flagLost != 0
 	case tagKey:
 		m.Key = string(value)
 	}

@@ -1,6 +1,7 @@
 package filejournal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -35,6 +36,7 @@ func openLog(j *Journal, fs files) (l *log, err error) {
 		maxBytes: j.maxBytes(), maxAge: j.maxAge(), syncEvery: j.SyncEvery,
 		segmentBytes: maxSegment,
 		changed:      make(chan struct{}),
+		inline:       j.opening.inline,
 	}
 	if l.maxBytes > 0 {
 		l.segmentBytes = min(max(l.maxBytes/segmentsAtLeast, minSegment), maxSegment)
@@ -59,6 +61,7 @@ func openLog(j *Journal, fs files) (l *log, err error) {
 
 // abandon closes the files of a log that could not be opened.
 func (l *log) abandon() {
+	l.tidier.Wait() // it ends soon, since the log has
 	if l.active != nil {
 		l.active.Close()
 	}
@@ -84,7 +87,7 @@ func (l *log) recover() error {
 		if l.active, err = createSegment(l.fs, l.dir, s); err != nil {
 			return err
 		}
-		l.segments = []*segment{s}
+		l.segments, l.last = []*segment{s}, s
 	}
 	l.newest = max(l.newest, l.segments[0].base-1)
 	return l.beginEpoch()
@@ -117,8 +120,8 @@ func (l *log) findSegments() error {
 		}
 		l.segments = append(l.segments, s)
 	}
-	slices.SortFunc(l.segments, func(a, b *segment) int { return int(min(max(int64(a.base-b.base), -1), 1)) })
-	return nil
+	slices.SortFunc(l.segments, func(a, b *segment) int { return cmp.Compare(a.base, b.base) })
+	return l.findLives(entries)
 }
 
 // inspect sets size and began of a segment.
@@ -142,7 +145,8 @@ func (l *log) recoverLast() (newestTime int64, err error) {
 	if len(l.segments) == 0 {
 		return 0, nil
 	}
-	s := l.last()
+	s := l.segments[len(l.segments)-1]
+	l.last = s
 	if l.active, err = l.fs.OpenFile(filepath.Join(l.dir, s.name), os.O_RDWR, 0); err != nil {
 		return 0, err
 	}
@@ -203,13 +207,13 @@ func (l *log) beginEpoch() error {
 		now.epoch = newEpoch()
 		l.logger.Warn("filejournal: the file that says how far the log was is missing: the log has a new epoch, and streams get a gap", "dir", l.dir)
 	default:
-		now.epoch = before.epoch
+		now.epoch, now.past = before.epoch, before.past
 		if why := before.lost(l.newest, now.boot, now.inode); why != "" {
-			now.epoch = newEpoch()
+			now.epoch, now.past = newEpoch(), before.leave(min(l.newest, before.seq))
 			l.logger.Warn("filejournal: "+why+": the log has a new epoch, and streams get a gap", "dir", l.dir, "had", before.seq, "has", l.newest)
 		}
 	}
-	l.known, l.epoch = now, now.epoch
+	l.known, l.epoch, l.past = now, now.epoch, now.past
 	if err := errors.Join(l.state.save(now), l.fs.SyncDir(l.dir)); err != nil {
 		return fmt.Errorf("noting the epoch: %w", err)
 	}

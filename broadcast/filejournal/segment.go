@@ -23,6 +23,7 @@ type segment struct {
 	began int64  // when it was created, in milliseconds since 1970
 
 	// Guarded by log.mu.
+	live   *live   // its file of state; nil until that has been made
 	size   int64   // how much of it may be read
 	points []point // a sparse index, in order
 }

@@ -18,7 +18,15 @@ type state struct {
 	lazy  bool     // what it acknowledged may not have been synced
 	boot  [16]byte // which start of the machine wrote this; zero if the system does not say
 	inode uint64   // of the file itself: a copy has another. Zero if the system does not say
+
+	// past are the epochs before, the last one first. Entries of each have kept their sequences
+	// up to one; 0: none.
+	past [maxPast]pastEpoch
 }
+
+type pastEpoch struct{ epoch, survived uint64 }
+
+const maxPast = 4
 
 // stateFile has two slots for what is synced at once and two for what is not, and writes the
 // two in turn. So a write that was cut off leaves another one, and one that was synced is
@@ -31,7 +39,7 @@ type stateFile struct {
 
 const (
 	stateName  = "state"
-	stateMagic = "fanfareS\x01" // the last byte is the version of the format
+	stateMagic = "fanfareS\x02" // the last byte is the version of the format
 	stateSlot  = 512            // bytes from one slot to the next: each has a block of a disk to itself
 
 	stateClean = 1
@@ -79,7 +87,7 @@ func (f *stateFile) write(s state, pair int64) error {
 	return err
 }
 
-const stateSize = len(stateMagic) + 8 + 8 + 8 + 1 + 16 + 8 + 4
+const stateSize = len(stateMagic) + 8 + 8 + 8 + 1 + 16 + 8 + maxPast*16 + 4
 
 func (s *state) append(b []byte, count uint64) []byte {
 	flags := byte(0)
@@ -97,6 +105,10 @@ func (s *state) append(b []byte, count uint64) []byte {
 	b = append(b, flags)
 	b = append(b, s.boot[:]...)
 	b = binary.LittleEndian.AppendUint64(b, s.inode)
+	for _, p := range s.past {
+		b = binary.LittleEndian.AppendUint64(b, p.epoch)
+		b = binary.LittleEndian.AppendUint64(b, p.survived)
+	}
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
 }
 
@@ -112,6 +124,10 @@ func parseState(b []byte) (s state, count uint64, ok bool) {
 	s.clean, s.lazy = b[24]&stateClean != 0, b[24]&stateLazy != 0
 	copy(s.boot[:], b[25:])
 	s.inode = binary.LittleEndian.Uint64(b[41:])
+	for i := range s.past {
+		s.past[i].epoch = binary.LittleEndian.Uint64(b[49+16*i:])
+		s.past[i].survived = binary.LittleEndian.Uint64(b[57+16*i:])
+	}
 	return s, count, s.epoch > 1
 }
 
@@ -127,6 +143,16 @@ func (s *state) lost(newest uint64, boot [16]byte, inode uint64) string {
 		return "the machine went down before the newest messages were synced"
 	}
 	return ""
+}
+
+// leave notes that the epoch is over, of which entries up to a sequence are still there.
+func (s *state) leave(newest uint64) (past [maxPast]pastEpoch) {
+	past[0] = pastEpoch{s.epoch, newest}
+	copy(past[1:], s.past[:])
+	for i := range past {
+		past[i].survived = min(past[i].survived, newest)
+	}
+	return past
 }
 
 // newEpoch draws an epoch; 0 and 1 are reserved.

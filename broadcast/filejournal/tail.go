@@ -23,18 +23,33 @@ func (j *Journal) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadc
 		floor, _, epoch := l.bounds()
 		t := &tail{log: l, epoch: epoch, after: after.Seq()}
 		defer t.leave()
+		past := l.survivors(epoch, after)
 		switch {
+		case after == broadcast.MakeID(epoch, 0):
+			if err := t.openParts(); err != nil {
+				yield(broadcast.Message{}, fmt.Errorf("filejournal: reading the log: %w", err))
+				return
+			}
+			for _, id := range past {
+				if !yield(broadcast.Message{ID: after}, &broadcast.EpochError{Survived: id}) {
+					return
+				}
+			}
 		case after.IsZero():
 			t.after = floor
 		case after.Epoch() != epoch:
 			t.after = floor
-			if !yield(t.gap()) {
+			m, err := t.gap()
+			if len(past) > 0 {
+				err = &broadcast.EpochError{Survived: past[0]}
+			}
+			if !yield(m, err) {
 				return
 			}
 		}
 		for ctx.Err() == nil {
 			m, err := t.next(ctx)
-			if err != nil && !errors.Is(err, broadcast.ErrGap) {
+			if err != nil && !errors.Is(err, broadcast.ErrGap) && !errors.Is(err, broadcast.ErrCompacted) {
 				yield(broadcast.Message{}, err)
 				return
 			}
@@ -46,6 +61,17 @@ func (j *Journal) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadc
 	}
 }
 
+// survivors returns the newest entries of earlier epochs that are still there: of the epoch of an ID,
+// or, if that is of this epoch, of all.
+func (l *log) survivors(epoch uint64, after broadcast.ID) (ids []broadcast.ID) {
+	for _, p := range l.past {
+		if p.survived > 0 && (after.Epoch() == epoch || after.Epoch() == p.epoch) {
+			ids = append(ids, broadcast.MakeID(p.epoch, p.survived))
+		}
+	}
+	return ids
+}
+
 // tail is a running Tail. It belongs to the goroutine that ranges over it.
 type tail struct {
 	log   *log
@@ -53,6 +79,8 @@ type tail struct {
 	after uint64 // the sequence of what was yielded last
 
 	recent []broadcast.Message // what follows, if it is in memory
+
+	parts []part // the files of state that come first
 
 	// What is read from the disk.
 	in  *scanner // nil if no segment is open
@@ -67,6 +95,12 @@ func (t *tail) gap() (broadcast.Message, error) {
 // next waits for what follows, and returns it. A [*broadcast.GapError] says that it is lost.
 func (t *tail) next(ctx context.Context) (broadcast.Message, error) {
 	for {
+		if len(t.parts) > 0 {
+			if m, err := t.nextOfParts(); err != errEnd {
+				return m, err
+			}
+			continue
+		}
 		if len(t.recent) > 0 {
 			m := t.recent[0]
 			t.recent, t.after = t.recent[1:], m.ID.Seq()
@@ -172,6 +206,10 @@ func (t *tail) leave() {
 		t.in.f.Close()
 		t.in = nil
 	}
+	for _, p := range t.parts {
+		p.in.f.Close()
+	}
+	t.parts = nil
 }
 
 // place is where a log has what follows a sequence.
