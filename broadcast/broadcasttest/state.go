@@ -73,6 +73,11 @@ var stateCases = []broadcasterCase{
 		testBeginningOfAddedTopics,
 	},
 	{
+		"topics removed in a beginning",
+		"If the topics that begin are removed in the middle, Position stays that of an unknown position until the round has ended: events that the others have returned in it do not come again after a cut.",
+		testTopicsRemovedInBeginning,
+	},
+	{
 		"end",
 		"After the last message of topics that have ended, Poll returns ErrEnded, for good. Publish refuses what follows, until an event with First.",
 		testEnd,
