@@ -87,9 +87,9 @@ type Handler struct {
 	// Abort ends each stream by a cut, as [Writer.Abort] does, for clients that come back
 	// after a failure and take the end of a response for the end of everything, such as
 	// those of Datastar and r3labs/sse. What a client is to get before its stream ends is
-	// sent before the cut. A poll (poll=1) still ends in good order. Where a wrapper hides
-	// the connection, and over HTTP/3, ServeHTTP panics with http.ErrAbortHandler, which
-	// servers expect.
+	// sent before the cut. A poll (poll=1) still ends in good order, and so does a stream
+	// whose topics have all ended (Message.End). Where a wrapper hides the connection, and
+	// over HTTP/3, ServeHTTP panics with http.ErrAbortHandler, which servers expect.
 	Abort bool
 
 	// CacheBytes is how many bytes of encoded messages the handler keeps, so that a message
