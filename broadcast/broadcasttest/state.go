@@ -23,6 +23,21 @@ var stateCases = []broadcasterCase{
 		testCutInRound,
 	},
 	{
+		"changes in a round",
+		"A Key that is set, removed or set again in a round is returned as it is when it is its turn; what happens after that belongs to the next round.",
+		testChangesInRound,
+	},
+	{
+		"parts of a round",
+		"The end of a subscription, other topics and a loss in any part of a round or of a beginning leave nothing out, but for what is reported.",
+		testPartsOfRounds,
+	},
+	{
+		"first between two polls",
+		"An event with First takes the place of the events that a subscription has still to return, which is no loss.",
+		testFirstBetweenPolls,
+	},
+	{
 		"removals",
 		"Removals are returned like values, but for those before a beginning's end, which has none.",
 		testRemovals,
