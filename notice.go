@@ -26,9 +26,9 @@ type Notice struct {
 	// [broadcast.BeginError].
 	Partial []string
 
-	// Heartbeat is, for Ready, after which time without any bytes the client gets a
-	// heartbeat: a stream that is silent for much longer is dead. If zero, there are no
-	// heartbeats.
+	// Heartbeat is, for Ready, and for a Gap or a Begin that is the first notice of its
+	// stream, after which time without any bytes the client gets a heartbeat: a stream
+	// that is silent for much longer is dead. If zero, there are no heartbeats.
 	Heartbeat time.Duration
 
 	// Expires is, for Ready and Renewed, after which time the stream ends unless its client

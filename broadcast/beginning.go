@@ -116,6 +116,20 @@ func (s *subscription) leaveBeginning() {
 	}
 }
 
+// goOnFromBase starts a round for the topics that are left where those that began were removed in
+// the middle. It is like a beginning in which none begins: some of the events after base have been
+// returned, so that a client which is cut cannot resume there.
+func (s *subscription) goOnFromBase(to uint64) {
+	st := s.state
+	st.round = round{part: amongEvents, beginning: true, to: to}
+	for i := range s.cursors {
+		c := &s.cursors[i]
+		if tb := c.topic.table.Load(); tb != nil && tb.newest.Load() > st.base {
+			st.round.walks = append(st.round.walks, walk{table: tb, after: st.base, allowed: s.allowed(c, st.base)})
+		}
+	}
+}
+
 // completeBeginning ends a beginning: the topics go on like all others after its end.
 func (s *subscription) completeBeginning() {
 	st := s.state

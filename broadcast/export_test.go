@@ -1,5 +1,7 @@
 package broadcast
 
+import "context"
+
 // Waiting returns how many subscriptions wait for the engine to place them, apart from
 // those that it is being asked about.
 func (h *Hub) Waiting() int {
@@ -27,4 +29,18 @@ func (h *Hub) Slots(topic string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.kept.topics[topic].table.Load().slots)
+}
+
+// ReadHistory reads the journal once for a subscription that waits for its history, as a goroutine
+// of Run does, and calls between after the subscription has been claimed.
+func (h *Hub) ReadHistory(ctx context.Context, s Subscription, between func()) error {
+	sub := s.(*subscription)
+	h.mu.Lock()
+	delete(h.historian.waiting, sub)
+	readers := []*reader{h.newReader(sub, &read{cancel: func() {}})}
+	h.mu.Unlock()
+	between()
+	err := h.readHistory(ctx, readers)
+	h.giveBack(readers)
+	return err
 }

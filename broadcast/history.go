@@ -205,7 +205,7 @@ func (h *Hub) claimReaders(ctx context.Context, d distance, cancel context.Cance
 
 // newReader makes the reader of a subscription. The caller holds mu.
 func (h *Hub) newReader(s *subscription, shared *read) *reader {
-	r := &reader{sub: s, read: shared, topics: make(map[string]bool, len(s.cursors)), after: s.from.seq, history: h.past.newHistory()}
+	r := &reader{sub: s, read: shared, topics: make(map[string]bool, len(s.cursors)), after: s.from, history: h.past.newHistory()}
 	r.end.Store(s.end.Load())
 	s.reader = r
 	shared.left++
@@ -220,9 +220,10 @@ func (h *Hub) newReader(s *subscription, shared *read) *reader {
 // readHistory reads for all readers up to where their rings take over, and places them.
 func (h *Hub) readHistory(ctx context.Context, readers []*reader) error {
 	h.mu.Lock()
-	epoch, from, to := h.epoch, readers[0].after, uint64(0)
+	first, to := readers[0].after, uint64(0)
+	epoch, from := first.epoch, first.seq // the Hub may have entered another since they were claimed
 	for _, r := range readers {
-		from = min(from, r.after)
+		from = min(from, r.after.seq)
 		if r.sub != nil {
 			to = max(to, r.sub.needed())
 		}
@@ -356,10 +357,10 @@ func (h *Hub) addHistory(m Message, missing hole, valid bool, readers []*reader)
 		end := r.end.Load()
 		switch {
 		case r.lost:
-		case max(missing.after, r.after) < min(missing.upTo, end):
+		case max(missing.after, r.after.seq) < min(missing.upTo, end):
 			r.lost = true
 			r.history.drop()
-		case valid && m.ID.seq > r.after && m.ID.seq <= end && r.topics[m.Topic]:
+		case valid && m.ID.seq > r.after.seq && m.ID.seq <= end && r.topics[m.Topic]:
 			if held == nil {
 				held = h.past.hold(m)
 			}

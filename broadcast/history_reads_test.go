@@ -208,3 +208,29 @@ func TestHistoryIsCutOffAtABound(t *testing.T) {
 		require.Equal(t, 1, reads)
 	})
 }
+
+// A journal that begins a new epoch between the moment when a subscription is claimed for a read
+// and the read itself is a loss, as at any other time.
+func TestHistoryOfAnEpochThatHasJustEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := new(broadcasttest.Journal)
+		s := newServer(t, engine, nil)
+		begin := s.position()
+		for range 100 {
+			s.publish("x", "old")
+		}
+		synctest.Wait()
+		s.node.Fail(errAway) // so that Run does not read it
+		r := s.resume(begin, "x")
+		synctest.Wait()
+		require.Equal(t, "reading history", s.Stage(r.sub))
+		_ = s.ReadHistory(t.Context(), r.sub, func() {
+			engine.Recreate()
+			s.node.Fail(nil)
+			time.Sleep(time.Minute)
+			s.publish("x", "new")
+		})
+		time.Sleep(time.Minute)
+		require.Equal(t, []string{"gap", "new"}, r.poll())
+	})
+}

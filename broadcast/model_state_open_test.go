@@ -100,7 +100,8 @@ func (w *stateWorld) change(c *stateClient) {
 		if s.begins || len(s.due) > 0 {
 			c.position = broadcast.ID{} // until everything has begun
 		}
-		s.most, s.least, s.begins = 0, 0, false
+		// Where nothing is to begin any more, the round goes on, and has no position until it ends.
+		s.most, s.least, s.begins, s.partial = 0, 0, position.Epoch() == 1 && len(s.due) == 0, nil
 	}
 	s.names, c.names = names, names
 	for name := range c.has {

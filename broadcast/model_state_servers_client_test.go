@@ -87,8 +87,10 @@ func (w *shared) poll(c *sharedClient, size int) bool {
 	n, err := c.sub.Poll(buf)
 	position := c.sub.Position()
 	w.note("client %d polls %v, error %v, at %v", c.number, stateSequences(buf[:n]), err, position)
-	w.told(c, err, position)
-	if c.sub != nil && n == 0 && err == nil && c.server.Stage(c.sub) == "live" {
+	if w.told(c, err, position); c.sub == nil {
+		return true
+	}
+	if n == 0 && err == nil && c.server.Stage(c.sub) == "live" {
 		c.unanswered = false
 	}
 	cut := w.rng.IntN(8) == 0
@@ -145,8 +147,7 @@ func (w *shared) told(c *sharedClient, err error, position broadcast.ID) {
 		}
 	case errors.Is(err, broadcast.ErrSlow):
 		w.tally["slow"]++
-		c.position = broadcast.ID{}
-		w.leave(c)
+		w.leave(c) // it comes back with the position that it had
 	case errors.Is(err, broadcast.ErrClosed): // its server does not hear the journal
 		w.tally["closed"]++
 		w.leave(c)

@@ -151,6 +151,13 @@ func (w *shared) begin() {
 func (w *shared) newEpoch(kept int) {
 	_, newest, err := w.engine.Bounds(w.t.Context())
 	require.NoError(w.t, err)
+	for _, c := range w.clients { // what they may lack of the entries that are still there they still may
+		for topic, began := range c.began {
+			if began.Epoch() == w.epoch {
+				c.began[topic] = broadcast.MakeID(newest.Epoch(), min(began.Seq(), uint64(kept)))
+			}
+		}
+	}
 	w.log, w.epoch = slices.Clone(w.log[:kept]), newest.Epoch()
 	w.tally["epochs"]++
 }

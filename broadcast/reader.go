@@ -17,7 +17,7 @@ type reader struct {
 	sub     *subscription   // nil if it does not wait any more; guarded by Hub.mu
 	read    *read           // set when the reader is made
 	topics  map[string]bool // the names of their topics
-	after   uint64          // the position's sequence
+	after   ID              // the position, which all that share a read have in one epoch
 	end     atomic.Uint64   // the subscription's; Finish sets it
 	history *history        // what follows it
 	lost    bool            // some of it is not in the journal any more, or it is too much

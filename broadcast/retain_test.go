@@ -101,6 +101,50 @@ func TestRetentionTTL(t *testing.T) {
 	})
 }
 
+// A topic that was forgotten and is made anew has lost what it had: a position before that has a
+// loss, and a beginning lacks it, until an event with First.
+func TestKeysOfAForgottenTopic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := &broadcast.Hub{TopicTTL: time.Minute}
+		defer hub.Close()
+		publish := func(m broadcast.Message) broadcast.ID {
+			m.Topic = "a"
+			id, err := hub.Publish(t.Context(), m)
+			require.NoError(t, err)
+			return id
+		}
+		poll := func(after broadcast.ID, begins bool) (keys []string, err error) {
+			sub, err := hub.Subscribe(t.Context(), broadcast.SubscribeOptions{Topics: []string{"a"}, After: after, Beginning: begins})
+			require.NoError(t, err)
+			defer sub.Close()
+			buf := make([]*broadcast.Message, 8)
+			n, err := sub.Poll(buf)
+			for _, m := range buf[:n] {
+				keys = append(keys, m.Key)
+			}
+			return keys, err
+		}
+		passed := publish(broadcast.Message{Key: "passed"})
+		old := publish(broadcast.Message{Key: "old"})
+		time.Sleep(2 * time.Minute)
+		require.Zero(t, hub.Stats().Topics)
+		publish(broadcast.Message{Key: "new"})
+
+		keys, err := poll(old, false)
+		require.NoError(t, err, "nothing after it was lost")
+		require.Equal(t, []string{"new"}, keys)
+		keys, err = poll(passed, false)
+		require.ErrorIs(t, err, broadcast.ErrGap)
+		require.Equal(t, []string{"new"}, keys)
+		keys, err = poll(passed, true)
+		require.Equal(t, &broadcast.BeginError{Partial: []string{"a"}}, err)
+		require.Equal(t, []string{"new"}, keys)
+		publish(broadcast.Message{First: true})
+		_, err = poll(broadcast.ID{}, true)
+		require.Equal(t, &broadcast.BeginError{}, err, "its publisher vouches for what was before")
+	})
+}
+
 // Events do not take the place of values, nor values more than half of it where there are events.
 func TestKeepBytesIsShared(t *testing.T) {
 	const cost = 300 + 1 + 3 // of a value

@@ -130,8 +130,9 @@ func (s *subscription) startRound(buf []*Message, limit uint64) (n int, lost boo
 		if s.state.due > 0 {
 			return 0, true
 		}
-		if s.position.epoch != s.epoch { // the topics that began were left meanwhile
-			s.position = ID{s.epoch, s.state.base}
+		if s.position.epoch != s.epoch {
+			s.goOnFromBase(limit)
+			return s.fill(buf, limit)
 		}
 	}
 	if s.findNews(); s.readAwake(limit) {

@@ -175,6 +175,33 @@ func TestHubThatStartsLateBeginsPartially(t *testing.T) {
 	})
 }
 
+// A Hub that starts after the end of a topic knows of it if the journal still has that.
+func TestHubThatStartsAfterAnEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := new(broadcasttest.Journal)
+		first := newSmallServer(t, engine)
+		first.set("k", "1")
+		first.send(broadcast.Message{Topic: "x", End: true, Data: []byte("end")})
+		first.send(broadcast.Message{Topic: "y"})
+		late := newSmallServer(t, engine)
+		sub, texts, _ := late.begin("x")
+		require.Equal(t, []string{"end", "k=1"}, texts)
+		_, err := pollTexts(sub)
+		require.ErrorIs(t, err, broadcast.ErrEnded)
+		_, err = late.Publish(t.Context(), broadcast.Message{Topic: "x"})
+		require.ErrorIs(t, err, broadcast.ErrEnded)
+
+		engine.Trim(2)
+		later := newSmallServer(t, engine)
+		sub, _, begin := later.begin("x")
+		require.Equal(t, []string{"x"}, begin.Partial)
+		texts, err = pollTexts(sub)
+		require.Empty(t, texts)
+		require.NoError(t, err)
+		later.send(broadcast.Message{Topic: "x", Data: []byte("on")})
+	})
+}
+
 // Where two publishers race, what follows an end in the journal is delivered before ErrEnded.
 func TestPublishersThatRaceAroundAnEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

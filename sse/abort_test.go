@@ -97,7 +97,7 @@ func TestAbortThatCannotCutSaysSo(t *testing.T) {
 }
 
 // A Handler with Abort ends its streams by a cut, after all that they were to get. A poll and
-// the response to HEAD have an end all the same.
+// the response to HEAD have an end all the same, and so has a stream whose topics have ended.
 func TestHandlerAbortsItsStreams(t *testing.T) {
 	for _, test := range []struct {
 		name      string
@@ -122,6 +122,13 @@ func TestHandlerAbortsItsStreams(t *testing.T) {
 					all = inWriter(all, test.wrap)
 				}
 				serve(t, all, func(t *testing.T, n *network) {
+					s := n.get("/")
+					s.received()
+					id := put(t, &hub, broadcast.Message{Topic: "a", End: true, Data: []byte("x")})
+					rest, err := s.rest()
+					require.Equal(t, "id: "+id+"\ndata: x\n\n", rest)
+					require.NoError(t, err, "this is the end of everything")
+					put(t, &hub, broadcast.Message{Topic: "a", First: true})
 					for _, complete := range []bool{false, true} {
 						_, err := n.get("/?poll=1").rest()
 						require.NoError(t, err, "a poll is whole")

@@ -49,7 +49,7 @@ func TestSnapshotThenLastThenPosition(t *testing.T) {
 		{"both", "the state is older than the messages", fanfare.Grant{Snapshot: snapshot, Last: 1}, "", "/",
 			begin + state + "event: tick\ndata: two\n\nevent: tick\ndata: three\n\nid: 3\n\n"},
 		{"in an envelope", "the messages have no id there either", fanfare.Grant{Snapshot: snapshot, Last: 1}, "", "/?envelope=1",
-			"id: 1-0\ndata: {\"begin\":\"1-0\"}\n\ndata: {\"topic\":\"a\",\"type\":\"state\",\"data\":\"1\"}\n\ndata: {\"topic\":\"x\",\"data\":\"/w==\",\"encoding\":\"base64\"}\n\n" +
+			"id: 1-0\ndata: {\"begin\":\"1-0\",\"heartbeat\":15}\n\ndata: {\"topic\":\"a\",\"type\":\"state\",\"data\":\"1\"}\n\ndata: {\"topic\":\"x\",\"data\":\"/w==\",\"encoding\":\"base64\"}\n\n" +
 				"data: {\"topic\":\"b\",\"type\":\"tick\",\"data\":\"two\"}\n\ndata: {\"topic\":\"a\",\"type\":\"tick\",\"data\":\"three\"}\n\n" +
 				"id: 3\ndata: {\"ready\":\"3\",\"heartbeat\":15}\n\n"},
 		{"Filter", "it sees the Last messages too, not the state",

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/sse"
 )
@@ -27,13 +28,18 @@ func TestClientFollowsTheHeartbeatOfAHandler(t *testing.T) {
 		{5 * time.Minute, 0, "/?envelope=1", 1},
 		{5 * time.Minute, 0, "/?heartbeat=1", 1},
 		{5 * time.Minute, 0, "/?lastEventId=2-5", 1},
+		{5 * time.Minute, 0, "/?lastEventId=2-5&envelope=1", 1},
+		{5 * time.Minute, 0, "/?beginning=1", 1},
+		{5 * time.Minute, 0, "/?beginning=1&envelope=1", 1},
 		{time.Second, 0, "/", 1},
 		{5 * time.Minute, 20 * time.Minute, "/", 1},
 		{5 * time.Minute, 2 * time.Minute, "/", 10},
 	} {
 		for _, detach := range []bool{false, true} {
 			t.Run(fmt.Sprint(test.heartbeat, test.silence, test.target, detach), func(t *testing.T) {
-				h := &sse.Handler{Broadcaster: &broadcast.Hub{}, Topics: []string{"a"}, Options: sse.Options{Heartbeat: test.heartbeat}, Detach: detach, Logger: silent}
+				h := &sse.Handler{Broadcaster: &broadcast.Hub{}, Grant: func(r *http.Request) (*fanfare.Grant, error) {
+					return &fanfare.Grant{Topics: []string{"a"}, Beginning: r.URL.Query().Has("beginning")}, nil
+				}, Options: sse.Options{Heartbeat: test.heartbeat}, Detach: detach, Logger: silent}
 				connections := 0
 				counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { connections++; h.ServeHTTP(w, r) })
 				serve(t, counted, func(t *testing.T, n *network) {

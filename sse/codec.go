@@ -115,6 +115,7 @@ func (h *Handler) notice(n fanfare.Notice) ([]byte, error) {
 	}
 	switch {
 	case n.Kind == fanfare.Gap, n.Kind == fanfare.Begin:
+		n.Heartbeat = 0 // a comment has it
 		return block(string(n.Kind), n.ID, delivery.NoticeEnvelope(n))
 	case n.Kind == fanfare.End:
 		return nil, nil

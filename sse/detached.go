@@ -110,7 +110,7 @@ func (d *detached) Cut() { d.deadline.Cut() }
 // connection. It discards what the client sent after its request: unread bytes would make
 // the system reset the connection, and the client might lose what was written last.
 func (d *detached) End(why delivery.Reason) {
-	cut := why.Code == 0 || d.aborts
+	cut := why.Code == 0 || d.aborts && !isLast(why)
 	if retry := lastRetry(why, d.retry); retry != nil && d.headWritten {
 		_ = d.Write(net.Buffers{chunk(retry)}, nil)
 	}

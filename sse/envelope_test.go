@@ -25,7 +25,7 @@ func TestEnvelopesOnTheWire(t *testing.T) {
 			results: wirePoll(wireMessage(0x2a, "tick", "x")), want: wireBeginEnvelope},
 		{name: "a gap in an envelope", why: "as on a WebSocket",
 			target: "?envelope=1", results: wireGap([]string{"prices"}),
-			want: "retry: 3000\nid: 1f-2a\ndata: {\"gap\":\"1f-2a\",\"topics\":[\"prices\"]}\n\n"},
+			want: "retry: 3000\nid: 1f-2a\ndata: {\"gap\":\"1f-2a\",\"topics\":[\"prices\"],\"heartbeat\":15}\n\n"},
 		{name: "a position in an envelope", why: "as on a WebSocket",
 			target: "?envelope=1", results: []pollResult{{}, {position: wireID(0x31)}}, idle: 16 * time.Second,
 			want: wireBeginEnvelope + "id: 1f-31\ndata: {\"position\":\"1f-31\"}\n\n"},

@@ -87,15 +87,16 @@ type Handler struct {
 	// Abort ends each stream by a cut, as [Writer.Abort] does, for clients that come back
 	// after a failure and take the end of a response for the end of everything, such as
 	// those of Datastar and r3labs/sse. What a client is to get before its stream ends is
-	// sent before the cut. A poll (poll=1) still ends in good order. Where a wrapper hides
-	// the connection, and over HTTP/3, ServeHTTP panics with http.ErrAbortHandler, which
-	// servers expect.
+	// sent before the cut. A poll (poll=1) still ends in good order, and so does a stream
+	// whose topics have all ended (Message.End). Where a wrapper hides the connection, and
+	// over HTTP/3, ServeHTTP panics with http.ErrAbortHandler, which servers expect.
 	Abort bool
 
 	// CacheBytes is how many bytes of encoded messages the handler keeps, so that a message
 	// is encoded once for all streams and not once for each: its newest messages, in all
 	// wire forms that open streams have asked for together. The newest form is kept also
-	// if it is larger. If zero, 16 MiB. If negative, none are kept.
+	// if it is larger. As many bytes again are kept of the values that streams begin with
+	// (Grant.Beginning), however old these are. If zero, 16 MiB. If negative, none are kept.
 	CacheBytes int
 
 	// Logger gets refusals (Info), streams that end (Debug), and faults (Error). If nil,

@@ -212,7 +212,7 @@ func (s *response) End(why delivery.Reason) {
 	if retry := lastRetry(why, s.retry); retry != nil {
 		_ = s.write(retry)
 	}
-	if s.aborts {
+	if s.aborts && !isLast(why) {
 		s.uncut = s.abort() != nil
 	}
 	s.deadline.Leave() // the one of the last write may have passed

@@ -73,13 +73,23 @@ func (r *Reader) readComment(text []byte) {
 // readInterval reads the interval of heartbeats in the envelope with which a Handler's
 // stream begins.
 func (r *Reader) readInterval(e Event) {
-	if r.interval > 0 || e.Type != "" || !bytes.HasPrefix(e.Data, []byte(`{"ready":`)) {
+	if r.interval > 0 || e.Type != "" || !beginsStream(e.Data) {
 		return
 	}
-	var ready struct{ Heartbeat float64 }
-	if json.Unmarshal(e.Data, &ready) == nil {
-		r.setInterval(ready.Heartbeat)
+	var first struct{ Heartbeat float64 }
+	if json.Unmarshal(e.Data, &first) == nil {
+		r.setInterval(first.Heartbeat)
 	}
+}
+
+// beginsStream reports whether an envelope is a notice with which a stream may begin.
+func beginsStream(envelope []byte) bool {
+	for _, kind := range [...]string{`{"ready":`, `{"gap":`, `{"begin":`} {
+		if bytes.HasPrefix(envelope, []byte(kind)) {
+			return true
+		}
+	}
+	return false
 }
 
 // setInterval sets the interval of heartbeats, of a year at most.

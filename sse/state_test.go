@@ -40,7 +40,7 @@ func TestBeginningOnTheWire(t *testing.T) {
 	for target, want := range map[string]string{
 		"/": "event: begin\nid: 1-0\ndata: {\"begin\":\"1-0\",\"partial\":[\"a\"]}\n\n" +
 			"event: tick\ndata: two\n\nevent: tick\ndata: three\n\nevent: set\ndata: 1\n\nid: AT\n\n",
-		"/?envelope=1": "id: 1-0\ndata: {\"begin\":\"1-0\",\"partial\":[\"a\"]}\n\n" +
+		"/?envelope=1": "id: 1-0\ndata: {\"begin\":\"1-0\",\"partial\":[\"a\"],\"heartbeat\":15}\n\n" +
 			"data: {\"topic\":\"a\",\"type\":\"tick\",\"data\":\"two\"}\n\ndata: {\"topic\":\"a\",\"type\":\"tick\",\"data\":\"three\"}\n\n" +
 			"data: {\"topic\":\"a\",\"type\":\"set\",\"key\":\"x\",\"data\":\"1\"}\n\nid: AT\ndata: {\"ready\":\"AT\",\"heartbeat\":15}\n\n",
 	} {

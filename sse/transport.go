@@ -204,6 +204,10 @@ func lastRetry(why delivery.Reason, own time.Duration) []byte {
 	return fmt.Appendf(nil, "retry: %d\n", (least + rand.N(least)).Milliseconds())
 }
 
+// isLast reports whether nothing follows on any stream that a client may open after this one,
+// because all topics have ended. That is an end in good order, also with Handler.Abort.
+func isLast(why delivery.Reason) bool { return why.Name == delivery.Ended.Name }
+
 // spread draws the reconnection time of one stream, from three to five quarters of
 // retry: clients that are cut together do not come back together.
 func spread(retry time.Duration) time.Duration {

@@ -20,7 +20,7 @@
 //
 // heartbeat is [Options].PingInterval in seconds: a connection that has been silent for
 // much longer is dead. It may have a fraction, and is left out where there are no
-// heartbeats.
+// heartbeats. A gap or a begin has it too if the stream begins with that.
 //
 // data is a string, as in an EventSource; with "encoding":"base64" it is binary. An empty
 // type is left out. Where they are set, key is what the message is the newest value of, removed
@@ -44,7 +44,7 @@
 // lack something. The position of a begin resumes as a loss, so that a client which is cut
 // before the next one begins again:
 //
-//	{"begin":"1-0","partial":["prices"]}
+//	{"begin":"1-0","partial":["prices"],"heartbeat":30}
 //	{"topic":"prices","key":"AAPL","data":"42"}
 //	{"ready":"1f-31","heartbeat":30}
 //

@@ -57,7 +57,7 @@ func TestGrant(t *testing.T) {
 			say(t, hub, "a", text)
 		}
 		p := n.raw("/", "")
-		p.receives(`{"begin":"1-0"}`, `{"topic":"a","data":"state 1"}`, `{"topic":"a","data":"1"}`, `{"topic":"a","data":"2"}`, ready(position(t, hub)))
+		p.receives(`{"begin":"1-0","heartbeat":30}`, `{"topic":"a","data":"state 1"}`, `{"topic":"a","data":"1"}`, `{"topic":"a","data":"2"}`, ready(position(t, hub)))
 		say(t, hub, "a", "poison")
 		_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", From: "me"})
 		require.NoError(t, err)
@@ -72,7 +72,7 @@ func TestGrant(t *testing.T) {
 		// It was cut in its beginning, and begins again; cut before the position, it does so once more.
 		for i := range 2 {
 			p := n.raw("/?lastEventId=1-0", "")
-			p.receives(`{"begin":"1-0"}`, fmt.Sprintf(`{"topic":"a","data":"state %d"}`, i+2), `{"topic":"a","data":"3"}`)
+			p.receives(`{"begin":"1-0","heartbeat":30}`, fmt.Sprintf(`{"topic":"a","data":"state %d"}`, i+2), `{"topic":"a","data":"3"}`)
 			if i == 1 {
 				f := p.next()
 				require.Contains(t, f.payload, `{"ready":"`)
@@ -97,7 +97,7 @@ func TestSnapshotOfAReservedType(t *testing.T) {
 		}}, nil
 	}}
 	serve(t, h, func(t *testing.T, n *network) {
-		n.raw("/", "").receives(`{"begin":"1-0"}`, `{"topic":"a","type":"end","data":""}`, ready(position(t, hub)))
+		n.raw("/", "").receives(`{"begin":"1-0","heartbeat":30}`, `{"topic":"a","type":"end","data":""}`, ready(position(t, hub)))
 		require.Positive(t, log.count("is reserved")) // the first at once, the others in a count
 	})
 }

@@ -99,7 +99,8 @@ type Handler struct {
 	// CacheBytes is how many bytes of encoded messages the handler keeps, so that a message
 	// is encoded once for all streams and not once for each: its newest messages, in all
 	// wire forms that open streams have asked for together. The newest form is kept also
-	// if it is larger. If zero, 16 MiB. If negative, none are kept.
+	// if it is larger. As many bytes again are kept of the values that streams begin with
+	// (Grant.Beginning), however old these are. If zero, 16 MiB. If negative, none are kept.
 	CacheBytes int
 
 	// Logger gets refusals (Info), streams that end (Debug), and faults (Error). If nil,

@@ -11,9 +11,9 @@ import (
 	"github.com/fanfare-go/fanfare/ws"
 )
 
-// The notice with which a stream begins says how long it may be silent, in seconds, unless there are no
-// heartbeats.
-func TestReadySaysTheHeartbeat(t *testing.T) {
+// The notice with which a stream begins, whichever that is, says how long it may be silent, in seconds,
+// unless there are no heartbeats. Those that follow do not.
+func TestTheFirstNoticeSaysTheHeartbeat(t *testing.T) {
 	for _, test := range []struct {
 		interval time.Duration
 		says     string
@@ -35,6 +35,18 @@ func TestReadySaysTheHeartbeat(t *testing.T) {
 					p.receives(`{"ready":"` + here + `"` + test.says + `}`)
 					p.Close()
 				}
+				gap := n.raw("/?lastEventId=2-5", "")
+				gap.receives(`{"gap":"` + here + `"` + test.says + `}`)
+				gap.Close()
+			})
+			h = beginning(hub, detach)
+			h.Options = ws.Options{PingInterval: test.interval}
+			serve(t, h, func(t *testing.T, n *network) {
+				p := n.raw("/", "")
+				p.receives(`{"begin":"1-0"`+test.says+`}`, `{"ready":"`+position(t, hub)+`"`+test.says+`}`)
+				p.write(ask(`"b"`))
+				p.receives(`{"begin":"1-0"}`, `{"topics":["b"],"position":"`+position(t, hub)+`"}`)
+				p.Close()
 			})
 		}
 	}

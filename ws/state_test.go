@@ -48,7 +48,7 @@ func TestBeginningOnTheWire(t *testing.T) {
 			say(t, hub, "a", "old")
 			at := say(t, hub, "a", "older")
 			p := n.raw("/", "")
-			p.receives(`{"begin":"1-0","partial":["a"]}`, `{"topic":"a","data":"old"}`, `{"topic":"a","data":"older"}`,
+			p.receives(`{"begin":"1-0","partial":["a"],"heartbeat":30}`, `{"topic":"a","data":"old"}`, `{"topic":"a","data":"older"}`,
 				`{"topic":"a","type":"set","key":"\"x\"","data":"1"}`, ready(at))
 			id := put(t, hub, broadcast.Message{Topic: "a", Key: `"x"`, Removed: true})
 			p.receives(`{"id":"` + id + `","topic":"a","key":"\"x\"","removed":true,"data":""}`)
@@ -73,7 +73,7 @@ func TestEndOnTheWire(t *testing.T) {
 	hub := &broadcast.Hub{}
 	serve(t, beginning(hub, false), func(t *testing.T, n *network) {
 		p := n.raw("/", "")
-		p.receives(`{"begin":"1-0"}`, ready(position(t, hub)))
+		p.receives(`{"begin":"1-0","heartbeat":30}`, ready(position(t, hub)))
 		id := put(t, hub, broadcast.Message{Topic: "a", End: true, Data: []byte("bye")})
 		p.receives(`{"id":"`+id+`","topic":"a","end":true,"data":"bye"}`, `{"end":"`+id+`"}`)
 		p.closes(ws.StatusNormalClosure)

@@ -36,11 +36,11 @@ func TestWire(t *testing.T) {
 		p.Close()
 		three := say(t, hub, "a", "3")
 		p = n.raw("/?lastEventId="+id.String(), "")
-		p.receives(`{"gap":"`+before(t, two)+`","topics":["a"]}`, message(two, "a", "2"), message(three, "a", "3"))
+		p.receives(`{"gap":"`+before(t, two)+`","topics":["a"],"heartbeat":30}`, message(two, "a", "2"), message(three, "a", "3"))
 		p.Close()
 		for _, odd := range []string{"nonsense", "2-5", "1-0"} {
 			p := n.raw("/?lastEventId="+odd, "")
-			p.receives(`{"gap":"` + before(t, id.String()) + `"}`)
+			p.receives(`{"gap":"` + before(t, id.String()) + `","heartbeat":30}`)
 			p.Close()
 		}
 		synctest.Wait()

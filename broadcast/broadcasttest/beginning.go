@@ -233,6 +233,41 @@ func testBeginningOfAddedTopics(t *testing.T, c Config) {
 	require.Empty(t, p.drain(4), "nothing begins where none is added")
 }
 
+func testTopicsRemovedInBeginning(t *testing.T, c Config) {
+	b := c.Open(t)
+	send(t, b, broadcast.Message{Topic: "c", Key: "k", Data: []byte("1")})
+	for cut := range 8 {
+		before := fmt.Sprint("before ", cut)
+		send(t, b, broadcast.Message{Topic: "b", First: true, Data: []byte(before)})
+		settle(t, b)
+		p := show(t, b, beginning)
+		p.drain(4)
+		for _, key := range []string{"x", "y", "z"} {
+			set(t, b, key, before)
+		}
+		event := fmt.Sprint("event ", cut)
+		publish(t, b, "b", event)
+		head := settle(t, b)
+		p.s.setTopics("a", "b", "c")
+		p.id = broadcast.ID{} // it comes back without a position until all has begun
+		_, begin := p.beginning(1)
+		require.Equal(t, []string{"c"}, begin.Topics)
+		require.Equal(t, []string{before, event}, p.events)
+		p.s.setTopics("a", "b")
+		for range cut {
+			_, err := p.poll(1, 1)
+			require.NoError(t, err)
+		}
+		if cut == 7 {
+			require.Equal(t, head, p.s.sub.Position(), "once all has been returned")
+		}
+		p = p.reopen(b, beginning)
+		p.drain(4)
+		require.Equal(t, map[string]string{"x": before, "y": before, "z": before}, p.values, "cut after %d messages", cut)
+		require.Equal(t, []string{before, event}, p.events, "cut after %d messages", cut)
+	}
+}
+
 func testEnd(t *testing.T, c Config) {
 	b := c.Open(t)
 	p, both := show(t, b, topicA), show(t, b, broadcast.SubscribeOptions{Topics: []string{"a", "b"}})

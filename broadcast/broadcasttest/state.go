@@ -23,6 +23,21 @@ var stateCases = []broadcasterCase{
 		testCutInRound,
 	},
 	{
+		"changes in a round",
+		"A Key that is set, removed or set again in a round is returned as it is when it is its turn; what happens after that belongs to the next round.",
+		testChangesInRound,
+	},
+	{
+		"parts of a round",
+		"The end of a subscription, other topics and a loss in any part of a round or of a beginning leave nothing out, but for what is reported.",
+		testPartsOfRounds,
+	},
+	{
+		"first between two polls",
+		"An event with First takes the place of the events that a subscription has still to return, which is no loss.",
+		testFirstBetweenPolls,
+	},
+	{
 		"removals",
 		"Removals are returned like values, but for those before a beginning's end, which has none.",
 		testRemovals,
@@ -71,6 +86,11 @@ var stateCases = []broadcasterCase{
 		"beginning of added topics",
 		"On a subscription with Beginning, topics that SetTopics adds begin, and those whose beginning it has interrupted; the others go on where they were.",
 		testBeginningOfAddedTopics,
+	},
+	{
+		"topics removed in a beginning",
+		"If the topics that begin are removed in the middle, Position stays that of an unknown position until the round has ended: events that the others have returned in it do not come again after a cut.",
+		testTopicsRemovedInBeginning,
 	},
 	{
 		"end",

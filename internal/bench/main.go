@@ -18,8 +18,11 @@ func main() {
 	only := flag.String("only", "", "measure only peers whose name contains this")
 	rounds := flag.Int("rounds", 3, "how often each peer is measured")
 	growth := flag.Bool("growth", false, "measure only how the cost of this kit grows with subscribers, sizes and topics")
+	state := flag.Int("state", 0, "measure only maps of keys with slow readers, for so many seconds; the results are of 60")
 	chart := flag.String("chart", "", "write an SVG chart of the burst rates to this file")
 	serving := flag.Int("serve", -1, "internal: be the server process of the peer with this index")
+	servingState := flag.String("serve-state", "", "internal: be the server process of -state, with keys or without")
+	receivingState := flag.String("receive-state", "", "internal: be the receiver process of -state, connected to this address")
 	receiving := flag.String("receive", "", "internal: be the receiver process, connected to this address")
 	wire := flag.String("wire", "", "internal: the protocol of the receiver")
 	conns := flag.Int("conns", 0, "internal: how many connections the receiver opens")
@@ -30,6 +33,12 @@ func main() {
 		err = serve(peers[*serving])
 	case *receiving != "":
 		err = receive(*receiving, *wire, *conns)
+	case *servingState != "":
+		err = serveState(*servingState)
+	case *receivingState != "":
+		err = receiveState(*receivingState)
+	case *state > 0:
+		err = measureState(os.Stdout, *state)
 	case *growth:
 		err = grow(os.Stdout)
 	default:

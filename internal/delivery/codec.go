@@ -27,7 +27,7 @@ type Codec struct {
 // position to id, or leaves it if id is zero.
 func (s *Stream) form(m *broadcast.Message, id broadcast.ID) *form {
 	var failed error // nothing is logged while other streams wait for the form
-	p := s.engine.forms.get(s.codec, m.ID, !id.IsZero(), func() (frame []byte) {
+	p := s.engine.forms.get(s.codec, m, !id.IsZero(), func() (frame []byte) {
 		frame, failed = s.codec.encode(m, id)
 		return frame
 	})

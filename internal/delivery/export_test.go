@@ -29,15 +29,23 @@ type Forms struct{ forms }
 // NewForms returns forms of this bound.
 func NewForms(most int) *Forms { return &Forms{forms{most: most}} }
 
-func (f *Forms) Get(c *Codec, id broadcast.ID, withID bool, encode func() []byte) []byte {
-	return f.get(c, id, withID, encode).frame
+func (f *Forms) Get(c *Codec, m *broadcast.Message, withID bool, encode func() []byte) []byte {
+	return f.get(c, m, withID, encode).frame
 }
 
 func (f *Forms) Enter(c *Codec) { f.enter(c) }
 func (f *Forms) Leave(c *Codec) { f.leave(c) }
 
-// Bytes returns the size of what is kept.
+// Bytes returns the size of what is kept of recent messages.
 func (f *Forms) Bytes() int { return f.bytes }
+
+// ValueBytes returns the size of what is kept of older values.
+func (f *Forms) ValueBytes() int {
+	if v := f.values.Load(); v != nil {
+		return v.bytes
+	}
+	return 0
+}
 
 // Servers counts the http.Servers that an engine knows.
 func (e *Engine) Servers() int {

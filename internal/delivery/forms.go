@@ -9,16 +9,18 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 )
 
-// forms keeps the wire forms of an engine's newest messages, so that a message is encoded
-// once for each form however many streams send it. They belong to a handler: in the
-// message they would stay in memory for as long as the message is kept. All codecs of a
-// handler share one bound, since clients choose among them.
+// forms keeps the wire forms of an engine's newest messages, and apart from these what
+// beginnings have of Keys. So a message is encoded once for each form however many streams
+// send it. They belong to a handler: in the message they would stay in memory for as long as
+// the message is kept. All codecs of a handler share the two bounds, since clients choose
+// among them.
 type forms struct {
-	most   int                    // bytes that are kept; 0: nothing is. Set before the first use
+	most   int                    // bytes that are kept of either; 0: nothing is. Set before the first use
 	recent atomic.Pointer[recent] // of the current epoch
+	values atomic.Pointer[values] // of the current epoch
 
 	mu    sync.Mutex // held to change what follows and what is kept
-	bytes int        // the size of the kept forms
+	bytes int        // the size of the kept forms in recent
 }
 
 // DefaultCacheBytes is how many bytes of forms a handler keeps by default.
@@ -50,14 +52,14 @@ type form struct {
 	next   atomic.Pointer[form] // another form of the same message
 
 	// Guarded by forms.mu.
-	kept bool
-	size int // what it counts in forms.bytes
+	in   *int // the bytes that it is counted in; nil: it is not kept
+	size int  // what it counts there
 }
 
 // get returns the form of a message: the kept one, or one that is encoded now, and kept
-// if the message is recent.
-func (f *forms) get(c *Codec, id broadcast.ID, withID bool, encode func() []byte) *form {
-	p, kept := f.find(c, id, withID)
+// if the message is recent, or is a Key's in a beginning.
+func (f *forms) get(c *Codec, m *broadcast.Message, withID bool, encode func() []byte) *form {
+	p, kept := f.find(c, m, withID)
 	if !kept {
 		return &form{frame: encode()}
 	}
@@ -68,9 +70,9 @@ func (f *forms) get(c *Codec, id broadcast.ID, withID bool, encode func() []byte
 	return p
 }
 
-// lookup returns the form that is kept; nil if none is. It needs no lock.
-func (r *recent) lookup(c *Codec, id broadcast.ID, withID bool) *form {
-	p := r.slot(id.Seq()).Load()
+// lookup returns the form that a slot has; nil if it has none. It needs no lock.
+func lookup(slot *atomic.Pointer[form], c *Codec, id broadcast.ID, withID bool) *form {
+	p := slot.Load()
 	for p != nil && (p.codec != c || p.id != id || p.withID != withID) {
 		p = p.next.Load()
 	}
@@ -79,12 +81,16 @@ func (r *recent) lookup(c *Codec, id broadcast.ID, withID bool) *form {
 
 // find returns the form that is kept, a new one if there was none. If the message is too
 // old to be kept it reports false, without a lock: many clients may lag that far.
-func (f *forms) find(c *Codec, id broadcast.ID, withID bool) (p *form, kept bool) {
+func (f *forms) find(c *Codec, m *broadcast.Message, withID bool) (p *form, kept bool) {
 	if f.most == 0 {
 		return nil, false
 	}
+	id := m.ID
+	if m.Key != "" && !withID {
+		return f.findValue(c, id), true
+	}
 	if r := f.recent.Load(); r != nil && r.epoch == id.Epoch() {
-		if p := r.lookup(c, id, withID); p != nil {
+		if p := lookup(r.slot(id.Seq()), c, id, withID); p != nil {
 			return p, true
 		}
 		if id.Seq() < r.oldest.Load() {
@@ -99,18 +105,24 @@ func (f *forms) find(c *Codec, id broadcast.ID, withID bool) (p *form, kept bool
 		r = &recent{epoch: id.Epoch()}
 		f.recent.Store(r)
 	}
-	if p := r.lookup(c, id, withID); p != nil {
-		return p, true
-	}
 	if id.Seq() < r.oldest.Load() {
 		return nil, false
 	}
 	f.advance(r, id.Seq())
-	p = &form{codec: c, id: id, withID: withID, kept: true, size: int(unsafe.Sizeof(form{}))}
-	p.next.Store(r.slot(id.Seq()).Load())
-	r.slot(id.Seq()).Store(p)
-	f.bytes += p.size
-	return p, true
+	return findIn(r.slot(id.Seq()), c, id, withID, &f.bytes), true
+}
+
+// findIn returns the form that a slot has, a new one if there was none, which is counted in
+// bytes. The caller holds forms.mu.
+func findIn(slot *atomic.Pointer[form], c *Codec, id broadcast.ID, withID bool, bytes *int) *form {
+	if p := lookup(slot, c, id, withID); p != nil {
+		return p
+	}
+	p := &form{codec: c, id: id, withID: withID, in: bytes, size: int(unsafe.Sizeof(form{}))}
+	p.next.Store(slot.Load())
+	slot.Store(p)
+	*bytes += p.size
+	return p
 }
 
 // advance makes room for a sequence: of the newest formSlots sequences each has a slot of
@@ -132,16 +144,20 @@ func (f *forms) advance(r *recent, seq uint64) {
 func (f *forms) count(p *form) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !p.kept {
+	if p.in == nil {
 		return // it has been dropped
 	}
 	p.size += cap(p.frame)
-	f.bytes += cap(p.frame)
+	*p.in += cap(p.frame)
+	if v := f.values.Load(); v != nil && p.in == &v.bytes {
+		v.trim(f.most)
+		return
+	}
 	r := f.recent.Load()
 	for f.bytes > f.most && r.oldest.Load() < r.newest.Load() {
 		f.dropBefore(r, r.oldest.Load()+1, nil)
 	}
-	if f.bytes > f.most && p.kept {
+	if f.bytes > f.most && p.in != nil {
 		f.dropBefore(r, math.MaxUint64, p)
 	}
 }
@@ -151,7 +167,7 @@ func (f *forms) count(p *form) {
 func (f *forms) dropBefore(r *recent, seq uint64, spared *form) {
 	last := min(seq-1, r.newest.Load())
 	for s := r.oldest.Load(); s <= last; s++ {
-		f.dropFrom(r.slot(s), func(p *form) bool { return p != spared })
+		dropFrom(r.slot(s), func(p *form) bool { return p != spared })
 	}
 	if seq <= r.newest.Load() {
 		r.oldest.Store(seq)
@@ -160,11 +176,11 @@ func (f *forms) dropBefore(r *recent, seq uint64, spared *form) {
 
 // dropFrom drops the forms of a list that match. Streams may walk through it meanwhile.
 // The caller holds mu.
-func (f *forms) dropFrom(list *atomic.Pointer[form], matches func(*form) bool) {
+func dropFrom(list *atomic.Pointer[form], matches func(*form) bool) {
 	for p := list.Load(); p != nil; p = list.Load() {
 		if matches(p) {
-			p.kept = false
-			f.bytes -= p.size
+			*p.in -= p.size
+			p.in = nil
 			list.Store(p.next.Load())
 		} else {
 			list = &p.next
@@ -172,19 +188,19 @@ func (f *forms) dropFrom(list *atomic.Pointer[form], matches func(*form) bool) {
 	}
 }
 
-// clear drops everything. The caller holds mu.
+// clear drops everything that is recent. The caller holds mu.
 func (f *forms) clear() {
 	r := f.recent.Load()
 	if r == nil {
 		return
 	}
-	f.dropAll(r, func(*form) bool { return true })
+	dropAll(r, func(*form) bool { return true })
 	f.recent.Store(nil)
 }
 
-func (f *forms) dropAll(r *recent, matches func(*form) bool) {
+func dropAll(r *recent, matches func(*form) bool) {
 	for i := range r.slots {
-		f.dropFrom(&r.slots[i], matches)
+		dropFrom(&r.slots[i], matches)
 	}
 }
 
@@ -200,8 +216,13 @@ func (f *forms) leave(c *Codec) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c.streams--
-	if r := f.recent.Load(); r != nil && c.streams == 0 {
-		f.dropAll(r, func(p *form) bool { return p.codec == c })
+	if c.streams > 0 {
+		return
+	}
+	matches := func(p *form) bool { return p.codec == c }
+	f.dropValues(matches)
+	if r := f.recent.Load(); r != nil {
+		dropAll(r, matches)
 		if f.bytes == 0 {
 			f.recent.Store(nil)
 		}

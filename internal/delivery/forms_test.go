@@ -17,6 +17,7 @@ type encoder struct {
 	forms *delivery.Forms
 	codec delivery.Codec
 	size  int
+	key   string // of the messages
 	count map[broadcast.ID]int
 }
 
@@ -28,7 +29,7 @@ func (e *encoder) get(epoch, seq uint64) { e.getAs(&e.codec, epoch, seq, true) }
 
 func (e *encoder) getAs(c *delivery.Codec, epoch, seq uint64, withID bool) {
 	id := broadcast.MakeID(epoch, seq)
-	e.forms.Get(c, id, withID, func() []byte {
+	e.forms.Get(c, &broadcast.Message{ID: id, Key: e.key}, withID, func() []byte {
 		e.count[id]++
 		return make([]byte, e.size)
 	})
@@ -49,6 +50,53 @@ func TestFormsEncodeOnce(t *testing.T) {
 	assert.Equal(t, 2, e.count[broadcast.MakeID(2, 1)], "an old message is encoded again")
 	e.get(2, 3000)
 	assert.Equal(t, 1, e.count[broadcast.MakeID(2, 3000)], "without a loss for the newest")
+}
+
+// What a beginning has of a Key is encoded once, however old it is. An event that is as old is
+// encoded for each stream.
+func TestFormsOfValuesEncodeOnce(t *testing.T) {
+	e := newEncoder(delivery.DefaultCacheBytes, 100)
+	e.get(2, 1_000_000)
+	for key, want := range map[string]int{"k": 1, "": 3} {
+		e.key = key
+		clear(e.count)
+		for range 3 {
+			for seq := uint64(1); seq <= 10_000; seq++ {
+				e.getAs(&e.codec, 2, 7*seq, false)
+			}
+		}
+		require.Len(t, e.count, 10_000)
+		for id, n := range e.count {
+			require.Equal(t, want, n, id)
+		}
+	}
+	require.Equal(t, 10_000*(100+delivery.FormSize), e.forms.ValueBytes())
+	require.Equal(t, 100+delivery.FormSize, e.forms.Bytes(), "the recent ones have a bound of their own")
+	e.key = "k"
+	e.getAs(&e.codec, 3, 1, false)
+	require.Equal(t, 100+delivery.FormSize, e.forms.ValueBytes(), "another epoch has other messages")
+}
+
+// What is kept of values is bounded too. Streams that begin one after the other with more than
+// that find a part of it.
+func TestFormsOfValuesAreBounded(t *testing.T) {
+	const most = 1000
+	e := newEncoder(most*(100+delivery.FormSize), 100)
+	e.key = "k"
+	encoded := 0
+	for range 10 {
+		clear(e.count)
+		for i := range uint64(most * 5 / 4) {
+			e.getAs(&e.codec, 2, 1+i*7919%100_003, false)
+			require.LessOrEqual(t, e.forms.ValueBytes(), most*(100+delivery.FormSize))
+		}
+		encoded += len(e.count)
+	}
+	require.Less(t, encoded, 10*most*5/4*9/10)
+
+	e.size = 2 * most * (100 + delivery.FormSize)
+	e.getAs(&e.codec, 2, 3, false)
+	require.LessOrEqual(t, e.forms.ValueBytes(), most*(100+delivery.FormSize), "one that is larger by itself is not kept")
 }
 
 // What is kept is bounded; the oldest goes first.
@@ -157,6 +205,17 @@ func TestFormsOfIdleCodecsAreReleased(t *testing.T) {
 	}
 	e.forms.Leave(&other)
 	require.Zero(t, e.forms.Bytes())
+
+	e.key = "k"
+	e.forms.Enter(&e.codec)
+	e.forms.Enter(&other)
+	e.getAs(&e.codec, 2, 20, false)
+	e.getAs(&other, 2, 20, false)
+	all = e.forms.ValueBytes()
+	e.forms.Leave(&e.codec)
+	require.Equal(t, all/2, e.forms.ValueBytes())
+	e.forms.Leave(&other)
+	require.Zero(t, e.forms.ValueBytes())
 }
 
 // Streams that ask for the same message at the same time wait for one encoding.
@@ -168,12 +227,14 @@ func TestFormsEncodeOnceConcurrently(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for seq := uint64(1); seq <= 500; seq++ {
-				if b := f.Get(&c, broadcast.MakeID(2, seq), true, func() []byte { n.Add(1); return []byte{byte(seq)} }); b[0] != byte(seq) {
-					panic("the form of another message")
+				for _, m := range []broadcast.Message{{ID: broadcast.MakeID(2, seq)}, {ID: broadcast.MakeID(2, seq), Key: "k"}} {
+					if b := f.Get(&c, &m, m.Key == "", func() []byte { n.Add(1); return []byte{byte(seq)} }); b[0] != byte(seq) {
+						panic("the form of another message")
+					}
 				}
 			}
 		})
 	}
 	wg.Wait()
-	assert.EqualValues(t, 500, n.Load())
+	assert.EqualValues(t, 1000, n.Load())
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
@@ -25,13 +26,22 @@ func (s *Stream) send(b *batch, n fanfare.Notice) bool {
 	return frame != nil
 }
 
+// firstHeartbeat returns the interval of heartbeats for a gap or a beginning with which the
+// stream begins, since no Ready precedes it; 0 for all others.
+func (s *Stream) firstHeartbeat(b *batch) time.Duration {
+	if b.isFirst && len(b.frames) == 0 {
+		return s.beats.interval
+	}
+	return 0
+}
+
 // sendGap adds a gap that a poll has found. A stream with a Snapshot begins again instead.
 func (s *Stream) sendGap(b *batch, gap *broadcast.GapError) error {
 	if s.grant.Snapshot != nil {
 		return s.sendSnapshot(b, gap.ID)
 	}
 	s.sentNews = true
-	if !s.send(b, fanfare.Notice{Kind: fanfare.Gap, ID: gap.ID, Topics: gap.Topics}) {
+	if !s.send(b, fanfare.Notice{Kind: fanfare.Gap, ID: gap.ID, Topics: gap.Topics, Heartbeat: s.firstHeartbeat(b)}) {
 		return errGapNotSent
 	}
 	b.gaps++
@@ -58,7 +68,8 @@ func (s *Stream) sendBegin(b *batch, begin *broadcast.BeginError) error {
 func (s *Stream) addBegin(b *batch, topics, partial []string) error {
 	first := s.hasNothing
 	s.hasNothing, s.begins, s.bare = false, true, true
-	if !s.send(b, fanfare.Notice{Kind: fanfare.Begin, ID: unknown, Topics: topics, Partial: partial}) && !first {
+	begin := fanfare.Notice{Kind: fanfare.Begin, ID: unknown, Topics: topics, Partial: partial, Heartbeat: s.firstHeartbeat(b)}
+	if !s.send(b, begin) && !first {
 		return errGapNotSent
 	}
 	if !first {

@@ -62,7 +62,7 @@ type Stream struct {
 	hasNothing   bool            // the client has nothing that the next beginning makes it forget
 	begun        uint8           // Snapshots until another round was completed
 	turnBegan    atomic.Int64    // when the writer's turn began, on the engine's clock; 0: it has none. Read by Stats
-	sentSeq      atomic.Uint64    // of sentPosition. Read by Streams
+	sentSeq      atomic.Uint64   // of sentPosition. Read by Streams
 }
 
 // Context returns the stream's context, which ends when the stream has ended. It is

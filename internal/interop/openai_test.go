@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,13 +26,69 @@ func delta(text string) map[string]any {
 	}
 }
 
+// beats counts the heartbeats that a client has read.
+type beats struct {
+	mu    sync.Mutex
+	count int
+	more  sync.Cond
+}
+
+func newBeats() *beats {
+	b := new(beats)
+	b.more.L = &b.mu
+	return b
+}
+
+// wait returns when so many more have come.
+func (b *beats) wait(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for n += b.count; b.count < n; {
+		b.more.Wait()
+	}
+}
+
+// beating is the body of a response whose heartbeats are counted.
+type beating struct {
+	io.ReadCloser
+	beats *beats
+	line  []byte
+}
+
+func (b *beating) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.beats.mu.Lock()
+	defer b.beats.mu.Unlock()
+	for _, c := range p[:n] {
+		if c != '\n' {
+			b.line = append(b.line, c)
+			continue
+		}
+		if string(b.line) == ":" {
+			b.beats.count++
+			b.beats.more.Broadcast()
+		}
+		b.line = b.line[:0]
+	}
+	return n, err
+}
+
+// RoundTrip makes beats the transport of a client.
+func (b *beats) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := http.DefaultTransport.RoundTrip(r)
+	if err == nil {
+		response.Body = &beating{ReadCloser: response.Body, beats: b}
+	}
+	return response, err
+}
+
 // complete reads a completion with OpenAI's client.
-func complete(t *testing.T, h http.Handler) (text string, err error) {
+func complete(t *testing.T, h http.Handler, b *beats) (text string, err error) {
 	t.Helper()
 	server := httptest.NewServer(h)
 	defer server.Close()
-	transport, done := ownTransport()
-	defer done()
+	defer http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	transport := &http.Client{Transport: b}
 	client := openai.NewClient(openaioption.WithBaseURL(server.URL), openaioption.WithAPIKey("key"), openaioption.WithHTTPClient(transport), openaioption.WithMaxRetries(0))
 	stream := client.Chat.Completions.NewStreaming(t.Context(), openai.ChatCompletionNewParams{
 		Model:    "m",
@@ -53,20 +110,26 @@ func TestOpenAIClientReadsAWriter(t *testing.T) {
 		"heartbeats":   {Heartbeat: 2 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
+			b := newBeats()
+			some := func() {
+				if name == "heartbeats" {
+					b.wait(2)
+				}
+			}
 			text, err := complete(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				s, err := sse.NewWriter(w, r, o)
 				if !assert.NoError(t, err) {
 					return
 				}
 				defer s.Close()
-				time.Sleep(10 * time.Millisecond)
+				some()
 				assert.NoError(t, s.Comment("thinking\nhard"))
 				for _, token := range []string{"to ", "be ", "or not"} {
 					assert.NoError(t, s.SendJSON("", delta(token)))
-					time.Sleep(5 * time.Millisecond)
+					some()
 				}
 				assert.NoError(t, s.Send(sse.Event{Data: []byte("[DONE]")}))
-			}))
+			}), b)
 			require.NoError(t, err)
 			require.Equal(t, "to be or not", text)
 		})
@@ -79,7 +142,7 @@ func TestOpenAIClientReadsAWriter(t *testing.T) {
 			}
 			assert.NoError(t, s.SendJSON("", delta("to be")))
 			assert.NoError(t, s.Abort())
-		}))
+		}), newBeats())
 		require.Error(t, err)
 		require.Equal(t, "to be", text)
 	})
@@ -95,12 +158,10 @@ func TestOpenAIClientReadsAHandlerWithoutNotices(t *testing.T) {
 				Options: sse.Options{Retry: retry, Heartbeat: 2 * time.Millisecond},
 				Notice:  func(fanfare.Notice) (sse.Event, bool) { return sse.Event{}, false },
 			}
+			b := newBeats()
 			go func() {
-				for hub.Stats().Subscriptions == 0 {
-					time.Sleep(time.Millisecond)
-				}
 				for _, data := range []string{`{"choices":[{"delta":{"content":"to "}}]}`, `{"choices":[{"delta":{"content":"be"}}]}`, "[DONE]"} {
-					time.Sleep(5 * time.Millisecond)
+					b.wait(1)
 					_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", Data: []byte(data)})
 					assert.NoError(t, err)
 				}
@@ -113,7 +174,7 @@ func TestOpenAIClientReadsAHandlerWithoutNotices(t *testing.T) {
 				get.Method, get.Body, get.ContentLength = http.MethodGet, http.NoBody, 0
 				get.Header.Del("Accept")
 				h.ServeHTTP(w, get)
-			}))
+			}), b)
 			require.NoError(t, err)
 			require.Equal(t, "to be", text)
 		}
