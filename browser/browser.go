@@ -1,6 +1,7 @@
 // Package browser serves fanfare.js, the kit's client for browsers. It is used like an
 // EventSource, and connects over a WebSocket, Server-Sent Events or long polling, whichever
-// works. It loses no message when it switches from one to another.
+// works. It loses no message when it switches from one to another. On a stream with state it
+// fires begin where what the page has is void, and ended when all topics have ended.
 //
 //	mux.Handle("GET /fanfare.js", browser.Handler())
 //

@@ -86,24 +86,48 @@ export interface FanfareOptions {
   upgrade?: number | undefined;
 }
 
-/** A message. Its type is the Message's Type, or 'message' if that is empty. */
+/** A message. Its type is the Message's Type, or 'message' if that is empty or the type of one of the stream's own events. */
 export interface FanfareMessage extends MessageEvent<string | Uint8Array> {
   /** Text, or bytes if the message is Binary. */
   readonly data: string | Uint8Array;
 
-  /** The message's ID. Empty for messages of a Grant's Last or Snapshot, which do not change the position. */
+  /** The message's ID. Empty for messages of a beginning, of a Grant's Last or Snapshot, and for values that were missed, which do not change the position. */
   readonly lastEventId: string;
 
   readonly topic: string;
+
+  /** What this message is the newest value of, within topic. Empty: an event. The same value may come twice. */
+  readonly key: string;
+
+  /** Whether key has no value any more. */
+  readonly removed: boolean;
+
+  /** Whether this event stands for all events of its topic before it. */
+  readonly first: boolean;
 }
 
-/** Messages may have been lost, so the page's state may be out of date. */
+/**
+ * Messages may have been lost, so the page's state may be out of date. A stream with a Grant's
+ * Beginning or Snapshot begins again instead.
+ */
 export interface FanfareGap extends MessageEvent<undefined> {
   /** The position after which the stream goes on. */
   readonly lastEventId: string;
 
   /** The topics that lost messages; null: all. */
   readonly topics: string[] | null;
+}
+
+/**
+ * What the page has of the topics is void: forget it, and take the messages that follow. They are all
+ * that the topics keep, or what the Grant's Snapshot returns.
+ */
+export interface FanfareBegin extends MessageEvent<undefined> {
+  /** The topics that begin; null: all. */
+  readonly topics: string[] | null;
+
+  /** The topics whose beginning lacks something, because the server, or the tab that has the connection, has not kept it. */
+  readonly partial: string[];
 }
 
 /**
@@ -129,14 +153,19 @@ export interface FanfareEventMap {
   message: FanfareMessage;
   error: FanfareError;
   gap: FanfareGap;
+  begin: FanfareBegin;
+  /** All topics have ended, and everything has been dispatched: the stream has been closed for good. */
+  ended: Event;
   statechange: Event;
 }
 
 /**
- * A stream that reconnects by itself over any transport that works. It dispatches each message
- * once and in order, or a gap. It can be used like an EventSource.
+ * A stream that reconnects by itself over any transport that works. It dispatches each event once
+ * and in order, or a gap or a beginning, and the newest value of each key. It can be used like an
+ * EventSource.
  *
- * It is closed for good by close(), by a response with 204, 401 or 403, by a WebSocket's close code
+ * It is closed for good by close(), when all its topics have ended (an ended event; also where it
+ * returns to such topics, for which the server answers 204), by a response with 204, 401 or 403, by a WebSocket's close code
  * 1000, 1002, 1003, 1007 to 1010, 3000 with the reason "unauthorized", 3003, 3500 to 3999 or 4500 to
  * 4999, and when each transport has had a response with another 4xx that is not temporary (408, 425
  * or 429).
@@ -167,7 +196,7 @@ export class Fanfare extends EventTarget {
   /** The transport in use; 'shared': the connection of another tab; undefined: none is open. */
   readonly transport: Transport | 'shared' | undefined;
 
-  /** The position: everything up to it has been dispatched. */
+  /** The position: everything up to it has been dispatched. In a beginning it is 1-0, after which all of it comes again. */
   readonly lastEventId: string;
 
   /**
@@ -181,6 +210,9 @@ export class Fanfare extends EventTarget {
    * Asks for other topics: the whole new set. The server's Grant may refuse them: then an `error`
    * event has the status, and the stream goes on with the topics that it had. What a WebSocket
    * refuses is asked for over SSE. In a tab that shares a connection, it concerns this tab alone.
+   *
+   * New topics begin, if the stream has beginnings. If the connection fails before the server has
+   * answered, or where there is no WebSocket, all topics begin again. Of several calls the last counts.
    */
   setTopics(topics: readonly string[]): void;
 
@@ -191,6 +223,8 @@ export class Fanfare extends EventTarget {
   onmessage: ((event: FanfareMessage) => void) | null;
   onerror: ((event: FanfareError) => void) | null;
   ongap: ((event: FanfareGap) => void) | null;
+  onbegin: ((event: FanfareBegin) => void) | null;
+  onended: ((event: Event) => void) | null;
   onstatechange: ((event: Event) => void) | null;
 
   addEventListener<K extends keyof FanfareEventMap>(type: K, listener: FanfareListener<FanfareEventMap[K]> | null, options?: boolean | AddEventListenerOptions): void;

@@ -1,15 +1,16 @@
 // Tabs that share a link. One tab leads: it posts what its link receives to the tabs that ride.
 //
-// No tab trusts another. Each begins with a link of its own, and gives it up only when a leader
-// has all that follows its position. A tab that rides takes a link of its own again when the
-// leader says goodbye, does not answer, has heard nothing for too long, or when a post is missing.
-// Two leaders are no fault: each tab dispatches a message once.
+// No tab trusts another. Each opens a link of its own, and gives it up only when a leader has all
+// that follows its position, or a whole beginning before it has one. A tab that rides takes a link
+// of its own again when the leader says goodbye, does not answer, has heard nothing for too long,
+// or when a post is missing. Two leaders are no fault: each tab dispatches an event once, and the
+// newest value of a key last.
 
-const maxEvents = 1000;
+const maxEntries = 1000;
 const maxBytes = 1 << 20;
 const soon = 3_000;
 const id = () => crypto.getRandomValues(new Uint32Array(3)).join('-');
-const cursorOf = (envelope) => envelope.id ?? envelope.gap ?? envelope.ready ?? envelope.position;
+const isIncomplete = (position) => !position || position === '1-0'; // in a beginning
 
 // isAfter reports whether position a is after b, or undefined if they are of different logs.
 const isAfter = (a, b) => {
@@ -19,39 +20,80 @@ const isAfter = (a, b) => {
   return sequence.length !== before.length ? sequence.length > before.length : sequence > before;
 };
 
-// Log is what a leader has posted.
+// Log is what a tab has dispatched: the newest message of each key, and events. What comes without
+// an ID belongs to the next position.
 class Log {
-  entries = [];
-  bytes = 0;
-  from; // the position before the first entry
+  count = 0; // of messages
 
-  add(envelope) {
-    const cursor = cursorOf(envelope);
-    if (!cursor || envelope.gap) this.clear(envelope.gap);
-    else if (this.from === undefined) this.from = cursor;
-    else {
-      const size = 2 * JSON.stringify(envelope, (key, value) => (key === 'bytes' ? undefined : value)).length;
-      this.entries.push({ envelope, cursor, size });
-      this.bytes += size;
-    }
-    while (this.entries.length > maxEvents || this.bytes > maxBytes) {
-      const { cursor, size } = this.entries.shift();
-      this.from = cursor;
-      this.bytes -= size;
-    }
+  constructor() { this.clear(); }
+
+  // clear forgets all up to a position, or up to a beginning.
+  clear(from, begin) {
+    this.entries = new Map(); // by key, in order
+    this.bytes = 0;
+    this.evicted = new Set(); // topics
+    this.begin = begin; // what the entries begin with
+    this.from = this.to = from; // the log has what follows one, up to the other
+    this.start = this.count; // what follows from has a greater number
   }
 
-  clear(from) {
-    this.entries = [];
-    this.bytes = 0;
-    this.from = from;
+  add(envelope) {
+    const { topic, key, id, first, gap, begin, topics } = envelope;
+    if (gap) return this.clear(gap);
+    if (begin) return this.clear(undefined, topics ? undefined : envelope);
+    const number = ++this.count;
+    if (topic != null && (this.from ?? this.begin)) {
+      if (first) for (const [name, entry] of this.entries) if (entry.envelope.topic === topic && !entry.envelope.key) this.remove(name);
+      const name = key ? topic + '\n' + key : number;
+      const size = 2 * JSON.stringify(envelope, (key, value) => (key === 'bytes' ? undefined : value)).length;
+      this.remove(name);
+      this.entries.set(name, { envelope, size, number });
+      this.bytes += size;
+    }
+    const cursor = topic == null ? envelope.ready ?? envelope.position : id;
+    if (cursor) {
+      for (const entry of this.entries.values()) entry.cursor ??= cursor;
+      if (this.from == null) [this.from, this.start] = [cursor, number];
+      this.to = cursor;
+    }
+    while (this.entries.size > maxEntries || this.bytes > maxBytes) this.evict();
+  }
+
+  remove(name) {
+    this.bytes -= this.entries.get(name)?.size ?? 0;
+    this.entries.delete(name);
+  }
+
+  evict() {
+    const [[name, { envelope, cursor, number }]] = this.entries;
+    if (number > this.start) [this.from, this.start] = [cursor, number];
+    if (!envelope.removed) this.evicted.add(envelope.topic);
+    this.remove(name);
   }
 
   // after returns the envelopes after a position, or undefined if the log does not reach back.
   after(position) {
-    const i = this.entries.findLastIndex?.(({ cursor }) => cursor === position) ?? -1;
-    if (i >= 0 || position === this.from) return this.entries.slice(i + 1).map(({ envelope }) => envelope);
-    if (isAfter(position, this.from)) return this.entries.filter(({ cursor }) => isAfter(cursor, position)).map(({ envelope }) => envelope);
+    const { from, to } = this;
+    const all = [...this.entries.values()].filter(({ number }) => number > this.start);
+    const last = all.filter(({ cursor }) => cursor === position).pop()?.number;
+    let follows;
+    if (from == null) return;
+    else if (position === from) follows = () => true;
+    else if (isAfter(position, from)) follows = ({ cursor }) => !cursor || isAfter(cursor, position);
+    else if (last ?? position === to) follows = ({ cursor, number }) => !cursor || number > last;
+    else return;
+    return [...all.filter(follows).map(({ envelope }) => envelope), { position: to }];
+  }
+
+  // beginning returns what a tab begins with: events, the values of all keys, and the position.
+  // It is undefined if the log has no beginning, or has evicted something and must be whole.
+  beginning(mustBeWhole) {
+    const { begin, evicted, to } = this;
+    if (!begin || (mustBeWhole && evicted.size)) return;
+    const partial = [...new Set([...(begin.partial ?? []), ...evicted])];
+    const all = [...this.entries.values()].map(({ envelope }) => ({ ...envelope, id: undefined }));
+    const values = all.filter(({ key, removed }) => key && !removed);
+    return [{ ...begin, partial }, ...all.filter(({ key }) => !key), ...values, ...(to ? [{ position: to }] : [])];
   }
 }
 
@@ -71,6 +113,7 @@ export const share = (stream, options, base) => {
   let since; // the IDs received since this tab asked to ride
   let hasJoined; // the leader sends what follows this tab's position
   let succeeds = false; // the leader before has named this tab
+  let hasFailed = false; // a link of its own
 
   const now = () => performance.now();
   const after = (timer, ms, f) => {
@@ -101,7 +144,6 @@ export const share = (stream, options, base) => {
   const alone = () => {
     stop('watch', 'look', 'take');
     role = 'alone';
-    log.clear(stream.lastEventId || undefined);
     for (const done of sent.values()) done('fanfare: the tab that had the connection is gone');
     stream.connect_();
   };
@@ -109,14 +151,14 @@ export const share = (stream, options, base) => {
   const join = () => {
     since = new Set();
     hasJoined = false;
-    post('join', stream.lastEventId);
+    post('join', stream.lastEventId, !hasFailed);
   };
 
-  // ask looks for a leader, and leads if there is none. State that precedes the first position
-  // is received first.
+  // ask looks for a leader, and leads if there is none. A beginning, and other state that precedes
+  // the first position, is received first.
   const ask = () => {
     if (!channel || role !== 'alone' || !isOpen()) return;
-    if (!stream.lastEventId) return after('ask', 100, ask);
+    if (isIncomplete(stream.lastEventId)) return after('ask', 100, ask);
     if (succeeds) return lead();
     after('ask', 200 + Math.random() * 200, () => {
       if (role === 'alone' && isOpen()) lead();
@@ -164,26 +206,31 @@ export const share = (stream, options, base) => {
     heard = now();
     stream.stop_();
     stream.rides_ = true;
-    stream.dispatchEvent(new Event('statechange')); // the transport is another
+    if (state === stream.state) stream.dispatchEvent(new Event('statechange')); // the transport is another
     set(state);
     watch();
-    for (const envelope of envelopes) if (!known.has(envelope.id)) receive(envelope);
+    for (const envelope of envelopes) if (!envelope.id || !known.has(envelope.id)) receive(envelope);
   };
 
   const receive = (envelope) => {
     if (role !== 'rides') return;
-    const cursor = cursorOf(envelope);
-    const isOld = cursor && !envelope.gap && isAfter(cursor, stream.lastEventId) === false;
-    if (!isOld) stream.dispatch_(envelope);
+    const { id, key, ready, position } = envelope;
+    const cursor = id ?? ready ?? position;
+    if (cursor && isAfter(cursor, stream.lastEventId) === false) {
+      if (!key) return;
+      envelope = { ...envelope, id: undefined }; // the leader may have posted an older value
+    }
+    log.add(envelope);
+    stream.dispatch_(envelope);
   };
 
   // The leader has no link, or is about to leave: a tab that people see does not wait for long.
   const take = (wait) => after('take', wait + Math.random() * 500, () => role === 'rides' && alone());
 
   const onLeading = {
-    join: (from, position) => {
-      const envelopes = stream.state === 'open' ? log.after(position) : undefined;
-      if (!envelopes) return post('refuse', from);
+    join: (from, position, mustBeWhole) => {
+      const envelopes = isIncomplete(position) ? log.beginning(mustBeWhole) : log.after(position);
+      if (!envelopes || stream.state !== 'open') return post('refuse', from);
       riders.set(from, now());
       post('welcome', from, next, stream.state, stream.silence_, envelopes);
     },
@@ -245,7 +292,11 @@ export const share = (stream, options, base) => {
   };
 
   const onAlone = {
-    welcome: (from, to, ...more) => to === me && isOpen() && since && ride(from, ...more),
+    welcome: (from, to, ...more) => {
+      const [[first]] = more.slice(-1);
+      const isUseful = !first?.begin || (!isOpen() && isIncomplete(stream.lastEventId));
+      if (to === me && since && isUseful) ride(from, ...more);
+    },
     refuse: (from, to) => {
       if (to !== me) return;
       stop('ask');
@@ -260,7 +311,7 @@ export const share = (stream, options, base) => {
       const url = (value) => (value && typeof value !== 'function' ? new URL(value, base).href : value && String(base).split('#')[0]);
       const parts = [options.shared, url(options.ws), url(options.sse), !!options.withCredentials, [...(stream.granted_ ?? options.topics ?? [])].sort()];
       const wanted = 'fanfare ' + JSON.stringify(parts);
-      if (!isOpen()) return;
+      if (stream.state !== 'connecting' && !isOpen()) return;
       if (wanted !== name) {
         close();
         try {
@@ -269,12 +320,12 @@ export const share = (stream, options, base) => {
           return; // the browser blocks storage
         }
         name = wanted;
-        log.clear(stream.lastEventId || undefined);
+        log.clear(isIncomplete(stream.lastEventId) ? undefined : stream.lastEventId);
         channel.onmessage = ({ data: [from, type, ...more] }) => {
           ({ alone: onAlone, leads: onLeading, rides: onRiding })[role][type]?.(from, ...more);
         };
       }
-      if (role === 'alone') ask();
+      if (role === 'alone') (isOpen() ? ask : join)();
     },
 
     // leave says goodbye. The tab that was heard last takes over.
@@ -291,12 +342,14 @@ export const share = (stream, options, base) => {
     changed_(state, hold) {
       if (role === 'leads') post('state', state, hold);
       else if (state === 'open') after('ask', 0, () => this.enter_()); // once its first message has been dispatched
+      hasFailed = state !== 'open' && (hasFailed || state === 'waiting');
+      if (hasFailed && role === 'alone') join();
     },
 
     received_(envelope) {
       log.add(envelope);
       if (role === 'leads') post('post', next++, envelope);
-      else if (envelope.gap) since = undefined;
+      else if (envelope.gap || envelope.begin) since = undefined;
       else since?.add(envelope.id);
     },
 

@@ -7,7 +7,8 @@ const names = ['ws', 'sse', 'poll'];
 const defaults = { retry: 500, maxRetry: 30_000, silence: 0, patience: 10_000, good: 5_000, upgrade: 10_000 };
 const floor = 100; // of each time in the options, and of each wait
 const soon = 3_000; // what is expected soon comes within it
-const events = ['open', 'message', 'error', 'gap', 'statechange'];
+const events = ['open', 'message', 'error', 'gap', 'begin', 'ended', 'statechange'];
+const incomplete = '1-0'; // the position in a beginning, after which all of it is sent again
 
 const doc = () => globalThis.document;
 const base = () => doc()?.baseURI ?? globalThis.location?.href;
@@ -15,7 +16,7 @@ const resolve = (url) => (url.call ? {} : new URL(url, base())); // its own late
 const now = () => performance.now();
 const call = (value) => (value?.call ? value() : value);
 const isRefusal = (status) => status >= 400 && status < 500 && ![408, 425, 429].includes(status); // for good
-const cursorOf = ({ id, gap, ready, position }) => id ?? gap ?? ready ?? position;
+const cursorOf = ({ topic, id, gap, begin, ready, position, end }) => (topic != null ? id : gap ?? begin ?? ready ?? position ?? end);
 
 const request = async ({ headers, withCredentials }, more) => ({
   // An EventSource is refused with 200.
@@ -111,7 +112,8 @@ export class Fanfare extends EventTarget {
   #link = {};
   #second;
   #since = []; // the IDs that have been dispatched since the second link was begun
-  granted_; // the topics of the last link that opened
+  granted_; // the topics whose position is lastEventId
+  #begins; // whether streams without a position have a beginning, once that is known
   #beat = 0; // the server's heartbeat
   #failures = 0;
   #attempt = 0;
@@ -136,6 +138,7 @@ export class Fanfare extends EventTarget {
     if (!this.#order.length) throw new TypeError('fanfare: no ws or sse');
     [this.#url] = this.#order.map((transport) => resolve(options[transport]));
     this.lastEventId = options.lastEventId;
+    this.granted_ = options.topics;
     this.withCredentials = !!options.withCredentials;
     this.#prefer(remembered(this.#url.origin));
     for (const type of events) {
@@ -153,7 +156,7 @@ export class Fanfare extends EventTarget {
     on(doc(), { visibilitychange: () => doc().hidden || look(), freeze: sleep, resume: wake });
     queueMicrotask(() => {
       if (shared) this.#share();
-      this.connect_();
+      else this.connect_();
     });
   }
 
@@ -185,13 +188,22 @@ export class Fanfare extends EventTarget {
   }
 
   setTopics(topics) {
-    this.#options.topics = topics;
+    this.#options.topics = [...topics];
     this.#mate?.leave_();
     const { opened_: opened, send, transport } = this.#link;
     if (this.rides_ || (transport && !opened)) {
       this.connect_();
-    } else if (send) send(JSON.stringify({ topics }));
+    } else if (send) this.#ask();
     else if (opened) this.#change(transport);
+  }
+
+  // Asks for the topics on a WebSocket. At most one request has no answer yet.
+  #ask() {
+    const { topics } = this.#options;
+    const link = this.#link;
+    if (link.asked_) return;
+    link.asked_ = topics;
+    link.send(JSON.stringify({ topics }));
   }
 
   #after(name, ms, f) {
@@ -223,11 +235,14 @@ export class Fanfare extends EventTarget {
     this.#order.sort((a, b) => (b === transport) - (a === transport));
   }
 
-  #open(transport, receive, done) {
-    const { topics, ...options } = this.#options;
+  #open(transport, { topics }, receive, done) {
+    const options = this.#options;
     const abort = new AbortController();
     const { signal } = abort;
-    const link = { transport, topics, started_: now(), stop: () => abort.abort() };
+    // With the position of other topics, the state of the new ones would be missing. Only a stream
+    // without beginnings resumes with it.
+    const position = this.lastEventId && topics !== this.granted_ && this.#begins !== false ? undefined : this.lastEventId;
+    const link = { transport, topics, after_: position, started_: now(), stop: () => abort.abort() };
     const current = (f) => (x) => signal.aborted || f(x);
     link.alive_ = () => (link.heard_ = now());
     link.done = current((result) => {
@@ -241,6 +256,7 @@ export class Fanfare extends EventTarget {
         const value = JSON.parse(text);
         if (value.encoding) value.bytes = Uint8Array.from(atob(value.data), (c) => c.charCodeAt());
         if (value.heartbeat > 0) this.#beat = value.heartbeat * 1000;
+        if (value.begin) this.#begins = true;
         if ('topic' in value || cursorOf(value)) envelope = value;
       } catch {}
       if (envelope) receive(envelope);
@@ -252,7 +268,7 @@ export class Fanfare extends EventTarget {
       const query = url.searchParams;
       query.set('heartbeat', 1);
       query.set('envelope', 1);
-      if (this.lastEventId) query.set('lastEventId', this.lastEventId);
+      if (position) query.set('lastEventId', position);
       for (const topic of topics ?? []) query.append('topic', topic);
       dial[transport](url, { ...options, protocols }, link, abort);
     });
@@ -274,7 +290,8 @@ export class Fanfare extends EventTarget {
       this.set_('connecting');
     }
     if (this.readyState > 1 || this.#asleep) return;
-    const link = this.#open(this.#order[0], (envelope) => this.#receive(envelope, link), (result) => this.#down(result));
+    const from = opened ? this.#link : this.#options;
+    const link = this.#open(this.#order[0], from, (envelope) => this.#receive(envelope, link), (result) => this.#down(result));
     link.opened_ = opened;
     link.skip_ = this.#link.skip_;
     this.#link = link;
@@ -330,25 +347,42 @@ export class Fanfare extends EventTarget {
     if (this.state === 'waiting') this.#after('connect', this.#until - Date.now(), () => this.connect_());
   }
 
+  // Reports, for the first envelope of a link, whether it has come without its position in vain.
+  #missesBeginning({ after_: after }, { begin }) {
+    if (begin || after) return false;
+    this.#begins = false;
+    return after == null;
+  }
+
   #receive(envelope, link) {
-    const { id, topics, position, status } = envelope;
-    const cursor = cursorOf(envelope);
-    link.progress_ ||= cursor !== this.lastEventId;
+    const { id, key, begin, ready, topics, position, status } = envelope;
+    const options = this.#options;
     if (!link.opened_) {
+      if (this.#missesBeginning(link, envelope)) return this.connect_();
       link.opened_ = now();
       this.#opened();
       this.set_('open');
       if (link !== this.#link) return;
     }
-    if (link.skip_?.delete(id)) return;
-    if (id) link.skip_ = null;
-    else if (link.skip_?.size && cursor && !envelope.gap) return;
-    if (topics && position) this.#options.topics = link.topics = this.granted_ = topics;
-    this.#mate?.received_(envelope);
-    this.dispatch_(envelope);
-    if (link !== this.#link) return;
-    if (status) this.#change(this.#options.transports.find((transport) => transport !== 'ws'), status);
-    else if (topics && position) this.#mate?.enter_();
+    let isOld = link.skip_?.delete(id);
+    if (begin || (id && !isOld)) link.skip_ = null;
+    isOld ||= link.skip_?.size && (ready ?? position);
+    const { asked_: asked = options.topics } = link;
+    const isLatest = asked === options.topics;
+    if (position && (topics || status)) link.asked_ = undefined;
+    if (topics && position) {
+      link.topics = this.granted_ = topics;
+      if (isLatest) options.topics = topics;
+    }
+    if (!isOld || key) {
+      if (isOld) envelope = { ...envelope, id: undefined }; // it may follow an older value, and then counts
+      this.#mate?.received_(envelope);
+      this.dispatch_(envelope);
+    }
+    if (link !== this.#link || !position) return;
+    if (!isLatest && (topics || status)) this.#ask();
+    else if (status) this.#change(options.transports.find((transport) => transport !== 'ws'), status);
+    else if (topics) this.#mate?.enter_();
   }
 
   #opened() {
@@ -361,37 +395,47 @@ export class Fanfare extends EventTarget {
   }
 
   dispatch_(envelope) {
-    const { id, topic, gap, topics = null, bytes, type = 'message' } = envelope;
+    const { id, topic, gap, begin, end, topics = null, partial = [], bytes, type = 'message', key = '', removed = false, first = false } = envelope;
+    const cursor = cursorOf(envelope);
     const fire = (type, more) => {
-      const init = { data: bytes ?? envelope.data, lastEventId: id ?? gap, origin: this.#url.origin };
+      const init = { data: bytes ?? envelope.data, lastEventId: cursor, origin: this.#url.origin };
       this.dispatchEvent(Object.assign(new MessageEvent(type, init), more));
     };
-    this.lastEventId = cursorOf(envelope) || this.lastEventId;
+    this.lastEventId = cursor || this.lastEventId;
     if (id && this.#second) {
       this.#since.push(id);
       this.#second.compare_?.(id);
     }
-    if (topic != null) fire(events.includes(type) ? 'message' : type, { topic });
+    if (topic != null) fire(events.includes(type) ? 'message' : type, { topic, key, removed, first });
     else if (gap) fire('gap', { topics });
+    else if (begin) fire('begin', { topics, partial });
+    else if (end) this.#end();
+  }
+
+  #end() {
+    if (this.#options.topics !== this.granted_) return this.connect_(); // others have been asked for
+    this.close();
+    this.#fire('ended');
   }
 
   #down({ code, reason, status, wait = 0, end }) {
-    const { transport, opened_: opened, started_: started, progress_: progress, topics } = this.#link;
+    const { transport, opened_: opened, started_: started, after_: after, topics } = this.#link;
     const { retry, maxRetry, good, transports, headers } = this.#options;
     const lasted = now() - started;
     if (code === 3000 && reason === 'unauthorized') status = 401;
     if (code === 3003) status = 403;
-    if (transport === 'poll' && end && (progress || lasted > good)) {
+    const isIncomplete = this.lastEventId === incomplete;
+    if (transport === 'poll' && end && !isIncomplete && (this.lastEventId !== after || lasted > good)) {
       this.#failures = this.#attempt = 0;
       return this.connect_(opened);
     }
     this.stop_();
     let isFinal = [204, 401, 403].includes(status) || /^(10(0[023789]|10)|[34][5-9]..)$/.test(code);
     // Some networks cut WebSockets: a short link is a failure.
-    if (opened && lasted > good && !isFinal) {
+    if (opened && lasted > good && !isFinal && !isIncomplete) {
       this.#failures = this.#attempt = 0;
       if (transport === transports[0]) this.#upgrades = 0;
-    } else if (this.granted_ && topics !== this.granted_ && (isFinal || isRefusal(status))) {
+    } else if (topics !== this.granted_ && (status ? isRefusal(status) : isFinal)) {
       this.#options.topics = this.granted_; // the others are refused
       isFinal = false;
     } else if (isRefusal(status) && (!isFinal || (transport === 'ws' && headers && transports[1]))) {
@@ -411,7 +455,8 @@ export class Fanfare extends EventTarget {
       this.set_('waiting');
       if (this.state === 'waiting') this.#after('connect', wait, () => this.connect_());
     }
-    this.#fire('error', { code, reason, status });
+    if (status === 204 && after) this.#fire('ended');
+    else this.#fire('error', { code, reason, status });
   }
 
   #tryUpgrade() {
@@ -423,11 +468,13 @@ export class Fanfare extends EventTarget {
     });
   }
 
-  // Asks for the topics with a new link. Where they are refused, the old one goes on.
-  #change(transport, status) {
-    const refused = (result) => {
+  // Asks for the topics with a new link. Where they are refused, the old one goes on. Where the
+  // new one fails, they are asked for again.
+  #change(transport, refusal) {
+    const refused = ({ status = refusal }) => {
+      if (!status) return this.#down({});
       this.#options.topics = this.#link.topics;
-      this.#fire('error', { status: result.status ?? status });
+      this.#fire('error', { status });
       this.#mate?.enter_();
     };
     if (this.#options.topics === this.#link.topics || !transport) refused({});
@@ -460,11 +507,13 @@ export class Fanfare extends EventTarget {
       for (const envelope of held) if (second === this.#link) this.#receive(envelope, second);
       if (second !== this.#link) return;
       this.#fire('statechange');
-      this.#mate?.enter_();
+      if (this.#options.topics === second.topics) this.#mate?.enter_();
+      else this.setTopics(this.#options.topics); // which were asked for meanwhile
     };
-    const second = (this.#second = this.#open(transport, (envelope) => {
+    const second = (this.#second = this.#open(transport, this.#options, (envelope) => {
       if (second === this.#link) return this.#receive(envelope, second);
-      if (envelope.gap && isUpgrade) return fail();
+      if (isUpgrade && (envelope.gap || envelope.begin)) return fail();
+      if (this.#missesBeginning(second, envelope)) return this.#try(transport, failed);
       held.push(envelope);
       if (mustBePrompt) second.compare_();
       else replace();
@@ -478,8 +527,10 @@ export class Fanfare extends EventTarget {
     };
   }
 
-  // Tabs share a link. Each of them begins with its own.
+  // Tabs share a link. One that asks for it early begins with what another tab has.
   async #share() {
+    const connect = () => this.state === 'connecting' && !this.#link.transport && this.connect_();
+    this.#after('connect', 1000, connect);
     try {
       const { share } = await import('./fanfare-shared.js');
       this.#mate = share(this, this.#options, base());
@@ -487,6 +538,7 @@ export class Fanfare extends EventTarget {
     } catch (error) {
       this.#fire('error', { reason: 'not shared: ' + error });
     }
+    connect();
   }
 }
 

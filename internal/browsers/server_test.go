@@ -223,10 +223,14 @@ func (s *site) end() {
 func (s *site) publish(text string) { s.publishTo("a", text) }
 
 func (s *site) publishTo(topic, text string) {
+	s.put(broadcast.Message{Topic: topic, Data: []byte(text)})
+}
+
+func (s *site) put(m broadcast.Message) {
 	s.mu.Lock()
 	hub := s.hub
 	s.mu.Unlock()
-	_, err := hub.Publish(context.Background(), broadcast.Message{Topic: topic, Data: []byte(text)})
+	_, err := hub.Publish(context.Background(), m)
 	require.NoError(s.t, err)
 }
 
@@ -271,13 +275,23 @@ window.ids = [];
 window.times = [];
 window.states = [];
 window.refusals = [];
+window.values = {};
+window.begun = [];
+window.ended = 0;
 window.Fanfare = Fanfare;
 window.fanfare = (options) => {
   const stream = new Fanfare({ ws: '/ws', sse: '/events', retry: 50, maxRetry: 400, good: 600, patience: 1000, upgrade: 500, ...options });
-  stream.onmessage = ({ data, lastEventId }) => {
-    window.got.push(data);
-    window.ids.push(lastEventId);
+  stream.onmessage = ({ data, lastEventId, topic, key, removed }) => {
+    if (removed) delete window.values[topic + '/' + key];
+    else if (key) window.values[topic + '/' + key] = data;
+    else window.got.push(data) && window.ids.push(lastEventId);
   };
+  stream.onbegin = ({ topics, partial }) => {
+    window.begun.push(partial.join());
+    if (!topics) window.got.length = window.ids.length = 0;
+    for (const name in window.values) if (!topics || topics.includes(name.split('/')[0])) delete window.values[name];
+  };
+  stream.onended = () => window.ended++;
   stream.onerror = ({ status }) => status && window.refusals.push(status);
   stream.ongap = () => window.got.push('gap');
   stream.onstatechange = () => {

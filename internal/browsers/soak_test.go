@@ -140,15 +140,6 @@ func (s *soak) step() {
 	s.check()
 }
 
-// cut closes all connections.
-func (s *soak) cut() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.conns {
-		_ = c.Close()
-	}
-}
-
 // check waits until each tab has the last message, and verifies all that it has got since its
 // page began.
 func (s *soak) check() {
