@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -34,9 +35,13 @@ import (
 func main() {
 	addr := flag.String("addr", "localhost:8080", "the address to listen on")
 	flag.Parse()
-	server := &http.Server{Addr: *addr, Handler: newBoard(), ConnContext: sse.ConnContext, ReadHeaderTimeout: 10 * time.Second}
-	fmt.Printf("Board on http://%s\n", *addr)
-	log.Fatal(server.ListenAndServe())
+	server := &http.Server{Handler: newBoard(), ConnContext: sse.ConnContext, ReadHeaderTimeout: 10 * time.Second}
+	listener, err := net.Listen("tcp", *addr)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("Board on http://%s\n", listener.Addr())
+	log.Fatal(server.Serve(listener))
 }
 
 const topic = "board"
