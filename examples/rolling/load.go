@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"text/tabwriter"
 	"time"
 
@@ -26,22 +27,22 @@ type load struct {
 	restarts []time.Time
 
 	stopPublishing context.CancelFunc
-	publishing     chan error // gets the result of publish
-	published      int        // how many messages were published; they are numbered from 0
+	publishing     chan error   // gets the result of publish
+	published      atomic.Int64 // how many messages were published; they are numbered from 0
 
 	disconnect context.CancelFunc
 	reading    sync.WaitGroup
 }
 
 // startLoad connects all clients, and starts to publish once they are connected.
-func startLoad(ctx context.Context, proxy, journal string, s scenario) (*load, error) {
+func startLoad(ctx context.Context, proxy *proxy, journal string, s scenario) (*load, error) {
 	l := &load{scenario: s, publishing: make(chan error, 1)}
 	reading, disconnect := context.WithCancel(ctx)
 	l.disconnect = disconnect
 	transport := &http.Transport{MaxIdleConnsPerHost: -1}
 	var ready sync.WaitGroup
 	for i := range 2 * s.clients {
-		c := &client{kind: "Server-Sent Events", url: proxy, http: &http.Client{Transport: transport}, connect: (*client).overSSE}
+		c := &client{kind: "Server-Sent Events", url: proxy.url, query: fmt.Sprintf("?client=%d&lastEventId=", i), http: &http.Client{Transport: transport}, connect: (*client).overSSE}
 		if i%2 == 1 {
 			c.kind, c.connect = "WebSocket", (*client).overWebSocket
 		}
@@ -69,11 +70,11 @@ func (l *load) publish(ctx context.Context, journal string) error {
 		case <-ctx.Done():
 			return nil
 		}
-		_, err := hub.Publish(context.WithoutCancel(ctx), broadcast.Message{Topic: topic, Data: strconv.AppendInt(nil, int64(l.published), 10)})
+		_, err := hub.Publish(context.WithoutCancel(ctx), broadcast.Message{Topic: topic, Data: strconv.AppendInt(nil, l.published.Load(), 10)})
 		if err != nil {
 			return err
 		}
-		l.published++
+		l.published.Add(1)
 	}
 }
 
@@ -84,7 +85,7 @@ func (l *load) finish(ctx context.Context) error {
 		return err
 	}
 	for range 100 {
-		if !slices.ContainsFunc(l.clients, func(c *client) bool { return c.count() < l.published }) {
+		if !slices.ContainsFunc(l.clients, func(c *client) bool { return c.count() < int(l.published.Load()) }) {
 			break
 		}
 		wait(ctx, 100*time.Millisecond)
@@ -98,6 +99,7 @@ func (l *load) finish(ctx context.Context) error {
 type client struct {
 	kind    string
 	url     string
+	query   string // all of it but the last ID
 	http    *http.Client
 	connect func(*client, context.Context) error
 	ready   func() // reports the first connection
@@ -113,6 +115,7 @@ type client struct {
 	reconnects []time.Time
 	at         time.Time     // when the last message arrived
 	silence    time.Duration // the longest time without a message
+	connected  bool
 }
 
 // run connects again and again until ctx ends.
@@ -120,6 +123,7 @@ func (c *client) run(ctx context.Context) {
 	for {
 		c.retry = 500 * time.Millisecond
 		_ = c.connect(c, ctx) // the client reconnects after any error
+		c.setConnected(false)
 		if ctx.Err() != nil {
 			return
 		}
@@ -132,13 +136,12 @@ func (c *client) run(ctx context.Context) {
 
 // overSSE reads an event stream as an EventSource does.
 func (c *client) overSSE(ctx context.Context) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+"/events", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+"/events"+c.query+c.lastID, nil)
 	if err != nil {
 		return err
 	}
 	r.Header.Set("Accept", "text/event-stream")
 	r.Header.Set("Cache-Control", "no-cache")
-	r.Header.Set("Last-Event-ID", c.lastID)
 	response, err := c.http.Do(r)
 	if err != nil {
 		return err
@@ -147,6 +150,7 @@ func (c *client) overSSE(ctx context.Context) error {
 	if response.StatusCode != http.StatusOK {
 		return errors.New(response.Status)
 	}
+	c.setConnected(true)
 	reader := sse.NewReader(response.Body)
 	// The position arrives before the first event, in a block that is not an event.
 	for first := true; ; first = false {
@@ -168,11 +172,12 @@ func (c *client) overSSE(ctx context.Context) error {
 }
 
 func (c *client) overWebSocket(ctx context.Context) error {
-	conn, err := ws.Dial(ctx, c.url+"/ws?lastEventId="+c.lastID, &ws.DialOptions{HTTPClient: c.http})
+	conn, err := ws.Dial(ctx, c.url+"/ws"+c.query+c.lastID, &ws.DialOptions{HTTPClient: c.http})
 	if err != nil {
 		return err
 	}
 	defer conn.CloseNow()
+	c.setConnected(true)
 	for {
 		var m struct{ ID, Topic, Data, Ready, Gap, Position string }
 		if err := conn.ReadJSON(ctx, &m); err != nil {
@@ -204,6 +209,12 @@ func (c *client) record(gap bool, data string) {
 	}
 }
 
+func (c *client) setConnected(is bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.connected = is
+}
+
 func (c *client) count() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -224,7 +235,7 @@ func (l *load) report(w io.Writer) error {
 			if c.kind != kind {
 				continue
 			}
-			times := make([]int, l.published)
+			times := make([]int, l.published.Load())
 			for i, n := range c.received {
 				times[n]++
 				if i > 0 && n < c.received[i-1] {
@@ -237,7 +248,7 @@ func (l *load) report(w io.Writer) error {
 				}
 				duplicates += max(0, n-1)
 			}
-			expected += l.published
+			expected += int(l.published.Load())
 			received += len(c.received)
 			gaps += c.gaps
 			reconnects += len(c.reconnects)

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,11 +24,12 @@ type proxy struct {
 	next  atomic.Uint64
 
 	mu    sync.Mutex
-	ready map[string]bool // guarded by mu
+	ready map[string]bool   // guarded by mu
+	last  map[string]string // guarded by mu: the server that each client was sent to
 }
 
 func startProxy(ctx context.Context, servers []*process) (*proxy, error) {
-	p := &proxy{ready: map[string]bool{}}
+	p := &proxy{ready: map[string]bool{}, last: map[string]string{}}
 	for _, s := range servers {
 		p.addrs = append(p.addrs, s.addr)
 	}
@@ -44,7 +47,7 @@ func startProxy(ctx context.Context, servers []*process) (*proxy, error) {
 	p.url = "http://" + listener.Addr().String()
 	reverse := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(&url.URL{Scheme: "http", Host: p.choose()})
+			r.SetURL(&url.URL{Scheme: "http", Host: p.choose(r.In.URL.Query().Get("client"))})
 			r.Out.Host = r.In.Host // the Origin of a WebSocket is compared with it
 		},
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), // disconnects are expected
@@ -74,16 +77,24 @@ func (p *proxy) check(ctx context.Context) {
 	}
 }
 
-// choose returns the next server that is ready, or the first server if none is.
-func (p *proxy) choose() string {
+// choose returns the next server that is ready, or the first server if none is, for a client.
+func (p *proxy) choose(client string) (addr string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	defer func() { p.last[client] = addr }()
 	for range p.addrs {
-		if addr := p.addrs[p.next.Add(1)%uint64(len(p.addrs))]; p.ready[addr] {
+		if addr = p.addrs[p.next.Add(1)%uint64(len(p.addrs))]; p.ready[addr] {
 			return addr
 		}
 	}
 	return p.addrs[0]
+}
+
+// server returns the index of the server that a client was sent to.
+func (p *proxy) server(client int) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Index(p.addrs, p.last[strconv.Itoa(client)])
 }
 
 // waitFor waits until a server is ready.

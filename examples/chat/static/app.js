@@ -10,6 +10,7 @@ const base = location.pathname.replace(/\/+$/, ''); // /rooms/{room}
 const room = decodeURIComponent(base.slice(base.lastIndexOf('/') + 1));
 const MAX_BUBBLES = 500, MAX_RAW = 200;
 
+const storage = (() => { try { return localStorage; } catch { return {}; } })(); // localStorage may be blocked
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 // ------------------------------------------------------------------ transport
@@ -75,6 +76,8 @@ class Panel {
   order = []; // the IDs of the received messages, in the order of their arrival
   index = new Map(); // from an ID to its index in order
   live = false;
+  started = false; // it has been live
+  twice = 0;
   #liveSince = 0;
   #absence = null; // the latest disconnection and the reconnection after it
   #freshHistory = false;
@@ -83,7 +86,8 @@ class Panel {
   constructor(root) {
     this.root = root;
     this.link = new Link(this);
-    this.title = root.querySelector('h2').textContent;
+    this.side = root.querySelector('h2').textContent;
+    this.#nameIt();
     this.messages = this.role('messages');
     this.hint = this.role('notice').textContent;
     this.transport = this.role('transport');
@@ -101,6 +105,15 @@ class Panel {
   }
 
   role(name) { return this.root.querySelector(`[data-role="${name}"]`); }
+
+  // The person's name, which the user may change.
+  get title() { return this.role('who').value.trim() || this.side; }
+
+  #nameIt() {
+    const field = this.role('who'), key = `chatName${this.side}`;
+    field.value = storage[key] ||= { Left: 'Ann', Right: 'Bob' }[this.side];
+    field.addEventListener('change', () => (field.value = storage[key] = field.value.trim() || storage[key]));
+  }
 
   get state() { return this.root.dataset.state; }
 
@@ -125,7 +138,7 @@ class Panel {
   }
 
   async send(text) {
-    const sending = this.link.send({ name: myName(), text });
+    const sending = this.link.send({ name: this.title, text });
     const error = await sending.then(() => '', ({ message }) => `Not sent: ${message}`);
     this.#notice(error);
     if (!error) scrollToEnd(this.messages);
@@ -156,7 +169,7 @@ class Panel {
       absence.quietAt = now + 300;
       setTimeout(() => this.#judge(), 2100);
     }
-    this.live = this.#freshHistory = true;
+    this.live = this.started = this.#freshHistory = true;
     this.#liveSince = now;
     this.state = 'live';
     this.#notice('');
@@ -183,6 +196,7 @@ class Panel {
       return this.#showBubble(message, '', false);
     }
     if (this.index.has(id)) {
+      this.twice++;
       if (this.#absence) this.#absence.duplicates++;
       this.#divider('fault', `⚠ ${id} was received twice`);
     } else {
@@ -272,12 +286,12 @@ class Panel {
       if (disorder) faults.push(`${disorder} out of order`);
       if (missing && !gap && !waiting) faults.push(`${missing} missing`);
 
-      let verdict = ['ok', replayed.length ? `✓ the same as in the ${title} panel, once and in order` : '✓ nothing missed'];
+      let verdict = ['ok', replayed.length ? `✓ the same as ${title} has, once and in order` : '✓ nothing missed'];
       if (faults.length) verdict = ['bad', `✗ ${faults.join(', ')}`];
       else if (waiting) verdict = ['pending', `${missing} not received yet`];
-      else if (missing) verdict = ['gap', `${missing} messages of the ${title} panel were lost`];
+      else if (missing) verdict = ['gap', `${missing} messages that ${title} has were lost`];
       else if (places.length < replayed.length || !(replayed.length || witnessed)) {
-        verdict = ['pending', `no duplicates; the ${title} panel was disconnected too`];
+        verdict = ['pending', `no duplicates; ${title} was disconnected too`];
       }
       setDivider(divider, `Reconnected: ${count(replayed.length)} replayed`, verdict[1], verdict[0]);
     }
@@ -303,7 +317,7 @@ class Panel {
     bubble.dataset.id = id;
     bubble.toggleAttribute('data-history', !id);
     bubble.toggleAttribute('data-replayed', replayed);
-    bubble.classList.toggle('mine', name === myName());
+    bubble.classList.toggle('mine', name === this.title);
     // Consecutive messages of one person share a heading.
     const above = this.messages.lastElementChild;
     bubble.dataset.heading = [name, via, time].join(' ');
@@ -371,15 +385,6 @@ function announce(text) {
 
 // -------------------------------------------------------------- the whole page
 
-const nameField = document.getElementById('name');
-const names = ['Merry Otter', 'Quiet Heron', 'Sunny Maple', 'Brave Finch', 'Gentle Comet', 'Lucky Puffin'];
-const storage = (() => { try { return localStorage; } catch { return {}; } })(); // localStorage may be blocked
-storage.chatName ||= names[Math.floor(Math.random() * names.length)];
-nameField.value = storage.chatName;
-nameField.addEventListener('change', () => (nameField.value = storage.chatName = myName()));
-
-function myName() { return nameField.value.trim() || storage.chatName; }
-
 const roomField = document.getElementById('room');
 roomField.value = room;
 document.title = `${room} · fanfare chat`;
@@ -399,15 +404,55 @@ const conversations = [
   ['One for sorrow,', 'two for joy,', 'three for a girl,', 'four for a boy,', 'five for silver.'],
 ];
 let turn = 0;
-document.getElementById('send-five').addEventListener('click', async () => {
+async function talk() {
   const lines = conversations[turn++ % conversations.length];
   for (const [i, line] of lines.entries()) {
     const live = [left, right].filter((panel) => panel.live);
     const speaker = live[i % live.length] ?? left; // if none is live, left shows the error
     if (!(await speaker.send(line))) break;
-    await sleep(120);
+    await sleep(250);
   }
+}
+document.getElementById('send-five').addEventListener('click', talk);
+
+document.getElementById('play').addEventListener('click', async ({ target }) => {
+  target.disabled = true;
+  for (const panel of [left, right]) if (panel.state === 'disconnected') panel.connect();
+  await sleep(600);
+  right.disconnect();
+  await sleep(900);
+  await talk();
+  await sleep(1200);
+  // Back over another transport than before.
+  right.transport.value = right.transport.value === 'sse' ? 'ws' : 'sse';
+  right.connect();
+  await sleep(1500);
+  target.disabled = false;
 });
+
+// Whether both have the same messages, at any time.
+function compare() {
+  const away = [left, right].filter((panel) => !panel.live);
+  const verdict = document.getElementById('verdict');
+  let [state, text] = ['wait', `${left.title} and ${right.title} connect`];
+  if (away.length === 1 && left.started && right.started) {
+    const [gone] = away, missed = gone.other.order.filter((id) => !gone.index.has(id)).length;
+    text = `${gone.title} is away and has missed ${count(missed)}`;
+  } else if (away.length === 2 && left.started) {
+    text = `${left.title} and ${right.title} are away`;
+  } else if (!away.length) {
+    // Of what one has had before the other had anything, nothing can be said.
+    const common = left.order.filter((id) => right.index.has(id));
+    const same = common.length === left.order.length && common.length === right.order.length;
+    const ordered = common.every((id, i) => i === 0 || right.index.get(id) > right.index.get(common[i - 1]));
+    if (!ordered || left.twice || right.twice) [state, text] = ['bad', '✗ A message came twice or out of order'];
+    else if (same) [state, text] = ['good', `✓ ${left.title} and ${right.title} have the same ${common.length ? count(common.length) : 'messages'}, each once and in order`];
+    else text = 'One of them has more than the other …';
+  }
+  if (verdict.textContent !== text) verdict.textContent = text;
+  verdict.dataset.state = state;
+}
+setInterval(compare, 200);
 
 left.connect();
 right.connect();
