@@ -10,10 +10,10 @@ type TopicStats struct {
 	Ended         bool   // by a message with End
 }
 
-// Topics returns the names of all topics that the Hub keeps, in any order. It holds the Hub's
+// TopicNames returns the names of all topics that the Hub keeps, in any order. It holds the Hub's
 // lock for about a millisecond per 50,000 topics: a page that shows some of them asks once, and
-// then for each with Topic.
-func (h *Hub) Topics() []string {
+// then for each with TopicStats.
+func (h *Hub) TopicNames() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	names := make([]string, 0, len(h.kept.topics))
@@ -23,8 +23,8 @@ func (h *Hub) Topics() []string {
 	return names
 }
 
-// Topic returns a snapshot of a topic, or false if the Hub does not keep it. It makes none.
-func (h *Hub) Topic(name string) (TopicStats, bool) {
+// TopicStats returns a snapshot of a topic, or false if the Hub does not keep it. It makes none.
+func (h *Hub) TopicStats(name string) (TopicStats, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t := h.kept.topics[name]

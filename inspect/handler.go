@@ -112,7 +112,7 @@ func (h *Handler) serveTail(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "inspect: no such hub", http.StatusNotFound)
 		return
 	}
-	if _, ok := hub.Topic(query.Get("topic")); !ok {
+	if _, ok := hub.TopicStats(query.Get("topic")); !ok {
 		http.Error(w, "inspect: no such topic", http.StatusNotFound)
 		return
 	}
@@ -154,7 +154,7 @@ func setPrivate(header http.Header) {
 
 // pageOfTopics returns the next topics after a name, of those that have a text in theirs.
 func pageOfTopics(hub *broadcast.Hub, after, has string) topicsPage {
-	names := hub.Topics()
+	names := hub.TopicNames()
 	page := topicsPage{All: len(names), Topics: []topic{}}
 	names = slices.DeleteFunc(names, func(name string) bool { return !strings.Contains(name, has) })
 	page.Matching = len(names)
@@ -165,7 +165,7 @@ func pageOfTopics(hub *broadcast.Hub, after, has string) topicsPage {
 			page.Next = names[i-1]
 			break
 		}
-		if stats, ok := hub.Topic(name); ok { // else it was forgotten meanwhile
+		if stats, ok := hub.TopicStats(name); ok { // else it was forgotten meanwhile
 			page.Topics = append(page.Topics, topic{name, stats.Events, stats.Values, stats.Subscriptions, stats.Published, textOf(stats.Newest), stats.Ended})
 		}
 	}

@@ -251,7 +251,7 @@ func TestNothingIsChanged(t *testing.T) {
 	h.ServeHTTP(w, httptest.NewRequest("POST", "/?show=overview", nil))
 	require.Equal(t, http.StatusMethodNotAllowed, w.Code)
 	require.Zero(t, hub.Stats().Topics)
-	_, ok := hub.Topic("unknown")
+	_, ok := hub.TopicStats("unknown")
 	require.False(t, ok)
 }
 
