@@ -141,7 +141,7 @@ func TestTicketsThatAreNotValid(t *testing.T) {
 			"padded":                  {get("/?ticket=" + good + "="), 401},
 			"ann's head, bob's rest":  {get("/?ticket=" + good[:22] + other[22:]), 401},
 			"two":                     {get("/?ticket=" + good + "&ticket=" + other), 400},
-			"in the path":             {get("/" + good), 401},
+			"in the path":             {get("/" + issue(t, tickets, "ann")), 401},
 			"in another parameter":    {get("/?token=" + good), 401},
 			"in Authorization":        {withHeader("Authorization", "Bearer "+good), 401},
 			"in a cookie":             {withHeader("Cookie", "ticket="+good), 401},
@@ -156,7 +156,7 @@ func TestTicketsThatAreNotValid(t *testing.T) {
 		synctest.Wait()
 		require.NotEmpty(t, log.String())
 		for _, ticket := range []string{good[:20], used, expired, "aaaaaaaaa"} {
-			require.NotContains(t, strings.ReplaceAll(log.String(), `"path":"/`+good, ""), ticket)
+			require.NotContains(t, log.String(), ticket)
 		}
 		status, identity = redeem(tickets, get("/?ticket="+good))
 		require.Equal(t, 200, status, "it was not redeemed yet")
