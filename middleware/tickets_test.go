@@ -338,11 +338,12 @@ func TestUnusedTicketsTakeNoMemory(t *testing.T) {
 		return int64(m.HeapAlloc)
 	}
 	before := heap()
-	for range 100_000 {
+	for range unusedTickets {
 		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/ticket", nil))
 	}
 	grown := heap() - before
-	require.Less(t, grown, int64(1<<20), "bytes for 100,000 tickets")
+	t.Logf("%d bytes for %d tickets", grown, unusedTickets)
+	require.Less(t, grown, int64(1<<20))
 	require.Zero(t, tickets.Known())
 	runtime.KeepAlive(tickets)
 }
@@ -351,7 +352,7 @@ func TestUnusedTicketsTakeNoMemory(t *testing.T) {
 func TestRedeemedTicketsAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tickets := &middleware.Tickets{Logger: silent}
-		for range 10_000 {
+		for range 4000 {
 			redeem(tickets, get("/?ticket="+issue(t, tickets, "ann")))
 			time.Sleep(30 * time.Millisecond)
 		}
