@@ -42,8 +42,9 @@
 // # Around them
 //
 //   - middleware: Bypass leads streams past other middleware that would buffer or end
-//     them; Origins and Limit decide which clients may connect; Token reads a browser's
-//     bearer token; Drain ends a server's streams in good order.
+//     them; Origins and Limit decide which clients may connect; Token and Tickets let a
+//     browser in that cannot send headers; Sessions ends a user's streams on all servers;
+//     Drain ends a server's streams in good order.
 //   - sse/ssetest and ws/wstest run handlers in memory and in fake time, for your own
 //     tests, and faults breaks their connections. The Diagnose functions find middleware
 //     that would break a stream.

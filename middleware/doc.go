@@ -1,5 +1,5 @@
 // Package middleware decides which streams a server accepts, leads them past other
-// middleware, and ends them in good order.
+// middleware, and ends them: all in good order, or those of one session.
 //
 // Each middleware is a func(http.Handler) http.Handler, or a struct whose Handler
 // method is one. They work with chi, with http.ServeMux and with any router that takes

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -141,7 +140,7 @@ func TestTicketsThatAreNotValid(t *testing.T) {
 			"padded":                  {get("/?ticket=" + good + "="), 401},
 			"ann's head, bob's rest":  {get("/?ticket=" + good[:22] + other[22:]), 401},
 			"two":                     {get("/?ticket=" + good + "&ticket=" + other), 400},
-			"in the path":             {get("/" + good), 401},
+			"in the path":             {get("/" + issue(t, tickets, "ann")), 401},
 			"in another parameter":    {get("/?token=" + good), 401},
 			"in Authorization":        {withHeader("Authorization", "Bearer "+good), 401},
 			"in a cookie":             {withHeader("Cookie", "ticket="+good), 401},
@@ -156,7 +155,7 @@ func TestTicketsThatAreNotValid(t *testing.T) {
 		synctest.Wait()
 		require.NotEmpty(t, log.String())
 		for _, ticket := range []string{good[:20], used, expired, "aaaaaaaaa"} {
-			require.NotContains(t, strings.ReplaceAll(log.String(), `"path":"/`+good, ""), ticket)
+			require.NotContains(t, log.String(), ticket)
 		}
 		status, identity = redeem(tickets, get("/?ticket="+good))
 		require.Equal(t, 200, status, "it was not redeemed yet")
@@ -322,40 +321,6 @@ func TestReconnectsWithFreshTickets(t *testing.T) {
 			s.Close()
 			publish(t, nb.hub, fmt.Sprint(i+1))
 		}
-	})
-}
-
-// Tickets that are not used take no memory.
-func TestUnusedTicketsTakeNoMemory(t *testing.T) {
-	tickets := &middleware.Tickets{Logger: silent}
-	h := tickets.Issue(func(*http.Request) (string, error) { return "ann", nil })
-	issue(t, tickets, "ann")
-	heap := func() int64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
-	before := heap()
-	for range 100_000 {
-		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/ticket", nil))
-	}
-	grown := heap() - before
-	require.Less(t, grown, int64(1<<20), "bytes for 100,000 tickets")
-	require.Zero(t, tickets.Known())
-	runtime.KeepAlive(tickets)
-}
-
-// Redeemed tickets are forgotten when they have expired.
-func TestRedeemedTicketsAreForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		tickets := &middleware.Tickets{Logger: silent}
-		for range 10_000 {
-			redeem(tickets, get("/?ticket="+issue(t, tickets, "ann")))
-			time.Sleep(30 * time.Millisecond)
-		}
-		require.LessOrEqual(t, tickets.Known(), 2100)
 	})
 }
 
