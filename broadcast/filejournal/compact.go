@@ -62,7 +62,7 @@ func (l *log) withoutState() *segment {
 
 // isOver reports whether the oldest segment is to be removed. The caller holds mu.
 func (l *log) isOver() bool {
-	return len(l.segments) > 1 && (l.isTooMuch() || l.maxAge > 0 && l.clock.now()-l.segments[1].began > l.maxAge.Milliseconds())
+	return len(l.segments) > 1 && !l.isPinned() && (l.isTooMuch() || l.maxAge > 0 && l.clock.now()-l.segments[1].began > l.maxAge.Milliseconds())
 }
 
 // endOf returns the last sequence of a segment that is not the last. The caller holds mu.

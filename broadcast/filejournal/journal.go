@@ -24,11 +24,13 @@ type Journal struct {
 	Dir string
 
 	// MaxBytes is how much the log may have on the disk; the oldest messages are removed,
-	// about a sixteenth of it at a time. If zero, 1 GiB; if negative, there is no limit.
+	// about a sixteenth of it at a time, but for state, which has at most half of it. While old
+	// messages are being removed it may have a quarter more. If zero, 1 GiB; if negative, there is
+	// no limit.
 	MaxBytes int64
 
 	// MaxAge is how long a message is kept at least. It is removed when the next one is
-	// appended after about a sixteenth more. If zero or negative, age is not limited.
+	// appended after about a sixteenth more, unless it is state. If zero or negative, age is not limited.
 	MaxAge time.Duration
 
 	// SyncEvery trades durability for speed. If zero, a message is synced to the disk before

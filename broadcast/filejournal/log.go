@@ -45,11 +45,12 @@ type log struct {
 
 	// mu is locked briefly, and never during I/O.
 	mu         sync.Mutex
-	epoch      uint64     // guarded by mu
-	newest     uint64     // what may be read ends here; guarded by mu
-	segments   []*segment // never empty; guarded by mu
-	removed    *live      // what is kept of the segments before those; nil: nothing was removed. Guarded by mu
-	recent     recent     // guarded by mu
+	epoch      uint64              // guarded by mu
+	newest     uint64              // what may be read ends here; guarded by mu
+	segments   []*segment          // never empty; guarded by mu
+	removed    *live               // what is kept of the segments before those; nil: nothing was removed. Guarded by mu
+	recent     recent              // guarded by mu
+	pins       map[*tail]time.Time // Tails that read the beginning, and since when; guarded by mu
 	changed    chan struct{}
 	tidying    bool      // a goroutine does that; guarded by mu
 	tidyFailed time.Time // guarded by mu

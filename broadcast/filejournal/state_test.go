@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -234,4 +235,27 @@ func TestSegmentThatCouldNotBeMade(t *testing.T) {
 		}
 	}
 	require.Equal(t, []string{"one", "two", "three"}, got)
+}
+
+// No segment is removed while a Tail reads the beginning: a Key that is removed meanwhile would stay.
+func TestBeginningIsReadWhileSegmentsAreRemoved(t *testing.T) {
+	j := newSmall(t, t.TempDir())
+	for i := range 10 {
+		set(t, j, broadcast.Message{Topic: "prices", Key: fmt.Sprint("k", i), Data: []byte("1")})
+	}
+	fill(t, j)
+	last := publish(t, j, "last")
+	next, stop := iter.Pull2(j.Tail(t.Context(), broadcast.MakeID(last.Epoch(), 0)))
+	defer stop()
+	m, err, _ := next()
+	require.NoError(t, err)
+	for range 400 { // four times what is kept
+		set(t, j, broadcast.Message{Topic: "bulk", Data: bytes.Repeat([]byte("x"), 20_000)})
+	}
+	for m.ID != last {
+		m, err, _ = next()
+		require.NotErrorIs(t, err, broadcast.ErrGap)
+	}
+	require.NotPanics(t, stop)
+	fill(t, j)
 }

@@ -23,10 +23,11 @@ func (j *Journal) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadc
 		floor, _, epoch := l.bounds()
 		t := &tail{log: l, epoch: epoch, after: after.Seq()}
 		defer t.leave()
+		defer t.unpin()
 		past := l.survivors(epoch, after)
 		switch {
 		case after == broadcast.MakeID(epoch, 0):
-			if err := t.openParts(); err != nil {
+			if err := t.openParts(ctx); err != nil {
 				yield(broadcast.Message{}, fmt.Errorf("filejournal: reading the log: %w", err))
 				return
 			}
@@ -80,7 +81,8 @@ type tail struct {
 
 	recent []broadcast.Message // what follows, if it is in memory
 
-	parts []part // the files of state that come first
+	parts    []part // the files of state that come first
+	pinnedTo uint64 // up to here no segment is removed before it has been read; 0: none is kept
 
 	// What is read from the disk.
 	in  *scanner // nil if no segment is open
@@ -95,6 +97,9 @@ func (t *tail) gap() (broadcast.Message, error) {
 // next waits for what follows, and returns it. A [*broadcast.GapError] says that it is lost.
 func (t *tail) next(ctx context.Context) (broadcast.Message, error) {
 	for {
+		if t.after >= t.pinnedTo {
+			t.unpin()
+		}
 		if len(t.parts) > 0 {
 			if m, err := t.nextOfParts(); err != errEnd {
 				return m, err

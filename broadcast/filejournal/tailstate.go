@@ -1,9 +1,11 @@
 package filejournal
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
+	"time"
 
 	"github.com/fanfare-go/fanfare/broadcast"
 )
@@ -21,6 +23,42 @@ type part struct {
 func (j *Journal) Compacts() bool { return true }
 
 var _ broadcast.Compactor = (*Journal)(nil)
+
+// pinFor is how long a Tail may take to read the beginning. Meanwhile no segment is removed: what
+// it has read of older ones may have been replaced there.
+const pinFor = 10 * time.Second
+
+// pin keeps all segments until the Tail has come to what is the newest entry now.
+func (t *tail) pin() {
+	l := t.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pins == nil {
+		l.pins = make(map[*tail]time.Time)
+	}
+	l.pins[t] = time.Now()
+	t.pinnedTo = l.newest
+}
+
+func (t *tail) unpin() {
+	if t.pinnedTo == 0 {
+		return
+	}
+	t.pinnedTo = 0
+	t.log.mu.Lock()
+	defer t.log.mu.Unlock()
+	delete(t.log.pins, t)
+}
+
+// isPinned reports whether a Tail needs all segments. The caller holds mu.
+func (l *log) isPinned() bool {
+	for _, since := range l.pins {
+		if time.Since(since) < pinFor {
+			return true
+		}
+	}
+	return false
+}
 
 // lives returns the files of state that stand for the beginning of the log.
 func (l *log) lives() (all []*live) {
@@ -41,7 +79,13 @@ func (l *log) lives() (all []*live) {
 }
 
 // openParts opens the files of state that stand for the beginning of the log.
-func (t *tail) openParts() error {
+func (t *tail) openParts(ctx context.Context) error {
+	t.pin()
+	if err := t.log.turn.claim(ctx); err != nil {
+		return err
+	}
+	t.log.tidier.Wait() // it may be removing a segment
+	t.log.turn.release()
 	for {
 		all := t.log.lives()
 		for _, v := range all {
