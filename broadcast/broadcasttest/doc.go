@@ -114,6 +114,12 @@
 //     fast others change or come.
 //   - cut in a round: A client that is cut after any message of a round, or of a Poll in
 //     which all fits, resumes with nothing missing.
+//   - changes in a round: A Key that is set, removed or set again in a round is returned
+//     as it is when it is its turn; what happens after that belongs to the next round.
+//   - parts of a round: The end of a subscription, other topics and a loss in any part
+//     of a round or of a beginning leave nothing out, but for what is reported.
+//   - first between two polls: An event with First takes the place of the events that a
+//     subscription has still to return, which is no loss.
 //   - removals: Removals are returned like values, but for those before a beginning's end,
 //     which has none.
 //   - values kept: Beyond Config.Values the oldest value is evicted, and the oldest
@@ -138,6 +144,9 @@
 //   - beginning of added topics: On a subscription with Beginning, topics that SetTopics
 //     adds begin, and those whose beginning it has interrupted; the others go on where
 //     they were.
+//   - topics removed in a beginning: If the topics that begin are removed in the middle,
+//     Position stays that of an unknown position until the round has ended: events that
+//     the others have returned in it do not come again after a cut.
 //   - end: After the last message of topics that have ended, Poll returns ErrEnded, for
 //     good. Publish refuses what follows, until an event with First.
 //   - last values: Last counts the newest events and values together.

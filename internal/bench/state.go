@@ -99,7 +99,8 @@ func runState(kind string, seconds int) (r stateReport, used usage, err error) {
 func serveState(kind string) error {
 	hub := new(broadcast.Hub)
 	keys := kind == "with keys"
-	h := &sse.Handler{Broadcaster: hub, Detach: true, Grant: func(*http.Request) (*fanfare.Grant, error) {
+	// The machine is shared: nobody is to be cut because the readers' process had no time.
+	h := &sse.Handler{Broadcaster: hub, Detach: true, Options: sse.Options{WriteTimeout: time.Minute}, Grant: func(*http.Request) (*fanfare.Grant, error) {
 		return &fanfare.Grant{Topics: []string{"prices"}, Beginning: keys}, nil
 	}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
