@@ -254,6 +254,50 @@ describe('shared tabs', () => {
     assert.equal(links().length, 1);
   });
 
+  test('a tab that resumes within a round of the leader gets its values, which are newer than the events that follow them', async () => {
+    await lead({ ready: '1-1' });
+    const [link] = links();
+    channels[0].frozen = true;
+    const second = await begin(options);
+    channels[0].frozen = false;
+    const state = keep(second);
+    last(sockets).deliver(begins, value('x', 'as of 3'), { topic: 'a', data: 'event 4' }, { ready: '1-4' });
+    // The leader's round is up to 8: x, which has changed at 6, and then the events.
+    link.deliver(value('x', 'as of 6'), message('1-4', 'event 4'), message('1-5', 'event 5'));
+    await pass(600);
+    assert.equal(second.stream.transport, 'shared');
+    link.deliver(message('1-8', 'event 8'));
+    assert.deepEqual(state, { values: { x: 'as of 6' }, events: ['event 4', 'event 5', 'event 8'], begun: [''] });
+  });
+
+  for (const isNext of [false, true]) {
+    test(`a leader that has let go of a value of a round ${isNext ? 'lets tabs join once the round is over' : 'lets nobody resume within it'}`, async () => {
+      await lead({ ready: '1-1' });
+      const [link] = links();
+      link.deliver(value('x', 'as of 900'), ...Array.from({ length: 1000 }, (_, i) => message(`1-${(i + 2).toString(16)}`, 'event')));
+      if (isNext) link.deliver(value('y', 'after it', { id: '1-a00' }));
+      const second = await begin(options);
+      const state = keep(second);
+      last(sockets).deliver(begins, value('x', 'as of 900'), { ready: isNext ? '1-a00' : '1-300' });
+      await pass(2000);
+      assert.equal(second.stream.transport, isNext ? 'shared' : 'ws');
+      assert.equal(state.values.x, 'as of 900');
+    });
+  }
+
+  test('a heartbeat in a beginning does not end it', async () => {
+    await lead({ ready: '1-9' });
+    const [link] = links();
+    link.deliver(begins, value('x', '1'), { position: '1-0' });
+    const second = await begin(options);
+    link.deliver(value('y', '1'), { position: '1-a' });
+    assert.deepEqual(second.log.slice(2), ['begin 1-0', 'message 1', 'message 1']);
+    assert.equal(second.stream.lastEventId, '1-a');
+    const third = await begin({ ...options, lastEventId: '1-a' });
+    assert.deepEqual(third.log.slice(2), [], 'it has the values');
+    assert.equal(third.stream.transport, 'shared');
+  });
+
   test('when all begin again, or the stream ends, each tab does', async () => {
     const tabs = [await lead({ ready: '1-9' })];
     tabs.push(await begin(options), await begin({ ...options, lastEventId: '1-9' }));

@@ -20,8 +20,10 @@ const isAfter = (a, b) => {
   return sequence.length !== before.length ? sequence.length > before.length : sequence > before;
 };
 
-// Log is what a tab has dispatched: the newest message of each key, and events. What comes without
-// an ID belongs to the next position.
+// Log is what a tab has dispatched: the newest message of each key, and events.
+//
+// The values of a round have no IDs, and may be newer than the events of the round, which follow. A
+// key with an ID shows that the round is over: until then its values are for any position.
 class Log {
   count = 0; // of messages
 
@@ -33,6 +35,7 @@ class Log {
     this.bytes = 0;
     this.evicted = new Set(); // topics
     this.begin = begin; // what the entries begin with
+    this.inRound = false;
     this.from = this.to = from; // the log has what follows one, up to the other
     this.start = this.count; // what follows from has a greater number
   }
@@ -47,13 +50,17 @@ class Log {
       const name = key ? topic + '\n' + key : number;
       const size = 2 * JSON.stringify(envelope, (key, value) => (key === 'bytes' ? undefined : value)).length;
       this.remove(name);
-      this.entries.set(name, { envelope, size, number });
+      this.entries.set(name, { envelope, size, number, cursor: id });
       this.bytes += size;
     }
     const cursor = topic == null ? envelope.ready ?? envelope.position : id;
-    if (cursor) {
-      for (const entry of this.entries.values()) entry.cursor ??= cursor;
-      if (this.from == null) [this.from, this.start] = [cursor, number];
+    if (key && !id) this.inRound = true;
+    if (!isIncomplete(cursor)) {
+      if (this.to == null || (key && this.inRound)) {
+        this.inRound = false;
+        for (const entry of this.entries.values()) entry.cursor ??= cursor;
+      }
+      if (this.from == null && !this.inRound) [this.from, this.start] = [cursor, number];
       this.to = cursor;
     }
     while (this.entries.size > maxEntries || this.bytes > maxBytes) this.evict();
@@ -74,15 +81,9 @@ class Log {
   // after returns the envelopes after a position, or undefined if the log does not reach back.
   after(position) {
     const { from, to } = this;
-    const all = [...this.entries.values()].filter(({ number }) => number > this.start);
-    const last = all.filter(({ cursor }) => cursor === position).pop()?.number;
-    let follows;
-    if (from == null) return;
-    else if (position === from) follows = () => true;
-    else if (isAfter(position, from)) follows = ({ cursor }) => !cursor || isAfter(cursor, position);
-    else if (last ?? position === to) follows = ({ cursor, number }) => !cursor || number > last;
-    else return;
-    return [...all.filter(follows).map(({ envelope }) => envelope), { position: to }];
+    if (from == null || !(position === from || position === to || isAfter(position, from))) return;
+    const follows = ({ cursor, number }) => number > this.start && (position === from || !cursor || isAfter(cursor, position));
+    return [...[...this.entries.values()].filter(follows).map(({ envelope }) => envelope), { position: to }];
   }
 
   // beginning returns what a tab begins with: events, the values of all keys, and the position.
@@ -343,7 +344,7 @@ export const share = (stream, options, base) => {
       if (role === 'leads') post('state', state, hold);
       else if (state === 'open') after('ask', 0, () => this.enter_()); // once its first message has been dispatched
       hasFailed = state !== 'open' && (hasFailed || state === 'waiting');
-      if (hasFailed && role === 'alone') join();
+      if (state === 'waiting' && role === 'alone') join();
     },
 
     received_(envelope) {

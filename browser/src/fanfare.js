@@ -8,7 +8,6 @@ const defaults = { retry: 500, maxRetry: 30_000, silence: 0, patience: 10_000, g
 const floor = 100; // of each time in the options, and of each wait
 const soon = 3_000; // what is expected soon comes within it
 const events = ['open', 'message', 'error', 'gap', 'begin', 'ended', 'statechange'];
-const incomplete = '1-0'; // the position in a beginning, after which all of it is sent again
 
 const doc = () => globalThis.document;
 const base = () => doc()?.baseURI ?? globalThis.location?.href;
@@ -367,15 +366,14 @@ export class Fanfare extends EventTarget {
     let isOld = link.skip_?.delete(id);
     if (begin || (id && !isOld)) link.skip_ = null;
     isOld ||= link.skip_?.size && (ready ?? position);
-    const { asked_: asked = options.topics } = link;
-    const isLatest = asked === options.topics;
+    const isLatest = [undefined, options.topics].includes(link.asked_);
     if (position && (topics || status)) link.asked_ = undefined;
     if (topics && position) {
       link.topics = this.granted_ = topics;
       if (isLatest) options.topics = topics;
     }
     if (!isOld || key) {
-      if (isOld) envelope = { ...envelope, id: undefined }; // it may follow an older value, and then counts
+      if (isOld) envelope = { ...envelope, id: undefined }; // it may follow an older value
       this.#mate?.received_(envelope);
       this.dispatch_(envelope);
     }
@@ -424,7 +422,7 @@ export class Fanfare extends EventTarget {
     const lasted = now() - started;
     if (code === 3000 && reason === 'unauthorized') status = 401;
     if (code === 3003) status = 403;
-    const isIncomplete = this.lastEventId === incomplete;
+    const isIncomplete = this.lastEventId === '1-0'; // it was cut in its beginning
     if (transport === 'poll' && end && !isIncomplete && (this.lastEventId !== after || lasted > good)) {
       this.#failures = this.#attempt = 0;
       return this.connect_(opened);

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -41,6 +40,7 @@ type site struct {
 	server *http.Server
 	conns  map[net.Conn]struct{}
 	stop   func()
+	served chan struct{} // closed once the server accepts no more
 }
 
 // newSite starts a site. The functions of more add routes to each of its servers.
@@ -115,8 +115,13 @@ func (s *site) start() {
 			return receive(r, c)
 		}}))
 	s.mountGrants(mux, hub, silent)
-	mux.Handle("GET /soak/events", s.network(&sse.Handler{Broadcaster: hub, Grant: grant, Logger: silent, Options: sse.Options{Heartbeat: time.Second}}))
-	mux.Handle("GET /soak/ws", s.network(&ws.Handler{Broadcaster: hub, Grant: grant, Logger: silent, Options: ws.Options{PingInterval: time.Second},
+	soakGrant := func(r *http.Request) (*fanfare.Grant, error) {
+		g, err := grant(r)
+		g.Beginning = r.URL.Query().Has("begins")
+		return g, err
+	}
+	mux.Handle("GET /soak/events", s.network(&sse.Handler{Broadcaster: hub, Grant: soakGrant, Logger: silent, Options: sse.Options{Heartbeat: time.Second}}))
+	mux.Handle("GET /soak/ws", s.network(&ws.Handler{Broadcaster: hub, Grant: soakGrant, Logger: silent, Options: ws.Options{PingInterval: time.Second},
 		Receive: func(_ *http.Request, c *ws.Conn) func(ws.MessageType, []byte) error {
 			if s.killsWebSockets.Load() {
 				time.AfterFunc(100*time.Millisecond, func() { _ = c.CloseNow() })
@@ -141,7 +146,12 @@ func (s *site) start() {
 		cancel()
 		<-ended
 	}
-	go server.Serve(deafListener{listener})
+	served := make(chan struct{})
+	s.served = served
+	go func() {
+		defer close(served)
+		_ = server.Serve(deafListener{listener})
+	}()
 }
 
 // mountGrants adds streams with state (/state/), and with topics that the client chooses: a and
@@ -153,9 +163,7 @@ func (s *site) mountGrants(mux *http.ServeMux, hub *broadcast.Hub, silent *slog.
 		return grant
 	}
 	state := func(r *http.Request) (*fanfare.Grant, error) {
-		return count(r, &fanfare.Grant{Topics: []string{"a"}, Last: 100, Snapshot: func(context.Context) ([]broadcast.Message, error) {
-			return []broadcast.Message{{Topic: "a", Data: []byte("snapshot")}}, nil
-		}}), nil
+		return count(r, &fanfare.Grant{Topics: []string{"a"}, Last: 100, Snapshot: snapshotOf("snapshot")}), nil
 	}
 	topics := func(changes bool, allowed ...string) func(r *http.Request) (*fanfare.Grant, error) {
 		check := func(topics []string) (*fanfare.Grant, error) {
@@ -183,6 +191,13 @@ func (s *site) mountGrants(mux *http.ServeMux, hub *broadcast.Hub, silent *slog.
 	mux.Handle("GET /topics/events", &sse.Handler{Broadcaster: hub, Grant: topics(false, "a", "b", "c"), Logger: silent})
 }
 
+// snapshotOf is a Grant's Snapshot of one message.
+func snapshotOf(text string) func(context.Context) ([]broadcast.Message, error) {
+	return func(context.Context) ([]broadcast.Message, error) {
+		return []broadcast.Message{{Topic: "a", Data: []byte(text)}}, nil
+	}
+}
+
 // network buffers every response but those of long polling, while holdsResponses is set.
 func (s *site) network(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -194,18 +209,19 @@ func (s *site) network(next http.Handler) http.Handler {
 	})
 }
 
-// kill ends the server like a crash: it closes all connections at once.
+// kill ends the server like a crash: it closes all connections at once. Those of WebSockets are
+// no longer the server's. Clients connect meanwhile: a connection that it has accepted last must
+// not stay with a Hub that nobody runs.
 func (s *site) kill() {
 	s.mu.Lock()
-	server, conns, stop := s.server, maps.Clone(s.conns), s.stop // clients still connect
+	server, served, stop := s.server, s.served, s.stop
 	s.mu.Unlock()
 	if server == nil {
 		return
 	}
-	for c := range conns {
-		_ = c.Close()
-	}
 	_ = server.Close()
+	<-served
+	s.cut()
 	stop()
 }
 
@@ -278,6 +294,8 @@ window.refusals = [];
 window.values = {};
 window.begun = [];
 window.ended = 0;
+window.ticks = 0; // how long the page has run, in tenths of a second
+setInterval(() => window.ticks++, 100);
 window.Fanfare = Fanfare;
 window.fanfare = (options) => {
   const stream = new Fanfare({ ws: '/ws', sse: '/events', retry: 50, maxRetry: 400, good: 600, patience: 1000, upgrade: 500, ...options });
