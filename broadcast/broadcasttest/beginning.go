@@ -152,6 +152,26 @@ func testLossInBeginning(t *testing.T, c Config) {
 	require.Equal(t, map[string]string{"x": "1"}, p.values)
 	require.Equal(t, many("a", 0, c.Keep), p.events)
 
+	// A removal that came after the beginning had started counts as well.
+	if c.Values > 0 {
+		b := c.Open(t)
+		set(t, b, "removed", "1")
+		set(t, b, "stays", "1")
+		settle(t, b)
+		p := show(t, b, beginning)
+		ms, _ := p.beginning(1)
+		require.Equal(t, []string{"removed"}, keysOf(ms))
+		remove(t, b, "removed")
+		for i := range c.Values {
+			remove(t, b, fmt.Sprint("never set ", i))
+		}
+		settle(t, b)
+		_, begin := p.beginning(1)
+		require.Nil(t, begin.Topics)
+		p.drain(8)
+		require.Equal(t, map[string]string{"stays": "1"}, p.values)
+	}
+
 	// A round in between begins the count anew.
 	for range 5 {
 		publishMany(t, b, "a", c.Keep+1)
