@@ -83,16 +83,21 @@ func (s *Stream) turn(w *Worker) (ended bool) {
 		case goIdle:
 			return false
 		case leave:
-			s.begin(b)
-			if position := s.sub.Position(); position != s.sentPosition {
-				s.send(b, fanfare.Notice{Kind: fanfare.Position, ID: position})
-			}
-			s.write(b, w)
+			s.sendLast(b, w)
 			return true
 		case gone:
 			return true
 		}
 	}
+}
+
+// sendLast sends the position that the stream ends at.
+func (s *Stream) sendLast(b *batch, w *Worker) {
+	s.begin(b)
+	if position := s.sub.Position(); position != s.sentPosition {
+		s.send(b, fanfare.Notice{Kind: fanfare.Position, ID: position})
+	}
+	s.write(b, w)
 }
 
 // sendOpening sends what the first poll found. It reports false once nothing more may
