@@ -108,7 +108,7 @@ func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delive
 }
 
 func (t *transport) beginDetached(target http.ResponseWriter, r *http.Request, o *delivery.Opening, first []byte) error {
-	conn, head, err := hijack(target, &t.buffers, t.options)
+	conn, head, err := hijack(target, t.Handler, t.options)
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,6 @@ type ending struct {
 	// Of any goroutine.
 	why          atomic.Pointer[Reason]             // set once the stream is asked to end: the first reason stands
 	stopSnapshot atomic.Pointer[context.CancelFunc] // ends the context of a Grant.Snapshot that runs
-	ended        atomic.Bool                        // the writer has made its last call
 	done         atomic.Pointer[chan struct{}]      // closed when the stream has ended; nil if nobody has asked for it
 }
 
@@ -76,7 +75,7 @@ func (e *ending) wait() <-chan struct{} {
 	return *e.done.Load()
 }
 
-// markEnded says that the stream has ended. The writer sets ended before.
+// markEnded says that the stream has ended. The writer sets Stream.ended before.
 func (e *ending) markEnded() {
 	if c := e.done.Swap(closed); c != nil {
 		close(*c)

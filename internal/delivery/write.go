@@ -15,10 +15,11 @@ func Write(c net.Conn, raw syscall.RawConn, pool *tcp.Buffers, d *Deadline, buff
 	d.Renew()
 	if w != nil && raw != nil && len(buffers) == 1 {
 		n, err := w.Attempt.Write(raw, buffers[0])
-		d.Wrote(n)
 		if err != nil || n == len(buffers[0]) {
+			d.Accepted(n)
 			return err
 		}
+		d.Wrote(n)
 		buffers[0] = buffers[0][n:]
 	}
 	w.Wait()
