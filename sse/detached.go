@@ -18,10 +18,9 @@ import (
 // it, so only a write finds out that the client has left.
 type detached struct {
 	// Set by hijack.
+	handler *Handler // whose buffers and Options it shares
 	conn    net.Conn
 	raw     syscall.RawConn
-	buffers *tcp.Buffers // the handler's
-	retry   time.Duration
 
 	deadline delivery.Deadline // safe for concurrent use
 
@@ -32,7 +31,7 @@ type detached struct {
 
 // hijack takes over the connection of a request. It returns the connection, and the head
 // of the response with the header set so far, which the caller writes.
-func hijack(w http.ResponseWriter, buffers *tcp.Buffers, o Options) (*detached, []byte, error) {
+func hijack(w http.ResponseWriter, h *Handler, o Options) (*detached, []byte, error) {
 	header := w.Header().Clone()
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -41,11 +40,10 @@ func hijack(w http.ResponseWriter, buffers *tcp.Buffers, o Options) (*detached, 
 	_ = conn.SetDeadline(time.Time{})
 	boundUnacknowledged(conn, o)
 	d := &detached{
+		handler:  h,
 		conn:     conn,
 		raw:      tcp.Raw(conn),
 		deadline: delivery.Deadline{Of: conn, Timeout: o.WriteTimeout},
-		buffers:  buffers,
-		retry:    o.Retry,
 	}
 	return d, responseHead(header, o.Status), nil
 }
@@ -87,7 +85,7 @@ var (
 
 // Write writes chunks in one write.
 func (d *detached) Write(chunks net.Buffers, w *delivery.Worker) error {
-	if err := delivery.Write(d.conn, d.raw, d.buffers, &d.deadline, chunks, w); err != nil {
+	if err := delivery.Write(d.conn, d.raw, &d.handler.buffers, &d.deadline, chunks, w); err != nil {
 		return fmt.Errorf("sse: writing: %w", err)
 	}
 	d.headWritten = true
@@ -111,12 +109,12 @@ func (d *detached) Cut() { d.deadline.Cut() }
 // the system reset the connection, and the client might lose what was written last.
 func (d *detached) End(why delivery.Reason) {
 	cut := why.Code == 0 || d.aborts && !isLast(why)
-	if retry := lastRetry(why, d.retry); retry != nil && d.headWritten {
+	if retry := lastRetry(why, d.handler.Options.withDefaults().Retry); retry != nil && d.headWritten {
 		_ = d.Write(net.Buffers{chunk(retry)}, nil)
 	}
 	if !cut && d.headWritten {
 		_ = d.Write(net.Buffers{lastChunk}, nil)
 	}
-	tcp.Discard(d.raw, d.buffers)
+	tcp.Discard(d.raw, &d.handler.buffers)
 	tcp.HangUp(d.conn)
 }

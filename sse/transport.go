@@ -86,14 +86,7 @@ func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delive
 		target.Header().Del("Cache-Control")
 	}
 	if t.detach {
-		conn, head, err := hijack(target, &t.buffers, t.options)
-		if err != nil {
-			return err
-		}
-		conn.aborts = t.Abort
-		t.warnIfHidden(r, conn.conn)
-		o.Start(conn, append(head, chunk(first)...), t.options.MaxAge)
-		return nil
+		return t.beginDetached(target, r, o, first)
 	}
 	t.warnIfHidden(r, t.response.conn)
 	if err := t.response.commit(t.options); err != nil {
@@ -111,6 +104,17 @@ func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delive
 			panic(http.ErrAbortHandler)
 		}
 	}
+	return nil
+}
+
+func (t *transport) beginDetached(target http.ResponseWriter, r *http.Request, o *delivery.Opening, first []byte) error {
+	conn, head, err := hijack(target, t.Handler, t.options)
+	if err != nil {
+		return err
+	}
+	conn.aborts = t.Abort
+	t.warnIfHidden(r, conn.conn)
+	o.Start(conn, append(head, chunk(first)...), t.options.MaxAge)
 	return nil
 }
 

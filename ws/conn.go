@@ -54,7 +54,7 @@ type Conn struct {
 }
 
 // newConn returns the Conn of a connection whose handshake is done.
-func newConn(ctx context.Context, library *websocket.Conn, s *socket, d *deflater, o Options) *Conn {
+func newConn(ctx context.Context, library *websocket.Conn, s *socket, d *deflater, o *Options) *Conn {
 	c := &Conn{
 		socket:    s,
 		library:   library,

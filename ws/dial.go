@@ -76,7 +76,7 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, error) {
 		}
 		return nil, fmt.Errorf("ws: dialing: %w", err)
 	}
-	return newConn(context.WithoutCancel(ctx), library, d.socket, new(deflater), options).start(options.MaxAge), nil
+	return newConn(context.WithoutCancel(ctx), library, d.socket, new(deflater), &options).start(options.MaxAge), nil
 }
 
 // dialer is an http.RoundTripper for one handshake. It puts the socket between the

@@ -18,7 +18,7 @@ import (
 
 // accept upgrades a request that has passed check. The Conn's context has the values of
 // ctx. If accept returns an error, the request has been answered.
-func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, buffers *tcp.Buffers, d *deflater, o Options) (*Conn, error) {
+func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, buffers *tcp.Buffers, d *deflater, o *Options) (*Conn, error) {
 	s := new(socket) // apart from the handshake, which does not live as long
 	h := &handshake{ResponseWriter: w, socket: s, buffers: buffers, timeout: o.WriteTimeout}
 	_, h.known = wrappers.Sent(w)

@@ -43,7 +43,7 @@ func (t *transport) close(ctx context.Context, target http.ResponseWriter, r *ht
 	if t.options.WriteTimeout > 0 {
 		options.WriteTimeout = min(t.options.WriteTimeout, refusalTimeout)
 	}
-	c, err := accept(ctx, target, r, &t.buffers, &t.deflater, options)
+	c, err := accept(ctx, target, r, &t.buffers, &t.deflater, &options)
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (t *transport) close(ctx context.Context, target http.ResponseWriter, r *ht
 
 // Begin upgrades the connection, starts the stream, and reads what the client sends.
 func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delivery.Opening) error {
-	c, err := accept(o.Context(), target, r, &t.buffers, &t.deflater, t.options)
+	c, err := accept(o.Context(), target, r, &t.buffers, &t.deflater, &t.options)
 	if err != nil { // the client has been answered
 		t.engine.Report(slog.LevelError, "the handshake failed", "path", r.URL.Path, "error", err)
 		return nil

@@ -72,7 +72,7 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *Options) (*Conn, erro
 		return nil, &HandshakeError{Status: http.StatusServiceUnavailable, Err: err}
 	}
 	claim.Announce(http.StatusSwitchingProtocols, nil, nil)
-	c, err := accept(claim.Context, claim.Writer, r, new(tcp.Buffers), new(deflater), options)
+	c, err := accept(claim.Context, claim.Writer, r, new(tcp.Buffers), new(deflater), &options)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"net/http"
+	"time"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/sse"
 	"github.com/fanfare-go/fanfare/ws"
@@ -16,24 +18,34 @@ type peer struct {
 
 	// open returns a handler for subscribers, and a function that publishes to all of them.
 	open func() (http.Handler, func(payload []byte))
+
+	// program returns a program that serves in place of this one; nil: this one does.
+	program func(wire string) ([]string, error)
 }
 
 var peers = []peer{
-	{"bare write(2)", "ws", bareWebSocket},
-	{"fanfare, detached", "ws", func() (http.Handler, func([]byte)) { return overWebSocket(detached) }},
-	{"fanfare", "ws", func() (http.Handler, func([]byte)) { return overWebSocket(attached) }},
-	{"centrifuge", "centrifuge", withCentrifuge},
-	{"gws, Broadcaster", "ws", withGWS},
-	{"gorilla, PreparedMessage", "ws", withGorilla},
-	{"melody", "ws", withMelody},
-	{"coder/websocket, a channel each", "ws", withCoder},
+	{name: "bare write(2)", wire: "ws", open: bareWebSocket},
+	{name: "fanfare, detached", wire: "ws", open: func() (http.Handler, func([]byte)) { return overWebSocket(detached) }},
+	{name: "fanfare", wire: "ws", open: func() (http.Handler, func([]byte)) { return overWebSocket(attached) }},
+	{name: "centrifuge", wire: "centrifuge", open: withCentrifuge},
+	{name: "gws, Broadcaster", wire: "ws", open: withGWS},
+	{name: "gorilla, PreparedMessage", wire: "ws", open: withGorilla},
+	{name: "melody", wire: "ws", open: withMelody},
+	{name: "coder/websocket, a channel each", wire: "ws", open: withCoder},
 
-	{"bare write(2)", "sse", bareSSE},
-	{"fanfare, detached", "sse", func() (http.Handler, func([]byte)) { return overSSE(detached) }},
-	{"fanfare", "sse", func() (http.Handler, func([]byte)) { return overSSE(attached) }},
-	{"by hand on net/http", "sse", byHand},
-	{"tmaxmax/go-sse", "sse", withTmaxmax},
-	{"r3labs/sse", "sse", withR3labs},
+	{name: "bare write(2)", wire: "sse", open: bareSSE},
+	{name: "fanfare, detached", wire: "sse", open: func() (http.Handler, func([]byte)) { return overSSE(detached) }},
+	{name: "fanfare", wire: "sse", open: func() (http.Handler, func([]byte)) { return overSSE(attached) }},
+	{name: "by hand on net/http", wire: "sse", open: byHand},
+	{name: "tmaxmax/go-sse", wire: "sse", open: withTmaxmax},
+	{name: "r3labs/sse", wire: "sse", open: withR3labs},
+
+	{name: "write(2) in C", wire: "ws", program: floor},
+	{name: "Bun", wire: "ws", program: bun},
+	{name: "fanfare, detached, a Grant", wire: "ws", open: func() (http.Handler, func([]byte)) { return overWebSocket(granted) }},
+	{name: "write(2) in C", wire: "sse", program: floor},
+	{name: "Bun", wire: "sse", program: bun},
+	{name: "fanfare, detached, a Grant", wire: "sse", open: func() (http.Handler, func([]byte)) { return overSSE(granted) }},
 }
 
 // newHub returns a hub that keeps more than a burst has, so that no subscriber is overrun.
@@ -47,20 +59,33 @@ func publisher(hub *broadcast.Hub) func([]byte) {
 	}
 }
 
-// mode says whether a stream detaches from net/http once it is open.
-type mode bool
+// mode says whether a stream detaches from net/http once it is open, and what decides on it.
+type mode int
 
 const (
-	attached mode = false
-	detached mode = true
+	attached mode = iota
+	detached
+	granted // detached, and a Grant decides on each
 )
 
 func overWebSocket(m mode) (http.Handler, func([]byte)) {
 	hub := newHub()
-	return &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Encode: ws.Raw, Detach: m == detached}, publisher(hub)
+	h := &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Encode: ws.Raw, Detach: m != attached}
+	if m == granted {
+		h.Topics, h.Grant = nil, grant
+	}
+	return h, publisher(hub)
 }
 
 func overSSE(m mode) (http.Handler, func([]byte)) {
 	hub := newHub()
-	return &sse.Handler{Broadcaster: hub, Topics: []string{"a"}, Detach: m == detached}, publisher(hub)
+	h := &sse.Handler{Broadcaster: hub, Topics: []string{"a"}, Detach: m != attached}
+	if m == granted {
+		h.Topics, h.Grant = nil, grant
+	}
+	return h, publisher(hub)
+}
+
+func grant(*http.Request) (*fanfare.Grant, error) {
+	return &fanfare.Grant{Topics: []string{"a"}, Expires: time.Now().Add(time.Hour)}, nil
 }

@@ -34,6 +34,13 @@ type usage struct {
 
 // serve is the server process. It reads orders from its standard input.
 func serve(p peer) error {
+	if p.program != nil {
+		program, err := p.program(p.wire)
+		if err != nil {
+			return err
+		}
+		return become(program)
+	}
 	h, publish := p.open()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -9,9 +9,9 @@ import (
 type beats struct {
 	// Set before the stream starts.
 	interval time.Duration // 0: no heartbeats
+	began    time.Duration // when the stream began, on the engine's clock
 	soon     bool          // the first intervals are shorter
 	always   bool          // each heartbeat sends the position, also if it has not moved
-	began    time.Duration // when the stream began, on the engine's clock
 
 	due   atomic.Bool  // set by the clock, cleared by the writer
 	wrote atomic.Int64 // when something was written last, on the engine's clock. Set by the writer

@@ -37,7 +37,7 @@ func (c *clock) now() time.Duration {
 func (c *clock) schedule(s *Stream, d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.ending.ended.Load() {
+	if s.ended.Load() {
 		return // forget has been called
 	}
 	heap.Push(&c.ticks, tick{c.now() + d, s})

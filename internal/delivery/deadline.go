@@ -29,15 +29,21 @@ type Deadline struct {
 	// kernel's, and open as the client reads: each write has one timeout.
 	Multiplexed bool
 
-	asked atomic.Uint32 // what Fix and Cut have asked for, until settle does it
+	state deadlineState // guarded by mu, and here for its size
+	asked atomic.Uint32 // what Fix and Cut have asked for, until settle does it. Of any goroutine
+
+	// Owned by the goroutine that writes.
+	burst  uint32 // KiB written since a write has waited
+	before uint32 // burst when that write had begun, or half of what it was before
 
 	mu       sync.Mutex
-	burst    uint32        // KiB written since a write has waited
-	at       time.Time     // the deadline as it was set last
+	at       time.Duration // the deadline as it was set last, after epoch; 0: none
 	patience time.Duration // what it gave then
-	before   uint32        // burst when that write had begun, or half of what it was before
-	state    deadlineState
 }
+
+// epoch is what deadlines are counted from: a time.Time would take three times as much of an
+// idle stream.
+var epoch = time.Now()
 
 // What asked may have.
 const (
@@ -72,7 +78,7 @@ func (d *Deadline) Renew() {
 		return
 	}
 	patience := d.patienceNow()
-	if now := time.Now(); d.at.Sub(now) < patience-d.Timeout/64 {
+	if now := time.Now(); d.at-now.Sub(epoch) < patience-d.Timeout/64 || d.at == 0 {
 		d.patience = patience
 		d.set(now.Add(patience))
 	}
@@ -95,11 +101,16 @@ func (d *Deadline) Wrote(n int) {
 	if d.state != renewing {
 		return
 	}
-	const most = 1 << 20 // KiB
-	if waited := d.patience - time.Until(d.at); !d.at.IsZero() && waited >= d.Timeout/8 {
+	if waited := d.patience - (d.at - time.Since(epoch)); d.at != 0 && waited >= d.Timeout/8 {
 		d.before, d.burst = max(d.burst, d.before/2), 0
-		d.at = time.Time{} // the next write renews it, whatever is left of it
+		d.at = 0 // the next write renews it, whatever is left of it
 	}
+	d.Accepted(n)
+}
+
+// Accepted is Wrote after a write that cannot have waited. It reads no clock and takes no lock.
+func (d *Deadline) Accepted(n int) {
+	const most = 1 << 20 // KiB
 	d.burst = min(d.burst+uint32((n+1023)/1024), most)
 }
 
@@ -166,6 +177,9 @@ func (d *Deadline) Leave() {
 // set sets the deadline. What does not support deadlines has none; neither has a
 // wrapper whose SetWriteDeadline panics, since many goroutines come here.
 func (d *Deadline) set(at time.Time) {
-	d.at = at
+	d.at = 0
+	if !at.IsZero() {
+		d.at = at.Sub(epoch)
+	}
 	_ = guard.Call("SetWriteDeadline", func() error { return d.Of.SetWriteDeadline(at) })
 }

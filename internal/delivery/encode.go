@@ -52,7 +52,7 @@ func (s *Stream) encode(b *batch, w *Worker) bool {
 		s.settle(b, had, position)
 	}
 	s.answerChange(b, position)
-	s.catchingUp = s.catchingUp && b.polled == s.pollSize
+	s.catchingUp = s.catchingUp && b.polled == int(s.pollSize)
 	s.setPollSize(b.polled, size)
 	b.polled = 0
 	return true
@@ -63,9 +63,9 @@ func (s *Stream) encode(b *batch, w *Worker) bool {
 func (s *Stream) setPollSize(polled, size int) {
 	switch {
 	case size > maxWrite:
-		s.pollSize = max(1, polled*maxWrite/size)
-	case polled == s.pollSize:
-		s.pollSize = min(4*s.pollSize, len(batch{}.messages))
+		s.pollSize = int16(max(1, polled*maxWrite/size))
+	case polled == int(s.pollSize):
+		s.pollSize = int16(min(4*polled, len(batch{}.messages)))
 	}
 }
 

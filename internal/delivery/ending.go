@@ -50,7 +50,6 @@ type ending struct {
 	expires      atomic.Int64                       // when the Grant does, on the engine's clock; 0: never
 	why          atomic.Pointer[Reason]             // set once the stream is asked to end: the first reason stands
 	stopSnapshot atomic.Pointer[context.CancelFunc] // ends the context of a Grant.Snapshot that runs
-	ended        atomic.Bool                        // the writer has made its last call
 	done         atomic.Pointer[chan struct{}]      // closed when the stream has ended; nil if nobody has asked for it
 }
 
@@ -77,7 +76,7 @@ func (e *ending) wait() <-chan struct{} {
 	return *e.done.Load()
 }
 
-// markEnded says that the stream has ended. The writer sets ended before.
+// markEnded says that the stream has ended. The writer sets Stream.ended before.
 func (e *ending) markEnded() {
 	if c := e.done.Swap(closed); c != nil {
 		close(*c)

@@ -71,27 +71,47 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request, t Transport) 
 	claim := streamctx.ClaimOf(w, r)
 	defer claim.AwaitWrappers()
 	defer claim.Leave()
+	o := e.admit(w, r, claim, t)
+	if o == nil {
+		return
+	}
+	defer o.abandon() // what did not begin, also after a panic in a wrapper's Hijack or WriteHeader
+	if err := t.Begin(claim.Writer, r, o); err != nil && !o.begun {
+		e.refuse(w, r, err)
+	}
+}
+
+// admit does all that comes before Begin. It returns nil if the request gets no stream, and
+// has been answered.
+//
+// It is apart from ServeHTTP because the frames between the handler and the first write count:
+// net/http's own way to a response's header leaves a few hundred bytes of 8 KB of stack, and
+// a stack that had to grow stays at 16 KB until the next garbage collection.
+func (e *Engine) admit(w http.ResponseWriter, r *http.Request, claim *streamctx.Claim, t Transport) *Opening {
 	mode, err := t.Check(w, claim.Writer, r)
 	if err != nil {
 		e.refuse(w, r, err)
-		return
+		return nil
 	}
 	o, err := e.open(r.WithContext(claim.Context), mode)
 	if err != nil {
 		if why := closeFor(err); mode.Close != nil && why != nil {
 			e.refuseByClose(claim, r, mode, *why, err)
-			return
+			return nil
 		}
 		e.refuse(w, r, err)
-		return
+		return nil
 	}
-	defer o.abandon() // what did not begin, also after a panic in a wrapper's Hijack or WriteHeader
-	if !e.take(claim, r, mode) {
-		return
+	taken := false
+	defer func() {
+		if !taken { // also after a panic in a wrapper's Header
+			o.abandon()
+		}
+	}()
+	if taken = e.take(claim, r, mode); !taken {
+		return nil
 	}
-	if err := t.Begin(claim.Writer, r, o); err != nil && !o.begun {
-		e.refuse(w, r, err)
-	}
+	return o
 }
 
 // take makes the claimed request a stream's. It reports false if that is too late.

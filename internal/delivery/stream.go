@@ -25,12 +25,6 @@ type Stream struct {
 	wake         chan struct{} // wakes the goroutine that serves the request; nil: a worker writes
 	releaseHolds func()        // releases what middleware holds for the stream; nil if nothing is held
 	unwatch      func() bool   // stops the watch over the request's end; nil without one
-	detached     bool          // the stream outlives its request
-	polling      bool          // the stream ends with the first thing that is new to the client
-	resumed      bool          // the stream began from a position
-	shard        byte          // of the engine's counts
-	heapIndex    int32         // among the clock's ticks, from 1; 0: none. Guarded by clock.mu
-
 	// request is the context of the request; nil once a detached stream has begun. ctx
 	// is the stream's own and ends with it. It is nil if nothing has asked for it;
 	// without a Grant nothing does.
@@ -38,9 +32,10 @@ type Stream struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 
-	signal signal // of any goroutine
-	ending ending
-	beats  beats
+	ending    ending
+	beats     beats
+	ended     atomic.Bool // the writer has made its last call
+	heapIndex int32       // among the clock's ticks, from 1; 0: none. Guarded by clock.mu
 
 	wanted atomic.Pointer[TopicsRequest] // what the client has asked for, until the writer applies it
 	token  atomic.Pointer[string]        // what the client has sent, until the writer has it checked
@@ -53,7 +48,9 @@ type Stream struct {
 	sentPosition broadcast.ID    // the position that the client has
 	answer       *topicsAnswer   // to a change, until the topics that it adds have begun
 	renewal      *fanfare.Notice // the answer to a token, until the stream has begun
-	pollSize     int             // how many messages the next Poll may return
+	turnBegan    atomic.Int64    // when the writer's turn began, on the engine's clock; 0: it has none. Read by Stats
+	sentSeq      atomic.Uint64   // of sentPosition. Read by Streams
+	pollSize     int16           // how many messages the next Poll may return
 	catchingUp   bool            // it has resumed, and not reached the newest message yet
 	sentNews     bool            // it was sent something that it did not know
 	changeTimed  bool            // a timer notifies the writer when the next change is allowed
@@ -61,8 +58,14 @@ type Stream struct {
 	begins       bool            // topics begin: the position that follows is due
 	hasNothing   bool            // the client has nothing that the next beginning makes it forget
 	begun        uint8           // Snapshots until another round was completed
-	turnBegan    atomic.Int64    // when the writer's turn began, on the engine's clock; 0: it has none. Read by Stats
-	sentSeq      atomic.Uint64   // of sentPosition. Read by Streams
+
+	// Set before the stream begins, and here for their size.
+	detached bool // the stream outlives its request
+	polling  bool // the stream ends with the first thing that is new to the client
+	resumed  bool // the stream began from a position
+	shard    byte // of the engine's counts
+
+	signal signal // of any goroutine
 }
 
 // Context returns the stream's context, which ends when the stream has ended. It is
@@ -155,7 +158,7 @@ func (s *Stream) notify() {
 // tick does what is due by the clock, and returns how long to wait before the next
 // tick; 0: there is none.
 func (s *Stream) tick() time.Duration {
-	if s.ending.ended.Load() {
+	if s.ended.Load() {
 		return 0
 	}
 	now := s.engine.clock.now()

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"net"
 	"runtime"
 
 	"github.com/fanfare-go/fanfare/internal/ondemand"
@@ -39,6 +40,25 @@ type Worker struct {
 
 	workers *workers
 	waited  bool
+	joined  []byte // of the last write of several buffers
+}
+
+// join returns several buffers as one, so that an Attempt can write them: to copy at most
+// maxWrite bytes costs less than a writev on a goroutine of its own. What is larger, which only
+// a large message is, stays as it is. The result is valid until the next join.
+func (w *Worker) join(buffers net.Buffers) net.Buffers {
+	if len(buffers) == 1 {
+		return buffers
+	}
+	w.joined = w.joined[:0]
+	for _, b := range buffers {
+		if len(w.joined)+len(b) > maxWrite {
+			return buffers
+		}
+		w.joined = append(w.joined, b...)
+	}
+	buffers[0] = w.joined
+	return buffers[:1]
 }
 
 // Wait is called before anything that may block. The Worker then belongs to its

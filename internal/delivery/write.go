@@ -8,19 +8,28 @@ import (
 )
 
 // Write writes buffers to a connection in one go, on the time of a worker. raw is
-// tcp.Raw of the connection. A stream that keeps up writes one buffer, which the socket
-// accepts without blocking; the worker then moves on to the next stream. More than
-// maxWrite bytes go out in several writes, each with a timeout of its own.
+// tcp.Raw of the connection. What a stream that keeps up writes, the socket accepts without
+// blocking, and the worker moves on to the next stream. More than maxWrite bytes go out in
+// several writes, each with a timeout of its own.
 func Write(c net.Conn, raw syscall.RawConn, pool *tcp.Buffers, d *Deadline, buffers net.Buffers, w *Worker) error {
 	d.Renew()
-	if w != nil && raw != nil && len(buffers) == 1 {
+	if w != nil && raw != nil {
+		if buffers = w.join(buffers); len(buffers) > 1 {
+			return writeWaiting(c, pool, d, buffers, w)
+		}
 		n, err := w.Attempt.Write(raw, buffers[0])
-		d.Wrote(n)
 		if err != nil || n == len(buffers[0]) {
+			d.Accepted(n)
 			return err
 		}
+		d.Wrote(n)
 		buffers[0] = buffers[0][n:]
 	}
+	return writeWaiting(c, pool, d, buffers, w)
+}
+
+// writeWaiting is Write once the worker may wait.
+func writeWaiting(c net.Conn, pool *tcp.Buffers, d *Deadline, buffers net.Buffers, w *Worker) error {
 	w.Wait()
 	size := 0
 	for _, b := range buffers {

@@ -83,11 +83,7 @@ func (s *Stream) turn(w *Worker) (ended bool) {
 		case goIdle:
 			return false
 		case leave:
-			s.begin(b)
-			if position := s.sub.Position(); position != s.sentPosition {
-				s.send(b, fanfare.Notice{Kind: fanfare.Position, ID: position})
-			}
-			s.write(b, w)
+			s.sendLast(b, w)
 			return true
 		case gone:
 			return true
@@ -95,10 +91,19 @@ func (s *Stream) turn(w *Worker) (ended bool) {
 	}
 }
 
+// sendLast sends the position that the stream ends at.
+func (s *Stream) sendLast(b *batch, w *Worker) {
+	s.begin(b)
+	if position := s.sub.Position(); position != s.sentPosition {
+		s.send(b, fanfare.Notice{Kind: fanfare.Position, ID: position})
+	}
+	s.write(b, w)
+}
+
 // sendOpening sends what the first poll found. It reports false once nothing more may
 // be written.
 func (s *Stream) sendOpening(b *batch, w *Worker) bool {
-	full := b.polled == s.pollSize // what follows goes out in the same write
+	full := b.polled == int(s.pollSize) // what follows goes out in the same write
 	if !s.encode(b, w) || !full && !b.beginning && !s.write(b, w) {
 		return false
 	}
@@ -125,7 +130,7 @@ func (s *Stream) step(b *batch, w *Worker) next {
 		s.fail(Fault, err)
 		return s.giveUp(b, w)
 	}
-	size := s.pollSize
+	size := int(s.pollSize)
 	n, err := s.poll(b.messages[:size])
 	b.polled = n
 	wasBeginning := b.beginning
@@ -182,7 +187,7 @@ func (s *Stream) reportLoss(b *batch, w *Worker, err error) error {
 		s.waitForSnapshot(w)
 		return s.sendBegin(b, begin)
 	}
-	if err == nil && b.polled < s.pollSize {
+	if err == nil && b.polled < int(s.pollSize) {
 		s.begun = 0 // a round is complete
 	}
 	return nil
@@ -320,7 +325,7 @@ func (s *Stream) tearDown() {
 		return nil
 	})
 	s.engine.counts.end(why.Name)
-	s.ending.ended.Store(true)
+	s.ended.Store(true)
 	s.engine.clock.forget(s)
 	if s.releaseHolds != nil {
 		s.releaseHolds()

@@ -34,7 +34,7 @@ func Raw(c net.Conn) syscall.RawConn {
 func (a *Attempt) Write(raw syscall.RawConn, b []byte) (n int, err error) {
 	if a.write == nil {
 		a.write = func(fd uintptr) bool {
-			a.n, a.err = syscall.Write(int(fd), a.b)
+			a.n, a.err = send(int(fd), a.b)
 			return true
 		}
 	}
