@@ -120,8 +120,15 @@ func (c *Conn) cut(cause error) {
 	if c.pingTimer != nil {
 		c.pingTimer.Stop()
 	}
+	in := c.reading.inbox
+	if in != nil {
+		in.unwatch()
+	}
 	tcp.HangUp(c.socket.Conn)
 	_ = c.library.CloseNow()
+	if in != nil {
+		in.Ready()
+	}
 }
 
 // cause returns why a connection ended that is dead or refusing. It waits until that is

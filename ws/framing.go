@@ -29,14 +29,21 @@ type framing struct {
 	hold  bool // stop before the frame that ends the connection
 	holds bool // parse has stopped there
 	held  bool // parse has stopped there before, and does not stop again
+	stops bool // stop after each message
+}
+
+// between reports whether a message or nothing has come to its end.
+func (f *framing) between() bool {
+	return f.have == 0 && f.rest == 0 && !f.fragmented && f.err == nil && !f.closed
 }
 
 // parse parses p, and returns how many bytes of it come before an error, or before the
-// frame that it stops at. It goes on after an error, for the close frame of a peer that is
-// refused: a length that is not in its shortest form, or a mask that should not be there,
-// can still be read.
-func (f *framing) parse(p []byte) (good int) {
-	good = len(p)
+// frame that it stops at, and how many it has parsed. It goes on after an error, for the
+// close frame of a peer that is refused: a length that is not in its shortest form, or a mask
+// that should not be there, can still be read.
+func (f *framing) parse(p []byte) (good, parsed int) {
+	whole := len(p)
+	good = whole
 	for len(p) > 0 && !f.closed {
 		if f.rest > 0 {
 			n := min(f.rest, uint64(len(p)))
@@ -46,22 +53,25 @@ func (f *framing) parse(p []byte) (good int) {
 				f.unread += n
 			}
 			f.closed = f.close && f.rest == 0
-			continue
+		} else {
+			f.header[f.have] = p[0]
+			f.have++
+			if f.hold && !f.held && f.err == nil && f.endsConnection() {
+				f.have--
+				f.holds, f.held = true, true
+				return whole - len(p), whole - len(p)
+			}
+			if err := f.parseHeader(); err != nil && f.err == nil {
+				f.err = err
+				good -= len(p)
+			}
+			p = p[1:]
 		}
-		f.header[f.have] = p[0]
-		f.have++
-		if f.hold && !f.held && f.err == nil && f.endsConnection() {
-			f.have--
-			f.holds, f.held = true, true
-			return good - len(p)
+		if f.stops && f.data && f.between() {
+			return whole - len(p), whole - len(p)
 		}
-		if err := f.parseHeader(); err != nil && f.err == nil {
-			f.err = err
-			good -= len(p)
-		}
-		p = p[1:]
 	}
-	return good
+	return good, whole
 }
 
 // parseHeader returns what is wrong with the bytes of a header that have arrived. Once the

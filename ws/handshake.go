@@ -120,7 +120,8 @@ func (h *handshake) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	h.socket.attach(c, already, h.buffers, h.timeout)
 	// The library's buffers are as small as they can be: large reads bypass them, and of
 	// what the library writes, which are close frames, the socket collects the pieces.
-	return h.socket, bufio.NewReadWriter(bufio.NewReaderSize(h.socket, h.socket.in.reader.Least()), bufio.NewWriterSize(h.socket, 16)), nil
+	h.socket.in.library = bufio.NewReaderSize(h.socket, h.socket.in.reader.Least())
+	return h.socket, bufio.NewReadWriter(h.socket.in.library, bufio.NewWriterSize(h.socket, 16)), nil
 }
 
 // hangUp ends the connection after a wrapper's Hijack has failed, by the Hijack of what

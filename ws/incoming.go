@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"sync/atomic"
@@ -14,66 +15,82 @@ import (
 type incoming struct {
 	reader  tcp.Reader
 	framing framing
-	failed  bool   // reading from the network connection has failed
-	held    []byte // from the frame on that ends the connection: not passed to the library yet
+	library *bufio.Reader // what the library reads through; nil if that is not known
+	failed  bool          // reading from the network connection has failed
+	held    []byte        // from the frame on that ends the connection: not passed to the library yet
 
 	// Stored by the goroutine that reads, loaded by any.
 	reads    atomic.Int64 // raised before and after each read of the network connection: odd during one
 	lastRead atomic.Int64 // when the last read returned, in nanoseconds since socket.began
 }
 
-// Read is called by the library.
-func (s *socket) Read(p []byte) (int, error) {
+// Read is called by the library. Where it is buffered it returns no bytes of two messages at
+// once, so that what comes after a message is still here.
+func (s *socket) Read(p []byte) (n int, err error) {
 	in := &s.in
-	if in.framing.err != nil {
-		return 0, in.framing.err
-	}
-	if len(in.held) > 0 {
-		s.conn.awaitAnswers()
-		n := copy(p, in.held)
-		in.held = in.held[n:]
-		return s.parse(p[:n], nil)
-	}
-	if in.reader.Buffered() > 0 {
-		n, _ := in.reader.Read(p)
-		return s.parse(p[:n], nil)
-	}
-	in.reads.Add(1)
-	n, err := in.reader.Read(p)
-	in.lastRead.Store(int64(time.Since(s.began)))
-	in.reads.Add(1)
-	if err != nil {
-		in.failed = true
-	}
-	return s.parse(p[:n], err)
-}
-
-// parse makes the result of a Read from what the network connection has returned. For a
-// Handler it holds back what ends the connection until the library asks for it: until the
-// messages before it were read, and answered.
-func (s *socket) parse(p []byte, err error) (int, error) {
-	f := &s.in.framing
-	n := s.parseFrames(p, s.conn != nil && s.conn.reading.inbox != nil)
-	if f.err != nil {
-		return n, f.err
-	}
-	if f.holds {
-		f.holds = false
-		s.in.held = append([]byte(nil), p[n:]...)
-		if n > 0 {
-			return n, nil // a Read that fails fails again
+	for n == 0 && err == nil && len(p) > 0 {
+		switch {
+		case in.framing.err != nil:
+			return 0, in.framing.err
+		case len(in.held) > 0:
+			s.conn.awaitAnswers()
+			n = copy(p, in.held)
+			in.held = in.held[n:]
+			n, _, err = s.parse(p[:n], nil)
+			continue
+		case in.reader.Buffered() == 0:
+			n, err = s.await(p)
+			if n > 0 || err != nil {
+				n, _, err = s.parse(p[:n], err)
+				continue
+			}
 		}
-		return s.Read(p)
-	}
-	if errors.Is(err, io.EOF) {
-		err = errCut
+		var parsed int
+		in.framing.stops = in.reader.Raw != nil
+		n, parsed, err = s.parse(p[:copy(p, in.reader.Unread())], nil)
+		in.framing.stops = false
+		in.reader.Consume(parsed)
 	}
 	return n, err
 }
 
+// await waits until something has come: to the reader's buffer if it has one, else to p.
+func (s *socket) await(p []byte) (n int, err error) {
+	in := &s.in
+	in.reads.Add(1)
+	if in.reader.Raw != nil {
+		err = in.reader.Fill()
+	} else {
+		n, err = in.reader.Read(p)
+	}
+	in.lastRead.Store(int64(time.Since(s.began)))
+	in.reads.Add(1)
+	in.failed = in.failed || err != nil
+	return n, err
+}
+
+// parse makes the result of a Read from what was received, of which it has parsed so much.
+// For a Handler it holds back what ends the connection until the library asks for it: until
+// the messages before it were read, and answered.
+func (s *socket) parse(p []byte, err error) (n, parsed int, _ error) {
+	f := &s.in.framing
+	n, parsed = s.parseFrames(p, s.conn != nil && s.conn.reading.inbox != nil)
+	switch {
+	case f.err != nil:
+		return n, parsed, f.err
+	case f.holds:
+		f.holds = false
+		s.in.held = append([]byte(nil), p[n:]...)
+		return n, len(p), nil // a Read that fails fails again
+	case errors.Is(err, io.EOF):
+		err = errCut
+	}
+	return n, parsed, err
+}
+
 // parseFrames lets framing parse p. If hold is true, it stops before the frame that ends the
 // connection.
-func (s *socket) parseFrames(p []byte, hold bool) int {
+func (s *socket) parseFrames(p []byte, hold bool) (good, parsed int) {
 	f := &s.in.framing
 	f.client, f.deflates, f.hold = s.client, s.deflates, hold
 	return f.parse(p)
@@ -118,3 +135,57 @@ func (s *socket) available() int {
 // consumed records that n bytes of a message were read from the library. Where
 // messages may be deflated the figure means nothing, and available does not use it.
 func (s *socket) consumed(n int) { s.in.framing.unread -= uint64(n) }
+
+// more reports whether the library has something to read: the beginning of a message, what
+// ends the connection, or an error. It does not wait. Pings and pongs that come before that
+// are handled here, since the library would go on to wait for a message. If more reports
+// false, a message or nothing has come to its end, and all that has come was handled. The
+// goroutine that reads calls it between messages.
+func (s *socket) more() bool {
+	in := &s.in
+	if !in.framing.between() || len(in.held) > 0 || in.failed || in.library.Buffered() > 0 {
+		return true
+	}
+	for {
+		if in.reader.Buffered() == 0 {
+			filled, err := in.reader.TryFill()
+			if !filled && err == nil {
+				return false
+			}
+			in.lastRead.Store(int64(time.Since(s.began)))
+			if err != nil {
+				return true // the library gets it again
+			}
+		}
+		if !s.handleControl() {
+			return true
+		}
+	}
+}
+
+// handleControl handles a ping or a pong, and reports whether a whole one was unread.
+func (s *socket) handleControl() bool {
+	const head = 2 + 4 // of a short frame of a client
+	b := s.in.reader.Unread()
+	if len(b) < head || b[0] != finBit|opPing && b[0] != finBit|opPong || b[1]&maskBit == 0 {
+		return false
+	}
+	size := int(b[1] &^ maskBit)
+	if size > maxControl || len(b) < head+size {
+		return false
+	}
+	if b[0] == finBit|opPing {
+		var payload [maxControl]byte
+		for i, masked := range b[head : head+size] {
+			payload[i] = masked ^ b[2+i%4]
+		}
+		s.answer(payload[:size])
+	}
+	s.in.reader.Consume(head + size)
+	return true
+}
+
+// rest says that the goroutine that reads goes away, and resume that it is back. Meanwhile
+// a read waits, as far as the keepalive is concerned.
+func (s *socket) rest()   { s.in.reads.Add(1) }
+func (s *socket) resume() { s.in.reads.Add(1) }

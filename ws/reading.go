@@ -113,6 +113,19 @@ func (c *Conn) await(ctx context.Context) (received, error) {
 	}
 }
 
+// nextOrRest returns the next message for an inbox. If none has begun to come, it reports
+// that the inbox may rest until something comes.
+func (c *Conn) nextOrRest() (r received, rests bool) {
+	c.reading.lock.lock()
+	defer c.reading.lock.unlock()
+	nobodyElse := c.reading.ahead == nil && c.reading.pending == nil
+	if nobodyElse && c.reading.err == nil && !c.socket.more() {
+		return r, true
+	}
+	r, _ = c.await(context.Background())
+	return r, false
+}
+
 // next reads a message from the connection. Only one call runs at a time.
 func (c *Conn) next() (r received) {
 	if c.reading.err != nil {

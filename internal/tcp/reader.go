@@ -17,7 +17,9 @@ type Reader struct {
 	fill   func(fd uintptr) bool // attempt, bound once so that a Read allocates nothing
 	buffer *incoming             // borrowed; nil while nothing is unread
 	unread []byte                // the rest of buffer, or of what was given to Reset
-	errno  syscall.Errno         // why the last attempt read nothing; 0 at the end of the stream
+	ended  bool                  // the last attempt has found the end, or errno
+	errno  syscall.Errno         // why there is nothing more to read; 0 at the end of the stream
+	tries  bool                  // attempt is not repeated
 }
 
 // Reset makes the Reader read from c, first what has been read of it already.
@@ -45,25 +47,55 @@ func (r *Reader) Read(p []byte) (int, error) {
 	case r.Raw == nil:
 		return r.conn.Read(p)
 	default:
-		// RawConn.Read's own error comes first: once a deadline has passed it does not
-		// call fill at all.
-		err := r.Raw.Read(r.fill)
-		switch {
-		case err != nil:
+		if err := r.Fill(); err != nil {
 			return 0, err
-		case r.errno != 0:
-			return 0, os.NewSyscallError("read", r.errno)
-		case len(r.unread) == 0:
-			return 0, io.EOF
 		}
 	}
 	n := copy(p, r.unread)
-	if r.unread = r.unread[n:]; len(r.unread) == 0 {
-		r.unread = nil
-		if r.buffer != nil {
-			r.Buffers.incoming.Put(r.buffer)
-			r.buffer = nil
+	r.Consume(n)
+	return n, nil
+}
+
+// Fill waits until there is something unread, or the connection has ended. Like TryFill it
+// is for a Reader that has nothing unread, and has a Raw.
+func (r *Reader) Fill() error {
+	if r.errno == 0 { // the kernel reports an error once
+		r.ended = false
+		// RawConn.Read's own error comes first: once a deadline has passed it does not
+		// call fill at all.
+		if err := r.Raw.Read(r.fill); err != nil {
+			return err
 		}
 	}
-	return n, nil
+	switch {
+	case !r.ended:
+		return nil
+	case r.errno != 0:
+		return os.NewSyscallError("read", r.errno)
+	}
+	return io.EOF
+}
+
+// TryFill is Fill without the wait. It reports whether there is something unread.
+func (r *Reader) TryFill() (filled bool, err error) {
+	r.tries = true
+	err = r.Fill()
+	r.tries = false
+	return len(r.unread) > 0, err
+}
+
+// Unread returns what can be read without reading from the connection. It is valid until
+// the next call of another method.
+func (r *Reader) Unread() []byte { return r.unread }
+
+// Consume makes the first n bytes of Unread read.
+func (r *Reader) Consume(n int) {
+	if r.unread = r.unread[n:]; len(r.unread) > 0 {
+		return
+	}
+	r.unread = nil
+	if r.buffer != nil {
+		r.Buffers.incoming.Put(r.buffer)
+		r.buffer = nil
+	}
 }
