@@ -48,12 +48,12 @@ func TestImports(t *testing.T) {
 		},
 		{
 			pkg:    "sse",
-			ours:   []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/guard", "internal/jsontext", "internal/ondemand", "internal/origin", "internal/ratelog", "internal/reserved", "internal/status", "internal/streamctx", "internal/tcp", "internal/wrappers"},
+			ours:   []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/guard", "internal/jsontext", "internal/ondemand", "internal/origin", "internal/ratelog", "internal/reserved", "internal/status", "internal/streamctx", "internal/tcp", "internal/watch", "internal/wrappers"},
 			reason: "the transports do not import each other",
 		},
 		{
 			pkg:     "ws",
-			ours:    []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/guard", "internal/jsontext", "internal/ondemand", "internal/origin", "internal/ratelog", "internal/reserved", "internal/status", "internal/streamctx", "internal/tcp", "internal/wrappers"},
+			ours:    []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/guard", "internal/jsontext", "internal/ondemand", "internal/origin", "internal/ratelog", "internal/reserved", "internal/status", "internal/streamctx", "internal/tcp", "internal/watch", "internal/wrappers"},
 			outside: []string{"github.com/coder/websocket"},
 			reason:  "the transports do not import each other",
 		},

@@ -12,15 +12,20 @@ import (
 	"github.com/fanfare-go/fanfare/internal/delivery"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 	"github.com/fanfare-go/fanfare/internal/tcp"
+	"github.com/fanfare-go/fanfare/internal/watch"
 )
 
 // detached is the connection of a stream that outlives its handler. Nothing reads from
-// it, so only a write finds out that the client has left.
+// it: a watch over the socket finds out that the client has left, or else a write does.
 type detached struct {
 	// Set by hijack.
 	handler *Handler // whose buffers and Options it shares
 	conn    net.Conn
 	raw     syscall.RawConn
+
+	// Set by Watch.
+	watch *watch.Watch
+	token watch.Token // 0: the socket is not watched
 
 	deadline delivery.Deadline // safe for concurrent use
 
@@ -83,6 +88,21 @@ var (
 	lastChunk      = []byte("0\r\n\r\n")
 )
 
+// Watch implements [delivery.Unread].
+func (d *detached) Watch(w *watch.Watch, target watch.Target) (watches bool) {
+	d.watch = w
+	d.token, watches = w.Add(d.socket(), watch.HangUp, target)
+	return watches
+}
+
+// socket returns the socket under the connection; nil if it cannot be reached.
+func (d *detached) socket() syscall.RawConn {
+	if d.raw != nil {
+		return d.raw
+	}
+	return tcp.Socket(d.conn)
+}
+
 // Write writes chunks in one write.
 func (d *detached) Write(chunks net.Buffers, w *delivery.Worker) error {
 	if err := delivery.Write(d.conn, d.raw, &d.handler.buffers, &d.deadline, chunks, w); err != nil {
@@ -116,5 +136,8 @@ func (d *detached) End(why delivery.Reason) {
 		_ = d.Write(net.Buffers{lastChunk}, nil)
 	}
 	tcp.Discard(d.raw, &d.handler.buffers)
+	if d.token != 0 {
+		d.watch.Remove(d.socket(), d.token)
+	}
 	tcp.HangUp(d.conn)
 }

@@ -78,10 +78,13 @@ type Handler struct {
 	// metrics) or, without a middleware.Bypass, when WriteHeader is called (some session
 	// cookies), and compression. The header that is set before the stream begins is sent,
 	// but for what describes the content of a layer (Content-Encoding, ETag). A Limit and a Drain of this kit
-	// still count the stream. Nothing reads from the connection: a write finds out that
-	// the client has left, the second heartbeat at the latest. The first heartbeats are
-	// therefore sent 1, 2, 4 and 8 s after a stream has begun, as far as Options.Heartbeat
-	// is longer: a page that is reloaded leaves its old stream for a few seconds.
+	// still count the stream.
+	//
+	// On Linux the stream ends at once when the client leaves, or ends its half of the
+	// connection. Elsewhere, and where a wrapper hides the socket, only a write finds out
+	// that the client has left, the second heartbeat at the latest. The first heartbeats are
+	// then sent 1, 2, 4 and 8 s after a stream has begun, as far as Options.Heartbeat is
+	// longer: a page that is reloaded leaves its old stream for a few seconds.
 	Detach bool
 
 	// Abort ends each stream by a cut, as [Writer.Abort] does, for clients that come back

@@ -56,7 +56,7 @@ func (c *Conn) awaitClose() {
 			break
 		}
 	}
-	if c.ctx.Err() == nil { // what came would be refused: the library has stopped reading
+	if c.ctx.Err() == nil { // what came would be refused
 		c.socket.discard()
 	}
 }
@@ -84,8 +84,7 @@ func (c *Conn) refuse(code StatusCode, what error) error {
 		return fmt.Errorf("ws: reading: %w", c.cause())
 	}
 	why := refusalError{&CloseError{code, what.Error()}}
-	// The timer is for a write that is under way and has no deadline. The library may have
-	// sent a close frame already; then socket.close does nothing.
+	// The timer is for a write that is under way and has no deadline.
 	timer := time.AfterFunc(c.timeout, func() { c.cut(why) })
 	_ = c.socket.close(why.CloseError)
 	c.cancel(why)
@@ -120,8 +119,14 @@ func (c *Conn) cut(cause error) {
 	if c.pingTimer != nil {
 		c.pingTimer.Stop()
 	}
+	in := c.reading.inbox
+	if in != nil {
+		in.unwatch()
+	}
 	tcp.HangUp(c.socket.Conn)
-	_ = c.library.CloseNow()
+	if in != nil {
+		in.Ready()
+	}
 }
 
 // cause returns why a connection ended that is dead or refusing. It waits until that is

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/ws"
 )
 
@@ -272,4 +273,22 @@ func TestCloseAfterTheEnd(t *testing.T) {
 		p.closes(4001)
 		<-done
 	})
+}
+
+// A client's close frame ends the connection also while a write has no deadline and waits for
+// the client, which does not read.
+func TestCloseFrameOfAClientThatDoesNotReadEndsTheConnection(t *testing.T) {
+	for _, detach := range []bool{false, true} {
+		hub := new(broadcast.Hub)
+		h := &ws.Handler{Broadcaster: hub, Topics: []string{"a"}, Detach: detach, Logger: silent, Options: ws.Options{WriteTimeout: -1, PingInterval: -1}}
+		serve(t, h, func(t *testing.T, n *network) {
+			p := n.raw("/", "")
+			_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", Data: []byte("unread")})
+			require.NoError(t, err)
+			synctest.Wait()
+			p.write(p.frames(frame{fin | clos, closing(1000, "")}))
+			time.Sleep(11 * time.Second)
+			require.Zero(t, h.Stats().Open)
+		})
+	}
 }

@@ -2,10 +2,13 @@ package ws_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"io"
+	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -120,8 +123,24 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// A Handler whose connections are watched, over TCP, does the same as one that reads all the time.
+func TestConformanceOverTCP(t *testing.T) {
+	for _, vectors := range [][]vector{framings(), fragments(), reserved(), controls(), closings(), unicode(), sizes(), deflated()} {
+		for _, v := range vectors {
+			for _, s := range subjects {
+				if s.name == "ws.Handler, detached" {
+					t.Run(v.part+", "+v.name, func(t *testing.T) { v.tryOn(t, s, serveTCP) })
+				}
+			}
+		}
+	}
+}
+
 // try sends a vector in one piece, and byte by byte.
-func (v vector) try(t *testing.T, s subject) {
+func (v vector) try(t *testing.T, s subject) { v.tryOn(t, s, serve) }
+
+// tryOn is try on a network of its own kind.
+func (v vector) tryOn(t *testing.T, s subject, serve func(*testing.T, http.Handler, func(*testing.T, *network))) {
 	for _, piece := range []int{1 << 30, 1} {
 		if piece == 1 && v.large {
 			break
@@ -163,13 +182,22 @@ func (v vector) want(p *peer, strict bool) {
 	for i := range back {
 		require.True(p.t, v.back[i] == back[i], "%v for %v", back[i], v.back[i])
 	}
-	require.Zero(p.t, time.Since(began), "it happens at once")
+	_, overTCP := p.Conn.(*net.TCPConn)
+	if !overTCP { // else the time is real
+		require.Zero(p.t, time.Since(began), "it happens at once")
+	}
 	normal := p.frames(frame{fin | clos, closing(1000, "")})
 	if v.closes == 0 {
 		p.write(normal)
 		require.Equal(p.t, frame{fin | clos, closing(1000, "")}, p.next())
 	} else {
 		_, _ = io.WriteString(p.Conn, normal) // it may have gone
+	}
+	if overTCP && v.closes != 0 { // a kernel resets a connection that has gone
+		b, err := io.ReadAll(p.r)
+		require.Empty(p.t, b)
+		require.True(p.t, err == nil || errors.Is(err, syscall.ECONNRESET), "%v", err)
+		return
 	}
 	if p.masked { // a client waits for its server to hang up (RFC 6455 section 7.1.1)
 		require.NoError(p.t, p.Conn.Close())

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"time"
 	"unicode/utf8"
 
@@ -40,7 +41,7 @@ const (
 type Conn struct {
 	// Set before the Conn is used, and constant afterwards.
 	socket    *socket
-	library   *websocket.Conn
+	protocol  string // of the handshake
 	deflater  *deflater
 	limit     int64           // bytes of a message; negative: no limit
 	timeout   time.Duration   // of a closing or a refusal
@@ -53,11 +54,13 @@ type Conn struct {
 	reading   reading   // has a lock of its own
 }
 
-// newConn returns the Conn of a connection whose handshake is done.
+// newConn returns the Conn of a connection whose handshake is done. The library has done
+// that, and is not used any more.
 func newConn(ctx context.Context, library *websocket.Conn, s *socket, d *deflater, o *Options) *Conn {
+	runtime.SetFinalizer(library, nil) // which would close the connection
 	c := &Conn{
 		socket:    s,
-		library:   library,
+		protocol:  library.Subprotocol(),
 		deflater:  d,
 		limit:     o.MaxMessage,
 		timeout:   o.WriteTimeout,
@@ -68,7 +71,6 @@ func newConn(ctx context.Context, library *websocket.Conn, s *socket, d *deflate
 	}
 	// Closing takes longer than the request, so its end must not end the Conn's context.
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	library.SetReadLimit(-1) // readMessage has the limit
 	s.conn = c
 	tcp.SetUnsent(s.Conn, delivery.MaxUnsent)
 	if o.PingInterval > 0 && o.WriteTimeout > 0 {
@@ -82,7 +84,7 @@ func newConn(ctx context.Context, library *websocket.Conn, s *socket, d *deflate
 func (c *Conn) Context() context.Context { return c.ctx }
 
 // Subprotocol returns the subprotocol that the handshake agreed on, or "".
-func (c *Conn) Subprotocol() string { return c.library.Subprotocol() }
+func (c *Conn) Subprotocol() string { return c.protocol }
 
 // Write sends a message in one frame. Messages of concurrent Writes are sent one after
 // the other. If ctx ends while Write waits for another, its error is returned, nothing

@@ -18,8 +18,9 @@ const minDeflate = 512
 const rsv1Bit = 0x40 // of the first frame of a deflated message (RFC 7692 section 6)
 
 // deflater makes deflated frames without context takeover, so that one frame serves all
-// connections. It may be used concurrently. The zero deflater is ready to use.
-type deflater struct{ writers sync.Pool }
+// connections, and inflates messages. It may be used concurrently. The zero deflater is ready
+// to use.
+type deflater struct{ writers, inflaters sync.Pool }
 
 // flateTail is how many bytes at the end of each flush are not sent: the receiver adds
 // them again (RFC 7692 section 7.2.1).
@@ -46,7 +47,7 @@ func (d *deflater) appendFrame(b []byte, opcode byte, payload []byte, masked boo
 	return appendFrame(b, opcode, payload, masked)
 }
 
-// mode returns the compression mode for the library, which negotiates and inflates.
+// mode returns the compression mode for the library, which negotiates.
 func (o Options) mode() websocket.CompressionMode {
 	if o.Compression {
 		return websocket.CompressionNoContextTakeover

@@ -62,10 +62,6 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, error) {
 		HTTPHeader:      o.Header,
 		Subprotocols:    options.Subprotocols,
 		CompressionMode: options.mode(),
-		OnPingReceived: func(_ context.Context, payload []byte) bool {
-			d.socket.answer(payload)
-			return false
-		},
 	})
 	if err != nil {
 		if response != nil {
@@ -79,8 +75,8 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, error) {
 	return newConn(context.WithoutCancel(ctx), library, d.socket, new(deflater), &options).start(options.MaxAge), nil
 }
 
-// dialer is an http.RoundTripper for one handshake. It puts the socket between the
-// library and the connection.
+// dialer is an http.RoundTripper for one handshake. It attaches the socket to the
+// connection.
 type dialer struct {
 	next    http.RoundTripper
 	timeout time.Duration

@@ -76,20 +76,7 @@ func mask(p []byte, key [4]byte) {
 	}
 }
 
-// wholeControl reports whether frame has all bytes of a control frame. Its payload has at
-// most 125 bytes, so that the second byte of its header has the length.
-func wholeControl(frame []byte) bool {
-	if len(frame) < 2 {
-		return false
-	}
-	size := 2 + int(frame[1]&^maskBit)
-	if frame[1]&maskBit != 0 {
-		size += 4
-	}
-	return len(frame) >= size
-}
-
-var errNotClose = errors.New("ws: the library has written something other than a close frame")
+var errNotClose = errors.New("ws: not a close frame")
 
 // parseClose returns the code and reason of a close frame. The frame must be whole, and no
 // longer than a control frame may be.

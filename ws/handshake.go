@@ -36,10 +36,6 @@ func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, buffers
 		Subprotocols:       offered(r.Header, o.Subprotocols),
 		InsecureSkipVerify: true, // the origin was checked
 		CompressionMode:    o.mode(),
-		OnPingReceived: func(_ context.Context, payload []byte) bool {
-			s.answer(payload)
-			return false
-		},
 	})
 	if err != nil {
 		return nil, &HandshakeError{Status: http.StatusInternalServerError, Err: err}
@@ -50,9 +46,9 @@ func accept(ctx context.Context, w http.ResponseWriter, r *http.Request, buffers
 	return newConn(ctx, library, s, d, o), nil
 }
 
-// handshake is the http.ResponseWriter that the library hijacks. It puts the socket
-// between the library and the connection, and sees to it that the 101 is written
-// whatever the wrappers of the server's ResponseWriter do with it:
+// handshake is the http.ResponseWriter that the library hijacks. It attaches the socket to
+// the connection, and sees to it that the 101 is written whatever the wrappers of the
+// server's ResponseWriter do with it:
 //
 //   - They get the status first, as with any response, so that logs have it and sessions
 //     are saved. Hijack then writes the 101 if it has not reached the server.
@@ -118,9 +114,8 @@ func (h *handshake) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		already = append(already, b...)
 	}
 	h.socket.attach(c, already, h.buffers, h.timeout)
-	// The library's buffers are as small as they can be: large reads bypass them, and of
-	// what the library writes, which are close frames, the socket collects the pieces.
-	return h.socket, bufio.NewReadWriter(bufio.NewReaderSize(h.socket, h.socket.in.reader.Least()), bufio.NewWriterSize(h.socket, 16)), nil
+	// The library reads and writes nothing, and is dropped after the handshake.
+	return h.socket, bufio.NewReadWriter(bufio.NewReaderSize(h.socket, 16), bufio.NewWriterSize(h.socket, 16)), nil
 }
 
 // hangUp ends the connection after a wrapper's Hijack has failed, by the Hijack of what

@@ -16,7 +16,8 @@ import (
 
 // inbox reads what a Handler's client sends, and passes it to Receive's function, one
 // message after the other. It reads on while the function runs, so that control frames
-// are answered, but only as many bytes ahead as its budget allows.
+// are answered, but only as many bytes ahead as its budget allows. It reads in a goroutine
+// that exists all the time (serve), or only while there is something to read (see watched).
 type inbox struct {
 	// Set before serve.
 	conn    *Conn
@@ -28,6 +29,7 @@ type inbox struct {
 	renews  bool                            // a token is one, and no message for receive
 	most    int64                           // bytes of messages that wait
 	rate    float64                         // messages a second; 0: no limit
+	watched watched
 
 	// Of any goroutine.
 	receiver atomic.Pointer[receiver] // nil before the first message that waits; set by the goroutine that reads
@@ -63,14 +65,22 @@ func (in *inbox) serve() {
 func (in *inbox) read() {
 	for {
 		typ, data, err := in.conn.Read(context.Background())
-		switch {
-		case err != nil:
-			in.stream.End(endOfReading(err))
+		if !in.take(received{typ, data, err}) {
 			return
-		case !in.ended.Load() && in.conn.phase.load() == open:
-			in.dispatch(received{typ: typ, data: data})
 		}
 	}
+}
+
+// take takes what was read. It reports false if that is the end.
+func (in *inbox) take(r received) bool {
+	switch {
+	case r.err != nil:
+		in.stream.End(endOfReading(r.err))
+		return false
+	case !in.ended.Load() && in.conn.phase.load() == open:
+		in.dispatch(r)
+	}
+	return true
 }
 
 func refusal(text string) delivery.Reason {

@@ -5,7 +5,6 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"unicode/utf8"
 
 	"github.com/fanfare-go/fanfare/internal/delivery"
 	"github.com/fanfare-go/fanfare/internal/tcp"
@@ -18,8 +17,6 @@ type outgoing struct {
 	lock     fifoMutex
 	state    writeStateWord
 	deadline delivery.Deadline
-
-	partial *[]byte // of a close frame that the library has not written whole; owned by the library
 
 	mu    sync.Mutex // guards the control frames that wait for lock
 	pongs pongs
@@ -53,37 +50,6 @@ type writeStateWord struct{ word atomic.Uint32 }
 func (w *writeStateWord) load() writeState   { return writeState(w.word.Load()) }
 func (w *writeStateWord) store(s writeState) { w.word.Store(uint32(s)) }
 
-// Write is called by the library, with pieces of close frames: it answers the peer's,
-// or refuses what the peer has sent. We write all other frames.
-func (s *socket) Write(p []byte) (int, error) {
-	if s.out.partial == nil {
-		s.out.partial = new([]byte)
-	}
-	frame := append(*s.out.partial, p...)
-	if !wholeControl(frame) {
-		*s.out.partial = frame
-		return len(p), nil
-	}
-	s.out.partial = nil
-	why, err := parseClose(frame)
-	if err != nil {
-		return 0, err
-	}
-	if !utf8.ValidString(why.Reason) {
-		// The library would echo the reason, but RFC 6455 section 8.1 wants it refused.
-		why = errReasonNotUTF8()
-	}
-	if err := s.close(why); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
-
-// errReasonNotUTF8 answers a close frame whose reason is not UTF-8.
-func errReasonNotUTF8() *CloseError {
-	return &CloseError{StatusInvalidFramePayloadData, "the close reason is not UTF-8"}
-}
-
 // send writes whole frames at once, in a worker's time.
 func (s *socket) send(frames net.Buffers, w *delivery.Worker) error {
 	if !s.out.lock.tryLock() {
@@ -106,7 +72,7 @@ func (s *socket) write(w *delivery.Worker, frames ...[]byte) error {
 		if s.conn == nil {
 			tcp.HangUp(s.Conn)
 		} else {
-			// In a goroutine, since cut may wait for a Read. It alone closes the connection: a
+			// In a goroutine, since cut may wait for another. It alone closes the connection: a
 			// Read that saw the end before the cause would take it for its own.
 			go s.conn.cut(fmt.Errorf("ws: writing: %w", err))
 		}

@@ -3,6 +3,7 @@ package ws_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/subtle"
 	"encoding/binary"
 	"errors"
@@ -25,24 +26,52 @@ import (
 // network is a server in memory, in a synctest bubble, and clients of it.
 type network struct {
 	t        *testing.T
-	listener *memnet.Listener
+	listener dialer
 	server   *http.Server
 	client   *http.Client
+}
+
+// dialer connects to a server.
+type dialer interface {
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // serve runs test in a bubble of its own, with a server whose handler is h.
 func serve(t *testing.T, h http.Handler, test func(t *testing.T, n *network)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		n := &network{t: t, listener: memnet.Listen(), server: &http.Server{Handler: h, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}}
+		listener := memnet.Listen()
+		n := &network{t: t, listener: listener, server: &http.Server{Handler: h, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}}
 		n.client = &http.Client{Transport: &http.Transport{DialContext: n.listener.DialContext}}
-		go n.server.Serve(n.listener)
+		go n.server.Serve(listener)
 		defer func() {
 			n.client.CloseIdleConnections()
 			n.server.Close()
 		}()
 		test(t, n)
 	})
+}
+
+// tcpDialer connects over TCP.
+type tcpDialer struct{ net.Addr }
+
+func (d tcpDialer) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", d.String())
+}
+
+// serveTCP runs test with a server over TCP, in real time.
+func serveTCP(t *testing.T, h http.Handler, test func(t *testing.T, n *network)) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	n := &network{t: t, listener: tcpDialer{listener.Addr()}, server: &http.Server{Handler: h, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}}
+	n.client = &http.Client{Transport: &http.Transport{DialContext: n.listener.DialContext}}
+	go n.server.Serve(listener)
+	defer func() {
+		n.client.CloseIdleConnections()
+		n.server.Close()
+	}()
+	test(t, n)
 }
 
 // dial connects with this package's client.

@@ -7,9 +7,6 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
-	"unicode/utf8"
-
-	"github.com/coder/websocket"
 )
 
 // reading is the state of reading messages. The caller of Read reads them; or a goroutine
@@ -113,18 +110,30 @@ func (c *Conn) await(ctx context.Context) (received, error) {
 	}
 }
 
+// nextOrRest returns the next message for an inbox. If nothing of one has come, it reports
+// that the inbox may rest until something comes.
+func (c *Conn) nextOrRest() (r received, rests bool) {
+	c.reading.lock.lock()
+	defer c.reading.lock.unlock()
+	if c.reading.ahead != nil || c.reading.pending != nil { // somebody else reads
+		r, _ = c.await(context.Background())
+	} else {
+		r = c.read(true)
+	}
+	return r, r.err == errRests
+}
+
 // next reads a message from the connection. Only one call runs at a time.
-func (c *Conn) next() (r received) {
+func (c *Conn) next() received { return c.read(false) }
+
+// read is next, or returns errRests if nothing of a message has come.
+func (c *Conn) read(rests bool) received {
 	if c.reading.err != nil {
 		return received{err: c.reading.err}
 	}
-	typ, reader, err := c.library.Reader(context.Background())
-	if err == nil {
-		r.typ = MessageType(typ)
-		r.data, err = c.readMessage(reader, r.typ)
-	}
-	if err != nil {
-		c.reading.err = c.readFailed(err)
+	r := c.readMessage(rests)
+	if r.err != nil && r.err != errRests {
+		c.reading.err = c.readFailed(r.err)
 		return received{err: c.reading.err}
 	}
 	return r
@@ -138,10 +147,10 @@ func (c *Conn) awaitAnswers() {
 	}
 }
 
-// readFailed ends the connection as an error of the library's requires, and returns
-// what Read returns from now on.
+// readFailed ends the connection as an error of readMessage requires, and returns what Read
+// returns from now on.
 func (c *Conn) readFailed(err error) error {
-	closed, isClose := errors.AsType[websocket.CloseError](err)
+	closed, isClose := errors.AsType[peerClosed](err)
 	failed := c.socket.in.failed
 	if !isClose && !failed {
 		c.awaitAnswers()
@@ -158,10 +167,8 @@ func (c *Conn) readFailed(err error) error {
 		}
 	}
 	switch {
-	case isClose && !utf8.ValidString(closed.Reason):
-		err = errReasonNotUTF8() // which the socket has sent
-	case isClose: // the library has answered it, unless another write took more than 5 s
-		err = &CloseError{StatusCode(closed.Code), closed.Reason}
+	case isClose:
+		err = closed.CloseError
 	case errors.Is(err, errNotUTF8):
 		return c.refuse(StatusInvalidFramePayloadData, err)
 	case errors.Is(err, errTooBig):
@@ -171,7 +178,7 @@ func (c *Conn) readFailed(err error) error {
 		}
 		return err
 	case !failed:
-		return c.refuse(StatusProtocolError, errors.New("what came is not the WebSocket protocol"))
+		return c.refuse(StatusProtocolError, errProtocol)
 	case errors.Is(err, errCut):
 		err = fmt.Errorf("ws: reading: %w: %w", errCut, io.ErrUnexpectedEOF)
 	default:

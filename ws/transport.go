@@ -66,6 +66,7 @@ func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delive
 		o.Use(&t.deflated)
 	}
 	in := newInbox(c, o.Stream(), &t.engine, t.options, t.Encode == nil)
+	watched := t.Detach && in.watchWith(&t.engine.Watch)
 	if t.Receive != nil {
 		err = guard.Call("Receive", func() error {
 			in.receive = t.Receive(r.WithContext(o.Context()), c)
@@ -76,9 +77,12 @@ func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delive
 	if err != nil {
 		in.fail(err)
 	}
-	if t.Detach {
+	switch {
+	case watched:
+		go in.run()
+	case t.Detach:
 		go in.serve()
-	} else {
+	default:
 		in.serve()
 	}
 	return nil

@@ -40,7 +40,7 @@ func TestMaxAgeAndExpiresEndASlowMessage(t *testing.T) {
 		{name: "a byte each second", begin: message, every: time.Second, from: watched, to: watched},
 		{name: "a byte each 59 s", begin: message, every: 59 * time.Second, from: watched, to: watched},
 		{name: "a byte each 61 s", begin: message, every: 61 * time.Second, from: time.Minute, to: time.Minute},
-		{name: "in a ping", begin: frameHeader(pingFrame, 125), every: time.Second, from: 5 * time.Second, to: 6 * time.Second}, // a limit of coder/websocket
+		{name: "in a ping", begin: frameHeader(pingFrame, 125), every: time.Second, from: 5 * time.Second, to: 6 * time.Second},
 		{name: "MaxAge", begin: message, every: time.Second, maxAge: time.Hour, from: 48 * time.Minute, to: time.Hour + 10*time.Second, code: "\x03\xf4"},
 		{name: "Expires", begin: message, every: time.Second, expires: time.Hour, from: time.Hour, to: time.Hour + 10*time.Second, code: "\x0b\xb8"},
 	} {

@@ -3,6 +3,8 @@ package delivery
 import (
 	"net"
 	"time"
+
+	"github.com/fanfare-go/fanfare/internal/watch"
 )
 
 // Conn is the connection of one stream. The stream's writer alone calls Write, Beat
@@ -31,4 +33,14 @@ type Conn interface {
 
 	// End is the writer's last call.
 	End(why Reason)
+}
+
+// Unread is a Conn that nothing reads from, so that only a write, or a Watch, finds out
+// that the client has left.
+type Unread interface {
+	Conn
+
+	// Watch lets w call target, at the latest until End, once the client has left. It
+	// reports false if w cannot know that.
+	Watch(w *watch.Watch, target watch.Target) bool
 }

@@ -32,6 +32,7 @@ var (
 	Cut          = Reason{Name: "cut"}
 	Failed       = Reason{Name: "write failed"}
 	PeerGone     = Reason{Name: "peer gone"}
+	Left         = Reason{Name: "peer gone", Code: 1001} // perhaps it has ended its half alone, and reads on
 )
 
 // What a client is refused for that has asked for a close frame in place of a status.

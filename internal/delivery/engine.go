@@ -16,6 +16,7 @@ import (
 	"github.com/fanfare-go/fanfare/internal/ratelog"
 	"github.com/fanfare-go/fanfare/internal/status"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
+	"github.com/fanfare-go/fanfare/internal/watch"
 )
 
 // Config is what a handler of either transport is configured with.
@@ -32,6 +33,7 @@ type Config struct {
 // Engine serves the requests of one handler, and has what its streams share.
 type Engine struct {
 	Config
+	Watch     watch.Watch    // over the connections of detached streams
 	everybody *fanfare.Grant // what each client gets where there is no Config.Grant
 	nowhere   string         // the topic of streams without topics
 

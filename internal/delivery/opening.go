@@ -280,6 +280,9 @@ func (o *Opening) begin(conn Conn, prologue []byte, maxAge time.Duration) {
 	s := o.stream
 	now := s.engine.clock.now()
 	s.conn, s.beats.began = conn, now
+	if unread, ok := conn.(Unread); ok && unread.Watch(&s.engine.Watch, (*leaver)(s)) {
+		s.beats.soon = false // nothing is to be found out
+	}
 	s.beats.wrote.Store(int64(now))
 	s.resumed = s.catchingUp
 	s.shard = s.engine.counts.begin(s.resumed)

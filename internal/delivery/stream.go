@@ -119,6 +119,12 @@ func (s *Stream) endAs(how streamctx.End) {
 	}
 }
 
+// leaver is a stream whose client may leave.
+type leaver Stream
+
+// Ready ends the stream: the client has left.
+func (l *leaver) Ready() { (*Stream)(l).End(Left) }
+
 // endReason returns why the stream is to end; nil if it is not.
 func (s *Stream) endReason() *Reason {
 	if s.request != nil && s.request.Err() != nil {

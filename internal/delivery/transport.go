@@ -43,6 +43,7 @@ type Mode struct {
 	Close func(ctx context.Context, target http.ResponseWriter, r *http.Request, why Reason) error
 
 	// Unwatched says that nothing reads from the connection, so that only a write finds
-	// out that the client has left: the first heartbeats come sooner.
+	// out that the client has left: the first heartbeats come sooner, unless a Watch
+	// finds out (see [Unread]).
 	Unwatched bool
 }

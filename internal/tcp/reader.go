@@ -8,17 +8,24 @@ import (
 )
 
 // Reader reads from a connection through a buffer that it borrows only while the buffer
-// has something unread: an idle connection pins none.
+// has something unread: an idle connection pins none. Without a Raw it has a small buffer of
+// its own.
 type Reader struct {
-	Raw     syscall.RawConn // what [Raw] returns; if nil, reads are not buffered
+	Raw     syscall.RawConn // what [Raw] returns; nil: none
 	Buffers *Buffers        // where it borrows
 
 	conn   net.Conn
 	fill   func(fd uintptr) bool // attempt, bound once so that a Read allocates nothing
 	buffer *incoming             // borrowed; nil while nothing is unread
 	unread []byte                // the rest of buffer, or of what was given to Reset
-	errno  syscall.Errno         // why the last attempt read nothing; 0 at the end of the stream
+	ended  bool                  // the last attempt has found the end, or errno
+	errno  syscall.Errno         // why there is nothing more to read; 0 at the end of the stream
+	tries  bool                  // attempt is not repeated
+	own    *[ownSize]byte        // the buffer without Raw
 }
+
+// ownSize is how much of a connection without Raw is buffered.
+const ownSize = 256
 
 // Reset makes the Reader read from c, first what has been read of it already.
 func (r *Reader) Reset(c net.Conn, buffers *Buffers, already []byte) {
@@ -29,41 +36,79 @@ func (r *Reader) Reset(c net.Conn, buffers *Buffers, already []byte) {
 // Buffered returns how many bytes can be read without reading from the connection.
 func (r *Reader) Buffered() int { return len(r.unread) }
 
-// Least returns the least useful size of a bufio.Reader over this Reader. It is small if
-// the Reader buffers by itself.
-func (r *Reader) Least() int {
-	if r.Raw != nil {
-		return 16
-	}
-	return 256
-}
-
 // Read implements net.Conn.
 func (r *Reader) Read(p []byte) (int, error) {
 	switch {
 	case len(r.unread) > 0 || len(p) == 0:
-	case r.Raw == nil:
+	case r.Raw == nil && len(p) >= ownSize:
 		return r.conn.Read(p)
 	default:
-		// RawConn.Read's own error comes first: once a deadline has passed it does not
-		// call fill at all.
-		err := r.Raw.Read(r.fill)
-		switch {
-		case err != nil:
+		if err := r.Fill(); err != nil {
 			return 0, err
-		case r.errno != 0:
-			return 0, os.NewSyscallError("read", r.errno)
-		case len(r.unread) == 0:
-			return 0, io.EOF
 		}
 	}
 	n := copy(p, r.unread)
-	if r.unread = r.unread[n:]; len(r.unread) == 0 {
-		r.unread = nil
-		if r.buffer != nil {
-			r.Buffers.incoming.Put(r.buffer)
-			r.buffer = nil
+	r.Consume(n)
+	return n, nil
+}
+
+// Fill waits until there is something unread, or the connection has ended. It is called
+// while nothing is unread.
+func (r *Reader) Fill() error {
+	if r.Raw == nil {
+		return r.fillOwn()
+	}
+	if r.errno == 0 { // the kernel reports an error once
+		r.ended = false
+		// RawConn.Read's own error comes first: once a deadline has passed it does not
+		// call fill at all.
+		if err := r.Raw.Read(r.fill); err != nil {
+			return err
 		}
 	}
-	return n, nil
+	switch {
+	case !r.ended:
+		return nil
+	case r.errno != 0:
+		return os.NewSyscallError("read", r.errno)
+	}
+	return io.EOF
+}
+
+// fillOwn is Fill without Raw.
+func (r *Reader) fillOwn() error {
+	if r.own == nil {
+		r.own = new([ownSize]byte)
+	}
+	n, err := r.conn.Read(r.own[:])
+	if n > 0 {
+		r.unread = r.own[:n]
+		return nil // a Read that fails fails again
+	}
+	return err
+}
+
+// TryFill is Fill without the wait, and needs a Raw. It reports whether there is something
+// unread.
+func (r *Reader) TryFill() (filled bool, err error) {
+	r.tries = true
+	err = r.Fill()
+	r.tries = false
+	return len(r.unread) > 0, err
+}
+
+// Unread returns what can be read without reading from the connection. It is valid until
+// the next call of another method.
+func (r *Reader) Unread() []byte { return r.unread }
+
+// Consume makes the first n bytes of Unread read.
+func (r *Reader) Consume(n int) {
+	if r.unread = r.unread[n:]; len(r.unread) > 0 {
+		return
+	}
+	r.unread = nil
+	if r.buffer != nil {
+		r.Buffers.incoming.Put(r.buffer)
+		r.buffer = nil
+	}
 }

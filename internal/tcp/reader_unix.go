@@ -5,7 +5,8 @@ package tcp
 import "syscall"
 
 // attempt reads what has arrived. It reports false if nothing has, so that RawConn.Read
-// waits and calls it again. It keeps the buffer only if something was read.
+// waits and calls it again, unless this is a try. It keeps the buffer only if something was
+// read.
 func (r *Reader) attempt(fd uintptr) bool {
 	buffer := r.Buffers.borrow()
 	n, err := syscall.Read(int(fd), buffer[:])
@@ -18,8 +19,9 @@ func (r *Reader) attempt(fd uintptr) bool {
 	}
 	r.Buffers.incoming.Put(buffer)
 	if err == syscall.EAGAIN {
-		return false
+		return r.tries
 	}
+	r.ended = true
 	r.errno, _ = err.(syscall.Errno)
 	return true
 }

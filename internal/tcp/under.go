@@ -86,6 +86,17 @@ func isNil(v reflect.Value) bool {
 	return (v.Kind() == reflect.Interface || v.Kind() == reflect.Pointer) && v.IsNil()
 }
 
+// Socket returns the socket of a connection, plain or under TLS or another wrapper; nil if
+// it cannot be reached. It is for what passes no bytes.
+func Socket(c net.Conn) syscall.RawConn {
+	if s, ok := Under(c).(syscall.Conn); ok {
+		if raw, err := s.SyscallConn(); err == nil {
+			return raw
+		}
+	}
+	return nil
+}
+
 // Hidden reports whether the socket of a connection over TCP cannot be reached:
 // [SetUserTimeout] and [SetUnsent] have no effect. It returns the innermost wrapper.
 func Hidden(c net.Conn) (wrapper net.Conn, hidden bool) {
