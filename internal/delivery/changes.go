@@ -2,10 +2,42 @@ package delivery
 
 import (
 	"slices"
+	"sync/atomic"
 	"time"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 )
+
+// requests is what the client of an open stream asks for, and what the writer knows of that.
+type requests struct {
+	// Set by any goroutine, and taken by the writer.
+	wanted atomic.Pointer[TopicsRequest] // the topics that it has asked for
+	token  atomic.Pointer[string]        // what it has sent to be checked
+
+	// Owned by the writer.
+	paid    time.Duration   // the requests until now count up to here, on the engine's clock
+	timed   bool            // a timer notifies the writer when the next request is allowed
+	answer  *topicsAnswer   // to a change, until the topics that it adds have begun
+	renewal *fanfare.Notice // the answer to a token, until the stream has begun
+}
+
+// asking returns the requests of the client, which is about to have one.
+func (s *Stream) asking() *requests {
+	if r := s.requests.Load(); r != nil {
+		return r
+	}
+	s.requests.CompareAndSwap(nil, new(requests))
+	return s.requests.Load()
+}
+
+// topicsAnswer returns the answer that the client waits for; nil: it does not.
+func (s *Stream) topicsAnswer() *topicsAnswer {
+	if r := s.requests.Load(); r != nil {
+		return r.answer
+	}
+	return nil
+}
 
 // TopicsRequest is what a client sends to get other topics.
 type TopicsRequest struct {
@@ -40,18 +72,18 @@ const (
 	changeBurst = 10
 )
 
-// postponeChange reports whether a change of topics has to wait, and then notifies the
-// writer once it need not any more. Otherwise it counts the change.
-func (s *Stream) postponeChange() bool {
+// postpone reports whether a request has to wait, and then notifies the writer once it need
+// not any more. Otherwise it counts the request.
+func (r *requests) postpone(s *Stream) bool {
 	now := s.engine.clock.now()
-	if wait := s.changesPaid - (changeBurst-1)*changeEvery - now; wait > 0 {
-		if !s.changeTimed {
-			s.changeTimed = true
+	if wait := r.paid - (changeBurst-1)*changeEvery - now; wait > 0 {
+		if !r.timed {
+			r.timed = true
 			time.AfterFunc(wait, s.notify)
 		}
 		return true
 	}
-	s.changeTimed = false
-	s.changesPaid = max(s.changesPaid, now) + changeEvery
+	r.timed = false
+	r.paid = max(r.paid, now) + changeEvery
 	return false
 }

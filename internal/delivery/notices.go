@@ -51,9 +51,9 @@ func (s *Stream) sendGap(b *batch, gap *broadcast.GapError) error {
 // sendBegin adds a beginning that a poll has reported. What it lacks the Snapshot has, if
 // there is one.
 func (s *Stream) sendBegin(b *batch, begin *broadcast.BeginError) error {
-	if s.answer != nil && s.answer.waits {
-		s.answer.waits = false
-		s.hasNothing = !s.begins && s.answer.adds(begin.Topics)
+	if answer := s.topicsAnswer(); answer != nil && answer.waits {
+		answer.waits = false
+		s.hasNothing = !s.begins && answer.adds(begin.Topics)
 	}
 	if _, ok := s.skipper(); ok && s.grant.Snapshot != nil && begin.Partial != nil {
 		return s.sendSnapshot(b, s.sub.Position())
@@ -106,7 +106,7 @@ func (s *Stream) sendSnapshot(b *batch, after broadcast.ID) error {
 	case b.beginning:
 		b.beginsAfter = after
 		s.begin(b)
-	case s.answer != nil:
+	case s.topicsAnswer() != nil:
 		s.answerChange(b, after)
 	default:
 		s.send(b, fanfare.Notice{Kind: fanfare.Position, ID: after})
@@ -137,18 +137,19 @@ func (s *Stream) settle(b *batch, had, position broadcast.ID) {
 	case b.beginning:
 		b.beginsAfter = position
 		s.begin(b)
-	case s.answer == nil:
+	case s.topicsAnswer() == nil:
 		s.send(b, fanfare.Notice{Kind: fanfare.Position, ID: position})
 	}
 }
 
 // answerChange sends the answer to a change of topics, if it need not wait any more.
 func (s *Stream) answerChange(b *batch, position broadcast.ID) {
-	if s.answer == nil || s.answer.waits || s.grant.Beginning && isUnknown(position) {
+	answer := s.topicsAnswer()
+	if answer == nil || answer.waits || s.grant.Beginning && isUnknown(position) {
 		return
 	}
-	s.send(b, fanfare.Notice{Kind: fanfare.Topics, ID: position, Topics: s.answer.topics})
-	s.answer = nil
+	s.send(b, fanfare.Notice{Kind: fanfare.Topics, ID: position, Topics: answer.topics})
+	s.requests.Load().answer = nil
 }
 
 // snapshot adds the messages of the Grant's Snapshot, if it has one.
@@ -181,10 +182,11 @@ func (s *Stream) snapshot(b *batch) error {
 // where a stream begins. A client that asks too often waits, and only its latest request
 // counts.
 func (s *Stream) changeTopics(b *batch, w *Worker) error {
-	if s.wanted.Load() == nil || b.beginning || s.postponeChange() {
+	r := s.requests.Load()
+	if r == nil || r.wanted.Load() == nil || b.beginning || r.postpone(s) {
 		return nil
 	}
-	wanted := s.wanted.Swap(nil)
+	wanted := r.wanted.Swap(nil)
 	w.Wait() // for the Grant
 	had := s.grant.Topics
 	begins, err := s.change(wanted)
@@ -217,8 +219,9 @@ func (s *Stream) beginTopics(b *batch, had []string, upTo broadcast.ID, begins b
 	for _, topic := range had {
 		old[topic] = true
 	}
-	if s.answer != nil && s.answer.waits { // the client has nothing yet of what it got then
-		for _, topic := range s.answer.added {
+	r := s.requests.Load()
+	if r.answer != nil && r.answer.waits { // the client has nothing yet of what it got then
+		for _, topic := range r.answer.added {
 			delete(old, topic)
 		}
 		begins = true
@@ -230,11 +233,11 @@ func (s *Stream) beginTopics(b *batch, had []string, upTo broadcast.ID, begins b
 		}
 	}
 	position := s.sub.Position()
-	s.answer = &topicsAnswer{topics: s.grant.Topics, added: added}
+	r.answer = &topicsAnswer{topics: s.grant.Topics, added: added}
 	missed := len(added) > 0 && isAfter(position, upTo) && !upTo.IsZero()
 	switch {
 	case s.grant.Beginning:
-		s.answer.waits = begins && len(added) > 0
+		r.answer.waits = begins && len(added) > 0
 		return nil
 	case s.grant.Snapshot != nil && (missed || upTo.IsZero()):
 		s.hasNothing, s.begun = !missed, 0

@@ -14,7 +14,7 @@ import (
 // Renew gives the stream a fresh token. The client gets an answer in turn. Only the latest
 // token counts.
 func (s *Stream) Renew(token string) {
-	s.token.Store(&token)
+	s.asking().token.Store(&token)
 	s.notify()
 }
 
@@ -25,15 +25,19 @@ func (s *Stream) MayRenew() bool { return s.grant.Renew != nil }
 // renew has the client's token checked, if there is one, and answers once the stream has
 // begun.
 func (s *Stream) renew(b *batch, w *Worker) {
-	if s.token.Load() != nil && !s.postponeChange() {
-		token := *s.token.Swap(nil)
-		w.Wait() // for the Grant
-		s.renewal = s.renewWith(token)
+	r := s.requests.Load()
+	if r == nil {
+		return
 	}
-	if s.renewal != nil && !b.beginning {
-		s.renewal.ID = s.sub.Position()
-		b.add(s.encodeNotice(*s.renewal)) // a position in it does not count as sent
-		s.renewal = nil
+	if r.token.Load() != nil && !r.postpone(s) {
+		token := *r.token.Swap(nil)
+		w.Wait() // for the Grant
+		r.renewal = s.renewWith(token)
+	}
+	if r.renewal != nil && !b.beginning {
+		r.renewal.ID = s.sub.Position()
+		b.add(s.encodeNotice(*r.renewal)) // a position in it does not count as sent
+		r.renewal = nil
 	}
 }
 

@@ -37,27 +37,22 @@ type Stream struct {
 	ended     atomic.Bool // the writer has made its last call
 	heapIndex int32       // among the clock's ticks, from 1; 0: none. Guarded by clock.mu
 
-	wanted atomic.Pointer[TopicsRequest] // what the client has asked for, until the writer applies it
-	token  atomic.Pointer[string]        // what the client has sent, until the writer has it checked
+	requests atomic.Pointer[requests] // what the client asks for on the open stream; nil until it does
 
 	// Owned by the writer. The opening is its first owner.
 	grant        *fanfare.Grant
-	worker       *Worker         // which runs the turn; nil: a goroutine of the stream's own
-	changesPaid  time.Duration   // the changes of topics until now count up to here, on the engine's clock
-	firstBatch   *batch          // what the first poll found, until the first turn
-	sentPosition broadcast.ID    // the position that the client has
-	answer       *topicsAnswer   // to a change, until the topics that it adds have begun
-	renewal      *fanfare.Notice // the answer to a token, until the stream has begun
-	turnBegan    atomic.Int64    // when the writer's turn began, on the engine's clock; 0: it has none. Read by Stats
-	sentSeq      atomic.Uint64   // of sentPosition. Read by Streams
-	pollSize     int16           // how many messages the next Poll may return
-	catchingUp   bool            // it has resumed, and not reached the newest message yet
-	sentNews     bool            // it was sent something that it did not know
-	changeTimed  bool            // a timer notifies the writer when the next change is allowed
-	bare         bool            // messages went out without IDs, and no position since that has passed them
-	begins       bool            // topics begin: the position that follows is due
-	hasNothing   bool            // the client has nothing that the next beginning makes it forget
-	begun        uint8           // Snapshots until another round was completed
+	worker       *Worker       // which runs the turn; nil: a goroutine of the stream's own
+	firstBatch   *batch        // what the first poll found, until the first turn
+	sentPosition broadcast.ID  // the position that the client has
+	turnBegan    atomic.Int64  // when the writer's turn began, on the engine's clock; 0: it has none. Read by Stats
+	sentSeq      atomic.Uint64 // of sentPosition. Read by Streams
+	pollSize     int16         // how many messages the next Poll may return
+	catchingUp   bool          // it has resumed, and not reached the newest message yet
+	sentNews     bool          // it was sent something that it did not know
+	bare         bool          // messages went out without IDs, and no position since that has passed them
+	begins       bool          // topics begin: the position that follows is due
+	hasNothing   bool          // the client has nothing that the next beginning makes it forget
+	begun        uint8         // Snapshots until another round was completed
 
 	// Set before the stream begins, and here for their size.
 	detached bool // the stream outlives its request
@@ -136,7 +131,7 @@ func (s *Stream) endReason() *Reason {
 // Change asks for other topics. The client gets an answer in turn, also if its Grant does
 // not let it change them. Only the latest request counts.
 func (s *Stream) Change(wanted TopicsRequest) {
-	s.wanted.Store(&wanted)
+	s.asking().wanted.Store(&wanted)
 	s.notify()
 }
 
