@@ -62,7 +62,7 @@ const dial = {
     source.onerror = () => {
       asks ||= source.readyState === 2;
       source.close(); // it gives up after a 502
-      if (asks) dial.fetch(url, options, link, abort);
+      if (asks) link.dial_('fetch'); // with a URL of its own: a ticket in this one is spent
       else link.done({});
     };
     abort.signal.addEventListener('abort', () => source.close());
@@ -262,22 +262,25 @@ export class Fanfare extends EventTarget {
       else this.#fire('error', { data: text });
     });
     link.alive_();
-    const begin = current(([url, protocols]) => {
+    const begin = current(([how, url, protocols]) => {
       url = new URL(url, base());
       const query = url.searchParams;
       query.set('heartbeat', 1);
       query.set('envelope', 1);
       if (position) query.set('lastEventId', position);
       for (const topic of topics ?? []) query.append('topic', topic);
-      dial[transport](url, { ...options, protocols }, link, abort);
+      dial[how](url, { ...options, protocols }, link, abort);
     });
-    try {
-      const values = [call(options[transport]), transport === 'ws' && call(options.protocols)];
-      if (values.some((value) => value?.then)) Promise.all(values).then(begin).catch(() => link.done({}));
-      else begin(values);
-    } catch {
-      setTimeout(link.done, 0, {});
-    }
+    link.dial_ = (how) => {
+      try {
+        const values = [how, call(options[transport]), transport === 'ws' && call(options.protocols)];
+        if (values.some((value) => value?.then)) Promise.all(values).then(begin).catch(() => link.done({}));
+        else begin(values);
+      } catch {
+        setTimeout(link.done, 0, {});
+      }
+    };
+    link.dial_(transport);
     return link;
   }
 
