@@ -34,6 +34,62 @@ func withTickets(path, more string) string {
 		fanfare({ ws: ask('PATH/ws'), sse: ask('PATH/events'), `, "PATH", path) + more + " })"
 }
 
+// A grant is renewed before it expires: a WebSocket goes on with a token, and another event
+// stream, with a new ticket, takes the place of the first. The page loses nothing and waits for
+// nothing.
+func TestGrantIsRenewedBeforeItExpires(t *testing.T) { inEach(t, grantIsRenewedBeforeItExpires) }
+
+func grantIsRenewedBeforeItExpires(t *testing.T, e *engine) {
+	const life = 20 * time.Second
+	for _, test := range []struct {
+		transport, more string
+		grants, renewed int32
+	}{
+		{"ws", "transports: ['ws']", 1, 1},
+		{"sse", "transports: ['sse']", 2, 0},
+		{"sse", "transports: ['sse'], headers: { 'X-A': 'b' }", 2, 0},
+	} {
+		t.Run(test.more, func(t *testing.T) {
+			t.Parallel()
+			var grants, renewed atomic.Int32
+			s := newSite(t, func(mux *http.ServeMux, hub *broadcast.Hub) {
+				mountTickets(mux, hub, "/renewed", func(r *http.Request) (*fanfare.Grant, error) {
+					grant := &fanfare.Grant{Topics: []string{"a"}, Renew: func(token string) (time.Time, error) {
+						if token != "token of "+middleware.Identity(r.Context()) {
+							return time.Time{}, &fanfare.Refusal{Status: http.StatusForbidden}
+						}
+						renewed.Add(1)
+						return time.Time{}, nil // it does not expire any more
+					}}
+					if grants.Add(1) == 1 {
+						grant.Expires = time.Now().Add(life)
+					}
+					return grant, nil
+				})
+			})
+			p := s.open(t, e)
+			p.run(withTickets("/renewed", "token: async () => 'token of ann', "+test.more))
+			p.until("stream.state === 'open'")
+			s.publish("one")
+			p.until("got.at(-1) === 'one'")
+			require.Eventually(t, func() bool { return grants.Load() == test.grants && renewed.Load() == test.renewed }, patience, 10*time.Millisecond)
+			s.publish("two")
+			p.until("got.at(-1) === 'two'")
+			pause(life / 2) // the first grant has expired
+			s.publish("three")
+			p.until("got.at(-1) === 'three'")
+			require.Equal(t, []string{"one", "two", "three"}, evaluate[[]string](p, "got"))
+			states := evaluate[[]string](p, "states")
+			require.NotContains(t, states, "waiting")
+			require.NotContains(t, states, "connecting")
+			require.Equal(t, test.transport, evaluate[string](p, "stream.transport"))
+			require.Equal(t, []int32{test.grants, test.renewed}, []int32{grants.Load(), renewed.Load()})
+			require.Empty(t, evaluate[[]int](p, "refusals"))
+			p.close()
+		})
+	}
+}
+
 // A ticket counts once, also where an EventSource has spent it in vain: the page gets the
 // status of the stream, and not the 401 of a ticket that it has used.
 func TestSpentTicketHidesNoStatus(t *testing.T) { inEach(t, spentTicketHidesNoStatus) }
