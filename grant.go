@@ -70,6 +70,7 @@ type Grant struct {
 	// refuses the token: the stream keeps its Expires, and the client is sent the Status of a
 	// *Refusal, or 500 for any other error. A client that sends tokens more often than five times a second,
 	// in bursts of ten, waits, and only its latest counts. If nil, such a message is one like any
-	// other. An event stream has no Renew: its client comes back when it expires.
+	// other. An event stream cannot be sent a token: its client comes back
+	// when it expires, or before, since Renew also lets it know when that is.
 	Renew func(token string) (expires time.Time, err error)
 }

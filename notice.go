@@ -31,8 +31,9 @@ type Notice struct {
 	// that is silent for much longer is dead. If zero, there are no heartbeats.
 	Heartbeat time.Duration
 
-	// Expires is, for Ready and Renewed, after which time the stream ends unless its client
-	// sends a fresh token. If zero, it does not expire, or has no Grant.Renew.
+	// Expires is, for Renewed, Ready, and a Gap or a Begin that is the first notice of its
+	// stream, after which time the stream ends unless its client sends a fresh token. If zero, it
+	// does not expire, or has no Grant.Renew.
 	Expires time.Duration
 
 	// Status is, for Topics and Renewed, the HTTP status that says why the client did not get the

@@ -44,6 +44,17 @@ export interface FanfareOptions {
    */
   protocols?: string | string[] | (() => string | string[] | Promise<string | string[]>) | undefined;
 
+  /**
+   * Returns a fresh token, with which the stream is renewed before its grant expires, if that has a
+   * Renew: when a quarter of its time is left, and at most a minute. A WebSocket sends it as
+   * {"token":"..."}. An event stream cannot: a second one takes its place, whose URL and headers are
+   * asked for as at each attempt. A refusal is an `error` event with its `status`. Where the function
+   * fails, an `error` event has the `reason`. Both end nothing. After a failure or a temporary refusal it is
+   * tried again when a quarter of the rest is left, and after a second at least. A stream that
+   * expires all the same reconnects. Of tabs that share a connection, the one that has it is asked.
+   */
+  token?: (() => string | Promise<string>) | undefined;
+
   /** Whether to send cookies to other origins. */
   withCredentials?: boolean | undefined;
 
@@ -131,17 +142,17 @@ export interface FanfareBegin extends MessageEvent<undefined> {
 }
 
 /**
- * A connection has failed, the stream has been closed (see readyState), other topics have been
- * refused, or something has come that is not from a handler of fanfare.
+ * A connection has failed, the stream has been closed (see readyState), other topics or a token have
+ * been refused, or something has come that is not from a handler of fanfare.
  */
 export interface FanfareError extends Event {
   /** The status that a WebSocket was closed with. */
   readonly code?: number;
 
-  /** The reason that a WebSocket was closed with, or why the tab has a connection of its own in spite of `shared`. */
+  /** The reason that a WebSocket was closed with, why `token` failed, or why the tab has a connection of its own in spite of `shared`. */
   readonly reason?: string;
 
-  /** The HTTP status of a response that is not a stream, of a refused WebSocket (401, 403), or of a refusal of other topics. */
+  /** The HTTP status of a response that is not a stream, of a refused WebSocket (401, 403), or of a refusal of other topics or of a token. */
   readonly status?: number;
 
   /** What has come, if it is no envelope. */

@@ -76,9 +76,9 @@
 //
 //	{"topics":["prices","news"],"after":"1f-31"}
 //
-// A client whose Grant expires and has a Renew learns in how many seconds, in ready. It may
-// send a fresh token before that. The answer has the new time, and no expires if there is none;
-// a refusal has a status, and the old time stands.
+// A client whose Grant expires and has a Renew learns in how many seconds, in ready, or in the gap
+// or begin that is its first notice. It may send a fresh token before that. The answer has the new
+// time, and no expires if there is none; a refusal has a status, and the old time stands.
 //
 //	{"ready":"1f-2a","heartbeat":25,"expires":300}
 //	{"token":"..."}

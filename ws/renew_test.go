@@ -65,6 +65,35 @@ func TestRenew(t *testing.T) {
 	})
 }
 
+// A stream that begins with a gap or a beginning has no ready: the first notice says when it expires.
+func TestExpiresIsInTheFirstNotice(t *testing.T) {
+	for _, test := range []struct {
+		why, position, want string
+		begins              bool
+	}{
+		{"a gap", "1-1", `^{"gap":"[^"]+",.*"expires":60}$`, false},
+		{"a beginning", "", `^{"begin":"1-0",.*"expires":60}$`, true},
+		{"neither", "", `^{"ready":"[^"]+",.*"expires":60}$`, false},
+	} {
+		t.Run(test.why, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hub := new(broadcast.Hub)
+				h := renewable(hub)
+				grant := h.Grant
+				h.Grant = func(r *http.Request) (*fanfare.Grant, error) {
+					g, err := grant(r)
+					g.Beginning = test.begins
+					return g, err
+				}
+				_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "a", Key: "k", Data: []byte("1")})
+				require.NoError(t, err)
+				target := "/?lastEventId=" + test.position
+				require.Regexp(t, test.want, readText(t, wstest.Dial(t, h, httptest.NewRequest("GET", target, nil))))
+			})
+		})
+	}
+}
+
 // The new time counts also where it is earlier, over already, or never.
 func TestRenewSetsAnyTime(t *testing.T) {
 	for token, want := range map[string]time.Duration{"ann/10": 10 * time.Second, "ann/-1": 0, "ann/100": 100 * time.Second, "ann/0": -1} {

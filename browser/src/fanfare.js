@@ -62,7 +62,7 @@ const dial = {
     source.onerror = () => {
       asks ||= source.readyState === 2;
       source.close(); // it gives up after a 502
-      if (asks) dial.fetch(url, options, link, abort);
+      if (asks) link.dial_('fetch'); // with a URL of its own: a ticket in this one is spent
       else link.done({});
     };
     abort.signal.addEventListener('abort', () => source.close());
@@ -256,28 +256,32 @@ export class Fanfare extends EventTarget {
         if (value.encoding) value.bytes = Uint8Array.from(atob(value.data), (c) => c.charCodeAt());
         if (value.heartbeat > 0) this.#beat = value.heartbeat * 1000;
         if (value.begin) this.#begins = true;
-        if ('topic' in value || cursorOf(value)) envelope = value;
+        if (value.expires > 0) link.expires_ = now() + value.expires * 1000;
+        if ('topic' in value || cursorOf(value) || value.renewed) envelope = value;
       } catch {}
       if (envelope) receive(envelope);
       else this.#fire('error', { data: text });
     });
     link.alive_();
-    const begin = current(([url, protocols]) => {
+    const begin = current(([how, url, protocols]) => {
       url = new URL(url, base());
       const query = url.searchParams;
       query.set('heartbeat', 1);
       query.set('envelope', 1);
       if (position) query.set('lastEventId', position);
       for (const topic of topics ?? []) query.append('topic', topic);
-      dial[transport](url, { ...options, protocols }, link, abort);
+      dial[how](url, { ...options, protocols }, link, abort);
     });
-    try {
-      const values = [call(options[transport]), transport === 'ws' && call(options.protocols)];
-      if (values.some((value) => value?.then)) Promise.all(values).then(begin).catch(() => link.done({}));
-      else begin(values);
-    } catch {
-      setTimeout(link.done, 0, {});
-    }
+    link.dial_ = (how) => {
+      try {
+        const values = [how, call(options[transport]), transport === 'ws' && call(options.protocols)];
+        if (values.some((value) => value?.then)) Promise.all(values).then(begin).catch(() => link.done({}));
+        else begin(values);
+      } catch {
+        setTimeout(link.done, 0, {});
+      }
+    };
+    link.dial_(transport);
     return link;
   }
 
@@ -354,7 +358,7 @@ export class Fanfare extends EventTarget {
   }
 
   #receive(envelope, link) {
-    const { id, key, begin, ready, topics, position, status } = envelope;
+    const { id, key, begin, ready, topics, position, status, renewed, expires } = envelope;
     const options = this.#options;
     if (!link.opened_) {
       if (this.#missesBeginning(link, envelope)) return this.connect_();
@@ -363,6 +367,8 @@ export class Fanfare extends EventTarget {
       this.set_('open');
       if (link !== this.#link) return;
     }
+    if (renewed) return this.#renewed(envelope, link);
+    if (expires) this.#renewLater(link);
     let isOld = link.skip_?.delete(id);
     if (begin || (id && !isOld)) link.skip_ = null;
     isOld ||= link.skip_?.size && (ready ?? position);
@@ -477,6 +483,40 @@ export class Fanfare extends EventTarget {
     };
     if (this.#options.topics === this.#link.topics || !transport) refused({});
     else this.#try(transport, refused);
+  }
+
+  // A grant is renewed when a quarter of its time is left, and at most a minute. Where that fails, it
+  // is tried again when a quarter of the rest is left.
+  #renewLater(link, wait = 0) {
+    const left = link.expires_ - now();
+    if (left > 0 && this.#options.token) {
+      this.#after('renew', Math.max(1000, wait, 0.75 * left, left - 60_000), () => link === this.#link && this.#renew(link));
+    }
+  }
+
+  // An event stream cannot be sent a token: a second one, with another grant, takes its place.
+  async #renew(link) {
+    this.#renewLater(link); // unless there is an answer
+    if (link.transport === 'sse' && !this.#second) {
+      this.#try('sse', ({ status, wait }) => {
+        this.#renewLater(link, wait);
+        if (status) this.#renewed({ status }, link);
+      });
+    }
+    if (!link.send) return;
+    try {
+      const token = await this.#options.token();
+      if (typeof token !== 'string') throw token;
+      if (link === this.#link) link.send(JSON.stringify({ token }));
+    } catch (error) {
+      if (link === this.#link) this.#fire('error', { reason: 'no token: ' + error });
+    }
+  }
+
+  #renewed({ status, expires }, link) {
+    if (expires) this.#renewLater(link);
+    else if (!status || isRefusal(status)) clearTimeout(this.#timers.renew);
+    if (status) this.#fire('error', { status });
   }
 
   // Opens a second link, which takes the place of the first.

@@ -53,7 +53,7 @@ var engines = []*engine{
 }
 
 // waiting are the tests that wait for many seconds of real time.
-var waiting = []string{"TestDeadConnectionIsFound", "TestLeaderIsBusy", "TestFailoverLosesNothing", "TestSoak", "TestExpiredGrantIsRenewed"}
+var waiting = []string{"TestDeadConnectionIsFound", "TestLeaderIsBusy", "TestFailoverLosesNothing", "TestSoak", "TestExpiredGrantIsRenewed", "TestGrantIsRenewedBeforeItExpires"}
 
 // inEach runs a test in each browser that is installed; without LONG=1 in the first alone, and
 // not if it waits for long.

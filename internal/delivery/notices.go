@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
@@ -26,13 +25,13 @@ func (s *Stream) send(b *batch, n fanfare.Notice) bool {
 	return frame != nil
 }
 
-// firstHeartbeat returns the interval of heartbeats for a gap or a beginning with which the
-// stream begins, since no Ready precedes it; 0 for all others.
-func (s *Stream) firstHeartbeat(b *batch) time.Duration {
+// sendLoss adds a gap or a beginning. Where the stream begins with it, it has what a Ready
+// would have, since none precedes it.
+func (s *Stream) sendLoss(b *batch, n fanfare.Notice) bool {
 	if b.isFirst && len(b.frames) == 0 {
-		return s.beats.interval
+		n.Heartbeat, n.Expires = s.beats.interval, s.lifeLeft()
 	}
-	return 0
+	return s.send(b, n)
 }
 
 // sendGap adds a gap that a poll has found. A stream with a Snapshot begins again instead.
@@ -41,7 +40,7 @@ func (s *Stream) sendGap(b *batch, gap *broadcast.GapError) error {
 		return s.sendSnapshot(b, gap.ID)
 	}
 	s.sentNews = true
-	if !s.send(b, fanfare.Notice{Kind: fanfare.Gap, ID: gap.ID, Topics: gap.Topics, Heartbeat: s.firstHeartbeat(b)}) {
+	if !s.sendLoss(b, fanfare.Notice{Kind: fanfare.Gap, ID: gap.ID, Topics: gap.Topics}) {
 		return errGapNotSent
 	}
 	b.gaps++
@@ -68,8 +67,8 @@ func (s *Stream) sendBegin(b *batch, begin *broadcast.BeginError) error {
 func (s *Stream) addBegin(b *batch, topics, partial []string) error {
 	first := s.hasNothing
 	s.hasNothing, s.begins, s.bare = false, true, true
-	begin := fanfare.Notice{Kind: fanfare.Begin, ID: unknown, Topics: topics, Partial: partial, Heartbeat: s.firstHeartbeat(b)}
-	if !s.send(b, begin) && !first {
+	begin := fanfare.Notice{Kind: fanfare.Begin, ID: unknown, Topics: topics, Partial: partial}
+	if !s.sendLoss(b, begin) && !first {
 		return errGapNotSent
 	}
 	if !first {

@@ -10,6 +10,7 @@ const stream = new Fanfare({
   transports,
   headers: async () => ({ Authorization: 'x' }),
   protocols: () => ['chat', 'bearer.x'],
+  token: async () => 'x',
   retry: undefined,
 });
 const onMessage = ({ data, topic }: FanfareMessage) => console.log(data, topic);
