@@ -127,7 +127,7 @@ func TestSnapshotCannotInject(t *testing.T) {
 			v.isDeserted(t)
 		}
 		p := v.connect(t, path+"/ws")
-		require.Equal(t, map[string]string{"begin": "1-0"}, p.message(t))
+		require.Contains(t, p.opening(t), `{"begin":"1-0"`)
 		for _, m := range state {
 			want := map[string]string{"topic": m.Topic, "data": string(m.Data)}
 			if m.Type != "" {

@@ -3,6 +3,7 @@ package delivery
 import (
 	"net"
 	"runtime"
+	"slices"
 
 	"github.com/fanfare-go/fanfare/internal/ondemand"
 	"github.com/fanfare-go/fanfare/internal/tcp"
@@ -50,13 +51,18 @@ func (w *Worker) join(buffers net.Buffers) net.Buffers {
 	if len(buffers) == 1 {
 		return buffers
 	}
-	w.joined = w.joined[:0]
+	size := 0
 	for _, b := range buffers {
-		if len(w.joined)+len(b) > maxWrite {
-			return buffers
-		}
+		size += len(b)
+	}
+	if size > maxWrite {
+		return buffers
+	}
+	w.joined = slices.Grow(w.joined[:0], size)
+	for _, b := range buffers {
 		w.joined = append(w.joined, b...)
 	}
+	clear(buffers) // a write that waits keeps one copy, not two
 	buffers[0] = w.joined
 	return buffers[:1]
 }

@@ -156,7 +156,7 @@ func TestWebSocketClients(t *testing.T) {
 				s.open()
 				conn, err := client.dial(t.Context(), s.at("?lastEventId=1f-29")) // of another epoch
 				require.NoError(t, err)
-				says(t, conn, fmt.Sprintf(`{"gap":%q}`, s.position()))
+				says(t, conn, fmt.Sprintf(`{"gap":%q,"heartbeat":30}`, s.position()))
 				after := s.publish(tick("after"))
 				says(t, conn, envelope(after, "after"))
 				closeNormally(t, s, conn, client)
