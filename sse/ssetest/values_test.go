@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -45,8 +46,19 @@ func TestValues(t *testing.T) {
 		stream.Reconnect()
 		apply(4)
 		require.Equal(t, ssetest.Values{"prices": {"B": "2", "C": "3"}}, values)
-		require.Error(t, values.Apply(sse.Event{Data: []byte("42")}))
 	})
+}
+
+// An event of a stream without envelopes is an error, which says what the request lacks.
+func TestValuesNeedEnvelopes(t *testing.T) {
+	for _, data := range []string{`42`, `{"symbol":"A","price":1}`, `{"data":1}`, `It rains`, ``} {
+		values := ssetest.Values{}
+		err := values.Apply(sse.Event{Data: []byte(data)})
+		require.EqualError(t, err, fmt.Sprintf("ssetest: %q is no envelope: request the stream with envelope=1", data))
+		require.Empty(t, values)
+	}
+	err := ssetest.Values{}.Apply(sse.Event{Data: []byte(strings.Repeat("x", 1000))})
+	require.EqualError(t, err, fmt.Sprintf("ssetest: %q is no envelope: request the stream with envelope=1", strings.Repeat("x", 80)))
 }
 
 // A page that shows state clears its map where a beginning tells it to.
