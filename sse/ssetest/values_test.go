@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -46,6 +47,33 @@ func TestValues(t *testing.T) {
 		stream.Reconnect()
 		apply(4)
 		require.Equal(t, ssetest.Values{"prices": {"B": "2", "C": "3"}}, values)
+	})
+}
+
+// A value that a test lets the stream send comes, also if the next one replaces it.
+func TestWaitBetweenTwoValuesOfAKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hub broadcast.Hub
+		h := &sse.Handler{Broadcaster: &hub, Grant: func(*http.Request) (*fanfare.Grant, error) {
+			return &fanfare.Grant{Topics: []string{"prices"}, Beginning: true}, nil
+		}}
+		set := func(value string) {
+			_, err := hub.Publish(t.Context(), broadcast.Message{Topic: "prices", Key: "A", Data: []byte(value)})
+			require.NoError(t, err)
+		}
+		page := ssetest.Connect(t, h, httptest.NewRequest("GET", "/", nil))
+		require.Equal(t, "begin", page.Next().Type, "of an empty topic")
+		for i := range 10 {
+			set(fmt.Sprint(i))
+			synctest.Wait()
+		}
+		for i := range 10 {
+			require.Equal(t, fmt.Sprint(i), string(page.Next().Data))
+		}
+		late := ssetest.Connect(t, h, httptest.NewRequest("GET", "/", nil))
+		require.Equal(t, "begin", late.Next().Type)
+		require.Equal(t, "9", string(late.Next().Data))
+		late.Quiet(time.Minute)
 	})
 }
 
