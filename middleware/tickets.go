@@ -154,10 +154,11 @@ func (t *Tickets) configure() error {
 }
 
 // Handler redeems the ticket of a request, puts its identity into the context, and removes it
-// from the URL and the header, so that no logger inside sees it: put Handler outside of them. A
-// request without a ticket, or with one that is not valid any more, is refused with 401, one
-// with two tickets with 400. With a Broadcaster it refuses with 503, after five seconds, while
-// the log cannot be reached: a ticket that may have been redeemed is not redeemed again.
+// from the URL and the header, so that no logger inside sees it. It goes around the routes of
+// streams alone: a request without a ticket, or with one that is not valid any more, is refused
+// with 401, one with two tickets with 400. With a Broadcaster it refuses with 503, after five
+// seconds, while the log cannot be reached: a ticket that may have been redeemed is not
+// redeemed again.
 func (t *Tickets) Handler(next http.Handler) http.Handler {
 	places := &Token{Query: "ticket", Subprotocol: "ticket."}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -46,8 +46,8 @@ func check(ctx context.Context, args []string, out, errorOut io.Writer) int {
 	c := checker{report: &report{out: out}}
 	flags := flag.NewFlagSet("fanfare check", flag.ContinueOnError)
 	flags.DurationVar(&c.wait, "wait", 35*time.Second, "how long to wait for a heartbeat on a quiet stream")
-	flags.StringVar(&c.origin, "origin", "", "the origin of the site's own `pages`; if empty, that of the URL")
-	if code, ok := c.parse(flags, args, errorOut); !ok {
+	flags.StringVar(&c.origin, "origin", "", "the origin of the site's own pages, a `URL`; if empty, that of the stream")
+	if code, ok := c.parse(flags, checkUsage, args, errorOut); !ok {
 		return code
 	}
 	if c.origin == "" {

@@ -161,6 +161,9 @@ func (c *checker) checkEvents(ctx context.Context) {
 func (c *checker) checkHeader(response *http.Response, took time.Duration) bool {
 	media, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	switch {
+	case response.StatusCode == http.StatusUnauthorized:
+		c.fault("status", "%s, not 200: an EventSource gives up%s", response.Status, c.hint())
+		return false
 	case response.StatusCode != http.StatusOK:
 		c.fault("status", "%s, not 200: an EventSource gives up", response.Status)
 		return false
@@ -239,6 +242,10 @@ func (c *checker) checkResume(ctx context.Context, got *received) {
 		return
 	}
 	defer response.Body.Close()
+	if response.StatusCode == http.StatusUnauthorized && c.hasTicket() {
+		c.note("resume", notChecked)
+		return
+	}
 	if response.StatusCode != http.StatusOK {
 		c.fault("resume", "coming back with Last-Event-ID: %s is answered with %s", id, response.Status)
 		return
@@ -289,6 +296,8 @@ func (c *checker) checkPages(ctx context.Context) {
 		c.fault("origin", "pages of any site may read the stream with the cookies of their visitors: name the sites, with middleware.Origins")
 	case allowed == foreignOrigin || allowed == "*":
 		c.note("origin", "pages of any site may read the stream, without cookies")
+	case response.StatusCode == http.StatusUnauthorized && c.hasTicket():
+		c.note("origin", notChecked)
 	default:
 		c.ok("origin", "a page of another site may not read it")
 	}

@@ -29,9 +29,15 @@ import (
 	"syscall"
 )
 
+// How the commands are called.
+const (
+	tailUsage  = `fanfare tail [-last n] [-from id] [-json] [-H "name: value"]... URL`
+	checkUsage = `fanfare check [-wait duration] [-origin URL] [-H "name: value"]... URL`
+)
+
 const usage = `usage:
-  fanfare tail  [-last n] [-from id] [-json] [-H "name: value"]... URL
-  fanfare check [-wait duration] [-origin URL] [-H "name: value"]... URL
+  ` + tailUsage + `
+  ` + checkUsage + `
 
 fanfare tail -h and fanfare check -h explain the flags.
 `
@@ -75,12 +81,16 @@ type target struct {
 // isSocket reports whether the target is a WebSocket.
 func (t *target) isSocket() bool { return t.url.Scheme == "ws" || t.url.Scheme == "wss" }
 
-// parse parses a command's arguments. It reports false, with the exit code, if that ends the
-// command.
-func (t *target) parse(flags *flag.FlagSet, args []string, output io.Writer) (code int, ok bool) {
+// parse parses the arguments of a command that is called as usage says. It reports false, with
+// the exit code, if that ends the command.
+func (t *target) parse(flags *flag.FlagSet, usage string, args []string, output io.Writer) (code int, ok bool) {
 	t.header = make(http.Header)
 	flags.SetOutput(output)
-	flags.Func("H", "a header of the requests, such as \"Authorization: Bearer x\"; may be repeated", func(line string) error {
+	flags.Usage = func() {
+		fmt.Fprintf(output, "usage: %s\n\n", usage)
+		flags.PrintDefaults()
+	}
+	flags.Func("H", "a `header` of the requests, such as \"Authorization: Bearer x\"; may be repeated", func(line string) error {
 		name, value, found := strings.Cut(line, ":")
 		if !found || strings.TrimSpace(name) == "" {
 			return errors.New("it is not \"name: value\"")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -161,6 +162,21 @@ func TestWrongCommandLines(t *testing.T) {
 	assert.Contains(t, out.String(), "usage")
 }
 
+// The help of a command begins with how it is called, and explains each flag of that line.
+func TestHelpOfACommand(t *testing.T) {
+	for command, flags := range map[string][]string{"tail": {"-last", "-from", "-json", "-H"}, "check": {"-wait", "-origin", "-H"}} {
+		var out, errs output
+		assert.Equal(t, good, run(t.Context(), []string{command, "-h"}, &out, &errs))
+		line, rest, _ := strings.Cut(errs.String(), "\n")
+		assert.Regexp(t, "^usage: fanfare "+command+" .* URL$", line)
+		for _, flag := range flags {
+			assert.Contains(t, line, "["+flag)
+			assert.Regexp(t, "(?m)^  "+flag+"\\b", rest)
+		}
+		assert.Empty(t, out.String())
+	}
+}
+
 // A stream of this kit has no fault, on either transport.
 func TestCheckFindsNoFault(t *testing.T) {
 	t.Parallel()
@@ -257,6 +273,95 @@ func TestCheckFindsFaults(t *testing.T) {
 			assert.Empty(t, errs.String())
 		})
 	}
+}
+
+// What a spent ticket hides is not checked, which is no fault, on either transport. A ticket that
+// lets in nobody at all is one.
+func TestCheckWithATicket(t *testing.T) {
+	t.Parallel()
+	tickets := &middleware.Tickets{Logger: silent}
+	_, server := serve(t, tickets.Handler)
+	issue := func() string {
+		w := httptest.NewRecorder()
+		tickets.Issue(func(*http.Request) (string, error) { return "ann", nil }).ServeHTTP(w, httptest.NewRequest("POST", "/ticket", nil))
+		var issued struct{ Ticket string }
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &issued))
+		return issued.Ticket
+	}
+	check := func(args ...string) (int, string) {
+		var out, errs output
+		code := run(t.Context(), append([]string{"check", "-wait", "10s"}, args...), &out, &errs)
+		assert.Empty(t, errs.String())
+		return code, out.String()
+	}
+	for name, with := range map[string]func(ticket string) []string{
+		"an event stream":             func(ticket string) []string { return []string{server.URL + "/events?ticket=" + ticket} },
+		"a WebSocket":                 func(ticket string) []string { return []string{socket(server) + "?ticket=" + ticket} },
+		"a WebSocket that learns why": func(ticket string) []string { return []string{socket(server) + "?refusals=close&ticket=" + ticket} },
+		"a WebSocket with a ticket in its header": func(ticket string) []string {
+			return []string{"-H", "Sec-WebSocket-Protocol: chat.v1, ticket." + ticket, socket(server)}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := with(issue())
+			code, out := check(args...)
+			assert.Equal(t, good, code, out)
+			assert.Contains(t, out, "note   resume      not checked: a ticket is good for one stream")
+			assert.Contains(t, out, "note   origin      not checked: a ticket is good for one stream")
+			code, out = check(args...)
+			assert.Equal(t, failed, code, out)
+			assert.Contains(t, out, "1 fault found")
+			assert.Contains(t, out, "the ticket was used already, or has expired")
+		})
+	}
+}
+
+// Pages of any site, and a site's own refusal of other pages, are found also with a ticket.
+func TestCheckOfOriginsWithATicket(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, want string
+		origins    func(http.Handler) http.Handler
+	}{
+		{"pages of any site", "FAULT  origin ", func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Access-Control-Allow-Origin", r.Header.Get("Origin"))
+				w.Header().Set("Access-Control-Allow-Credentials", "true")
+				next.ServeHTTP(w, r)
+			})
+		}},
+		{"pages of the site alone", "ok     origin ", (&middleware.Origins{Logger: silent}).Handler},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, server := serve(t, func(next http.Handler) http.Handler { return test.origins(once(next)) })
+			var out, errs output
+			run(t.Context(), []string{"check", "-wait", "10s", server.URL + "/events?ticket=x"}, &out, &errs)
+			assert.Contains(t, out.String(), test.want)
+		})
+	}
+}
+
+// A resume that is refused is a fault where no ticket explains it.
+func TestCheckFindsARefusedResume(t *testing.T) {
+	t.Parallel()
+	_, server := serve(t, once)
+	for _, url := range []string{server.URL + "/events", socket(server)} {
+		var out, errs output
+		assert.Equal(t, failed, run(t.Context(), []string{"check", "-wait", "10s", url}, &out, &errs))
+		assert.Contains(t, out.String(), "FAULT  resume", "%s", &out)
+	}
+}
+
+// once lets one request of each path pass.
+func once(next http.Handler) http.Handler {
+	var seen sync.Map
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, again := seen.LoadOrStore(r.URL.Path, true); again {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // A resume that lands on another log is found, as behind a balancer of servers without a journal.

@@ -67,6 +67,8 @@ func (c *checker) explain(err error) {
 		c.fault("origin", "403 for a page of %s: a proxy hides the public host (nginx: proxy_set_header Host $http_host), the pages have another origin (-origin), or credentials are missing (-H)", c.origin)
 	case refused.Status == http.StatusBadRequest || refused.Status == http.StatusUpgradeRequired || refused.Status == http.StatusOK:
 		c.fault("handshake", "%d: a proxy does not pass the upgrade on (nginx: proxy_http_version 1.1, Upgrade and Connection), or this is no WebSocket", refused.Status)
+	case refused.Status == http.StatusUnauthorized:
+		c.fault("handshake", "the server answers 401%s", c.hint())
 	default:
 		c.fault("handshake", "the server answers %d", refused.Status)
 	}
@@ -78,6 +80,10 @@ func (c *checker) checkFirst(ctx context.Context, conn *ws.Conn, began time.Time
 	defer cancel()
 	for messages := 0; ; messages++ {
 		_, data, err := conn.Read(ctx)
+		if err != nil && messages == 0 && isUnauthorized(err) {
+			c.fault("handshake", "the server answers 401, by a close frame%s", c.hint())
+			return "", false
+		}
 		if err != nil && messages == 0 {
 			c.fault("buffering", "nothing came: %v", err)
 			return "", false
@@ -129,6 +135,10 @@ func (c *checker) checkSocketResume(ctx context.Context, position string) {
 		return // reported
 	}
 	conn, err := c.dial(ctx, c.origin, position)
+	if isUnauthorized(err) && c.hasTicket() {
+		c.note("resume", notChecked)
+		return
+	}
 	if err != nil {
 		c.fault("resume", "coming back with lastEventId=%s: %v", position, err)
 		return
@@ -139,6 +149,8 @@ func (c *checker) checkSocketResume(ctx context.Context, position string) {
 	_, data, err := conn.Read(ctx)
 	var f first
 	switch {
+	case isUnauthorized(err) && c.hasTicket(): // the reason came in a close frame
+		c.note("resume", notChecked)
 	case err != nil:
 		c.fault("resume", "coming back with lastEventId=%s: %v", position, err)
 	case json.Unmarshal(data, &f) == nil && f.Gap != nil:
@@ -155,6 +167,10 @@ func (c *checker) checkOrigin(ctx context.Context) {
 	if err == nil {
 		_ = conn.CloseNow()
 		c.fault("origin", "a page of another site gets a WebSocket, with the cookies of its visitors: keep Options.CheckOrigin, or name the sites with middleware.Origins")
+		return
+	}
+	if isUnauthorized(err) && c.hasTicket() {
+		c.note("origin", notChecked)
 		return
 	}
 	if refused, ok := errors.AsType[*ws.HandshakeError](err); ok {

@@ -38,7 +38,7 @@ func tail(ctx context.Context, args []string, out, errorOut io.Writer) int {
 	last := flags.Int("last", -1, "of what the stream begins with, print the newest `n` messages alone; it is over once nothing has come for half a second")
 	from := flags.String("from", "", "begin after the message with this `id`")
 	asJSON := flags.Bool("json", false, "print each message as a line of JSON")
-	if code, ok := t.parse(flags, args, errorOut); !ok {
+	if code, ok := t.parse(flags, tailUsage, args, errorOut); !ok {
 		return code
 	}
 	p := &printer{out: out, json: *asJSON, last: *last}

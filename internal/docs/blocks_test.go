@@ -57,6 +57,9 @@ var given = map[string]string{
 	"loadPrices": "func loadPrices(ctx context.Context) ([]broadcast.Message, error) { return nil, nil }",
 	"mount":      "func mount(router chi.Router, hub *broadcast.Hub, mayRead func(r *http.Request, topic string) bool) {}",
 	"store":      "var store interface{ Pay(ctx context.Context, order string) error }",
+	"setPrice":   "func setPrice(ctx context.Context, hub *broadcast.Hub, symbol string, price []byte) error { return nil }",
+
+	"pricesFromTheStart": "func pricesFromTheStart(hub *broadcast.Hub) http.Handler { return nil }",
 }
 
 var name = regexp.MustCompile(`^(?:func|var) (\w+)`)

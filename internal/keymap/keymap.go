@@ -5,11 +5,11 @@ package keymap
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 )
 
-// Apply applies an envelope to values, by topic and Key.
+// Apply applies an envelope to values, by topic and Key. The error of what is no envelope says
+// what came instead; the caller adds how a client gets envelopes.
 func Apply(values map[string]map[string]string, envelope []byte) error {
 	var e struct {
 		Topic                       *string
@@ -19,8 +19,8 @@ func Apply(values map[string]map[string]string, envelope []byte) error {
 		Ready, Begin, Gap, Position string
 		End                         any
 	}
-	if err := json.Unmarshal(envelope, &e); err != nil {
-		return fmt.Errorf("no envelope: %w", err)
+	if json.Unmarshal(envelope, &e) != nil {
+		return noEnvelope(envelope)
 	}
 	switch {
 	case e.Topic == nil && e.Begin != "" && e.Topics == nil:
@@ -31,7 +31,7 @@ func Apply(values map[string]map[string]string, envelope []byte) error {
 		}
 	case e.Topic == nil:
 		if e.Ready+e.Gap+e.Position == "" && e.End == nil {
-			return errors.New("no envelope: it has neither a topic nor a position")
+			return noEnvelope(envelope)
 		}
 	case e.Key == "": // an event
 	case e.Removed:
@@ -43,7 +43,7 @@ func Apply(values map[string]map[string]string, envelope []byte) error {
 		if e.Encoding == "base64" {
 			data, err := base64.StdEncoding.DecodeString(e.Data)
 			if err != nil {
-				return fmt.Errorf("no envelope: %w", err)
+				return noEnvelope(envelope)
 			}
 			e.Data = string(data)
 		}
@@ -53,4 +53,9 @@ func Apply(values map[string]map[string]string, envelope []byte) error {
 		values[*e.Topic][e.Key] = e.Data
 	}
 	return nil
+}
+
+func noEnvelope(text []byte) error {
+	const shown = 80 // a message may be long
+	return fmt.Errorf("%.*q is no envelope", shown, text)
 }

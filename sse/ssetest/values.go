@@ -16,7 +16,7 @@ type Values map[string]map[string]string
 // Events without a Key and other notices change nothing. Data that is no envelope is an error.
 func (v Values) Apply(e sse.Event) error {
 	if err := keymap.Apply(v, e.Data); err != nil {
-		return fmt.Errorf("ssetest: %w", err)
+		return fmt.Errorf("ssetest: %w: request the stream with envelope=1", err)
 	}
 	return nil
 }

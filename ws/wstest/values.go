@@ -16,7 +16,7 @@ type Values map[string]map[string]string
 // envelope of a ws.Handler is an error.
 func (v Values) Apply(envelope []byte) error {
 	if err := keymap.Apply(v, envelope); err != nil {
-		return fmt.Errorf("wstest: %w", err)
+		return fmt.Errorf("wstest: %w: a ws.Handler with an Encode, such as ws.Raw, sends none", err)
 	}
 	return nil
 }

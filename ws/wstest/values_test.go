@@ -42,7 +42,7 @@ func TestValues(t *testing.T) {
 		set("B", "2")
 		apply(2)
 		require.Equal(t, wstest.Values{"prices": {"B": "2"}}, values)
-		require.Error(t, values.Apply([]byte("42")))
+		require.EqualError(t, values.Apply([]byte("42")), `wstest: "42" is no envelope: a ws.Handler with an Encode, such as ws.Raw, sends none`)
 		require.NoError(t, conn.CloseNow())
 		synctest.Wait()
 	})
