@@ -49,6 +49,8 @@ type Message struct {
 
 	// First says that the topic's events start over: this event stands for all before it, which
 	// are forgotten. The topic's Keys stay. It must not have a Key.
+	// It also vouches for the topic: what the topic had before the Hub forgot it, or before
+	// what the Hub has read of its Journal, is not reported as lacking any more, Keys included.
 	First bool
 
 	// End says that this is the last message of Topic. Publish refuses what follows
