@@ -13,6 +13,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -45,7 +46,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("Three servers at http://%s: sign in with two browsers, or a private window\n", listener.Addr())
+	fmt.Printf("Sign in with two browsers, or with a private window, on http://%s\n", listener.Addr())
 	server := &http.Server{Handler: newService(ctx), ReadHeaderTimeout: 10 * time.Second}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -53,9 +54,10 @@ func main() {
 	}
 }
 
-// session is a browser that is signed in. Its cookie is a secret, its ID is not.
+// session is a browser or an app that is signed in. Its cookie or token is a secret, its ID is not.
 type session struct {
 	ID, User, Browser string
+	App               bool
 	Since             time.Time
 }
 
@@ -67,7 +69,7 @@ type service struct {
 	servers []*server
 
 	mu       sync.Mutex
-	sessions map[string]session // by the cookie
+	sessions map[string]session // by the secret
 }
 
 // server is one of several: a Hub on the log that they share, and what it knows of its streams.
@@ -113,38 +115,45 @@ func (s *service) grant(r *http.Request) (*fanfare.Grant, error) {
 	return &fanfare.Grant{Topics: []string{"users/" + session.User}, Expires: session.Since.Add(lifetime)}, nil
 }
 
-// find returns a session that is valid and its cookie; without an ID if there is none.
-func (s *service) find(match func(cookie string, one session) bool) (cookie string, _ session) {
+// find returns a session that is valid and its secret; without an ID if there is none.
+func (s *service) find(match func(secret string, one session) bool) (secret string, _ session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for cookie, one := range s.sessions {
-		if time.Since(one.Since) < lifetime && match(cookie, one) {
-			return cookie, one
+	for secret, one := range s.sessions {
+		if time.Since(one.Since) < lifetime && match(secret, one) {
+			return secret, one
 		}
 	}
 	return "", session{}
 }
 
-// of returns the session of a request.
+// of returns the session of a request: that of a token, which an app sends, or of the cookie.
 func (s *service) of(r *http.Request) session {
-	_, one := s.find(func(cookie string, _ session) bool {
-		sent, err := r.Cookie("session")
-		return err == nil && sent.Value == cookie
-	})
+	sent, isApp := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if cookie, err := r.Cookie("session"); err == nil && !isApp {
+		sent = cookie.Value
+	}
+	_, one := s.find(func(secret string, one session) bool { return secret == sent && one.App == isApp })
 	return one
 }
 
+// signIn begins a session. A browser gets a cookie, an app its token.
 func (s *service) signIn(w http.ResponseWriter, r *http.Request) {
 	user := strings.TrimSpace(r.FormValue("user")) // a password is left to you
 	if user == "" || len(user) > 40 || !utf8.ValidString(user) || strings.ContainsAny(user, "\r\n\x00") {
 		http.Error(w, "a name of at most 40 bytes is needed", http.StatusBadRequest)
 		return
 	}
-	cookie := rand.Text()
+	secret, app := rand.Text(), r.FormValue("app") != ""
 	s.mu.Lock()
-	s.sessions[cookie] = session{ID: rand.Text(), User: user, Browser: r.UserAgent(), Since: time.Now()}
+	s.sessions[secret] = session{ID: rand.Text(), User: user, Browser: browserName(r.UserAgent()), App: app, Since: time.Now()}
 	s.mu.Unlock()
-	http.SetCookie(w, &http.Cookie{Name: "session", Value: cookie, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, MaxAge: int(lifetime.Seconds())})
+	if app {
+		w.Header().Set("Cache-Control", "no-store")
+		_, _ = io.WriteString(w, secret) // fails if the client has left
+	} else {
+		http.SetCookie(w, &http.Cookie{Name: "session", Value: secret, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, MaxAge: int(lifetime.Seconds())})
+	}
 	s.tell(r.Context(), user)
 }
 
@@ -183,13 +192,13 @@ func (s *service) list(w http.ResponseWriter, r *http.Request) {
 // signOut ends a session of the user. Any server may be asked: all end its streams.
 func (s *service) signOut(w http.ResponseWriter, r *http.Request) {
 	me := s.of(r)
-	cookie, session := s.find(func(_ string, one session) bool { return one.ID == r.PathValue("id") && one.User == me.User })
+	secret, session := s.find(func(_ string, one session) bool { return one.ID == r.PathValue("id") && one.User == me.User })
 	if me.ID == "" || session.ID == "" {
 		http.Error(w, "no such session", http.StatusNotFound)
 		return
 	}
 	s.mu.Lock()
-	delete(s.sessions, cookie)
+	delete(s.sessions, secret)
 	s.mu.Unlock()
 	if err := s.servers[0].sessions.Revoke(r.Context(), session.ID, "signed out"); err != nil {
 		http.Error(w, "not signed out on all servers: try again", http.StatusServiceUnavailable)

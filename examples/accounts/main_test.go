@@ -26,12 +26,16 @@ type agent struct {
 	t       *testing.T
 	service http.Handler
 	cookie  *http.Cookie
+	token   string // in place of the cookie, of an app
 }
 
 func (a *agent) request(method, path string) *http.Request {
 	r := httptest.NewRequest(method, path, nil)
 	if a.cookie != nil {
 		r.AddCookie(a.cookie)
+	}
+	if a.token != "" {
+		r.Header.Set("Authorization", "Bearer "+a.token)
 	}
 	return r
 }
@@ -58,6 +62,7 @@ func (a *agent) path(server int, transport string) string {
 type row struct {
 	ID, User string
 	Mine     bool
+	App      bool
 	Streams  []int
 }
 
@@ -119,6 +124,51 @@ func TestSignOutFromAnotherBrowser(t *testing.T) {
 		require.Equal(t, 401, phone.call("POST", "/1/ticket").Code)
 		require.Equal(t, 403, ssetest.Connect(t, service, phone.request("GET", unused)).Status(), "with a ticket from before")
 	})
+}
+
+// An app has a token in place of a cookie, and is signed out from a browser like another browser.
+func TestSignOutOfAnApp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer synctest.Wait() // until the Hubs have ended
+		defer cancel()
+		service := newService(ctx)
+		laptop, phone := &agent{t: t, service: service}, &agent{t: t, service: service}
+		require.Equal(t, 200, laptop.call("POST", "/sign-in?user=ann").Code)
+		time.Sleep(time.Second)
+		w := phone.call("POST", "/sign-in?user=ann&app=1")
+		require.Equal(t, 200, w.Code)
+		require.Empty(t, w.Result().Cookies())
+		require.Equal(t, "no-store", w.Header().Get("Cache-Control"))
+		phone.token = w.Body.String()
+
+		events := ssetest.Connect(t, service, httptest.NewRequest("GET", phone.path(2, "events"), nil))
+		require.Equal(t, 200, events.Status())
+		rows := laptop.sessions()
+		require.Len(t, rows, 2)
+		require.True(t, rows[1].App)
+		require.False(t, rows[0].App)
+		require.Equal(t, []int{0, 1, 0}, rows[1].Streams)
+		require.Empty(t, (&agent{t: t, service: service, token: laptop.cookie.Value}).sessions(), "a cookie is no token")
+
+		require.Equal(t, 200, laptop.call("POST", "/sessions/"+rows[1].ID+"/sign-out").Code)
+		require.NoError(t, events.End())
+		require.Equal(t, 401, phone.call("POST", "/2/ticket").Code)
+	})
+}
+
+// The list of sessions names browsers as people do.
+func TestBrowserName(t *testing.T) {
+	for userAgent, name := range map[string]string{
+		"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36":                                   "Chrome on Linux",
+		"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36 Edg/140.0.0.0":           "Edge on Windows",
+		"Mozilla/5.0 (Macintosh; Intel Mac OS X 10.15; rv:142.0) Gecko/20100101 Firefox/142.0":                                                    "Firefox on macOS",
+		"Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1": "Safari on iOS",
+		"Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/28.0 Chrome/130.0.0.0 Mobile Safari/537.36":     "Samsung Internet on Android",
+		"curl/8.14.1": "A program on an unknown system",
+	} {
+		require.Equal(t, name, browserName(userAgent), userAgent)
+	}
 }
 
 // The page and its script are served, and a name must be one.

@@ -49,13 +49,12 @@ const line = (name, value) => {
   const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg')
   svg.setAttribute('viewBox', '0 0 59 44')
   svg.setAttribute('preserveAspectRatio', 'none')
-  svg.setAttribute('role', 'img')
-  svg.setAttribute('aria-label', 'Messages a second in the last minute')
+  svg.setAttribute('aria-hidden', 'true')
   const most = Math.max(1, ...points)
   const drawn = document.createElementNS('http://www.w3.org/2000/svg', 'polyline')
   drawn.setAttribute('points', points.map((p, i) => `${60 - points.length + i},${42 - 40 * p / most}`).join(' '))
   svg.append(drawn)
-  return svg
+  return element('figure', {}, svg, element('figcaption', { className: 'light', textContent: 'Messages a second, last minute' }))
 }
 
 const card = (hub) => {
@@ -88,6 +87,7 @@ const showTopics = (page) => {
   next = page.next
   $('next').disabled = !next
   $('first').disabled = after === ''
+  $('pager').hidden = !next && after === ''
   $('topics-count').textContent = page.matching === page.all ? count(page.all) : `${count(page.matching)} of ${count(page.all)}`
   $('topics-empty').hidden = page.topics.length > 0
   const focused = document.activeElement?.dataset?.topic
@@ -100,7 +100,7 @@ const showTopics = (page) => {
     if (topic.ended) name.append(' ', element('span', { className: 'badge calm', textContent: 'ended' }))
     const chosen = tail?.hub === $('hub').value && tail?.topic === topic.name
     return element('tr', { className: chosen ? 'chosen' : '', title: topic.newest && `Newest ${topic.newest}` }, name,
-      cell(count(topic.subscriptions)), cell(count(topic.events)), cell(count(topic.values)), cell(count(topic.published)),
+      cell(count(topic.subscriptions)), cell(count(topic.events)), cell(count(topic.values)), cell(count(topic.published), 'number spare'),
       cell(rate(perSecond), perSecond > 0 ? 'number busy' : 'number'))
   }))
   if (focused !== undefined) [...$('topics').querySelectorAll('button')].find((b) => b.dataset.topic === focused)?.focus({ preventScroll: true })
@@ -118,7 +118,7 @@ const showStreams = (page, handler) => {
     cell({ sse: 'SSE', ws: 'WebSocket', poll: 'Long polling' }[s.transport] ?? s.transport, ''),
     element('td', {}, element('span', { className: `badge ${s.behind ? s.lag > 1000 ? 'bad' : '' : 'good'}`, textContent: s.behind ? 'behind' : 'up to date' }),
       [s.resumed && ' resumed', s.detached && ' detached'].filter(Boolean).join(',')),
-    cell(s.behind ? time(s.lag) : '0'), cell(time(s.age)), cell(`${time(s.silence)} ago`), cell(count(s.seq)))))
+    cell(s.behind ? time(s.lag) : '0'), cell(time(s.age)), cell(`${time(s.silence)} ago`), cell(count(s.seq), 'number spare'))))
 }
 
 const row = (meta, text, className = '') => {

@@ -24,20 +24,33 @@ type example struct {
 	path   string // of the page
 	alone  bool   // one browser plays it: what it plays is done to the server, not to the page
 
+	before string // a script that runs before its button is pressed
+
 	// played is a condition that is true once the page has shown what its button plays.
 	played string
 }
 
 const verdict = `document.getElementById("verdict").textContent.startsWith("✓")`
 
+// withOneStopped leaves the cluster as a page does that is reloaded while it plays, and watches how
+// few servers run from then on.
+const withOneStopped = `
+	window.fewest = 3
+	new MutationObserver(() => { window.fewest = Math.min(window.fewest, 3 - document.querySelectorAll(".dead").length) })
+		.observe(document.getElementById("nodes"), { subtree: true, attributes: true })
+	return fetch("/nodes/2/kill", { method: "POST" }).then(() => {})`
+
 var examples = []example{
-	{folder: "chat", path: "/rooms/%s", played: verdict + ` && document.querySelectorAll(".replayed:not([hidden])").length >= 5 && !document.getElementById("play").disabled`},
+	{folder: "chat", path: "/rooms/%s", played: verdict + ` && document.querySelectorAll(".replayed:not([hidden])").length >= 5 && !document.getElementById("play").disabled
+		&& /^Reconnected over WebSocket \(was EventSource\)/.test([...document.querySelectorAll("[data-role=return] .what")].at(-1).textContent)`},
+	{folder: "accounts", path: "/", played: verdict + ` && document.querySelectorAll("#phone .closed").length === 3 && document.querySelectorAll("#servers .open").length === 3`},
 	{folder: "answers", path: "/", played: verdict + ` && document.getElementById("verdict").textContent.includes("1 cut, 1 reload, 2 transports")`},
 	{folder: "board", path: "/", played: verdict + ` && document.getElementById("step").textContent.startsWith("Now")`},
 	{folder: "prices", path: "/", played: `document.querySelector("[data-path=keyed]").className === "good" && document.querySelector("[data-path=unkeyed]").className === "bad"
 		&& document.querySelector("[data-path=keyed] [data-role=gaps]").textContent === "0"`},
 	{folder: "rolling", args: []string{"-page", "localhost:0", "-clients", "50", "-spread", "2s"}, path: "/", alone: true, played: verdict + ` && document.getElementById("verdict").textContent.includes("2 restarts")`},
-	{folder: "cluster", path: "/", alone: true, played: verdict + ` && !/ 0 moves/.test(document.getElementById("verdict").textContent) && !document.getElementById("play").disabled`},
+	{folder: "cluster", path: "/", alone: true, before: withOneStopped,
+		played: verdict + ` && !/ 0 moves/.test(document.getElementById("verdict").textContent) && !document.getElementById("play").disabled && window.fewest === 2`},
 }
 
 // run builds and starts the program, and returns the address of its page.
@@ -114,6 +127,9 @@ func TestExamplesPlayWhatTheyShow(t *testing.T) {
 				if x.folder != "answers" {
 					// Wait until the page is connected.
 					p.until(`document.querySelector("#verdict, [data-role=state]") && !/^connecting|connect$/.test(document.querySelector("#verdict, [data-role=state]").textContent)`)
+				}
+				if x.before != "" {
+					p.run(x.before)
 				}
 				p.run(`document.getElementById("play").click()`)
 				p.within(2*patience, x.played)

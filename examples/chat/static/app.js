@@ -155,10 +155,10 @@ class Panel {
   up() {
     const now = performance.now();
     const absence = this.#absence;
-    this.#showTransport(transportNames[this.link.transport]);
+    this.#showTransport(`over ${transportNames[this.link.transport]}`);
     if (this.#switching) {
       this.#switching = false;
-      append(this.role('raw'), element('li', 'row switched', `Continues ${transportNames[this.link.transport]}`), MAX_RAW);
+      append(this.role('raw'), element('li', 'row switched', `Continues over ${transportNames[this.link.transport]}`), MAX_RAW);
       this.state = 'live';
       return;
     }
@@ -166,6 +166,7 @@ class Panel {
       absence.until = this.other.order.length; // how many messages the other panel has by now
       absence.witnessed = this.other.live && this.other.#liveSince < absence.since;
       absence.returned = now;
+      absence.over = this.link.transport;
       absence.quietAt = now + 300;
       setTimeout(() => this.#judge(), 2100);
     }
@@ -245,6 +246,7 @@ class Panel {
       last: this.order.at(-1),
       mark: continues ? before.mark : this.other.order.length,
       divider: this.#divider('return', left),
+      was: this.root.dataset.carrier, // the transport
       returned: 0, replayed: [], duplicates: 0, gap: false,
     };
     append(this.role('raw'), element('li', 'row lost', left), MAX_RAW);
@@ -270,7 +272,7 @@ class Panel {
     const absence = this.#absence;
     if (!absence) return;
     const { index, order, title, live } = this.other;
-    const { left, last, mark, until, returned, witnessed, replayed, duplicates, gap, divider } = absence;
+    const { left, last, mark, until, returned, was, over, witnessed, replayed, duplicates, gap, divider } = absence;
     const from = index.has(last) ? index.get(last) + 1 : mark;
     if (!returned) {
       const missed = order.length - from;
@@ -293,8 +295,17 @@ class Panel {
       else if (places.length < replayed.length || !(replayed.length || witnessed)) {
         verdict = ['pending', `no duplicates; ${title} was disconnected too`];
       }
-      setDivider(divider, `Reconnected: ${count(replayed.length)} replayed`, verdict[1], verdict[0]);
+      const how = over === was ? '' : ` over ${transportNames[over]} (was ${transportNames[was]})`;
+      setDivider(divider, `Reconnected${how}: ${count(replayed.length)} replayed`, verdict[1], verdict[0]);
     }
+  }
+
+  // Shows the latest return, with what was replayed, where that needs more than the panel's height.
+  showReturn() {
+    const divider = this.#absence?.divider;
+    if (!divider) return;
+    const above = this.messages.getBoundingClientRect().top - divider.getBoundingClientRect().top;
+    if (above > 0) this.messages.scrollTop -= above + 8;
   }
 
   // Rendering
@@ -340,15 +351,16 @@ class Panel {
   }
 }
 
-const transportNames = { ws: 'over WebSocket', sse: 'over EventSource', poll: 'over long polling' };
+const transportNames = { ws: 'WebSocket', sse: 'EventSource', poll: 'long polling' };
 const clone = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
 const element = (tag, className, textContent = '') =>
   Object.assign(document.createElement(tag), { className, textContent });
 const count = (n) => (n === 1 ? '1 message' : `${n} messages`);
 const clock = (date, second) => date.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second });
 
+// Teal and indigo are left out: they stand for the transports.
 function hue(name) {
-  const hues = [12, 42, 150, 185, 228, 262, 298, 340];
+  const hues = [10, 35, 60, 85, 110, 135, 335];
   return hues[[...name].reduce((sum, char) => (sum * 31 + char.codePointAt(0)) % 9973, 0) % hues.length];
 }
 
@@ -372,8 +384,10 @@ function stayAtEnd(box, onscroll = () => {}) {
 }
 
 function setDivider(divider, what, detail, verdict) {
-  divider.querySelector('.what').textContent = what;
-  divider.querySelector('.verdict').textContent = detail;
+  for (const [name, text] of Object.entries({ what, verdict: detail })) {
+    const part = divider.querySelector(`.${name}`);
+    if (part.textContent !== text) part.textContent = text; // what has not changed scrolls nothing
+  }
   // The text changes with each message. A screen reader reads it once for each verdict.
   if (detail && divider.dataset.verdict !== verdict) announce(`${what}. ${detail}`);
   divider.dataset.verdict = verdict;
@@ -417,7 +431,10 @@ document.getElementById('send-five').addEventListener('click', talk);
 
 document.getElementById('play').addEventListener('click', async ({ target }) => {
   target.disabled = true;
-  for (const panel of [left, right]) if (panel.state === 'disconnected') panel.connect();
+  for (const panel of [left, right]) {
+    scrollToEnd(panel.messages);
+    if (panel.state === 'disconnected') panel.connect();
+  }
   await sleep(600);
   right.disconnect();
   await sleep(900);
@@ -427,6 +444,7 @@ document.getElementById('play').addEventListener('click', async ({ target }) => 
   right.transport.value = right.transport.value === 'sse' ? 'ws' : 'sse';
   right.connect();
   await sleep(1500);
+  right.showReturn();
   target.disabled = false;
 });
 
