@@ -259,3 +259,17 @@ func TestBeginningIsReadWhileSegmentsAreRemoved(t *testing.T) {
 	require.NotPanics(t, stop)
 	fill(t, j)
 }
+
+// A segment that ends while the log is tidied is removed once it has its file of state.
+func TestSegmentThatEndsWhileTheLogIsTidied(t *testing.T) {
+	j := open(t, t.TempDir())
+	j.MaxBytes = 1 << 20
+	big := broadcast.Message{Topic: "bulk", Data: make([]byte, 600<<10)}
+	_, err := j.Append(t.Context(), big, big, broadcast.Message{Topic: "prices", Key: "k", Data: []byte("1")})
+	require.NoError(t, err) // one segment, which alone is too much
+	require.NoError(t, filejournal.RollWhileTidying(j))
+	oldest, newest, err := j.Bounds(t.Context())
+	require.NoError(t, err)
+	require.Greater(t, oldest.Seq(), newest.Seq(), "the segment has not been removed")
+	require.Equal(t, map[string]string{"prices/k": "1"}, readBeginning(t, j).values)
+}
