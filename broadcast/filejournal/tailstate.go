@@ -37,14 +37,14 @@ func (t *tail) pin() {
 		l.pins = make(map[*tail]time.Time)
 	}
 	l.pins[t] = time.Now()
-	t.pinnedTo = l.newest
+	t.pinned, t.pinnedTo = true, l.newest
 }
 
 func (t *tail) unpin() {
-	if t.pinnedTo == 0 {
+	if !t.pinned {
 		return
 	}
-	t.pinnedTo = 0
+	t.pinned = false
 	t.log.mu.Lock()
 	defer t.log.mu.Unlock()
 	delete(t.log.pins, t)
