@@ -191,18 +191,22 @@ func (l *log) scanLive(v *live, found func([]byte, *record) error) error {
 	}
 }
 
-// dropOldest removes the oldest segment if there is too much. It reports whether it has.
-func (l *log) dropOldest() (bool, error) {
+// dropOldest removes the oldest segment if there is too much, unless its file of state has to be made
+// first: it may have been the last one until now. It reports whether there is more to do.
+func (l *log) dropOldest() (more bool, err error) {
 	l.mu.Lock()
-	over, err := l.isOver(), l.err
+	over, ready, err := l.isOver(), l.segments[0].live != nil, l.err
 	l.mu.Unlock()
 	if err != nil || !over {
 		return false, err
 	}
+	if !ready {
+		return true, nil
+	}
 	return true, l.drop()
 }
 
-// drop removes the oldest segment. What state needs of it is on the disk before.
+// drop removes the oldest segment, which has its file of state. What state needs of it is on the disk before.
 func (l *log) drop() error {
 	l.mu.Lock()
 	s, before := l.segments[0], l.removed

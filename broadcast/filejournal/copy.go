@@ -10,7 +10,8 @@ import (
 
 // Copy appends to an empty journal what another one keeps, in order, and returns how many messages
 // that were: for a move from files to an engine, or back. Stop the publishers before, and start the
-// servers on the new journal afterwards.
+// servers on the new journal afterwards: what is published meanwhile is not copied. A log in files
+// removes nothing meanwhile, so it may become larger than MaxBytes.
 //
 // The new journal gives its own IDs, so each client that resumes gets one gap, or begins, and then what
 // is kept. The value of each Key is there, and of each topic what the old journal had of it. What that
@@ -20,6 +21,15 @@ import (
 // that wraps [broadcast.ErrGap]. After any other error the new journal is incomplete: begin again with
 // an empty one.
 func Copy(ctx context.Context, from, to broadcast.Journal) (messages int, err error) {
+	if j, ok := from.(interface {
+		keepAll(context.Context) (func(), error)
+	}); ok {
+		release, err := j.keepAll(ctx)
+		if err != nil {
+			return 0, fmt.Errorf("filejournal: copying: %w", err)
+		}
+		defer release()
+	}
 	oldest, newest, err := from.Bounds(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("filejournal: copying: %w", err)
@@ -32,13 +42,16 @@ func Copy(ctx context.Context, from, to broadcast.Journal) (messages int, err er
 		return 0, errors.New("filejournal: copying: the journal to copy to has messages already")
 	}
 	c := &copying{from: from, to: to, epoch: newest.Epoch()}
-	if compactor, ok := from.(broadcast.Compactor); ok && compactor.Compacts() && oldest.Seq() > 1 {
-		if err := c.run(ctx, broadcast.MakeID(c.epoch, 0), oldest.Seq()-1); err != nil {
+	before := broadcast.MakeID(c.epoch, oldest.Seq()-1)
+	if compactor, ok := from.(broadcast.Compactor); ok && compactor.Compacts() {
+		if before.Seq() == 0 {
+			before = broadcast.ID{} // after sequence 0 of the epoch entries are left out
+		} else if err := c.run(ctx, broadcast.MakeID(c.epoch, 0), before.Seq()); err != nil {
 			return c.messages, err
 		}
 	}
 	if oldest.Seq() <= newest.Seq() {
-		if err := c.run(ctx, broadcast.ID{}, newest.Seq()); err != nil { // all that is kept, nothing left out
+		if err := c.run(ctx, before, newest.Seq()); err != nil {
 			return c.messages, err
 		}
 	}
@@ -64,7 +77,12 @@ const copyGroup = 512
 func (c *copying) run(ctx context.Context, after broadcast.ID, upTo uint64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	last := after.Seq()
 	for m, err := range c.from.Tail(ctx, after) {
+		if err == nil && m.ID.Seq() > last+1 {
+			c.lost++ // what was the oldest has been removed before the Tail began
+		}
+		last = m.ID.Seq()
 		switch {
 		case errors.Is(err, broadcast.ErrCompacted) || m.ID == after: // which says something of earlier epochs
 		case errors.Is(err, broadcast.ErrGap):

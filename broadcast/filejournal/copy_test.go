@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"testing"
@@ -54,6 +55,133 @@ func TestCopy(t *testing.T) {
 	_, err = filejournal.Copy(t.Context(), from, to)
 	require.ErrorContains(t, err, "has messages already")
 }
+
+// hooked is a journal that calls functions, if they are not nil.
+type hooked struct {
+	broadcast.Journal
+	beforeBounds, afterBounds func()
+}
+
+func (j hooked) Bounds(ctx context.Context) (oldest, newest broadcast.ID, err error) {
+	if j.beforeBounds != nil {
+		j.beforeBounds()
+	}
+	if j.afterBounds != nil {
+		defer j.afterBounds()
+	}
+	return j.Journal.Bounds(ctx)
+}
+
+// hookedLog is a log that calls a function before each Tail.
+type hookedLog struct {
+	*filejournal.Journal
+	beforeTail func()
+}
+
+func (j hookedLog) Tail(ctx context.Context, after broadcast.ID) iter.Seq2[broadcast.Message, error] {
+	j.beforeTail()
+	return j.Journal.Tail(ctx, after)
+}
+
+// kept returns what a journal keeps.
+func kept(t *testing.T, j broadcast.Journal) (ms []broadcast.Message) {
+	t.Helper()
+	oldest, newest, err := j.Bounds(t.Context())
+	require.NoError(t, err)
+	if oldest.Seq() > newest.Seq() {
+		return nil
+	}
+	for m, err := range j.Tail(t.Context(), broadcast.ID{}) {
+		require.NoError(t, err)
+		if ms = append(ms, m); m.ID == newest {
+			break
+		}
+	}
+	return ms
+}
+
+// What a log had when Copy began is copied, also if it is tidied or goes on meanwhile.
+func TestCopyWhileTheLogIsInUse(t *testing.T) {
+	for _, when := range []string{"tidied before", "before the state", "between the state and the rest"} {
+		t.Run(when, func(t *testing.T) {
+			from := open(t, t.TempDir())
+			from.MaxBytes = 1 << 20
+			big := broadcast.Message{Topic: "a", Data: make([]byte, 600<<10)}
+			set(t, from, broadcast.Message{Topic: "a", Key: "k", Data: []byte("1")})
+			set(t, from, big)
+			set(t, from, big)
+			goOn := func() {
+				for range 4 {
+					set(t, from, big)
+				}
+				require.NoError(t, filejournal.Tidy(from))
+			}
+			to := new(broadcasttest.Journal)
+			slow := hooked{Journal: to}
+			switch when {
+			case "tidied before":
+				slow.beforeBounds = func() { require.NoError(t, filejournal.Tidy(from)) }
+			case "before the state":
+				slow.beforeBounds = goOn
+			default:
+				require.NoError(t, filejournal.Tidy(from))
+			}
+			_, last, err := from.Bounds(t.Context())
+			require.NoError(t, err)
+			tails := 0
+			_, err = filejournal.Copy(t.Context(), hookedLog{from, func() {
+				if tails++; tails == 2 && when == "between the state and the rest" {
+					goOn()
+				}
+			}}, slow)
+			require.NoError(t, err)
+			entries := kept(t, to)
+			require.NotEmpty(t, entries)
+			require.Equal(t, "k", entries[0].Key)
+			require.Len(t, entries[len(entries)-1].Data, len(big.Data))
+			require.LessOrEqual(t, len(entries), int(last.Seq()))
+
+			goOn() // nothing is kept for a Copy that has returned
+			oldest, _, err := from.Bounds(t.Context())
+			require.NoError(t, err)
+			require.Greater(t, oldest.Seq(), last.Seq())
+		})
+	}
+}
+
+// What an engine removes while it is copied is an error, and the rest is copied.
+func TestCopyWhileMessagesAreRemoved(t *testing.T) {
+	for _, compacts := range []bool{false, true} {
+		for _, before := range []int{0, 2} {
+			t.Run(fmt.Sprintf("compacts %v, %d before", compacts, before), func(t *testing.T) {
+				engine := new(broadcasttest.Journal)
+				for i := range 6 {
+					_, err := engine.Append(t.Context(), broadcast.Message{Topic: "a", Key: fmt.Sprint("k", i)})
+					require.NoError(t, err)
+				}
+				remove := engine.Trim
+				if compacts {
+					remove = engine.Compact
+				}
+				remove(before)
+				from := hooked{Journal: engine, afterBounds: func() { remove(2) }}
+				to := new(broadcasttest.Journal)
+				_, err := filejournal.Copy(t.Context(), compactor{from, compacts}, to)
+				require.ErrorIs(t, err, broadcast.ErrGap)
+				entries := kept(t, to)
+				require.Equal(t, "k5", entries[len(entries)-1].Key)
+			})
+		}
+	}
+}
+
+// compactor is a journal that may be a Compactor.
+type compactor struct {
+	broadcast.Journal
+	compacts bool
+}
+
+func (j compactor) Compacts() bool { return j.compacts }
 
 // What the old journal has lost is an error, and the rest is copied.
 func TestCopyOfADamagedLog(t *testing.T) {

@@ -71,6 +71,31 @@ func RemoveSegments(j *Journal) error {
 	return nil
 }
 
+// RollWhileTidying begins the next segment when the tidier has made all files of state, and has not
+// yet looked whether there is too much.
+func RollWhileTidying(j *Journal) error {
+	l, err := j.open(context.Background())
+	if err != nil {
+		return err
+	}
+	if err := l.turn.claim(context.Background()); err != nil {
+		return err
+	}
+	defer l.turn.release()
+	l.tidier.Wait()
+	if err := l.makeStates(); err != nil {
+		return err
+	}
+	if err := l.roll(); err != nil {
+		return err
+	}
+	more, err := l.dropOldest()
+	if more && err == nil {
+		l.tidyUp()
+	}
+	return err
+}
+
 // Tidy waits until the files of state have been made.
 func Tidy(j *Journal) error {
 	l, err := j.open(context.Background())

@@ -51,6 +51,7 @@ type log struct {
 	removed    *live               // what is kept of the segments before those; nil: nothing was removed. Guarded by mu
 	recent     recent              // guarded by mu
 	pins       map[*tail]time.Time // Tails that read the beginning, and since when; guarded by mu
+	copies     int                 // how many Copies read it; guarded by mu
 	changed    chan struct{}
 	tidying    bool      // a goroutine does that; guarded by mu
 	tidyFailed time.Time // guarded by mu

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -258,4 +259,50 @@ func TestBeginningIsReadWhileSegmentsAreRemoved(t *testing.T) {
 	}
 	require.NotPanics(t, stop)
 	fill(t, j)
+}
+
+// A segment that ends while the log is tidied is removed once it has its file of state.
+func TestSegmentThatEndsWhileTheLogIsTidied(t *testing.T) {
+	j := open(t, t.TempDir())
+	j.MaxBytes = 1 << 20
+	big := broadcast.Message{Topic: "bulk", Data: make([]byte, 600<<10)}
+	_, err := j.Append(t.Context(), big, big, broadcast.Message{Topic: "prices", Key: "k", Data: []byte("1")})
+	require.NoError(t, err) // one segment, which alone is too much
+	require.NoError(t, filejournal.RollWhileTidying(j))
+	oldest, newest, err := j.Bounds(t.Context())
+	require.NoError(t, err)
+	require.Greater(t, oldest.Seq(), newest.Seq(), "the segment has not been removed")
+	require.Equal(t, map[string]string{"prices/k": "1"}, readBeginning(t, j).values)
+}
+
+// A Tail of the beginning of an empty log keeps no segment: it has come to the newest entry.
+func TestTailOfAnEmptyLogKeepsNothing(t *testing.T) {
+	for _, name := range []string{"while it waits", "after it has ended"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				j := &filejournal.Journal{Dir: t.TempDir(), MaxBytes: 1 << 20}
+				defer func() { require.NoError(t, j.Close()) }()
+				_, newest, err := j.Bounds(t.Context())
+				require.NoError(t, err)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				go func() {
+					for range j.Tail(ctx, broadcast.MakeID(newest.Epoch(), 0)) {
+					}
+				}()
+				synctest.Wait()
+				if name == "after it has ended" {
+					cancel()
+					synctest.Wait()
+				}
+				for range 3 {
+					set(t, j, broadcast.Message{Topic: "bulk", Data: make([]byte, 600<<10)})
+				}
+				require.NoError(t, filejournal.Tidy(j))
+				oldest, _, err := j.Bounds(t.Context())
+				require.NoError(t, err)
+				require.Greater(t, oldest.Seq(), uint64(1), "nothing has been removed")
+			})
+		})
+	}
 }

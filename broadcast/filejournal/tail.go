@@ -82,7 +82,8 @@ type tail struct {
 	recent []broadcast.Message // what follows, if it is in memory
 
 	parts    []part // the files of state that come first
-	pinnedTo uint64 // up to here no segment is removed before it has been read; 0: none is kept
+	pinned   bool   // no segment is removed
+	pinnedTo uint64 // until all up to here has been read
 
 	// What is read from the disk.
 	in  *scanner // nil if no segment is open
@@ -97,7 +98,7 @@ func (t *tail) gap() (broadcast.Message, error) {
 // next waits for what follows, and returns it. A [*broadcast.GapError] says that it is lost.
 func (t *tail) next(ctx context.Context) (broadcast.Message, error) {
 	for {
-		if t.after >= t.pinnedTo {
+		if t.pinned && t.after >= t.pinnedTo {
 			t.unpin()
 		}
 		if len(t.parts) > 0 {

@@ -37,21 +37,53 @@ func (t *tail) pin() {
 		l.pins = make(map[*tail]time.Time)
 	}
 	l.pins[t] = time.Now()
-	t.pinnedTo = l.newest
+	t.pinned, t.pinnedTo = true, l.newest
 }
 
 func (t *tail) unpin() {
-	if t.pinnedTo == 0 {
+	if !t.pinned {
 		return
 	}
-	t.pinnedTo = 0
+	t.pinned = false
 	t.log.mu.Lock()
 	defer t.log.mu.Unlock()
 	delete(t.log.pins, t)
 }
 
-// isPinned reports whether a Tail needs all segments. The caller holds mu.
+// settle waits for the tidier, which may be removing a segment although all have been pinned meanwhile.
+func (l *log) settle(ctx context.Context) error {
+	if err := l.turn.claim(ctx); err != nil {
+		return err
+	}
+	defer l.turn.release()
+	l.tidier.Wait()
+	return nil
+}
+
+// keepAll keeps all segments from now on, until release is called.
+func (j *Journal) keepAll(ctx context.Context) (release func(), err error) {
+	l, err := j.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	keep := func(n int) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.copies += n
+	}
+	keep(1)
+	if err := l.settle(ctx); err != nil {
+		keep(-1)
+		return nil, err
+	}
+	return func() { keep(-1) }, nil
+}
+
+// isPinned reports whether a Tail or a Copy needs all segments. The caller holds mu.
 func (l *log) isPinned() bool {
+	if l.copies > 0 {
+		return true
+	}
 	for _, since := range l.pins {
 		if time.Since(since) < pinFor {
 			return true
@@ -81,11 +113,9 @@ func (l *log) lives() (all []*live) {
 // openParts opens the files of state that stand for the beginning of the log.
 func (t *tail) openParts(ctx context.Context) error {
 	t.pin()
-	if err := t.log.turn.claim(ctx); err != nil {
+	if err := t.log.settle(ctx); err != nil {
 		return err
 	}
-	t.log.tidier.Wait() // it may be removing a segment
-	t.log.turn.release()
 	for {
 		all := t.log.lives()
 		for _, v := range all {
