@@ -2,6 +2,7 @@ package ws_test
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -59,7 +60,7 @@ func lives(t *testing.T, c *ws.Conn) time.Duration {
 // inEachForm runs a test for attached and detached streams, with pings and without.
 func inEachForm(t *testing.T, test func(*testing.T, ws.Options, bool)) {
 	for _, detach := range []bool{false, true} {
-		for _, interval := range []time.Duration{0, -1} {
+		for _, interval := range []time.Duration{0, -1, math.MaxInt64} {
 			t.Run(fmt.Sprintf("detach %v, PingInterval %v", detach, interval), func(t *testing.T) {
 				test(t, ws.Options{PingInterval: interval}, detach)
 			})
@@ -87,4 +88,46 @@ func TestRenewedStreamEndsOnTime(t *testing.T) {
 			})
 		}
 	})
+}
+
+// A stream that expires far in the future goes on, also where a time.Duration does not reach so
+// far. A page's timers do not reach so far either: the wire has no expires then.
+func TestExpiresFarInTheFuture(t *testing.T) {
+	inEachForm(t, func(t *testing.T, o ws.Options, detach bool) {
+		for _, expires := range []time.Time{time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), time.Unix(1<<40, 0), time.Unix(1<<33, 0)} {
+			for _, renewed := range []bool{false, true} {
+				synctest.Test(t, func(t *testing.T) {
+					h := granting(o, detach, time.Minute)
+					h.Grant = func(*http.Request) (*fanfare.Grant, error) {
+						g := &fanfare.Grant{Topics: []string{"a"}, Expires: expires, Renew: func(string) (time.Time, error) { return expires, nil }}
+						if renewed {
+							g.Expires = time.Now().Add(time.Minute)
+						}
+						return g, nil
+					}
+					readText(t, wstest.Dial(t, h, httptest.NewRequest("GET", "/", nil))) // the handler's clock begins
+					time.Sleep(time.Second)
+					c := wstest.Dial(t, h, httptest.NewRequest("GET", "/", nil))
+					notice := readText(t, c)
+					if renewed {
+						require.NoError(t, c.Write(t.Context(), ws.Text, []byte(`{"token":"x"}`)))
+						notice = readText(t, c)
+					}
+					require.NotContains(t, notice, "expires")
+					require.Zero(t, lives(t, c))
+				})
+			}
+		}
+	})
+}
+
+// The wire has expires up to what setTimeout of a browser takes.
+func TestExpiresOnTheWire(t *testing.T) {
+	const most = (1<<31 - 1) * time.Millisecond
+	for life, want := range map[time.Duration]string{most: `"expires":2147483.647}`, most + time.Millisecond: `"heartbeat":30}`} {
+		synctest.Test(t, func(t *testing.T) {
+			c := wstest.Dial(t, granting(ws.Options{}, false, life), httptest.NewRequest("GET", "/", nil))
+			require.Contains(t, readText(t, c), want)
+		})
+	}
 }

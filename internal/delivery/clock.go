@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"container/heap"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,19 @@ func (c *clock) now() time.Duration {
 	return time.Since(*base)
 }
 
+// century bounds how far the clock looks ahead, so that its sums do not overflow.
+const century = 100 * 365 * 24 * time.Hour
+
+// at returns when it is t on the clock, and at most a century from now; 0: never, for the zero
+// Time.
+func (c *clock) at(t time.Time) time.Duration {
+	if t.IsZero() {
+		return 0
+	}
+	at := max(-1, c.now()+min(time.Until(t), century))
+	return cmp.Or(at, -1) // 0 is never
+}
+
 // schedule makes the stream tick in d, unless it does before that. A stream has one tick in the
 // heap, however often this is called.
 func (c *clock) schedule(s *Stream, d time.Duration) {
@@ -43,7 +57,7 @@ func (c *clock) schedule(s *Stream, d time.Duration) {
 
 // insert is schedule for a caller that holds mu.
 func (c *clock) insert(s *Stream, d time.Duration) {
-	at := c.now() + d
+	at := c.now() + min(d, century)
 	switch i := int(s.heapIndex) - 1; {
 	case s.ended.Load(): // forget has been called
 		return

@@ -1,6 +1,8 @@
 package delivery_test
 
 import (
+	"math"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -87,4 +89,25 @@ func TestRenewalDuringATick(t *testing.T) {
 			})
 		})
 	}
+}
+
+// With Heartbeats, a MaxAge and an Expires of any length a stream stays open, and others of its
+// handler have their heartbeats: no sum of times overflows.
+func TestLongTimesDoNotOverflow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, grant := range []*fanfare.Grant{nil, renewing(time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC))} {
+			var hub broadcast.Hub
+			e := engine(&hub, grant)
+			first := connect(t, e, &transport{every: time.Minute}, "/")
+			time.Sleep(90 * time.Second)
+			require.Equal(t, []string{"ready 0", "beat"}, first.take())
+			for _, tr := range []*transport{{}, {every: math.MaxInt64}, {maxAge: math.MaxInt64}, {every: math.MaxInt64, maxAge: math.MaxInt64}} {
+				conn := connect(t, e, tr, "/")
+				time.Sleep(5 * time.Minute)
+				require.Equal(t, []string{"ready 0"}, conn.take())
+				require.Equal(t, slices.Repeat([]string{"beat"}, 5), first.take())
+			}
+			require.NoError(t, hub.Close()) // ends all
+		}
+	})
 }

@@ -63,17 +63,10 @@ func (s *Stream) renewWith(token string) *fanfare.Notice {
 
 // expireAt replaces the time when the stream expires; zero: never.
 func (s *Stream) expireAt(expires time.Time) {
-	if expires.IsZero() {
-		s.ending.expires.Store(0)
-		return
+	s.ending.expires.Store(int64(s.engine.clock.at(expires)))
+	if left := s.checkExpiry(); left > 0 {
+		s.engine.clock.schedule(s, left) // the next tick may be later, or there is none
 	}
-	wait := time.Until(expires)
-	if wait <= 0 {
-		s.End(Expired)
-		return
-	}
-	s.ending.expires.Store(int64(max(1, s.engine.clock.now()+wait)))
-	s.engine.clock.schedule(s, wait) // the next tick may be later, or there is none
 }
 
 // checkExpiry ends the stream if it has expired, and returns how long it has still to
@@ -96,15 +89,19 @@ func (s *Stream) untilExpiry() (left time.Duration, expires bool) {
 	return at - s.engine.clock.now(), true
 }
 
-// lifeLeft is what the client is told of when the stream expires, where it may renew it.
+// maxLifeLeft is how many milliseconds setTimeout of a browser takes: it calls at once after
+// more, and a page would renew its stream without a pause.
+const maxLifeLeft = (1<<31 - 1) * time.Millisecond
+
+// lifeLeft is what the client is told of when the stream expires, where it may renew it; 0:
+// nothing.
 func (s *Stream) lifeLeft() time.Duration {
-	switch left, expires := s.untilExpiry(); {
-	case s.grant.Renew == nil:
-		return 0
-	case expires:
-		return max(time.Millisecond, left)
-	case s.conn == nil && !s.grant.Expires.IsZero(): // it has not begun
-		return max(time.Millisecond, time.Until(s.grant.Expires))
+	left, expires := s.untilExpiry()
+	if s.conn == nil && !s.grant.Expires.IsZero() { // it has not begun
+		left, expires = time.Until(s.grant.Expires), true
 	}
-	return 0
+	if s.grant.Renew == nil || !expires || left > maxLifeLeft {
+		return 0
+	}
+	return max(time.Millisecond, left)
 }
