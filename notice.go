@@ -33,7 +33,8 @@ type Notice struct {
 
 	// Expires is, for Renewed, Ready, and a Gap or a Begin that is the first notice of its
 	// stream, after which time the stream ends unless its client sends a fresh token. If zero, it
-	// does not expire, or has no Grant.Renew.
+	// does not expire within 2,147,483 s (24 days), which is how far setTimeout of a browser
+	// reaches, or has no Grant.Renew.
 	Expires time.Duration
 
 	// Status is, for Topics and Renewed, the HTTP status that says why the client did not get the

@@ -141,6 +141,7 @@ func TestHandlerAbortsItsStreams(t *testing.T) {
 						} else {
 							s.expect(want)
 							want = ""
+							synctest.Wait() // until the handler has left the poll and the HEAD, too
 							require.Equal(t, 1, sessions.Disconnect("all", 0, ""))
 						}
 						rest, err := s.rest()

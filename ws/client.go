@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/base64"
@@ -68,8 +69,8 @@ var errNoAnswer = errors.New("ws: the server does not answer the handshake")
 // Messages returns the messages of a stream, over as many connections as it takes. A
 // gap is yielded as an error ([broadcast.ErrGap]) before the messages that follow it, a
 // beginning likewise ([broadcast.ErrBegin]), after which the caller forgets what it has of
-// these topics, and a change of topics that the server refuses as a [*TopicsError]; after
-// each of them the sequence goes on. A message without an ID is state: of the Grant's
+// these topics, a change of topics that the server refuses as a [*TopicsError], and a token that
+// it refuses as a [*TokenError]; after each of them the sequence goes on. A message without an ID is state: of the Grant's
 // Snapshot, Last or Beginning, or a Key among many that have changed. The messages belong to
 // the caller.
 //
@@ -81,7 +82,8 @@ var errNoAnswer = errors.New("ws: the server does not answer the handshake")
 //   - a [*CloseError] with a final code: 1002, 1003, 1007 to 1010, 3003, 3500 to 3999 or
 //     4500 to 4999, or with 3000 and the reason unauthorized, which stands for a 401 where
 //     the URL has refusals=close
-//   - a URL or MaxBackoff that is invalid, or messages that are not a Handler's envelopes
+//   - a URL or MaxBackoff that is invalid, or messages that are not a Handler's envelopes: once a
+//     connection has begun with one, other JSON objects are ignored, as notices of a later version
 //
 // After all other ends of a connection the Client connects again. After 1013 it waits 5
 // to 15 s longer, and after a Retry-After as much longer as that says.
@@ -259,7 +261,7 @@ func (c *Client) connect(ctx context.Context, target *url.URL, yield func(*broad
 		}
 		_ = conn.CloseNow()
 	}()
-	for {
+	for begun := false; ; begun = true {
 		_, data, err := conn.Read(ctx)
 		if err == nil {
 			err = context.Cause(ctx) // many messages may have been read ahead
@@ -268,6 +270,9 @@ func (c *Client) connect(ctx context.Context, target *url.URL, yield func(*broad
 			return good, err
 		}
 		e, err := parseEnvelope(data)
+		if err == nil && e.unknown && !begun {
+			err = errNoEnvelope
+		}
 		if err != nil {
 			return good, err
 		}
@@ -282,6 +287,8 @@ func (c *Client) connect(ctx context.Context, target *url.URL, yield func(*broad
 			if refused := c.answered(ctx, conn, e); refused != nil {
 				goOn = yield(nil, refused)
 			}
+		case e.renewed && e.status != 0:
+			goOn = yield(nil, &TokenError{e.status})
 		}
 		if !e.position.IsZero() {
 			c.setPosition(e.position)
@@ -317,15 +324,18 @@ func (c *Client) dial(ctx context.Context, target *url.URL) (*Conn, error) {
 	return Dial(ctx, u.String(), &options)
 }
 
-// envelope is a message of a Handler: a message, a loss or neither, and its position.
+// envelope is a message of a Handler: a message, a loss or another notice, and its position.
 type envelope struct {
 	message  *broadcast.Message
 	loss     error // a *broadcast.GapError or *broadcast.BeginError
 	position broadcast.ID
 
-	answer bool     // to a change of topics
-	topics []string // that the client has now, unless it was refused
-	status int      // why it was refused; 0: it was not
+	answer  bool     // to a change of topics
+	topics  []string // that the client has now, unless it was refused
+	renewed bool     // it is the answer to a token
+	status  int      // why the topics or the token were refused; 0: they were not
+
+	unknown bool // a JSON object of another kind
 }
 
 func parseEnvelope(data []byte) (envelope, error) {
@@ -340,6 +350,7 @@ func parseEnvelope(data []byte) (envelope, error) {
 		Ready, Gap, Begin, Position broadcast.ID
 		Topics, Partial             []string
 		Status                      int
+		Renewed                     json.RawMessage // a position that does not count: messages without IDs may precede it
 	}
 	if err := json.Unmarshal(data, &e); err != nil {
 		return envelope{}, fmt.Errorf("%w: %w", errNoEnvelope, err)
@@ -362,6 +373,8 @@ func parseEnvelope(data []byte) (envelope, error) {
 		return envelope{loss: &broadcast.BeginError{Topics: e.Topics, Partial: e.Partial}, position: e.Begin}, nil
 	case !e.Ready.IsZero():
 		return envelope{position: e.Ready}, nil
+	case len(e.Renewed) > 0:
+		return envelope{renewed: true, status: e.Status}, nil
 	case !e.Position.IsZero():
 		answer := e.Topics != nil || e.Status != 0
 		return envelope{position: e.Position, answer: answer, topics: e.Topics, status: e.Status}, nil
@@ -369,5 +382,8 @@ func parseEnvelope(data []byte) (envelope, error) {
 	if end := new(broadcast.ID); json.Unmarshal(e.End, end) == nil && !end.IsZero() {
 		return envelope{position: *end}, nil // a close frame follows
 	}
-	return envelope{}, errNoEnvelope
+	if bytes.Equal(bytes.TrimSpace(data), []byte("null")) { // any other JSON that is no object is an error above
+		return envelope{}, errNoEnvelope
+	}
+	return envelope{unknown: true}, nil
 }

@@ -136,18 +136,22 @@ func TestClientSend(t *testing.T) {
 	})
 }
 
+// sends returns a Handler that sends these texts.
+func sends(texts ...string) http.Handler {
+	return upgraded(nil, func(c *ws.Conn) {
+		for _, text := range texts {
+			_ = c.Write(context.Background(), ws.Text, []byte(text))
+		}
+		_, _, _ = c.Read(context.Background())
+	})
+}
+
 // A Client connects again after whatever may pass, and Messages ends with what will not.
 func TestClientConnectsAgainUnlessAnErrorIsFinal(t *testing.T) {
 	closes := func(code ws.StatusCode) http.Handler {
 		return upgraded(nil, func(c *ws.Conn) {
 			_ = c.Write(context.Background(), ws.Text, []byte(`{"ready":"1f-1"}`))
 			_ = c.Close(code, "why")
-		})
-	}
-	sends := func(text string) http.Handler {
-		return upgraded(nil, func(c *ws.Conn) {
-			_ = c.Write(context.Background(), ws.Text, []byte(text))
-			_, _, _ = c.Read(context.Background())
 		})
 	}
 	for _, test := range []struct {

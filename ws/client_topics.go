@@ -23,6 +23,17 @@ func (e *TopicsError) Error() string {
 	return fmt.Sprintf("ws: the server has refused a change to %d topics (status %d)", len(e.Topics), e.Status)
 }
 
+// TokenError is yielded by [Client.Messages] when the server refuses a token, which the client has
+// sent with [Client.Send] as {"token":"..."}: the stream goes on until it expires, and the sequence
+// goes on.
+type TokenError struct {
+	Status int // the HTTP status that says why
+}
+
+func (e *TokenError) Error() string {
+	return fmt.Sprintf("ws: the server has refused a token (status %d): the stream goes on until it expires", e.Status)
+}
+
 // clientTopics are the topics that a Client has asked for. At most one request is under
 // way, so that each answer belongs to it. Guarded by Client.mu.
 type clientTopics struct {

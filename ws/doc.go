@@ -78,7 +78,8 @@
 //
 // A client whose Grant expires and has a Renew learns in how many seconds, in ready, or in the gap
 // or begin that is its first notice. It may send a fresh token before that. The answer has the new
-// time, and no expires if there is none; a refusal has a status, and the old time stands.
+// time; a refusal has a status, and the old time stands. There is no expires if the stream does not
+// expire, or not within 2,147,483 s (24 days): the setTimeout of a browser takes no more.
 //
 //	{"ready":"1f-2a","heartbeat":25,"expires":300}
 //	{"token":"..."}

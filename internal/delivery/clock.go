@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"container/heap"
 	"sync"
 	"sync/atomic"
@@ -33,14 +34,41 @@ func (c *clock) now() time.Duration {
 	return time.Since(*base)
 }
 
-// schedule sets the stream's next tick, d from now.
+// century bounds how far the clock looks ahead, so that its sums do not overflow.
+const century = 100 * 365 * 24 * time.Hour
+
+// at returns when it is t on the clock, and at most a century from now; 0: never, for the zero
+// Time.
+func (c *clock) at(t time.Time) time.Duration {
+	if t.IsZero() {
+		return 0
+	}
+	at := max(-1, c.now()+min(time.Until(t), century))
+	return cmp.Or(at, -1) // 0 is never
+}
+
+// schedule makes the stream tick in d, unless it does before that. A stream has one tick in the
+// heap, however often this is called.
 func (c *clock) schedule(s *Stream, d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.ended.Load() {
-		return // forget has been called
+	c.insert(s, d)
+}
+
+// insert is schedule for a caller that holds mu.
+func (c *clock) insert(s *Stream, d time.Duration) {
+	at := c.now() + min(d, century)
+	switch i := int(s.heapIndex) - 1; {
+	case s.ended.Load(): // forget has been called
+		return
+	case s.heapIndex == ticking: // ticked finds out what is due
+		return
+	case i < 0:
+		heap.Push(&c.ticks, tick{at, s})
+	case at < c.ticks[i].at:
+		c.ticks[i].at = at
+		heap.Fix(&c.ticks, i)
 	}
-	heap.Push(&c.ticks, tick{c.now() + d, s})
 	if c.ticks[0].stream == s {
 		c.wind()
 	}
@@ -71,13 +99,25 @@ func (c *clock) run() {
 		if s == nil {
 			return
 		}
-		if d := s.tick(); d > 0 {
-			c.schedule(s, d)
-		}
+		c.ticked(s, s.tick())
 	}
 }
 
-// next removes a stream whose tick is due; nil if there is none.
+// ticked notes that a tick has returned, which wants the next one in d; 0: none. What the
+// stream's expiry was set to meanwhile has not been scheduled.
+func (c *clock) ticked(s *Stream, d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.heapIndex = 0
+	if left, expires := s.untilExpiry(); expires && s.ending.why.Load() == nil {
+		d = sooner(d, max(1, left))
+	}
+	if d > 0 {
+		c.insert(s, d)
+	}
+}
+
+// next removes a stream whose tick is due, for ticked to follow; nil if there is none.
 func (c *clock) next() *Stream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -89,8 +129,14 @@ func (c *clock) next() *Stream {
 		c.wind()
 		return nil
 	}
-	return heap.Pop(&c.ticks).(tick).stream
+	s := heap.Pop(&c.ticks).(tick).stream
+	s.heapIndex = ticking
+	return s
 }
+
+// ticking is the heapIndex of a stream whose tick the clock has begun: ticks of one stream do
+// not overlap.
+const ticking = -1
 
 // ticks is a heap, the earliest first.
 type ticks []tick

@@ -69,3 +69,10 @@ func NewEngine(c Config) *Engine {
 	e.Configure(c)
 	return e
 }
+
+// Ticks counts the ticks that the clock has before it, of all streams.
+func (e *Engine) Ticks() int {
+	e.clock.mu.Lock()
+	defer e.clock.mu.Unlock()
+	return len(e.clock.ticks)
+}

@@ -289,9 +289,7 @@ func (o *Opening) begin(conn Conn, prologue []byte, maxAge time.Duration) {
 	if maxAge > 0 {
 		s.ending.endAt(now+Lifetime(maxAge), &Restart)
 	}
-	if !s.grant.Expires.IsZero() {
-		s.ending.expires.Store(int64(max(1, now+time.Until(s.grant.Expires))))
-	}
+	s.ending.expires.Store(int64(s.engine.clock.at(s.grant.Expires)))
 	if prologue != nil {
 		s.firstBatch.precede(prologue)
 	}

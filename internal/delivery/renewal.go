@@ -63,46 +63,45 @@ func (s *Stream) renewWith(token string) *fanfare.Notice {
 
 // expireAt replaces the time when the stream expires; zero: never.
 func (s *Stream) expireAt(expires time.Time) {
-	if expires.IsZero() {
-		s.ending.expires.Store(0)
-		return
-	}
-	wait := time.Until(expires)
-	if wait <= 0 {
-		s.End(Expired)
-		return
-	}
-	at := max(1, s.engine.clock.now()+wait)
-	before := s.ending.expires.Swap(int64(at))
-	if before == 0 || int64(at) < before { // the clock comes too late
-		time.AfterFunc(wait, func() { s.checkExpiry() })
+	s.ending.expires.Store(int64(s.engine.clock.at(expires)))
+	if left := s.checkExpiry(); left > 0 {
+		s.engine.clock.schedule(s, left) // the next tick may be later, or there is none
 	}
 }
 
 // checkExpiry ends the stream if it has expired, and returns how long it has still to
 // live; 0: it does not expire.
 func (s *Stream) checkExpiry() time.Duration {
-	expires := time.Duration(s.ending.expires.Load())
-	if expires == 0 {
-		return 0
-	}
-	left := expires - s.engine.clock.now()
-	if left <= 0 {
+	left, expires := s.untilExpiry()
+	if expires && left <= 0 {
 		s.End(Expired)
 		return 0
 	}
 	return left
 }
 
-// lifeLeft is what the client is told of when the stream expires, where it may renew it.
-func (s *Stream) lifeLeft() time.Duration {
-	switch expires := time.Duration(s.ending.expires.Load()); {
-	case s.grant.Renew == nil:
-		return 0
-	case expires != 0:
-		return max(time.Millisecond, expires-s.engine.clock.now())
-	case s.conn == nil && !s.grant.Expires.IsZero(): // it has not begun
-		return max(time.Millisecond, time.Until(s.grant.Expires))
+// untilExpiry returns whether the stream expires, and how long it has still to live.
+func (s *Stream) untilExpiry() (left time.Duration, expires bool) {
+	at := time.Duration(s.ending.expires.Load())
+	if at == 0 {
+		return 0, false
 	}
-	return 0
+	return at - s.engine.clock.now(), true
+}
+
+// maxLifeLeft is how many milliseconds setTimeout of a browser takes: it calls at once after
+// more, and a page would renew its stream without a pause.
+const maxLifeLeft = (1<<31 - 1) * time.Millisecond
+
+// lifeLeft is what the client is told of when the stream expires, where it may renew it; 0:
+// nothing.
+func (s *Stream) lifeLeft() time.Duration {
+	left, expires := s.untilExpiry()
+	if s.conn == nil && !s.grant.Expires.IsZero() { // it has not begun
+		left, expires = time.Until(s.grant.Expires), true
+	}
+	if s.grant.Renew == nil || !expires || left > maxLifeLeft {
+		return 0
+	}
+	return max(time.Millisecond, left)
 }

@@ -35,7 +35,7 @@ type Stream struct {
 	ending    ending
 	beats     beats
 	ended     atomic.Bool // the writer has made its last call
-	heapIndex int32       // among the clock's ticks, from 1; 0: none. Guarded by clock.mu
+	heapIndex int32       // among the clock's ticks, from 1; 0: none, or ticking. Guarded by clock.mu
 
 	requests atomic.Pointer[requests] // what the client asks for on the open stream; nil until it does
 
@@ -167,7 +167,7 @@ func (s *Stream) tick() time.Duration {
 		s.End(*s.ending.atReason)
 		s.ending.at = 0
 	}
-	next := sooner(s.conn.Tick(), s.checkExpiry())
+	next := sooner(s.checkExpiry(), s.conn.Tick())
 	due, wait := s.beats.check(now)
 	if due {
 		s.notify()

@@ -12,12 +12,12 @@ import (
 // what came instead; the caller adds how a client gets envelopes.
 func Apply(values map[string]map[string]string, envelope []byte) error {
 	var e struct {
-		Topic                       *string
-		Topics                      []string
-		Key, Data, Encoding         string
-		Removed                     bool
-		Ready, Begin, Gap, Position string
-		End                         any
+		Topic                                *string
+		Topics                               []string
+		Key, Data, Encoding                  string
+		Removed                              bool
+		Ready, Begin, Gap, Position, Renewed string
+		End                                  any
 	}
 	if json.Unmarshal(envelope, &e) != nil {
 		return noEnvelope(envelope)
@@ -30,7 +30,7 @@ func Apply(values map[string]map[string]string, envelope []byte) error {
 			delete(values, topic)
 		}
 	case e.Topic == nil:
-		if e.Ready+e.Gap+e.Position == "" && e.End == nil {
+		if e.Ready+e.Gap+e.Position+e.Renewed == "" && e.End == nil {
 			return noEnvelope(envelope)
 		}
 	case e.Key == "": // an event

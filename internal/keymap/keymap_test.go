@@ -24,6 +24,8 @@ func TestApply(t *testing.T) {
 		{`{"id":"2-5","topic":"a","first":true,"end":true,"data":"event"}`, values{"a": {"y": "2"}, "b": {"x": "\x00\x01"}}},
 		{`{"ready":"2-5","heartbeat":15}`, values{"a": {"y": "2"}, "b": {"x": "\x00\x01"}}},
 		{`{"position":"2-5"}`, values{"a": {"y": "2"}, "b": {"x": "\x00\x01"}}},
+		{`{"renewed":"2-5","expires":60}`, values{"a": {"y": "2"}, "b": {"x": "\x00\x01"}}},
+		{`{"renewed":"2-5","status":403}`, values{"a": {"y": "2"}, "b": {"x": "\x00\x01"}}},
 		{`{"gap":"2-5","topics":["a"]}`, values{"a": {"y": "2"}, "b": {"x": "\x00\x01"}}},
 		{`{"begin":"1-0","topics":["b","c"]}`, values{"a": {"y": "2"}}},
 		{`{"id":"2-6","topic":"a","key":"y","removed":true,"data":""}`, values{}},
