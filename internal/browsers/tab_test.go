@@ -36,9 +36,14 @@ func (e *engine) open(t *testing.T, url string) *tab {
 
 // do runs a command in the tab.
 func (p *tab) do(name string, params map[string]any, result any) error {
+	p.engine.mu.Lock()
+	defer p.engine.mu.Unlock()
+	return p.command(name, params, result)
+}
+
+// command is do for who has locked the browser.
+func (p *tab) command(name string, params map[string]any, result any) error {
 	e := p.engine
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	if e.current != p.window {
 		if err := e.client.command("WebDriver:SwitchToWindow", map[string]any{"handle": p.window}, nil); err != nil {
 			return err
@@ -65,9 +70,9 @@ func (p *tab) close() {
 		return
 	}
 	e := p.engine
-	_ = p.do("WebDriver:CloseWindow", nil, nil)
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	_ = p.command("WebDriver:CloseWindow", nil, nil)
 	// A tab can only be opened from one that is there.
 	_ = e.client.command("WebDriver:SwitchToWindow", map[string]any{"handle": e.home}, nil)
 	e.current, p.window = e.home, ""
