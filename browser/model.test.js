@@ -1,11 +1,12 @@
-// A model of a server with keys and events, and of tabs that come and go in random order. Each tab
-// ends with the newest value of each key, and has each event once and in order.
+// A model of a server with keys and events, and of tabs that come and go in random order, fall back
+// to event streams and return to WebSockets. Each tab ends with the newest value of each key, and has
+// each event once and in order.
 
 import { test, beforeEach, afterEach } from 'node:test';
 import assert from 'node:assert/strict';
 import { Fanfare } from './fanfare.js';
 import './fanfare-shared.js';
-import { FakeChannel, channels, open, pass, position, settled, sockets } from './harness.js';
+import { FakeChannel, channels, open, pass, position, settled, sockets, sources } from './harness.js';
 
 const runs = +(process.env.MODEL_RUNS ?? 30);
 const first = +(process.env.MODEL_SEED ?? 1);
@@ -105,12 +106,13 @@ const run = async (seed, shared) => {
   const links = new Map(); // by socket
   const tabs = [];
   const connected = () => {
-    for (const socket of sockets) if (!links.has(socket)) links.set(socket, new Link(server, socket, next));
-    return [...links.values()].filter(({ socket }) => !socket.closed && socket.onclose);
+    for (const socket of [...sockets, ...sources]) if (!links.has(socket)) links.set(socket, new Link(server, socket, next));
+    return [...links.values()].filter(({ socket }) => !socket.closed && (socket.onclose || socket.onerror));
   };
+  const cut = (link) => (link?.socket.onclose ? link.socket.end() : link?.socket.onerror({}));
   const some = (list) => list[below(list.length)];
   const join = async () => {
-    const stream = new Fanfare({ ws: 'http://x/ws', shared: shared ? 'user-17' : undefined, topics: ['a'] });
+    const stream = new Fanfare({ ws: 'http://x/ws', sse: 'http://x/events', transports: ['ws', 'sse'], upgrade: 1000, good: 60_000, shared: shared ? 'user-17' : undefined, topics: ['a'] });
     open.push(stream);
     const tab = { stream, values: {}, events: [] };
     stream.onbegin = () => Object.assign(tab, { values: {}, events: [] });
@@ -127,7 +129,7 @@ const run = async (seed, shared) => {
     else if (what < 15) for (let n = below(6); n >= 0; n--) some(connected())?.step();
     else if (what < 17) await pass(some([100, 400, 1500]));
     else if (what < 18 && tabs.length < 4) await join();
-    else if (what < 19) some(connected())?.socket.end();
+    else if (what < 19) cut(some(connected()));
     else if (tabs.length > 1) tabs.splice(below(tabs.length), 1)[0].stream.close();
   }
   const isDone = ({ stream }) => stream.lastEventId === idOf(server.head);
@@ -148,7 +150,7 @@ for (const shared of [false, true]) {
   test(`tabs ${shared ? 'that share a link' : 'with links of their own'} show the state of the server`, async () => {
     for (let i = 0; i < runs; i++) {
       await run(first + i, shared);
-      sockets.length = open.length = 0;
+      sockets.length = sources.length = open.length = 0;
     }
   });
 }

@@ -173,6 +173,38 @@ describe('a beginning', () => {
     sockets[2].deliver(value('x', '2', { id: '1f-3' }), message('1f-4', 'event'), { position: '1f-4' });
     assert.deepEqual([[...state.values], state.events, stream.lastEventId], [[['x', '2']], ['event'], '1f-4']);
   });
+
+  // twoLinks begins a stream at 1f-1 over SSE, which a WebSocket is about to replace.
+  const twoLinks = async () => {
+    const { stream } = await begin();
+    const state = keep(stream);
+    for (let i = 0; i < 2; i++) {
+      sockets[i].end();
+      await pass(2000);
+    }
+    sources[0].deliver(begins, { ready: '1f-1' });
+    await pass(11_000);
+    return { stream, state, old: sources[0], next: sockets[2] };
+  };
+
+  test('a value that one of two links has sent in a round leaves each event once', async () => {
+    const { stream, state, old, next } = await twoLinks();
+    // The round of the old link has the value first, without its ID.
+    old.deliver(value('x', '2'), message('1f-3', 'one'), message('1f-4', 'two'), { position: '1f-4' });
+    next.deliver({ ready: '1f-1' }, value('x', '2', { id: '1f-2' }));
+    assert.equal(stream.lastEventId, '1f-4', 'a return would bring the events again');
+    next.deliver(message('1f-3', 'one'), message('1f-4', 'two'), value('x', '5', { id: '1f-5' }));
+    assert.equal(stream.lastEventId, '1f-5');
+    next.deliver(message('1f-6', 'three'));
+    assert.deepEqual([[...state.values], state.events, stream.lastEventId], [[['x', '5']], ['one', 'two', 'three'], '1f-6']);
+  });
+
+  test('values that one of two links has sent with IDs, and the other never does, hold no position back', async () => {
+    const { stream, state, old, next } = await twoLinks();
+    old.deliver(value('x', '2', { id: '1f-2' }), message('1f-3', 'one'), { position: '1f-3' });
+    next.deliver({ ready: '1f-1' }, value('x', '4'), message('1f-3', 'one'), { position: '1f-5' });
+    assert.deepEqual([[...state.values], state.events, stream.lastEventId], [[['x', '4']], ['one'], '1f-5']);
+  });
 });
 
 describe('an end', () => {

@@ -110,7 +110,7 @@ export class Fanfare extends EventTarget {
   #url;
   #link = {};
   #second;
-  #since = []; // the IDs that have been dispatched since the second link was begun
+  #since = []; // the IDs of the events that have been dispatched since the second link was begun
   granted_; // the topics whose position is lastEventId
   #begins; // whether streams without a position have a beginning, once that is known
   #beat = 0; // the server's heartbeat
@@ -369,9 +369,11 @@ export class Fanfare extends EventTarget {
     }
     if (renewed) return this.#renewed(envelope, link);
     if (expires) this.#renewLater(link);
+    // Two links send the same events, but not the same values: one may send a value without its ID,
+    // the other with it, or only a newer one.
     let isOld = link.skip_?.delete(id);
-    if (begin || (id && !isOld)) link.skip_ = null;
-    isOld ||= link.skip_?.size && (ready ?? position);
+    if (begin || (id && !key && !isOld)) link.skip_ = null;
+    isOld ||= link.skip_?.size && (key || ready || position);
     const isLatest = [undefined, options.topics].includes(link.asked_);
     if (position && (topics || status)) link.asked_ = undefined;
     if (topics && position) {
@@ -407,8 +409,8 @@ export class Fanfare extends EventTarget {
     };
     this.lastEventId = cursor || this.lastEventId;
     if (id && this.#second) {
-      this.#since.push(id);
-      this.#second.compare_?.(id);
+      if (!key) this.#since.push(id);
+      this.#second.compare_?.(id, key);
     }
     if (topic != null) fire(events.includes(type) ? 'message' : type, { topic, key, removed, first });
     else if (gap) fire('gap', { topics });
@@ -558,8 +560,8 @@ export class Fanfare extends EventTarget {
     }, (result) => (second === this.#link ? this.#down(result) : fail(result))));
     this.#after('second', mustBePrompt ? soon : this.#options.patience, fail);
     // Some proxies hold each piece of a response back until the next, or until its end.
-    if (mustBePrompt) second.compare_ = (id) => {
-      if (id) setTimeout(() => held.some((envelope) => envelope.id === id) || fail(), 200);
+    if (mustBePrompt) second.compare_ = (id, key) => {
+      if (id) setTimeout(() => held.some((envelope) => (key ? envelope.key === key : envelope.id === id)) || fail(), 200);
       else if (held.length === 1) this.#after('second', 1.5 * (this.#beat || 15_000), fail);
       else if (held.length === 2) this.#after('second', 1000, replace);
     };
