@@ -380,6 +380,46 @@ describe('shared tabs', () => {
     assert.deepEqual(state.events, ['event', 'more']);
   });
 
+  for (const [how, welcomes] of [['before', true], ['after', false]]) {
+    test(`a tab that was ahead of a leader keeps its values when that is cut, sent ${how} it joined`, async () => {
+      await lead({ ready: '1-1' });
+      const [link] = links();
+      const round = [value('x', 'old'), message('1-2', 'event'), { position: '1-3' }];
+      if (welcomes) link.deliver(...round);
+      channels[0].frozen = true;
+      const ahead = await begin(options);
+      channels[0].frozen = false;
+      const state = keep(ahead);
+      last(sockets).deliver(begins, value('x', 'new'), { ready: '1-5' });
+      await pass(600);
+      assert.equal(ahead.stream.transport, 'shared');
+      if (!welcomes) link.deliver(...round, value('x', 'older', { id: '1-4' }));
+      link.end();
+      open[0].close();
+      await pass(600);
+      assert.equal(position(last(sockets)), '1-5');
+      last(sockets).deliver({ ready: '1-5' }, message('1-6', 'more'));
+      assert.deepEqual(state, { values: { x: 'new' }, events: ['more'], begun: [''] });
+    });
+  }
+
+  test('a tab that was ahead of a leader gets values that are newer than its own once the leader has caught up', async () => {
+    await lead({ ready: '1-1' });
+    const [link] = links();
+    link.deliver(value('y', 'old', { id: '1-2' }), value('x', 'newest'));
+    channels[0].frozen = true;
+    const ahead = await begin(options);
+    channels[0].frozen = false;
+    const state = keep(ahead);
+    last(sockets).deliver(begins, value('x', 'new'), value('y', 'new'), { ready: '1-5' });
+    await pass(600);
+    link.deliver(value('y', 'new', { id: '1-4' }));
+    assert.deepEqual(state.values, { x: 'new', y: 'new' });
+    link.deliver({ position: '1-5' });
+    assert.deepEqual(state.values, { x: 'newest', y: 'new' });
+    assert.equal(ahead.stream.lastEventId, '1-5');
+  });
+
   test('a tab that shares a link comes without a position when it asks for other topics', async () => {
     await lead(value('x', '1'), { ready: '1-9' });
     const second = await begin(options);

@@ -115,6 +115,7 @@ export const share = (stream, options, base) => {
   let hasJoined; // the leader sends what follows this tab's position
   let succeeds = false; // the leader before has named this tab
   let hasFailed = false; // a link of its own
+  let held; // the values of a leader that is behind this tab's position, by key
 
   const now = () => performance.now();
   const after = (timer, ms, f) => {
@@ -210,13 +211,26 @@ export const share = (stream, options, base) => {
     if (state === stream.state) stream.dispatchEvent(new Event('statechange')); // the transport is another
     set(state);
     watch();
+    held = isAfter(stream.lastEventId, envelopes.at(-1).position) ? new Map() : undefined;
     for (const envelope of envelopes) if (!envelope.id || !known.has(envelope.id)) receive(envelope);
   };
 
   const receive = (envelope) => {
     if (role !== 'rides') return;
-    const { id, key, ready, position } = envelope;
+    const { id, topic, key, ready, position, gap, begin } = envelope;
     const cursor = id ?? ready ?? position;
+    if (begin) held = undefined;
+    // An older value would stay, if the leader left before it came to the newer one.
+    if (held && (gap || (cursor && !isAfter(stream.lastEventId, cursor)))) {
+      const values = held.values();
+      held = undefined;
+      for (const value of values) receive({ ...value, id: undefined });
+    } else if (held && key) {
+      const of = topic + '\n' + key;
+      held.delete(of);
+      held.set(of, envelope);
+      return;
+    }
     if (cursor && isAfter(cursor, stream.lastEventId) === false) {
       if (!key) return;
       envelope = { ...envelope, id: undefined }; // the leader may have posted an older value
