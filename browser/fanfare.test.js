@@ -987,6 +987,22 @@ describe('the choice of a transport', () => {
     assert.deepEqual(got, ['one', 'two', 'three', 'four']);
     assert.equal(stream.lastEventId, '1-a');
   });
+
+  test('what comes of new topics leaves each event of the old ones once', async () => {
+    const { stream } = await begin({ sse: 'http://x/events', topics: ['a', 'c'] });
+    const got = [];
+    stream.onmessage = ({ data }) => got.push(data);
+    sources[0].deliver({ ready: '1-1' });
+    last(sources).deliver({ ready: '1-1' });
+    stream.setTopics(['a', 'b']);
+    await settled();
+    const next = last(sources);
+    assert.equal(position(next), '1-1');
+    sources.at(-2).deliver(message('1-3', 'three'), message('1-4', 'of a topic that is left', { topic: 'c' }));
+    next.deliver({ ready: '1-1' }, message('1-2', 'two', { topic: 'b' }), message('1-3', 'three'), { position: '1-5' });
+    assert.deepEqual(got, ['three', 'of a topic that is left', 'two']);
+    assert.equal(stream.lastEventId, '1-5');
+  });
 });
 
 describe('an EventSource', () => {

@@ -372,7 +372,7 @@ export class Fanfare extends EventTarget {
     // Two links send the same events, but not the same values: one may send a value without its ID,
     // the other with it, or only a newer one.
     let isOld = link.skip_?.delete(id);
-    if (begin || (id && !key && !isOld)) link.skip_ = null;
+    if (begin || (id && !key && !isOld && !link.changes_)) link.skip_ = null;
     isOld ||= link.skip_?.size && (key || ready || position);
     const isLatest = [undefined, options.topics].includes(link.asked_);
     if (position && (topics || status)) link.asked_ = undefined;
@@ -409,7 +409,9 @@ export class Fanfare extends EventTarget {
     };
     this.lastEventId = cursor || this.lastEventId;
     if (id && this.#second) {
-      if (!key) this.#since.push(id);
+      const wanted = this.#options.topics;
+      const isLeft = this.granted_?.includes(topic) && wanted && !wanted.includes(topic);
+      if (!key && !isLeft) this.#since.push(id);
       this.#second.compare_?.(id, key);
     }
     if (topic != null) fire(events.includes(type) ? 'message' : type, { topic, key, removed, first });
@@ -540,6 +542,7 @@ export class Fanfare extends EventTarget {
       this.#second = null;
       second.opened_ = now();
       second.skip_ = new Set(this.#since);
+      second.changes_ = !isUpgrade; // events of new topics come before and between those of others
       this.#link = second;
       this.#prefer(transport);
       clearTimeout(this.#timers.second);
