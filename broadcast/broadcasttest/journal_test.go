@@ -239,6 +239,24 @@ func TestJournalRecreate(t *testing.T) {
 	})
 }
 
+// What a Tail has still to yield of what was kept does not come in the epoch that follows.
+func TestJournalRecreateDuringAStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var j broadcasttest.Journal
+		old := add(t, &j, "0", "1", "2")
+		j.Compact(1)
+		j.Trim(1)
+		j.Hold()
+		live := follow(t, &j, broadcast.MakeID(old[0].Epoch(), 0))
+		synctest.Wait()
+		j.Recreate()
+		j.Release()
+		live.yields("gap")
+		add(t, &j, "3")
+		live.yields("3")
+	})
+}
+
 // Restart ends the Tails of all nodes and changes nothing else.
 func TestJournalRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

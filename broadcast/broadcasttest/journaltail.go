@@ -103,10 +103,10 @@ func (t *tail) next(e *engine) (broadcast.Message, error) {
 		return t.nextCarried()
 	case t.after.Epoch() != e.epoch && e.survived[t.after.Epoch()] > 0:
 		before := broadcast.MakeID(t.after.Epoch(), e.survived[t.after.Epoch()])
-		t.after = floor
+		t.leave(floor)
 		return broadcast.Message{ID: floor}, &broadcast.EpochError{Survived: before}
 	case t.after.Epoch() != e.epoch, t.after.Seq() < floor.Seq():
-		t.after = floor
+		t.leave(floor)
 		return broadcast.Message{ID: floor}, &broadcast.GapError{ID: floor}
 	}
 	if t.after.Seq() >= e.newest {
@@ -125,4 +125,9 @@ func (t *tail) next(e *engine) (broadcast.Message, error) {
 	m.ID = t.after
 	m.Data = bytes.Clone(m.Data)
 	return m, nil
+}
+
+// leave goes on after floor. What was kept when the Tail began belongs to what it leaves.
+func (t *tail) leave(floor broadcast.ID) {
+	t.after, t.carried, t.carriedTo, t.epochs = floor, nil, 0, nil
 }
