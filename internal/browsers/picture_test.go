@@ -1,3 +1,5 @@
+//go:build picture
+
 package browsers_test
 
 import (
@@ -18,15 +20,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var picture = flag.String("picture", "", "where TestPicture writes the animated picture of the README; empty: it does not")
+var picture = flag.String("picture", "../../docs/chat.gif", "where TestPicture writes the animated picture of the README")
 
 // TestPicture plays the chat and takes the picture of the README from the page as it is:
 //
-//	go test -run TestPicture -picture ../../docs/chat.gif .
+//	go test -tags picture -run TestPicture .
 func TestPicture(t *testing.T) {
-	if *picture == "" {
-		t.Skip("it writes a file: see -picture")
-	}
 	e := engines[0].started(t)
 	chat := examples[0]
 	p := e.visit(t, chat.url(chat.run(t), "lobby"))
