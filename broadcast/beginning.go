@@ -28,6 +28,7 @@ func (s *subscription) begins(i int) bool { return s.beginning && s.state.links[
 // The caller holds Hub.mu, which is released between a few cursors and the next.
 func (s *subscription) begin(buf []*Message) (int, error) {
 	h, st := s.hub, s.state
+	s.reads = 0
 	if st.begun == maxBeginnings {
 		st.err = ErrSlow
 		return 0, ErrSlow

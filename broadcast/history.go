@@ -46,6 +46,14 @@ const (
 	maxKeys    = 2  // times Values: Keys of each of its topics, likewise
 	maxRounds  = 3  // of reading on, if rings have evicted more meanwhile
 
+	// overlap is how many entries are read beyond what the rings have evicted: while a client is
+	// sent its history, they evict more.
+	overlap = 1024
+
+	// maxReads is how often a subscription may read on after it has resumed, until it has caught
+	// up. One that is slower than the publishers never does.
+	maxReads = 8
+
 	// readPatience is how long the engine may yield nothing during a read before that is
 	// begun anew.
 	readPatience = 10 * time.Second
@@ -188,7 +196,7 @@ func (h *Hub) claimReaders(ctx context.Context, d distance, cancel context.Cance
 		case !h.knows(s.from): // any more: the journal has a new epoch
 			h.locate(s)
 		case s.distance() == lost: // meanwhile
-			h.place(s, placement{after: s.from.seq})
+			h.place(s, placement{after: s.from.seq, missing: true})
 			placed = append(placed, s)
 		case s.distance() != d:
 			h.readAgain(s)
@@ -203,9 +211,19 @@ func (h *Hub) claimReaders(ctx context.Context, d distance, cancel context.Cance
 	return readers
 }
 
+// readTo returns up to where is read for a reader, which notes what of that it needs. The caller
+// holds mu.
+func (h *Hub) readTo(r *reader) uint64 {
+	if r.sub == nil {
+		return 0
+	}
+	r.needed = r.sub.needed()
+	return max(r.needed, min(r.needed+overlap, h.head.Load()))
+}
+
 // newReader makes the reader of a subscription. The caller holds mu.
 func (h *Hub) newReader(s *subscription, shared *read) *reader {
-	r := &reader{sub: s, read: shared, topics: make(map[string]bool, len(s.cursors)), after: s.from, history: h.past.newHistory()}
+	r := &reader{sub: s, read: shared, topics: make(map[string]bool, len(s.cursors)), after: s.from, history: h.past.newHistory(), full: forever}
 	r.end.Store(s.end.Load())
 	s.reader = r
 	shared.left++
@@ -224,9 +242,7 @@ func (h *Hub) readHistory(ctx context.Context, readers []*reader) error {
 	epoch, from := first.epoch, first.seq // the Hub may have entered another since they were claimed
 	for _, r := range readers {
 		from = min(from, r.after.seq)
-		if r.sub != nil {
-			to = max(to, r.sub.needed())
-		}
+		to = max(to, h.readTo(r))
 	}
 	h.mu.Unlock()
 	for round := 1; len(readers) > 0; round++ {
@@ -251,11 +267,6 @@ func (h *Hub) placeReaders(readers []*reader, upTo ID, last bool) (rest []*reade
 	to = upTo.seq
 	h.hear(time.Now())
 	for _, r := range readers {
-		if r.sub != nil {
-			to = max(to, r.sub.needed())
-		}
-	}
-	for _, r := range readers {
 		s := r.sub
 		switch {
 		case s == nil:
@@ -266,8 +277,8 @@ func (h *Hub) placeReaders(readers []*reader, upTo ID, last bool) (rest []*reade
 		case h.epoch != upTo.epoch:
 			r.forget()
 			h.locate(s)
-		case !r.lost && s.needed() > upTo.seq && !last:
-			rest = append(rest, r)
+		case !r.lost && s.needed() > min(upTo.seq, r.full) && !last:
+			rest, to = append(rest, r), max(to, h.readTo(r))
 			continue
 		default:
 			h.placeReader(r, upTo.seq)
@@ -285,9 +296,9 @@ func (h *Hub) placeReaders(readers []*reader, upTo ID, last bool) (rest []*reade
 // placed as if nothing had been read, so that it gets a gap. The caller holds mu.
 func (h *Hub) placeReader(r *reader, upTo uint64) {
 	s := r.sub
-	if r.lost || s.needed() > upTo {
+	if upTo = min(upTo, r.full); r.lost || s.needed() > upTo {
 		r.forget()
-		h.place(s, placement{after: s.from.seq})
+		h.place(s, placement{after: s.from.seq, missing: true})
 		return
 	}
 	r.leave()
@@ -360,15 +371,13 @@ func (h *Hub) addHistory(m Message, missing hole, valid bool, readers []*reader)
 		case max(missing.after, r.after.seq) < min(missing.upTo, end):
 			r.lost = true
 			r.history.drop()
-		case valid && m.ID.seq > r.after.seq && m.ID.seq <= end && r.topics[m.Topic]:
+		case valid && m.ID.seq > r.after.seq && m.ID.seq <= min(end, r.full) && r.topics[m.Topic]:
 			if held == nil {
 				held = h.past.hold(m)
 			}
-			if r.lost = !r.history.add(held, h.historyLimit(m.Topic)); r.lost {
-				r.history.drop()
-			}
+			r.add(held, h.historyLimit(m.Topic))
 		}
-		useful = useful || !r.lost && m.ID.seq < end
+		useful = useful || !r.lost && m.ID.seq < min(end, r.full)
 	}
 	if held != nil {
 		h.past.release(held)

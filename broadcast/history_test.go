@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -384,5 +385,87 @@ func TestHistoryThatPanics(t *testing.T) {
 		time.Sleep(time.Minute)
 		r.wakes(texts("", 0, 30)...)
 		require.Len(t, s.log.with("panic in Journal.Tail"), 2, "the panic, and that it is tried again")
+	})
+}
+
+// While a client that has resumed is still sent what it has missed, the rings may evict what
+// follows. The journal has that: it is no gap, as long as the client is on its way.
+func TestResumedReaderIsOverrunOnItsWay(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		missed int // messages; the rings keep 16
+		reason string
+	}{
+		{"from the journal", 100, "its history ends where the rings begin"},
+		{"from the rings", 12, "all that it has missed is kept when it comes"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newServer(t, &broadcasttest.Journal{}, nil)
+				begin := s.position()
+				s.publish("x", texts("", 0, test.missed)...)
+				synctest.Wait()
+				r := s.resume(begin, "x")
+				synctest.Wait()
+				n := test.missed
+				buf := make([]*broadcast.Message, 10)
+				for got := 0; got < n; synctest.Wait() {
+					k, err := r.sub.Poll(buf)
+					require.NoError(t, err, "%s: after %d of %d", test.reason, got, n)
+					for _, m := range buf[:k] {
+						require.Equal(t, strconv.Itoa(got), string(m.Data))
+						got++
+					}
+					if n < 220 { // six for each ten that it reads
+						s.publish("x", texts("", n, n+6)...)
+						n += 6
+					}
+				}
+				r.gets()
+				require.Zero(t, s.Stats().Gaps)
+
+				// Now it is one of those that are there: if it does not read, it is too slow.
+				s.publish("x", texts("", n, n+20)...)
+				synctest.Wait()
+				r.gets(append([]string{"gap"}, texts("", n+4, n+20)...)...)
+			})
+		})
+	}
+}
+
+// A client that never catches up has a gap in the end, as any that is too slow.
+func TestResumedReaderThatIsTooSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := new(tailLog)
+		s := newServer(t, &broadcasttest.Journal{}, log.wrap)
+		begin := s.position()
+		s.publish("x", texts("", 0, 100)...)
+		synctest.Wait()
+		r := s.resume(begin, "x")
+		buf, gaps := make([]*broadcast.Message, 1), 0
+		for range 2_000 {
+			synctest.Wait()
+			if _, err := r.sub.Poll(buf); err != nil {
+				require.ErrorIs(t, err, broadcast.ErrGap)
+				gaps++
+			}
+			s.publish("x", "another", "one", "more")
+		}
+		require.NotZero(t, gaps)
+		require.LessOrEqual(t, len(log.all()), 1+1+8, "Tails")
+	})
+}
+
+// A history has no room for all that the rings have as well: that is no loss.
+func TestHistoryWithoutRoomForMoreThanItNeeds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, &broadcasttest.Journal{}, nil)
+		begin := s.position()
+		s.publish("x", texts("", 0, 16*16+16)...) // a history has 16*16, and the rings 16
+		synctest.Wait()
+		r := s.resume(begin, "x")
+		synctest.Wait()
+		r.gets(texts("", 0, 16*16+16)...)
+		require.Zero(t, s.Stats().Gaps)
 	})
 }

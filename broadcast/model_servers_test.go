@@ -384,6 +384,8 @@ func (w *cluster) heal() {
 	for _, c := range w.clients {
 		if s := c.stream; s != nil {
 			w.drain(c)
+			synctest.Wait() // for what is still read for it
+			w.drain(c)
 			if c.stream != nil && s.sub.Position() != w.newest() {
 				w.fail("client %d is left at %v, the newest is %v (%s)", c.number, s.sub.Position(), w.newest(), s.server.Stage(s.sub))
 			}

@@ -206,6 +206,7 @@ func (w *shared) heal() {
 				synctest.Wait()
 			}
 			w.drain(c)
+			synctest.Wait() // for what is still read for it
 		}
 		if c.sub != nil {
 			w.compare(c)

@@ -18,7 +18,9 @@ import (
 //	waiting   waiting, reading, placed  SetTopics locates it anew
 //	reading   waiting, reading, placed  SetTopics locates it anew
 //	placed    reading, placed           SetTopics locates it anew: not all history was returned
+//	placed    reading                   rings have overrun it while it was returned its history
 //	placed    live                      Poll adopts the placement
+//	live      reading                   rings have overrun it before it has caught up
 //	live      placed                    the journal has a new epoch
 //	any       ended                     Close
 type stage uint8
@@ -74,6 +76,10 @@ type placement struct {
 	// gap is set if messages of any topic may have been lost before the first that follows.
 	// The next Poll reports and clears it.
 	gap bool
+
+	// missing is set if the journal has not got what the rings have evicted after it. The next
+	// Poll reports that, and clears it.
+	missing bool
 }
 
 // knows reports whether this Hub knows, without asking the engine, that the log has a
@@ -255,6 +261,9 @@ func (s *subscription) adopt(buf []*Message) (int, error) {
 		return 0, nil
 	}
 	p.history = nil
+	if s.readOn() {
+		return 0, nil
+	}
 	if s.stage == stagePlaced {
 		if p.gap && s.position.epoch != h.epoch {
 			// What it has had of entries that are still there does not come again.
@@ -267,7 +276,7 @@ func (s *subscription) adopt(buf []*Message) (int, error) {
 	}
 	lost := s.catchUpCursors()
 	gap := p.gap
-	p.gap = false
+	p.gap, p.missing = false, false
 	switch {
 	case s.beginning && (gap || lost != nil || s.beganBeforeHole()):
 		s.beginAll()
@@ -282,6 +291,32 @@ func (s *subscription) adopt(buf []*Message) (int, error) {
 		return s.reportGap(buf, lost)
 	}
 	return s.reportHoles(buf)
+}
+
+// readOn lets a subscription read the journal if the rings have overrun it before it has caught up
+// since it resumed: it may be fast enough, and has only got more to read than the rings have. It
+// reports whether it does. What the tail has lost is reported from the rings, which have what
+// comes before it. The caller holds Hub.mu.
+func (s *subscription) readOn() bool {
+	h, at := s.hub, s.position
+	switch {
+	case s.reads == 0, h.Journal == nil, !s.hasPlacement(), s.placement.gap, s.placement.missing, at.epoch != h.epoch:
+		return false
+	case s.state != nil && s.state.round.part != betweenRounds: // it has had newer values than its position
+		return false
+	}
+	if s.stage == stagePlaced {
+		at.seq = max(at.seq, s.placement.after)
+	}
+	before := s.from
+	if s.from = at; h.holes.last() > at.seq || !s.isOverrun() || s.distance() == lost {
+		s.from = before
+		return false
+	}
+	s.reads--
+	s.stage, s.epoch = stageReading, 0
+	h.readFor(s)
+	return true
 }
 
 // moveCursors sets the cursors after placement.after, and the position too unless there is
@@ -353,6 +388,7 @@ func (s *subscription) catchUpCursors() (lost []string) {
 func (s *subscription) reportGap(buf []*Message, topics []string) (int, error) {
 	h := s.hub
 	h.gaps++
+	s.reads = 0
 	n, hole := s.fillBeforeHole(buf, min(h.head.Load(), s.end.Load()))
 	if s.closed.Load() && n == 0 {
 		return 0, ErrClosed

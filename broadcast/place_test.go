@@ -294,7 +294,7 @@ func TestSetTopicsBetweenHistoryAndANewEpoch(t *testing.T) {
 		}{
 			{[]string{"x", "y", "z"}, []string{"gap", "new"}},
 			{[]string{"y", "z"}, []string{"gap"}},
-			{[]string{"x"}, append(texts("x", 0, 4), "gap", "new")},
+			{[]string{"x"}, append(texts("x", 0, 20), "gap", "new")},
 		} {
 			synctest.Test(t, func(t *testing.T) {
 				engine := &broadcasttest.Journal{}

@@ -21,6 +21,8 @@ type reader struct {
 	end     atomic.Uint64   // the subscription's; Finish sets it
 	history *history        // what follows it
 	lost    bool            // some of it is not in the journal any more, or it is too much
+	needed  uint64          // up to where the rings have not what the history must have
+	full    uint64          // the history takes nothing after it, which the rings had; forever if it takes all
 }
 
 // forget lets a reader go on without its subscription, which does not wait for it any more.
@@ -38,5 +40,17 @@ func (r *reader) leave() {
 	r.sub.reader, r.sub = nil, nil
 	if r.read.left--; r.read.left == 0 {
 		r.read.cancel()
+	}
+}
+
+// add adds a message to the history, or notes that there is no room for it.
+func (r *reader) add(m *pastMessage, limit historyLimit) {
+	switch {
+	case r.history.add(m, limit):
+	case m.msg.ID.seq > r.needed:
+		r.full = m.msg.ID.seq - 1
+	default:
+		r.lost = true
+		r.history.drop()
 	}
 }

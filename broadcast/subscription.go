@@ -37,6 +37,7 @@ type subscription struct {
 	// head. Poll sets it itself when it finds a loss in a ring, and adopt clears it.
 	stage      stage
 	beginning  bool          // SubscribeOptions.Beginning; set by Subscribe
+	reads      uint8         // how often it may still read on, see readOn; owned by the goroutine that polls, and here for its size
 	reader     *reader       // that reads its history; nil if none does
 	next, prev *subscription // among the open ones
 	from       ID            // where it resumes: SubscribeOptions.After, or Position if SetTopics has located it anew
@@ -58,6 +59,8 @@ func newSubscription(h *Hub, topics []string, opts SubscribeOptions) (*subscript
 	s := &subscription{hub: h, notify: opts.Notify, from: opts.After, position: opts.After, beginning: opts.Beginning}
 	if s.position.IsZero() {
 		s.position = ID{epoch: unknownEpoch}
+	} else {
+		s.reads = maxReads
 	}
 	s.end.Store(forever)
 	if opts.After.IsZero() && !opts.Beginning {
@@ -166,6 +169,9 @@ func (s *subscription) Poll(buf []*Message) (int, error) {
 		case s.epoch != 0 && s.hub.kept.ended.Load() > 0 && s.haveEnded():
 			return 0, ErrEnded
 		case s.arm(end):
+			if s.epoch != 0 {
+				s.reads = 0
+			}
 			return 0, nil
 		}
 	}
