@@ -46,6 +46,17 @@ func ParseRecord(b []byte) (Record, error) {
 	return Record{r.seq, r.time, r.msg}, err
 }
 
+// Sealed returns a copy of bytes with the mark, the length and the checksum of a record.
+func Sealed(b []byte) []byte {
+	sealed := append(make([]byte, 0, len(b)+recordHeader+bodyHeader), b...)
+	for len(sealed) < recordHeader+bodyHeader {
+		sealed = append(sealed, 0)
+	}
+	copy(sealed, recordMark)
+	sealRecord(sealed)
+	return sealed
+}
+
 // RemoveSegments removes all segments but the last, as if they were too old.
 func RemoveSegments(j *Journal) error {
 	l, err := j.open(context.Background())
