@@ -22,6 +22,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/broadcast/filejournal"
 	"github.com/fanfare-go/fanfare/sse"
@@ -88,14 +89,14 @@ func newKilled(t *testing.T) *killed {
 	ctx, cancel := context.WithCancel(context.Background())
 	k.cancel = cancel
 	t.Cleanup(func() { cancel(); k.running.Wait() })
-	for i := range 4 {
+	for i, path := range []string{"sse", "ws", "sse", "ws", "sse-state", "ws-state"} {
 		c := &killedClient{values: map[string]string{}}
 		k.clients = append(k.clients, c)
 		follow := c.followSSE
 		if i%2 == 1 {
 			follow = c.followWS
 		}
-		k.running.Go(func() { follow(ctx, k.addr, newest) })
+		k.running.Go(func() { follow(ctx, k.addr+"/"+path, newest) })
 	}
 	return k
 }
@@ -238,8 +239,8 @@ func (c *killedClient) fault(format string, args ...any) {
 	c.faults = append(c.faults, fmt.Sprintf(format, args...))
 }
 
-func (c *killedClient) followSSE(ctx context.Context, addr string, after broadcast.ID) {
-	r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/sse?heartbeat=1", nil)
+func (c *killedClient) followSSE(ctx context.Context, at string, after broadcast.ID) {
+	r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at+"?heartbeat=1", nil)
 	r.Header.Set("Last-Event-ID", after.String())
 	client := &sse.Client{MaxBackoff: 100 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)}
 	for e, err := range client.Events(r) {
@@ -256,8 +257,8 @@ func (c *killedClient) followSSE(ctx context.Context, addr string, after broadca
 	}
 }
 
-func (c *killedClient) followWS(ctx context.Context, addr string, after broadcast.ID) {
-	client := &ws.Client{URL: "ws://" + addr + "/ws", After: after, MaxBackoff: 100 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)}
+func (c *killedClient) followWS(ctx context.Context, at string, after broadcast.ID) {
+	client := &ws.Client{URL: "ws://" + at, After: after, MaxBackoff: 100 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)}
 	for m, err := range client.Messages(ctx) {
 		switch {
 		case ctx.Err() != nil:
@@ -279,13 +280,18 @@ func serveUntilKilled(where string) {
 	quiet := slog.New(slog.DiscardHandler)
 	topics := []string{"events", "values"}
 	mux := http.NewServeMux()
+	state := func(*http.Request) (*fanfare.Grant, error) {
+		return &fanfare.Grant{Topics: topics, Beginning: true}, nil
+	}
 	mux.Handle("/sse", &sse.Handler{Broadcaster: hub, Topics: topics, Logger: quiet})
 	mux.Handle("/ws", &ws.Handler{Broadcaster: hub, Topics: topics, Logger: quiet})
+	mux.Handle("/sse-state", &sse.Handler{Broadcaster: hub, Grant: state, Logger: quiet, Detach: true})
+	mux.Handle("/ws-state", &ws.Handler{Broadcaster: hub, Grant: state, Logger: quiet, Detach: true})
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		panic(err)
 	}
-	go http.Serve(l, mux)
+	go (&http.Server{Handler: mux, ConnContext: sse.ConnContext}).Serve(l)
 	if round == "-1" {
 		hub.Publish(context.Background(), broadcast.Message{Topic: "events", Type: "m", Data: []byte(theEnd)})
 		select {}
