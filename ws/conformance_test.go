@@ -16,6 +16,7 @@ import (
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/conformance"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 	"github.com/fanfare-go/fanfare/ws"
 )
 
@@ -124,12 +125,17 @@ func TestConformance(t *testing.T) {
 }
 
 // A Handler whose connections are watched, over TCP, does the same as one that reads all the time.
+// Byte by byte only in the long form: TestConformance has that in memory.
 func TestConformanceOverTCP(t *testing.T) {
+	overTCP := []int{whole}
+	if longtest.Enabled() {
+		overTCP = []int{whole, 1}
+	}
 	for _, vectors := range [][]vector{framings(), fragments(), reserved(), controls(), closings(), unicode(), sizes(), deflated()} {
 		for _, v := range vectors {
 			for _, s := range subjects {
 				if s.name == "ws.Handler, detached" {
-					t.Run(v.part+", "+v.name, func(t *testing.T) { v.tryOn(t, s, serveTCP) })
+					t.Run(v.part+", "+v.name, func(t *testing.T) { v.tryOn(t, s, serveTCP, overTCP...) })
 				}
 			}
 		}
@@ -137,11 +143,14 @@ func TestConformanceOverTCP(t *testing.T) {
 }
 
 // try sends a vector in one piece, and byte by byte.
-func (v vector) try(t *testing.T, s subject) { v.tryOn(t, s, serve) }
+func (v vector) try(t *testing.T, s subject) { v.tryOn(t, s, serve, whole, 1) }
 
-// tryOn is try on a network of its own kind.
-func (v vector) tryOn(t *testing.T, s subject, serve func(*testing.T, http.Handler, func(*testing.T, *network))) {
-	for _, piece := range []int{1 << 30, 1} {
+// whole is a piece larger than each vector.
+const whole = 1 << 30
+
+// tryOn sends a vector on a network of its own kind, once for each size of the pieces.
+func (v vector) tryOn(t *testing.T, s subject, serve func(*testing.T, http.Handler, func(*testing.T, *network)), pieces ...int) {
+	for _, piece := range pieces {
 		if piece == 1 && v.large {
 			break
 		}

@@ -15,18 +15,22 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare/internal/longtest"
 	"github.com/fanfare-go/fanfare/ws"
 )
 
 // upgradeSeed repeats a run, which prints its seed.
 var upgradeSeed = flag.Uint64("upgrade.seed", 0, "seed of the random upgrade requests; 0: another one each time")
 
-// TestRandomUpgrades is FuzzUpgrade with requests that look more like requests: 100,000 of
-// them, each a good one with up to four changes. Those whose changes are all harmless are
-// upgraded.
+// TestRandomUpgrades is FuzzUpgrade with requests that look more like requests: 20,000 of
+// them, 100,000 in the long form, each a good one with up to four changes. Those whose changes
+// are all harmless are upgraded.
 func TestRandomUpgrades(t *testing.T) {
-	requests := 100_000
-	if testing.Short() {
+	requests := 20_000
+	switch {
+	case longtest.Enabled():
+		requests = 100_000
+	case testing.Short():
 		requests = 5000
 	}
 	seed := *upgradeSeed

@@ -11,17 +11,20 @@ import (
 	"github.com/fanfare-go/fanfare/internal/longtest"
 )
 
-// Clients of several servers miss nothing while the engine is restarted twice.
+// Clients of several servers miss nothing while the engine is restarted, twice in the long form.
 func TestClients(t *testing.T) {
 	t.Parallel()
 	e := startEngine(t)
-	restart := func(*testing.T) { e.restart() }
+	restarts := []func(*testing.T){func(*testing.T) { e.restart() }}
+	if longtest.Enabled() {
+		restarts = append(restarts, restarts[0])
+	}
 	clustertest.Test(t, clustertest.Config{
 		Open: func(*testing.T) (broadcast.Journal, func()) {
 			conn := e.connect()
 			return journal(conn), conn.Close
 		},
-		Faults: []func(*testing.T){restart, restart},
+		Faults: restarts,
 	})
 }
 

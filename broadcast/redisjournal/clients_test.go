@@ -9,21 +9,26 @@ import (
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/broadcast/redisjournal"
 	"github.com/fanfare-go/fanfare/internal/clustertest"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 )
 
-// testClients runs clients of several servers while Redis crashes twice. Unless the journals
-// are durable, each crash is a gap.
+// testClients runs clients of several servers while Redis crashes, twice in the long form. Unless
+// the journals are durable, each crash is a gap.
 func testClients(t *testing.T, s *server, durability durability) {
 	crash := func(*testing.T) {
 		s.crash()
 		s.run()
+	}
+	crashes := []func(*testing.T){crash}
+	if longtest.Enabled() {
+		crashes = append(crashes, crash)
 	}
 	clustertest.Test(t, clustertest.Config{
 		Open: func(*testing.T) (broadcast.Journal, func()) {
 			client := redis.NewClient(&redis.Options{Addr: s.address})
 			return &redisjournal.Journal{Client: client, Durable: durability == durable, Logger: slog.New(slog.DiscardHandler)}, func() { _ = client.Close() }
 		},
-		Faults: []func(*testing.T){crash, crash},
+		Faults: crashes,
 		Loses:  durability != durable,
 	})
 }
@@ -43,6 +48,7 @@ func TestClientsOfADurableEngine(t *testing.T) {
 
 // Clients get a gap for each crash if Durable is not set, also if the engine lost nothing.
 func TestClientsOfAnUndeclaredEngine(t *testing.T) {
+	longtest.Only(t) // TestClientsOfALossyEngine expects the same gaps
 	testClients(t, start(t, "--appendonly", "yes", "--appendfsync", "always"), notDurable)
 }
 
