@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/fanfare-go/fanfare/broadcast"
@@ -28,6 +29,9 @@ func grow(out io.Writer) error {
 		}
 		fmt.Fprintf(out, "| %d | %s | %.2f | %.2f | %d |\n", w.subscribers, inBytes(w.size), f.burst/1e6, float64(f.burstCPU.Nanoseconds())/1000, f.lost)
 	}
+	if err := growIdle(out); err != nil {
+		return err
+	}
 	fmt.Fprintln(out, "\n| topics, each with a subscriber | publish, us | KB for each topic, with one message of 128 bytes and its subscription |\n|---|---|---|")
 	for _, topics := range []int{1, 10, 100, 1000, 10_000} {
 		publish, memory, err := overTopics(topics)
@@ -41,6 +45,30 @@ func grow(out io.Writer) error {
 
 // detachedSSE is the index in peers of the one whose growth is measured.
 const detachedSSE = 9
+
+// growIdle reports what an idle connection takes, of few and of as many as a process may have
+// open: what it takes must not grow.
+func growIdle(out io.Writer) error {
+	counts := []int{2000, 6000, 12_000, 18_000}
+	fmt.Fprintf(out, "\n| idle connections of | %d | %d | %d | %d |\n|---|---|---|---|---|\n", counts[0], counts[1], counts[2], counts[3])
+	for i, p := range peers {
+		if p.program != nil || !strings.HasPrefix(p.name, "fanfare") {
+			continue
+		}
+		fmt.Fprintf(out, "| %s, %s |", p.name, p.wire)
+		for _, n := range counts {
+			fmt.Fprintf(os.Stderr, "%d idle connections of %s, %s\n", n, p.name, p.wire)
+			var f figures
+			if err := (suite{idle: n}).idling(i, &f); err != nil {
+				return err
+			}
+			fmt.Fprintf(out, " %.1f (%.1f) |", f.live/1024, f.rss/1024)
+		}
+		fmt.Fprintln(out)
+	}
+	fmt.Fprintln(out, "\nKB of heap and stack for each (resident).")
+	return nil
+}
 
 func inBytes(n int) string {
 	if n >= 1024 {

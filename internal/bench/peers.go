@@ -14,7 +14,7 @@ import (
 // peer is a library that is measured.
 type peer struct {
 	name string
-	wire string // the protocol of its clients: ws, sse or centrifuge
+	wire string // the protocol of its clients: ws, sse, h2 (event streams over HTTP/2) or centrifuge
 
 	// open returns a handler for subscribers, and a function that publishes to all of them.
 	open func() (http.Handler, func(payload []byte))
@@ -46,6 +46,9 @@ var peers = []peer{
 	{name: "write(2) in C", wire: "sse", program: floor},
 	{name: "Bun", wire: "sse", program: bun},
 	{name: "fanfare, detached, a Grant", wire: "sse", open: func() (http.Handler, func([]byte)) { return overSSE(granted) }},
+
+	{name: "fanfare, HTTP/2", wire: "h2", open: func() (http.Handler, func([]byte)) { return overSSE(attached) }},
+	{name: "by hand on net/http, HTTP/2", wire: "h2", open: byHand},
 }
 
 // newHub returns a hub that keeps more than a burst has, so that no subscriber is overrun.

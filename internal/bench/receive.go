@@ -22,6 +22,9 @@ type tally struct {
 	P50, P99   time.Duration // from publishing to arrival
 }
 
+// inFrames are the receiver's connections over HTTP/2, by socket.
+var inFrames = make(map[int32]*frames)
+
 // receive is the receiver process. It connects and prints a line. Then it reads numbers from
 // its standard input, and for each it counts deliveries until there are that many.
 func receive(addr, wire string, conns int) error {
@@ -35,6 +38,9 @@ func receive(addr, wire string, conns int) error {
 		if err != nil {
 			return fmt.Errorf("connection %d: %w", i, err)
 		}
+		if wire == "h2" {
+			inFrames[int32(fd)] = new(frames)
+		}
 		if err := syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)}); err != nil {
 			return err
 		}
@@ -47,7 +53,7 @@ func receive(addr, wire string, conns int) error {
 		if err != nil {
 			return err
 		}
-		got, err := count(epoll, expect)
+		got, err := count(epoll, expect, wire)
 		if err != nil {
 			return err
 		}
@@ -71,6 +77,12 @@ func connect(addr, wire string, i int) (fd int, err error) {
 	request := "GET / HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"
 	if wire != "sse" {
 		request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+	}
+	if wire == "h2" {
+		if err := openHTTP2(c); err != nil {
+			return 0, err
+		}
+		return raw(c)
 	}
 	if _, err := c.Write([]byte(request)); err != nil {
 		return 0, err
@@ -113,9 +125,9 @@ func raw(c net.Conn) (fd int, err error) {
 const silence = 5 * time.Second
 
 // count counts deliveries until there are as many as expected.
-func count(epoll, expect int) (t tally, err error) {
+func count(epoll, expect int, wire string) (t tally, err error) {
 	events := make([]syscall.EpollEvent, 256)
-	buf := make([]byte, 1<<20)
+	buf, data := make([]byte, 1<<20), make([]byte, 0, 1<<20)
 	var latencies []time.Duration
 	for last := time.Now(); t.Deliveries < expect; {
 		n, err := syscall.EpollWait(epoll, events, 100)
@@ -131,6 +143,10 @@ func count(epoll, expect int) (t tally, err error) {
 				return t, fmt.Errorf("a connection was closed: %v", err)
 			}
 			got := buf[:k]
+			if wire == "h2" {
+				data = inFrames[e.Fd].data(data[:0], got)
+				got = data
+			}
 			marks := bytes.Count(got, []byte("@"))
 			if marks == 0 {
 				continue

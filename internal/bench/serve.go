@@ -46,7 +46,10 @@ func serve(p peer) error {
 	if err != nil {
 		return err
 	}
-	go http.Serve(l, h)
+	server := &http.Server{Handler: h, Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	go server.Serve(l)
 	fmt.Println(l.Addr())
 	out := json.NewEncoder(os.Stdout)
 	if name := os.Getenv("BENCH_PROFILE"); name != "" {
