@@ -220,9 +220,7 @@ func (o *Opening) abandon() {
 		return
 	}
 	s := o.stream
-	if s.cancel != nil {
-		s.cancel()
-	}
+	s.endLifetime()
 	if s.sub != nil {
 		s.sub.Close()
 	}
@@ -236,6 +234,9 @@ func (o *Opening) Start(conn Conn, prologue []byte, maxAge time.Duration) {
 	s := o.stream
 	o.begin(conn, prologue, maxAge)
 	if s.detached {
+		if ctx, ok := s.request.(*detachedContext); ok {
+			ctx.dropValues()
+		}
 		s.request = nil
 	} else {
 		s.unwatch = context.AfterFunc(s.request, func() { s.End(RequestEnded) })
@@ -304,8 +305,5 @@ func (o *Opening) begin(conn Conn, prologue []byte, maxAge time.Duration) {
 	}
 	if streamctx.Held(s.request) {
 		s.releaseHolds = streamctx.Attach(s.request, s.endAs)
-	}
-	if ctx, ok := s.ctx.(*detachedContext); ok {
-		ctx.dropValues()
 	}
 }

@@ -25,13 +25,11 @@ type Stream struct {
 	wake         chan struct{} // wakes the goroutine that serves the request; nil: a worker writes
 	releaseHolds func()        // releases what middleware holds for the stream; nil if nothing is held
 	unwatch      func() bool   // stops the watch over the request's end; nil without one
-	// request is the context of the request; nil once a detached stream has begun. ctx
-	// is the stream's own and ends with it. It is nil if nothing has asked for it;
-	// without a Grant nothing does.
+	// request is the context of the request, or the detachedContext over it; nil once a
+	// detached stream has begun.
 	request context.Context
-	ctx     context.Context
-	cancel  context.CancelFunc
 
+	lifetime  atomic.Pointer[lifetime] // nil until something asks for it
 	ending    ending
 	beats     beats
 	ended     atomic.Bool // the writer has made its last call
@@ -63,17 +61,16 @@ type Stream struct {
 	signal signal // of any goroutine
 }
 
-// Context returns the stream's context, which ends when the stream has ended. It is
-// called first before the stream begins.
+// Context returns the stream's context, which ends when the stream has ended. Before the stream
+// begins, it is called by the goroutine that opens it.
 func (s *Stream) Context() context.Context {
-	switch {
-	case s.ctx != nil:
-	case s.detached:
-		s.ctx, s.cancel = newDetachedContext(s.request)
-	default:
-		s.ctx, s.cancel = context.WithCancel(s.request)
+	if !s.detached || s.request == nil {
+		return s.live().Context
 	}
-	return s.ctx
+	if _, ok := s.request.(*detachedContext); !ok {
+		s.request = newDetachedContext(s, s.request)
+	}
+	return s.request
 }
 
 // Done returns a channel that is closed when the stream has ended and nothing is

@@ -305,9 +305,7 @@ func (s *Stream) tearDown() {
 	}
 	why := s.ending.why.Load()
 	err := guard.Call("ending a stream", func() error {
-		if s.cancel != nil {
-			defer s.cancel()
-		}
+		defer s.endLifetime()
 		defer s.sub.Close()
 		s.conn.End(*why)
 		return nil
