@@ -72,6 +72,7 @@ func (e *Engine) open(r *http.Request, mode Mode) (_ *Opening, err error) {
 	if s.grant, err = e.grant(r, s.Context); err != nil {
 		return nil, err
 	}
+	s.ending.expires.Store(int64(e.clock.at(s.grant.Expires)))
 	after := After(r)
 	if isUnknown(after) && (s.grant.Beginning || s.grant.Snapshot != nil) {
 		after = broadcast.ID{} // it was cut in a beginning, and begins again
@@ -178,6 +179,9 @@ func isUnknown(position broadcast.ID) bool { return position.Epoch() == unknown.
 // replaces the topics: they may be parts of the request's URL, which they would keep in
 // memory.
 func withoutRequest(g *fanfare.Grant, sub broadcast.Subscription) *fanfare.Grant {
+	if g.Filter == nil && g.Snapshot == nil && g.Change == nil && g.Renew == nil {
+		return &nothingMore
+	}
 	k := *g
 	k.Topics = nil
 	if k.Change != nil { // a change is compared with them
@@ -185,6 +189,9 @@ func withoutRequest(g *fanfare.Grant, sub broadcast.Subscription) *fanfare.Grant
 	}
 	return &k
 }
+
+// nothingMore is the grant of streams that need nothing of theirs once they are subscribed.
+var nothingMore fanfare.Grant
 
 // namesOf returns topics whose names nothing else hangs on: those that the subscription has
 // anyway, if it is a Hub's, or else clones.
@@ -290,7 +297,6 @@ func (o *Opening) begin(conn Conn, prologue []byte, maxAge time.Duration) {
 	if maxAge > 0 {
 		s.ending.endAt(now+Lifetime(maxAge), &Restart)
 	}
-	s.ending.expires.Store(int64(s.engine.clock.at(s.grant.Expires)))
 	if prologue != nil {
 		s.firstBatch.precede(prologue)
 	}
