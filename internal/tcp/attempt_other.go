@@ -2,16 +2,13 @@
 
 package tcp
 
-import (
-	"net"
-	"syscall"
-)
+import "syscall"
 
 // Attempt writes to connections without blocking, on systems where that is possible.
 type Attempt struct{}
 
 // Raw returns nil: this system has no writes that do not block.
-func Raw(net.Conn) syscall.RawConn { return nil }
+func Raw(Conn) syscall.RawConn { return nil }
 
 // Write is never called, since Raw returns nil.
 func (*Attempt) Write(syscall.RawConn, []byte) (int, error) { return 0, nil }
