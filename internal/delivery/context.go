@@ -33,7 +33,7 @@ func (s *Stream) live() *lifetime {
 	}
 	parent := context.Background()
 	if !s.detached {
-		parent = s.request
+		parent = s.request.Context
 	}
 	l := newLifetime(parent)
 	if !s.lifetime.CompareAndSwap(nil, l) {

@@ -58,7 +58,7 @@ func (e *Engine) open(r *http.Request, mode Mode) (_ *Opening, err error) {
 	if e.Broadcaster == nil {
 		return nil, fmt.Errorf("%s: Handler.Broadcaster is nil", e.Name)
 	}
-	s := &Stream{engine: e, codec: mode.Codec, request: r.Context(), detached: mode.Detached, pollSize: minPoll}
+	s := &Stream{engine: e, codec: mode.Codec, request: &request{Context: r.Context()}, detached: mode.Detached, pollSize: minPoll}
 	s.beats.interval, s.beats.always, s.beats.soon = mode.Heartbeat, IsOn(r.URL.Query(), "heartbeat"), mode.Unwatched
 	e.forms.enter(s.codec)
 	s.server = e.servers.of(r) // before Grant: a Shutdown from here on ends the stream
@@ -241,12 +241,12 @@ func (o *Opening) Start(conn Conn, prologue []byte, maxAge time.Duration) {
 	s := o.stream
 	o.begin(conn, prologue, maxAge)
 	if s.detached {
-		if ctx, ok := s.request.(*detachedContext); ok {
+		if ctx, ok := s.request.Context.(*detachedContext); ok {
 			ctx.dropValues()
 		}
 		s.request = nil
 	} else {
-		s.unwatch = context.AfterFunc(s.request, func() { s.End(RequestEnded) })
+		s.request.unwatch = context.AfterFunc(s.request.Context, func() { s.End(RequestEnded) })
 	}
 	s.engine.workers.add(s)
 }
@@ -263,7 +263,7 @@ func (o *Opening) Serve(conn Conn, prologue []byte, maxAge time.Duration) {
 func (o *Opening) Poll(conn Conn, prologue []byte) {
 	s := o.stream
 	s.polling = true
-	s.ending.endAt(s.engine.clock.now()+pollFor, &Polled)
+	s.ending.at = s.engine.clock.now() + pollFor
 	o.serve(conn, prologue, 0)
 }
 
@@ -272,11 +272,11 @@ const pollFor = 25 * time.Second
 
 func (o *Opening) serve(conn Conn, prologue []byte, maxAge time.Duration) {
 	s := o.stream
-	s.wake = make(chan struct{}, 1)
+	s.request.wake = make(chan struct{}, 1)
 	o.begin(conn, prologue, maxAge)
 	for !s.run(nil) {
 		select {
-		case <-s.wake:
+		case <-s.request.wake:
 		case <-s.request.Done(): // endReason finds it
 		}
 	}
@@ -295,7 +295,7 @@ func (o *Opening) begin(conn Conn, prologue []byte, maxAge time.Duration) {
 	s.resumed = s.catchingUp
 	s.shard = s.engine.counts.begin(s.resumed)
 	if maxAge > 0 {
-		s.ending.endAt(now+Lifetime(maxAge), &Restart)
+		s.ending.at = now + Lifetime(maxAge)
 	}
 	if prologue != nil {
 		s.firstBatch.precede(prologue)
@@ -309,7 +309,7 @@ func (o *Opening) begin(conn Conn, prologue []byte, maxAge time.Duration) {
 	if o.gapNotSent {
 		s.End(GapNotSent)
 	}
-	if streamctx.Held(s.request) {
-		s.releaseHolds = streamctx.Attach(s.request, s.endAs)
+	if streamctx.Held(s.request.Context) {
+		s.releaseHolds = streamctx.Attach(s.request.Context, s.endAs)
 	}
 }
