@@ -25,9 +25,7 @@ type detached struct {
 
 	deadline delivery.Deadline // safe for concurrent use
 
-	// Owned by the goroutine that writes.
-	headWritten bool // the head of the response goes out with the first write
-	aborts      bool // End writes no end of the response
+	headWritten bool // the head of the response goes out with the first write. Owned by the goroutine that writes
 }
 
 // hijack takes over the connection of a request. It returns the connection, and the head
@@ -108,11 +106,11 @@ func (d *detached) Closing() { d.deadline.Fix() }
 // Cut makes a write that is blocked fail.
 func (d *detached) Cut() { d.deadline.Cut() }
 
-// End writes the end of the response, unless the stream was cut or aborts, and closes the
+// End writes the end of the response, unless the stream was cut or the handler aborts, and closes the
 // connection. It discards what the client sent after its request: unread bytes would make
 // the system reset the connection, and the client might lose what was written last.
 func (d *detached) End(why delivery.Reason) {
-	cut := why.Code == 0 || d.aborts && !isLast(why)
+	cut := why.Code == 0 || d.handler.Abort && !isLast(why)
 	if retry := lastRetry(why, d.handler.Options.withDefaults().Retry); retry != nil && d.headWritten {
 		_ = d.Write(net.Buffers{chunk(retry)}, nil)
 	}

@@ -112,7 +112,6 @@ func (t *transport) beginDetached(target http.ResponseWriter, r *http.Request, o
 	if err != nil {
 		return err
 	}
-	conn.aborts = t.Abort
 	o.Start(conn, append(head, chunk(first)...), t.options.MaxAge)
 	return nil
 }

@@ -36,10 +36,15 @@ func duplicate(fd int) (int, error) {
 	syscall.ForkLock.RLock() // no process is started before CloseOnExec
 	defer syscall.ForkLock.RUnlock()
 	fd, err := syscall.Dup(fd)
-	if err == nil {
-		syscall.CloseOnExec(fd)
+	if err != nil {
+		return -1, err
 	}
-	return fd, err
+	syscall.CloseOnExec(fd)
+	if fd <= syscall.Stderr { // package os ends the process when a write to that finds no reader
+		_ = syscall.Close(fd)
+		return -1, syscall.EBADF
+	}
+	return fd, nil
 }
 
 // detached is a socket without a net.Conn. The runtime's poller gets to know it when a write
