@@ -19,7 +19,7 @@ import (
 type detached struct {
 	// Set by hijack.
 	handler *Handler // whose buffers and Options it shares
-	conn    tcp.Conn
+	conn    net.Conn
 
 	token watch.Token // of the handler's Watch; 0: the socket is not watched. Set by Watch
 

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -171,12 +172,13 @@ func TestDetachedContextEndsWhatDependsOnIt(t *testing.T) {
 				var hub broadcast.Hub
 				defer hub.Close()
 				var ctx context.Context
-				registered, called := 0, 0
+				registered := 0
+				var called atomic.Int64
 				register := func(asks bool) {
 					if asks {
 						registered++
 						derived, cancel := context.WithCancel(ctx)
-						context.AfterFunc(derived, func() { called++; cancel() })
+						context.AfterFunc(derived, func() { called.Add(1); cancel() })
 					}
 				}
 				e := delivery.NewEngine(delivery.Config{Name: "test", Broadcaster: &hub, Logger: quiet, Grant: func(r *http.Request) (*fanfare.Grant, error) {
@@ -191,12 +193,12 @@ func TestDetachedContextEndsWhatDependsOnIt(t *testing.T) {
 				register(asks.open)
 				synctest.Wait()
 				assert.Equal(t, goroutines, runtime.NumGoroutine())
-				assert.Zero(t, called)
+				assert.Zero(t, called.Load())
 				tr.stream.End(delivery.Restart)
 				<-tr.stream.Done()
 				register(asks.ended)
 				synctest.Wait()
-				assert.Equal(t, registered, called)
+				assert.EqualValues(t, registered, called.Load())
 				assert.ErrorIs(t, ctx.Err(), context.Canceled)
 			})
 		})

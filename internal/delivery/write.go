@@ -11,7 +11,7 @@ import (
 // tcp.Raw of the connection. What a stream that keeps up writes, the socket accepts without
 // blocking, and the worker moves on to the next stream. More than maxWrite bytes go out in
 // several writes, each with a timeout of its own.
-func Write(c tcp.Conn, raw syscall.RawConn, pool *tcp.Buffers, d *Deadline, buffers net.Buffers, w *Worker) error {
+func Write(c net.Conn, raw syscall.RawConn, pool *tcp.Buffers, d *Deadline, buffers net.Buffers, w *Worker) error {
 	d.Renew()
 	if w != nil && raw != nil {
 		if buffers = w.join(buffers); len(buffers) > 1 {
@@ -29,7 +29,7 @@ func Write(c tcp.Conn, raw syscall.RawConn, pool *tcp.Buffers, d *Deadline, buff
 }
 
 // writeWaiting is Write once the worker may wait.
-func writeWaiting(c tcp.Conn, pool *tcp.Buffers, d *Deadline, buffers net.Buffers, w *Worker) error {
+func writeWaiting(c net.Conn, pool *tcp.Buffers, d *Deadline, buffers net.Buffers, w *Worker) error {
 	w.Wait()
 	size := 0
 	for _, b := range buffers {

@@ -2,13 +2,16 @@
 
 package tcp
 
-import "syscall"
+import (
+	"net"
+	"syscall"
+)
 
 // Attempt writes to connections without blocking, on systems where that is possible.
 type Attempt struct{}
 
 // Raw returns nil: this system has no writes that do not block.
-func Raw(Conn) syscall.RawConn { return nil }
+func Raw(net.Conn) syscall.RawConn { return nil }
 
 // Write is never called, since Raw returns nil.
 func (*Attempt) Write(syscall.RawConn, []byte) (int, error) { return 0, nil }

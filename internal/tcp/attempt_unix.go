@@ -20,7 +20,7 @@ type Attempt struct {
 
 // Raw returns the raw connection that Attempt, Reader and Discard need. It is nil if c
 // cannot be written to without blocking.
-func Raw(c Conn) syscall.RawConn {
+func Raw(c net.Conn) syscall.RawConn {
 	switch c := c.(type) {
 	case *detached:
 		return c.raw()

@@ -16,7 +16,7 @@ const maxPooled = 512 << 10
 
 // Write writes several buffers at once: with writev where the connection supports it,
 // else joined into one, so that TLS makes few large records of them.
-func (b *Buffers) Write(c Conn, buffers net.Buffers) error {
+func (b *Buffers) Write(c net.Conn, buffers net.Buffers) error {
 	if len(buffers) == 1 {
 		_, err := c.Write(buffers[0])
 		return err

@@ -3,7 +3,6 @@
 package tcp
 
 import (
-	"errors"
 	"net"
 	"os"
 	"sync"
@@ -12,14 +11,11 @@ import (
 	"time"
 )
 
-// Detach takes the socket of a TCP connection over, for a stream that writes now and then: what
-// it returns has 32 bytes in place of about 300, and no place in the runtime's poller, which is
-// as much again. c is closed then, and the connection goes on. Another net.Conn, or one whose
+// Detach takes the socket of a TCP connection over, for a stream that is mostly idle: what it
+// returns has 32 bytes in place of about 300, and no place in the runtime's poller, which is as
+// much again. c is closed then, and the connection goes on. Another net.Conn, or one whose
 // descriptor cannot be duplicated, is returned as it is.
-//
-// One goroutine at a time writes to the result, and uses its Raw and its Socket. It closes it,
-// and does none of that afterwards. Deadlines may be set by any goroutine, at any time.
-func Detach(c net.Conn) Conn {
+func Detach(c net.Conn) net.Conn {
 	if _, ok := c.(*net.TCPConn); !ok {
 		return c
 	}
@@ -28,7 +24,7 @@ func Detach(c net.Conn) Conn {
 		return c
 	}
 	_ = c.Close()
-	return &detached{fd: fd}
+	return &detached{fd: int32(fd)}
 }
 
 // duplicate returns another descriptor of the same socket, which is in non-blocking mode too.
@@ -47,107 +43,214 @@ func duplicate(fd int) (int, error) {
 	return fd, nil
 }
 
-// detached is a socket without a net.Conn. The runtime's poller gets to know it when a write
-// has to wait for the first time.
+// detached is a net.Conn that is a descriptor alone. The runtime's poller gets to know it, as
+// a file, when a read or a write has to wait for the first time.
 type detached struct {
-	fd       int          // owned by the goroutine that writes; -1: closed
-	deadline atomic.Int64 // of writes, in nanoseconds after epoch; 0: none
+	fd int32
 
-	mu   sync.Mutex
-	file *os.File // has the descriptor once a write had to wait. Set by the goroutine that writes, with mu held
+	// users is twice the number of calls that use the descriptor, and odd once Close was
+	// called. The last of them closes the descriptor then, which may become another's.
+	users atomic.Int32
+
+	deadline atomic.Int64         // of writes, in nanoseconds after epoch; 0: none. Set with mu held
+	mu       sync.Mutex           // guards what is set of file, and its deadlines
+	file     atomic.Pointer[file] // nil until something has to wait
+}
+
+// file is a detached that can wait.
+type file struct {
+	*os.File
+	raw syscall.RawConn
 }
 
 // epoch is what deadlines are counted from.
 var epoch = time.Now()
 
-// Write implements [Conn].
+// acquire keeps the descriptor open until release. It reports false once Close was called.
+func (d *detached) acquire() bool {
+	for {
+		users := d.users.Load()
+		if users&1 != 0 {
+			return false
+		}
+		if d.users.CompareAndSwap(users, users+2) {
+			return true
+		}
+	}
+}
+
+func (d *detached) release() {
+	if d.users.Add(-2) != 1 {
+		return
+	}
+	if f := d.file.Load(); f != nil {
+		_ = f.Close()
+	} else {
+		_ = syscall.Close(int(d.fd))
+	}
+}
+
+func (d *detached) isClosed() bool { return d.users.Load()&1 != 0 }
+
+// Close implements net.Conn. What waits returns.
+func (d *detached) Close() error {
+	if !d.acquire() {
+		return net.ErrClosed
+	}
+	defer d.release()
+	if d.users.Or(1)&1 != 0 {
+		return net.ErrClosed // of a call at the same time
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if f := d.file.Load(); f != nil {
+		_ = f.SetDeadline(time.Now())
+	}
+	return nil
+}
+
+// waiting returns the file. The caller has acquired d.
+func (d *detached) waiting() (*file, error) {
+	if f := d.file.Load(); f != nil {
+		return f, nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.isClosed() {
+		return nil, net.ErrClosed
+	}
+	if f := d.file.Load(); f != nil {
+		return f, nil
+	}
+	f := &file{File: os.NewFile(uintptr(d.fd), "tcp")}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	f.raw = raw
+	if at := d.deadline.Load(); at != 0 {
+		_ = f.SetWriteDeadline(epoch.Add(time.Duration(at)))
+	}
+	d.file.Store(f)
+	return f, nil
+}
+
+// wait calls f, which may wait. If that ends because of Close, the error says so.
+func (d *detached) wait(f func(*file) error) error {
+	if !d.acquire() {
+		return net.ErrClosed
+	}
+	defer d.release()
+	file, err := d.waiting()
+	if err != nil {
+		return err
+	}
+	if err = f(file); err != nil && d.isClosed() {
+		return net.ErrClosed
+	}
+	return err
+}
+
+// Read implements net.Conn.
+func (d *detached) Read(b []byte) (n int, err error) {
+	err = d.wait(func(f *file) (err error) { n, err = f.Read(b); return err })
+	return n, err
+}
+
+// Write implements net.Conn.
 func (d *detached) Write(b []byte) (n int, err error) {
-	if d.file == nil {
-		n, err = d.attempt(b)
+	if d.file.Load() == nil {
+		var a Attempt
+		n, err = a.Write(d.raw(), b)
 		if err != nil || n == len(b) {
 			return n, err
 		}
 	}
-	rest, err := d.waiting().Write(b[n:])
-	return n + rest, err
+	err = d.wait(func(f *file) error {
+		rest, err := f.Write(b[n:])
+		n += rest
+		return err
+	})
+	return n, err
 }
 
-// attempt writes as much of b as the socket accepts at once.
-func (d *detached) attempt(b []byte) (n int, err error) {
-	var a Attempt
-	return a.Write(d.raw(), b)
-}
-
-// waiting returns a file of the descriptor, whose Write waits.
-func (d *detached) waiting() *os.File {
-	if d.file == nil {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.file = os.NewFile(uintptr(d.fd), "tcp")
-		if at := d.deadline.Load(); at != 0 {
-			_ = d.file.SetWriteDeadline(epoch.Add(time.Duration(at)))
-		}
+// CloseWrite ends the writing half.
+func (d *detached) CloseWrite() (err error) {
+	if ctlErr := d.raw().Control(func(fd uintptr) { err = syscall.Shutdown(int(fd), syscall.SHUT_WR) }); ctlErr != nil {
+		return ctlErr
 	}
-	return d.file
+	return err
 }
 
-// SetWriteDeadline implements [Conn].
+// SetWriteDeadline implements net.Conn.
 func (d *detached) SetWriteDeadline(at time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.isClosed() {
+		return net.ErrClosed
+	}
 	if at.IsZero() {
 		d.deadline.Store(0)
 	} else {
 		d.deadline.Store(int64(max(1, at.Sub(epoch))))
 	}
-	if d.file != nil {
-		return d.file.SetWriteDeadline(at)
+	if f := d.file.Load(); f != nil {
+		return f.SetWriteDeadline(at)
 	}
 	return nil
 }
 
-// Close implements [Conn].
-func (d *detached) Close() error {
-	fd := d.fd
-	d.fd = -1
-	switch {
-	case d.file != nil:
-		return d.file.Close()
-	case fd < 0:
-		return net.ErrClosed
-	}
-	return syscall.Close(fd)
+// SetReadDeadline implements net.Conn.
+func (d *detached) SetReadDeadline(at time.Time) error {
+	return d.wait(func(f *file) error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.isClosed() {
+			return net.ErrClosed
+		}
+		return f.SetReadDeadline(at)
+	})
 }
+
+// SetDeadline implements net.Conn.
+func (d *detached) SetDeadline(at time.Time) error {
+	if err := d.SetWriteDeadline(at); err != nil {
+		return err
+	}
+	return d.SetReadDeadline(at)
+}
+
+// LocalAddr implements net.Conn. The address is not kept.
+func (d *detached) LocalAddr() net.Addr { return &net.TCPAddr{} }
+
+// RemoteAddr implements net.Conn. The address is not kept.
+func (d *detached) RemoteAddr() net.Addr { return &net.TCPAddr{} }
 
 // SyscallConn implements [syscall.Conn].
 func (d *detached) SyscallConn() (syscall.RawConn, error) { return d.raw(), nil }
 
 func (d *detached) raw() *rawDetached { return (*rawDetached)(d) }
 
-// rawDetached is a detached as a [syscall.RawConn] that does not wait: Read and Write call f
-// once.
+// rawDetached is a detached as a [syscall.RawConn].
 type rawDetached detached
-
-var errWouldWait = errors.New("tcp: the socket is not ready")
 
 // Control implements [syscall.RawConn].
 func (r *rawDetached) Control(f func(fd uintptr)) error {
-	if r.fd < 0 {
+	d := (*detached)(r)
+	if !d.acquire() {
 		return net.ErrClosed
 	}
-	f(uintptr(r.fd))
+	defer d.release()
+	f(uintptr(d.fd))
 	return nil
 }
 
 // Read implements [syscall.RawConn].
 func (r *rawDetached) Read(f func(fd uintptr) (done bool)) error {
-	if r.fd < 0 {
-		return net.ErrClosed
+	if (*detached)(r).try(f) {
+		return nil
 	}
-	if !f(uintptr(r.fd)) {
-		return errWouldWait
-	}
-	return nil
+	return (*detached)(r).wait(func(file *file) error { return file.raw.Read(f) })
 }
 
 // Write implements [syscall.RawConn].
@@ -155,5 +258,18 @@ func (r *rawDetached) Write(f func(fd uintptr) (done bool)) error {
 	if at := r.deadline.Load(); at != 0 && time.Since(epoch) >= time.Duration(at) {
 		return os.ErrDeadlineExceeded
 	}
-	return r.Read(f)
+	if (*detached)(r).try(f) {
+		return nil
+	}
+	return (*detached)(r).wait(func(file *file) error { return file.raw.Write(f) })
+}
+
+// try reports whether f is done without a wait. Once there is a file, which has deadlines,
+// nothing is tried.
+func (d *detached) try(f func(fd uintptr) (done bool)) bool {
+	if d.file.Load() != nil || !d.acquire() {
+		return false
+	}
+	defer d.release()
+	return f(uintptr(d.fd))
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // detachedPair returns a detached connection and its peer.
-func detachedPair(t *testing.T) (tcp.Conn, *net.TCPConn) {
+func detachedPair(t *testing.T) (net.Conn, *net.TCPConn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -56,7 +56,7 @@ func TestDetach(t *testing.T) {
 // Only the socket of a TCP connection is taken: what a wrapper does would be missed.
 func TestDetachOfAWrapper(t *testing.T) {
 	wrapper := struct{ net.Conn }{}
-	require.Equal(t, tcp.Conn(wrapper), tcp.Detach(wrapper))
+	require.Equal(t, net.Conn(wrapper), tcp.Detach(wrapper))
 }
 
 // A write waits for a peer that reads late, and all of it arrives in order, also by the raw
@@ -91,12 +91,12 @@ func TestDetachedWriteWaits(t *testing.T) {
 // A deadline ends a write that waits, whether it was set before or meanwhile, and each write
 // after it, and is lifted by another.
 func TestDetachedDeadline(t *testing.T) {
-	for name, set := range map[string]func(c tcp.Conn, write func() error) error{
-		"before": func(c tcp.Conn, write func() error) error {
+	for name, set := range map[string]func(c net.Conn, write func() error) error{
+		"before": func(c net.Conn, write func() error) error {
 			_ = c.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
 			return write()
 		},
-		"meanwhile": func(c tcp.Conn, write func() error) error {
+		"meanwhile": func(c net.Conn, write func() error) error {
 			failed := make(chan error)
 			go func() { failed <- write() }()
 			_ = c.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
@@ -125,6 +125,105 @@ func TestDetachedDeadline(t *testing.T) {
 		_, err := io.WriteString(c, "late")
 		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	})
+}
+
+// Reads wait, also for the peer's answer to the end of the writing half, and a deadline ends them.
+func TestDetachedRead(t *testing.T) {
+	c, peer := detachedPair(t)
+	got := make(chan string, 1)
+	go func() {
+		b := make([]byte, 5)
+		_, _ = io.ReadFull(c, b)
+		got <- string(b)
+	}()
+	_, err := io.WriteString(peer, "hello")
+	require.NoError(t, err)
+	require.Equal(t, "hello", <-got)
+
+	tcp.CloseWrite(c)
+	_, err = peer.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(10*time.Millisecond)))
+	_, err = c.Read(make([]byte, 1))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	_, err = io.WriteString(peer, "late")
+	require.NoError(t, err)
+	var reader tcp.Reader
+	var buffers tcp.Buffers
+	reader.Reset(c, &buffers, nil)
+	require.ErrorIs(t, reader.Fill(), os.ErrDeadlineExceeded, "also of what does not have to wait")
+	require.NoError(t, c.SetDeadline(time.Time{}))
+	require.NoError(t, reader.Fill())
+	require.Equal(t, "late", string(reader.Unread()))
+}
+
+// Close ends what waits, from any goroutine, and deadlines that are set meanwhile do not change
+// that. Only one of several calls closes the connection.
+func TestDetachedCloseEndsWhatWaits(t *testing.T) {
+	for name, wait := range map[string]func(c net.Conn) error{
+		"a read":      func(c net.Conn) error { _, err := c.Read(make([]byte, 1)); return err },
+		"a write":     func(c net.Conn) error { _, err := c.Write(make([]byte, 32<<20)); return err },
+		"a raw read":  func(c net.Conn) error { return tcp.Raw(c).Read(func(uintptr) bool { return false }) },
+		"a raw write": func(c net.Conn) error { return tcp.Raw(c).Write(func(uintptr) bool { return false }) },
+		"several": func(c net.Conn) error {
+			go c.Read(make([]byte, 1))
+			_, err := c.Write(make([]byte, 32<<20))
+			return err
+		},
+		"a late reader": func(c net.Conn) error { c.Close(); _, err := c.Read(make([]byte, 1)); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 20 {
+				c, peer := detachedPair(t)
+				ended := make(chan error)
+				go func() { ended <- wait(c) }()
+				closed := make(chan error)
+				for range 2 {
+					go func() { closed <- c.Close() }()
+				}
+				_ = c.SetDeadline(time.Now().Add(time.Hour))
+				require.ErrorIs(t, <-ended, net.ErrClosed)
+				<-closed
+				<-closed
+				_, err := io.Copy(io.Discard, peer)
+				require.NoError(t, err)
+			}
+		})
+	}
+}
+
+// A call that uses the descriptor has it until it returns, also if Close is called meanwhile: it
+// does not reach another connection that has got it.
+func TestDetachedDescriptorIsNotAnothers(t *testing.T) {
+	for name, use := range map[string]func(raw syscall.RawConn, f func(fd uintptr)) error{
+		"Control": func(raw syscall.RawConn, f func(uintptr)) error { return raw.Control(f) },
+		"Read": func(raw syscall.RawConn, f func(uintptr)) error {
+			return raw.Read(func(fd uintptr) bool { f(fd); return true })
+		},
+		"Write": func(raw syscall.RawConn, f func(uintptr)) error {
+			return raw.Write(func(fd uintptr) bool { f(fd); return true })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, peer := detachedPair(t)
+			var other net.Conn
+			var otherPeer *net.TCPConn
+			require.NoError(t, use(tcp.Raw(c), func(fd uintptr) {
+				require.NoError(t, c.Close())
+				other, otherPeer = detachedPair(t)
+				_, err := syscall.Write(int(fd), []byte("x"))
+				require.NoError(t, err)
+			}))
+			got, err := io.ReadAll(peer)
+			require.NoError(t, err)
+			require.Equal(t, "x", string(got))
+			other.Close()
+			got, err = io.ReadAll(otherPeer)
+			require.NoError(t, err)
+			require.Empty(t, got)
+			require.ErrorIs(t, use(tcp.Raw(c), func(uintptr) { t.Error("it is closed") }), net.ErrClosed)
+		})
+	}
 }
 
 // A process that is started does not inherit the socket: the client would not see its end.

@@ -4,12 +4,7 @@ import "net"
 
 // HangUp closes a connection at once. Under TLS it sends no close_notify alert, which
 // would wait for a peer that does not read.
-func HangUp(connection Conn) {
-	c, ok := connection.(net.Conn)
-	if !ok {
-		_ = connection.Close()
-		return
-	}
+func HangUp(c net.Conn) {
 	under := Under(c)
 	socket, ok := under.(interface{ CloseWrite() error })
 	switch {

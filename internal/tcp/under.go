@@ -88,11 +88,8 @@ func isNil(v reflect.Value) bool {
 
 // Socket returns the socket of a connection, plain or under TLS or another wrapper; nil if
 // it cannot be reached. It is for what passes no bytes.
-func Socket(c Conn) syscall.RawConn {
-	if conn, ok := c.(net.Conn); ok {
-		c = Under(conn)
-	}
-	if s, ok := c.(syscall.Conn); ok {
+func Socket(c net.Conn) syscall.RawConn {
+	if s, ok := Under(c).(syscall.Conn); ok {
 		if raw, err := s.SyscallConn(); err == nil {
 			return raw
 		}
