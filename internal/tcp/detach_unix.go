@@ -3,6 +3,7 @@
 package tcp
 
 import (
+	"errors"
 	"net"
 	"os"
 	"sync"
@@ -160,8 +161,7 @@ func (d *detached) Read(b []byte) (n int, err error) {
 // Write implements net.Conn.
 func (d *detached) Write(b []byte) (n int, err error) {
 	if d.file.Load() == nil {
-		var a Attempt
-		n, err = a.Write(d.raw(), b)
+		n, err = d.attempt(b)
 		if err != nil || n == len(b) {
 			return n, err
 		}
@@ -172,6 +172,21 @@ func (d *detached) Write(b []byte) (n int, err error) {
 		return err
 	})
 	return n, err
+}
+
+// attempt writes as much of b as the socket accepts at once, unless the deadline has passed.
+func (d *detached) attempt(b []byte) (n int, err error) {
+	rawErr := d.raw().Write(func(fd uintptr) bool {
+		n, err = send(int(fd), b)
+		return true
+	})
+	switch {
+	case rawErr != nil:
+		return 0, rawErr
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EINTR):
+		return 0, nil
+	}
+	return max(0, n), err
 }
 
 // CloseWrite ends the writing half.

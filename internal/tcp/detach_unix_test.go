@@ -111,8 +111,7 @@ func TestDetachedDeadline(t *testing.T) {
 			})
 			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 			go io.Copy(io.Discard, peer)
-			var attempt tcp.Attempt
-			_, err = attempt.Write(tcp.Raw(c), []byte("late"))
+			_, err = io.WriteString(c, "late")
 			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 			require.NoError(t, c.SetWriteDeadline(time.Time{}))
 			_, err = io.WriteString(c, "again")
