@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/fanfare-go/fanfare/internal/delivery"
@@ -21,22 +20,17 @@ type detached struct {
 	// Set by hijack.
 	handler *Handler // whose buffers and Options it shares
 	conn    net.Conn
-	raw     syscall.RawConn
 
-	// Set by Watch.
-	watch *watch.Watch
-	token watch.Token // 0: the socket is not watched
+	token watch.Token // of the handler's Watch; 0: the socket is not watched. Set by Watch
 
 	deadline delivery.Deadline // safe for concurrent use
 
-	// Owned by the goroutine that writes.
-	headWritten bool // the head of the response goes out with the first write
-	aborts      bool // End writes no end of the response
+	headWritten bool // the head of the response goes out with the first write. Owned by the goroutine that writes
 }
 
 // hijack takes over the connection of a request. It returns the connection, and the head
 // of the response with the header set so far, which the caller writes.
-func hijack(w http.ResponseWriter, h *Handler, o Options) (*detached, []byte, error) {
+func (h *Handler) hijack(w http.ResponseWriter, r *http.Request, o Options) (*detached, []byte, error) {
 	header := w.Header().Clone()
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -44,12 +38,9 @@ func hijack(w http.ResponseWriter, h *Handler, o Options) (*detached, []byte, er
 	}
 	_ = conn.SetDeadline(time.Time{})
 	boundUnacknowledged(conn, o)
-	d := &detached{
-		handler:  h,
-		conn:     conn,
-		raw:      tcp.Raw(conn),
-		deadline: delivery.Deadline{Of: conn, Timeout: o.WriteTimeout},
-	}
+	h.warnIfHidden(r, conn)
+	d := &detached{handler: h, conn: tcp.Detach(conn)}
+	d.deadline.Of, d.deadline.Timeout = d.conn, o.WriteTimeout
 	return d, responseHead(header, o.Status), nil
 }
 
@@ -90,22 +81,13 @@ var (
 
 // Watch implements [delivery.Unread].
 func (d *detached) Watch(w *watch.Watch, target watch.Target) (watches bool) {
-	d.watch = w
-	d.token, watches = w.Add(d.socket(), watch.HangUp, target)
+	d.token, watches = w.Add(tcp.Socket(d.conn), watch.HangUp, target)
 	return watches
-}
-
-// socket returns the socket under the connection; nil if it cannot be reached.
-func (d *detached) socket() syscall.RawConn {
-	if d.raw != nil {
-		return d.raw
-	}
-	return tcp.Socket(d.conn)
 }
 
 // Write writes chunks in one write.
 func (d *detached) Write(chunks net.Buffers, w *delivery.Worker) error {
-	if err := delivery.Write(d.conn, d.raw, &d.handler.buffers, &d.deadline, chunks, w); err != nil {
+	if err := delivery.Write(d.conn, tcp.Raw(d.conn), &d.handler.buffers, &d.deadline, chunks, w); err != nil {
 		return fmt.Errorf("sse: writing: %w", err)
 	}
 	d.headWritten = true
@@ -124,20 +106,20 @@ func (d *detached) Closing() { d.deadline.Fix() }
 // Cut makes a write that is blocked fail.
 func (d *detached) Cut() { d.deadline.Cut() }
 
-// End writes the end of the response, unless the stream was cut or aborts, and closes the
+// End writes the end of the response, unless the stream was cut or the handler aborts, and closes the
 // connection. It discards what the client sent after its request: unread bytes would make
 // the system reset the connection, and the client might lose what was written last.
 func (d *detached) End(why delivery.Reason) {
-	cut := why.Code == 0 || d.aborts && !isLast(why)
+	cut := why.Code == 0 || d.handler.Abort && !isLast(why)
 	if retry := lastRetry(why, d.handler.Options.withDefaults().Retry); retry != nil && d.headWritten {
 		_ = d.Write(net.Buffers{chunk(retry)}, nil)
 	}
 	if !cut && d.headWritten {
 		_ = d.Write(net.Buffers{lastChunk}, nil)
 	}
-	tcp.Discard(d.raw, &d.handler.buffers)
+	tcp.Discard(tcp.Raw(d.conn), &d.handler.buffers)
 	if d.token != 0 {
-		d.watch.Remove(d.socket(), d.token)
+		d.handler.engine.Watch.Remove(tcp.Socket(d.conn), d.token)
 	}
 	tcp.HangUp(d.conn)
 }

@@ -71,8 +71,10 @@ type Handler struct {
 	Options Options
 
 	// Detach takes the connection over from net/http and lets ServeHTTP return: while it
-	// is idle, the stream has no goroutine and takes about a KB. It has an effect over
+	// is idle, the stream has no goroutine and takes less than a KB. It has an effect over
 	// HTTP/1.1 and where the connection can be hijacked; other streams stay attached.
+	// Without TLS the connection goes on without its net.TCPConn: the one that http.Server's
+	// hooks ConnContext and ConnState have seen is closed.
 	//
 	// It bypasses middleware that acts when the handler returns (loggers, throttles,
 	// metrics) or, without a middleware.Bypass, when WriteHeader is called (some session

@@ -108,12 +108,10 @@ func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delive
 }
 
 func (t *transport) beginDetached(target http.ResponseWriter, r *http.Request, o *delivery.Opening, first []byte) error {
-	conn, head, err := hijack(target, t.Handler, t.options)
+	conn, head, err := t.hijack(target, r, t.options)
 	if err != nil {
 		return err
 	}
-	conn.aborts = t.Abort
-	t.warnIfHidden(r, conn.conn)
 	o.Start(conn, append(head, chunk(first)...), t.options.MaxAge)
 	return nil
 }

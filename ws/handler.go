@@ -94,7 +94,9 @@ type Handler struct {
 	// then release what they keep for a request, three quarters of an idle connection's
 	// memory. On Linux, without TLS, it has no goroutine either, which is half of the rest.
 	// It bypasses middleware that acts when the handler returns (loggers, throttles,
-	// metrics). A Limit and a Drain of this kit still count the connection.
+	// metrics). A Limit and a Drain of this kit still count the connection. Without TLS the
+	// connection goes on without its net.TCPConn: the one that http.Server's hooks ConnContext
+	// and ConnState have seen is closed.
 	Detach bool
 
 	// CacheBytes is how many bytes of encoded messages the handler keeps, so that a message

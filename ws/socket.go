@@ -27,3 +27,10 @@ func (s *socket) attach(c net.Conn, already []byte, buffers *tcp.Buffers, timeou
 	s.in.reader.Reset(c, buffers, already)
 	s.out.deadline.Of, s.out.deadline.Timeout = c, timeout
 }
+
+// detach keeps of the connection what an idle one needs. It is called before the socket is used.
+func (s *socket) detach() {
+	s.Conn = tcp.Detach(s.Conn)
+	s.in.reader.Reset(s.Conn, s.in.reader.Buffers, s.in.reader.Unread())
+	s.out.deadline.Of = s.Conn
+}

@@ -65,6 +65,9 @@ func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delive
 	if c.socket.deflates {
 		o.Use(&t.deflated)
 	}
+	if t.Detach {
+		c.socket.detach()
+	}
 	in := newInbox(c, o.Stream(), &t.engine, t.options, t.Encode == nil)
 	watched := t.Detach && in.watchWith(&t.engine.Watch)
 	if t.Receive != nil {

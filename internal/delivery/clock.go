@@ -59,9 +59,7 @@ func (c *clock) schedule(s *Stream, d time.Duration) {
 func (c *clock) insert(s *Stream, d time.Duration) {
 	at := c.now() + min(d, century)
 	switch i := int(s.heapIndex) - 1; {
-	case s.ended.Load(): // forget has been called
-		return
-	case s.heapIndex == ticking: // ticked finds out what is due
+	case s.heapIndex == forgotten, s.heapIndex == ticking: // ticked finds out what is due
 		return
 	case i < 0:
 		heap.Push(&c.ticks, tick{at, s})
@@ -74,13 +72,15 @@ func (c *clock) insert(s *Stream, d time.Duration) {
 	}
 }
 
-// forget removes a stream, which would otherwise stay in memory until its next tick.
+// forget removes a stream that has ended, which would otherwise stay in memory until its next
+// tick. It has none afterwards.
 func (c *clock) forget(s *Stream) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s.heapIndex > 0 {
 		heap.Remove(&c.ticks, int(s.heapIndex)-1)
 	}
+	s.heapIndex = forgotten
 }
 
 // wind sets the timer to the next tick. The caller holds mu.
@@ -108,6 +108,9 @@ func (c *clock) run() {
 func (c *clock) ticked(s *Stream, d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if s.heapIndex == forgotten {
+		return
+	}
 	s.heapIndex = 0
 	if left, expires := s.untilExpiry(); expires && s.ending.why.Load() == nil {
 		d = sooner(d, max(1, left))
@@ -134,9 +137,11 @@ func (c *clock) next() *Stream {
 	return s
 }
 
-// ticking is the heapIndex of a stream whose tick the clock has begun: ticks of one stream do
-// not overlap.
-const ticking = -1
+// What the heapIndex of a stream may be that is not in the heap, but for 0.
+const (
+	ticking   = -1 // its tick has begun: ticks of one stream do not overlap
+	forgotten = -2 // it has ended
+)
 
 // ticks is a heap, the earliest first.
 type ticks []tick

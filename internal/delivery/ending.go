@@ -43,22 +43,13 @@ var (
 
 // ending is when and why a stream ends.
 type ending struct {
-	// The clock's.
-	at       time.Duration // on the engine's clock; 0: never
-	atReason *Reason       // why it ends then
+	at time.Duration // the latest, on the engine's clock; 0: never. The clock's
 
 	// Of any goroutine.
 	expires      atomic.Int64                       // when the Grant does, on the engine's clock; 0: never
 	why          atomic.Pointer[Reason]             // set once the stream is asked to end: the first reason stands
 	stopSnapshot atomic.Pointer[context.CancelFunc] // ends the context of a Grant.Snapshot that runs
 	done         atomic.Pointer[chan struct{}]      // closed when the stream has ended; nil if nobody has asked for it
-}
-
-// endAt makes a time the stream's end, unless it ends before that.
-func (e *ending) endAt(at time.Duration, why *Reason) {
-	if e.at == 0 || at < e.at {
-		e.at, e.atReason = at, why
-	}
 }
 
 // closed is what wait returns once the stream has ended.
@@ -77,7 +68,7 @@ func (e *ending) wait() <-chan struct{} {
 	return *e.done.Load()
 }
 
-// markEnded says that the stream has ended. The writer sets Stream.ended before.
+// markEnded says that the stream has ended. The clock has forgotten it before.
 func (e *ending) markEnded() {
 	if c := e.done.Swap(closed); c != nil {
 		close(*c)

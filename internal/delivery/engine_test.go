@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -155,6 +156,53 @@ func TestDetachedContext(t *testing.T) {
 		<-tr.stream.Done()
 		assert.Error(t, ctx.Err())
 	})
+}
+
+// The context of a detached stream ends with the stream, whenever something asks for that, and
+// what depends on it costs no goroutine.
+func TestDetachedContextEndsWhatDependsOnIt(t *testing.T) {
+	for name, asks := range map[string]struct{ inGrant, open, ended bool }{
+		"in the Grant":               {inGrant: true},
+		"while the stream is open":   {open: true},
+		"in both":                    {inGrant: true, open: true},
+		"after the stream has ended": {ended: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var hub broadcast.Hub
+				defer hub.Close()
+				var ctx context.Context
+				registered := 0
+				var called atomic.Int64
+				register := func(asks bool) {
+					if asks {
+						registered++
+						derived, cancel := context.WithCancel(ctx)
+						context.AfterFunc(derived, func() { called.Add(1); cancel() })
+					}
+				}
+				e := delivery.NewEngine(delivery.Config{Name: "test", Broadcaster: &hub, Logger: quiet, Grant: func(r *http.Request) (*fanfare.Grant, error) {
+					ctx = r.Context()
+					register(asks.inGrant)
+					return &fanfare.Grant{Topics: []string{"a"}}, nil
+				}})
+				tr := &transport{mode: delivery.Mode{Detached: true}, conn: newWire()}
+				e.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), tr)
+				synctest.Wait()
+				goroutines := runtime.NumGoroutine()
+				register(asks.open)
+				synctest.Wait()
+				assert.Equal(t, goroutines, runtime.NumGoroutine())
+				assert.Zero(t, called.Load())
+				tr.stream.End(delivery.Restart)
+				<-tr.stream.Done()
+				register(asks.ended)
+				synctest.Wait()
+				assert.EqualValues(t, registered, called.Load())
+				assert.ErrorIs(t, ctx.Err(), context.Canceled)
+			})
+		})
+	}
 }
 
 // A stream that is attached ends with its request.

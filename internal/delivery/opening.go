@@ -58,7 +58,7 @@ func (e *Engine) open(r *http.Request, mode Mode) (_ *Opening, err error) {
 	if e.Broadcaster == nil {
 		return nil, fmt.Errorf("%s: Handler.Broadcaster is nil", e.Name)
 	}
-	s := &Stream{engine: e, codec: mode.Codec, request: r.Context(), detached: mode.Detached, pollSize: minPoll}
+	s := &Stream{engine: e, codec: mode.Codec, request: &request{Context: r.Context()}, detached: mode.Detached, pollSize: minPoll}
 	s.beats.interval, s.beats.always, s.beats.soon = mode.Heartbeat, IsOn(r.URL.Query(), "heartbeat"), mode.Unwatched
 	e.forms.enter(s.codec)
 	s.server = e.servers.of(r) // before Grant: a Shutdown from here on ends the stream
@@ -72,6 +72,7 @@ func (e *Engine) open(r *http.Request, mode Mode) (_ *Opening, err error) {
 	if s.grant, err = e.grant(r, s.Context); err != nil {
 		return nil, err
 	}
+	s.ending.expires.Store(int64(e.clock.at(s.grant.Expires)))
 	after := After(r)
 	if isUnknown(after) && (s.grant.Beginning || s.grant.Snapshot != nil) {
 		after = broadcast.ID{} // it was cut in a beginning, and begins again
@@ -178,6 +179,9 @@ func isUnknown(position broadcast.ID) bool { return position.Epoch() == unknown.
 // replaces the topics: they may be parts of the request's URL, which they would keep in
 // memory.
 func withoutRequest(g *fanfare.Grant, sub broadcast.Subscription) *fanfare.Grant {
+	if g.Filter == nil && g.Snapshot == nil && g.Change == nil && g.Renew == nil {
+		return &nothingMore
+	}
 	k := *g
 	k.Topics = nil
 	if k.Change != nil { // a change is compared with them
@@ -185,6 +189,9 @@ func withoutRequest(g *fanfare.Grant, sub broadcast.Subscription) *fanfare.Grant
 	}
 	return &k
 }
+
+// nothingMore is the grant of streams that need nothing of theirs once they are subscribed.
+var nothingMore fanfare.Grant
 
 // namesOf returns topics whose names nothing else hangs on: those that the subscription has
 // anyway, if it is a Hub's, or else clones.
@@ -220,9 +227,7 @@ func (o *Opening) abandon() {
 		return
 	}
 	s := o.stream
-	if s.cancel != nil {
-		s.cancel()
-	}
+	s.endLifetime()
 	if s.sub != nil {
 		s.sub.Close()
 	}
@@ -236,9 +241,12 @@ func (o *Opening) Start(conn Conn, prologue []byte, maxAge time.Duration) {
 	s := o.stream
 	o.begin(conn, prologue, maxAge)
 	if s.detached {
+		if ctx, ok := s.request.Context.(*detachedContext); ok {
+			ctx.dropValues()
+		}
 		s.request = nil
 	} else {
-		s.unwatch = context.AfterFunc(s.request, func() { s.End(RequestEnded) })
+		s.request.unwatch = context.AfterFunc(s.request.Context, func() { s.End(RequestEnded) })
 	}
 	s.engine.workers.add(s)
 }
@@ -255,7 +263,7 @@ func (o *Opening) Serve(conn Conn, prologue []byte, maxAge time.Duration) {
 func (o *Opening) Poll(conn Conn, prologue []byte) {
 	s := o.stream
 	s.polling = true
-	s.ending.endAt(s.engine.clock.now()+pollFor, &Polled)
+	s.ending.at = s.engine.clock.now() + pollFor
 	o.serve(conn, prologue, 0)
 }
 
@@ -264,11 +272,11 @@ const pollFor = 25 * time.Second
 
 func (o *Opening) serve(conn Conn, prologue []byte, maxAge time.Duration) {
 	s := o.stream
-	s.wake = make(chan struct{}, 1)
+	s.request.wake = make(chan struct{}, 1)
 	o.begin(conn, prologue, maxAge)
 	for !s.run(nil) {
 		select {
-		case <-s.wake:
+		case <-s.request.wake:
 		case <-s.request.Done(): // endReason finds it
 		}
 	}
@@ -287,9 +295,8 @@ func (o *Opening) begin(conn Conn, prologue []byte, maxAge time.Duration) {
 	s.resumed = s.catchingUp
 	s.shard = s.engine.counts.begin(s.resumed)
 	if maxAge > 0 {
-		s.ending.endAt(now+Lifetime(maxAge), &Restart)
+		s.ending.at = now + Lifetime(maxAge)
 	}
-	s.ending.expires.Store(int64(s.engine.clock.at(s.grant.Expires)))
 	if prologue != nil {
 		s.firstBatch.precede(prologue)
 	}
@@ -302,10 +309,7 @@ func (o *Opening) begin(conn Conn, prologue []byte, maxAge time.Duration) {
 	if o.gapNotSent {
 		s.End(GapNotSent)
 	}
-	if streamctx.Held(s.request) {
-		s.releaseHolds = streamctx.Attach(s.request, s.endAs)
-	}
-	if ctx, ok := s.ctx.(*detachedContext); ok {
-		ctx.dropValues()
+	if streamctx.Held(s.request.Context) {
+		s.releaseHolds = streamctx.Attach(s.request.Context, s.endAs)
 	}
 }

@@ -97,9 +97,6 @@ const maxLifeLeft = (1<<31 - 1) * time.Millisecond
 // nothing.
 func (s *Stream) lifeLeft() time.Duration {
 	left, expires := s.untilExpiry()
-	if s.conn == nil && !s.grant.Expires.IsZero() { // it has not begun
-		left, expires = time.Until(s.grant.Expires), true
-	}
 	if s.grant.Renew == nil || !expires || left > maxLifeLeft {
 		return 0
 	}

@@ -3,6 +3,7 @@ package delivery
 import (
 	"net/http"
 	"runtime"
+	"slices"
 	"sync"
 	"weak"
 )
@@ -18,8 +19,8 @@ type servers struct {
 // server is an http.Server, and the streams that came in through it.
 type server struct {
 	mu      sync.Mutex
-	streams map[*Stream]struct{}
-	down    bool // it has begun to shut down
+	streams []*Stream // each knows its place; a map would take thrice as much
+	down    bool      // it has begun to shut down
 }
 
 // of returns the server that r came in through; nil outside of one.
@@ -37,7 +38,7 @@ func (s *servers) of(r *http.Request) *server {
 	if s.all == nil {
 		s.all = make(map[weak.Pointer[http.Server]]*server)
 	}
-	added := &server{streams: make(map[*Stream]struct{})}
+	added := new(server)
 	s.all[key] = added
 	httpServer.RegisterOnShutdown(added.shutDown)
 	self := weak.Make(s) // a cleanup is a root: it must not keep the engine, whose Grant may know the server
@@ -61,7 +62,7 @@ func (s *servers) each(f func(*Stream)) {
 	defer s.mu.Unlock()
 	for _, server := range s.all {
 		server.mu.Lock()
-		for stream := range server.streams {
+		for _, stream := range server.streams {
 			f(stream)
 		}
 		server.mu.Unlock()
@@ -71,10 +72,7 @@ func (s *servers) each(f func(*Stream)) {
 func (s *server) shutDown() {
 	s.mu.Lock()
 	s.down = true
-	streams := make([]*Stream, 0, len(s.streams))
-	for stream := range s.streams {
-		streams = append(streams, stream)
-	}
+	streams := slices.Clone(s.streams)
 	s.mu.Unlock()
 	for _, stream := range streams {
 		stream.End(Restart)
@@ -86,12 +84,19 @@ func (s *server) shutDown() {
 func (s *server) add(stream *Stream) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.streams[stream] = struct{}{}
+	stream.place = int32(len(s.streams))
+	s.streams = append(s.streams, stream)
 	return !s.down
 }
 
 func (s *server) remove(stream *Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.streams, stream)
+	n := len(s.streams) - 1
+	last := s.streams[n]
+	s.streams[stream.place], last.place = last, stream.place
+	s.streams[n] = nil
+	if s.streams = s.streams[:n]; n < cap(s.streams)/4 {
+		s.streams = slices.Clone(s.streams) // it does not keep the size of its peak
+	}
 }

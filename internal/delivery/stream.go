@@ -21,21 +21,15 @@ type Stream struct {
 	codec        *Codec
 	sub          broadcast.Subscription
 	conn         Conn
-	server       *server       // nil outside of an http.Server
-	wake         chan struct{} // wakes the goroutine that serves the request; nil: a worker writes
-	releaseHolds func()        // releases what middleware holds for the stream; nil if nothing is held
-	unwatch      func() bool   // stops the watch over the request's end; nil without one
-	// request is the context of the request; nil once a detached stream has begun. ctx
-	// is the stream's own and ends with it. It is nil if nothing has asked for it;
-	// without a Grant nothing does.
-	request context.Context
-	ctx     context.Context
-	cancel  context.CancelFunc
+	server       *server  // nil outside of an http.Server
+	releaseHolds func()   // releases what middleware holds for the stream; nil if nothing is held
+	request      *request // nil once a detached stream has begun
 
+	lifetime  atomic.Pointer[lifetime] // nil until something asks for it
 	ending    ending
 	beats     beats
-	ended     atomic.Bool // the writer has made its last call
-	heapIndex int32       // among the clock's ticks, from 1; 0: none, or ticking. Guarded by clock.mu
+	heapIndex int32 // among the clock's ticks, from 1; 0: none. Guarded by clock.mu
+	place     int32 // among the server's streams. Guarded by server.mu
 
 	requests atomic.Pointer[requests] // what the client asks for on the open stream; nil until it does
 
@@ -63,17 +57,23 @@ type Stream struct {
 	signal signal // of any goroutine
 }
 
-// Context returns the stream's context, which ends when the stream has ended. It is
-// called first before the stream begins.
+// request is what a stream has of its request.
+type request struct {
+	context.Context               // or the detachedContext over it
+	wake            chan struct{} // wakes the goroutine that serves the request; nil: a worker writes
+	unwatch         func() bool   // stops the watch over the request's end; nil without one
+}
+
+// Context returns the stream's context, which ends when the stream has ended. Before the stream
+// begins, it is called by the goroutine that opens it.
 func (s *Stream) Context() context.Context {
-	switch {
-	case s.ctx != nil:
-	case s.detached:
-		s.ctx, s.cancel = newDetachedContext(s.request)
-	default:
-		s.ctx, s.cancel = context.WithCancel(s.request)
+	if !s.detached || s.request == nil {
+		return s.live().Context
 	}
-	return s.ctx
+	if _, ok := s.request.Context.(*detachedContext); !ok {
+		s.request.Context = newDetachedContext(s, s.request.Context)
+	}
+	return s.request.Context
 }
 
 // Done returns a channel that is closed when the stream has ended and nothing is
@@ -149,8 +149,8 @@ func (s *Stream) sent(position broadcast.ID) {
 func (s *Stream) notify() {
 	switch {
 	case !s.signal.notify():
-	case s.wake != nil:
-		s.wake <- struct{}{} // never blocks: the stream is idle once for each token
+	case s.request != nil && s.request.wake != nil:
+		s.request.wake <- struct{}{} // never blocks: the stream is idle once for each token
 	default:
 		s.engine.workers.add(s)
 	}
@@ -159,12 +159,9 @@ func (s *Stream) notify() {
 // tick does what is due by the clock, and returns how long to wait before the next
 // tick; 0: there is none.
 func (s *Stream) tick() time.Duration {
-	if s.ended.Load() {
-		return 0
-	}
 	now := s.engine.clock.now()
 	if s.ending.at > 0 && now >= s.ending.at {
-		s.End(*s.ending.atReason)
+		s.End(s.atReason())
 		s.ending.at = 0
 	}
 	next := sooner(s.checkExpiry(), s.conn.Tick())
@@ -177,6 +174,14 @@ func (s *Stream) tick() time.Duration {
 		next = sooner(next, s.ending.at-now)
 	}
 	return next
+}
+
+// atReason is why the stream ends at its time.
+func (s *Stream) atReason() Reason {
+	if s.polling {
+		return Polled
+	}
+	return Restart
 }
 
 // sooner returns the shorter of two waiting times, where 0 stands for ever.

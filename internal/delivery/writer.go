@@ -297,17 +297,15 @@ func (s *Stream) fail(why Reason, err error) {
 // tearDown is the writer's last act. It leaves the signal as it is, not idle, so that
 // nothing starts another writer.
 func (s *Stream) tearDown() {
-	if s.unwatch != nil {
-		s.unwatch()
+	if s.request != nil && s.request.unwatch != nil {
+		s.request.unwatch()
 	}
 	if s.server != nil {
 		s.server.remove(s)
 	}
 	why := s.ending.why.Load()
 	err := guard.Call("ending a stream", func() error {
-		if s.cancel != nil {
-			defer s.cancel()
-		}
+		defer s.endLifetime()
 		defer s.sub.Close()
 		s.conn.End(*why)
 		return nil
@@ -325,7 +323,6 @@ func (s *Stream) tearDown() {
 		return nil
 	})
 	s.engine.counts.end(why.Name)
-	s.ended.Store(true)
 	s.engine.clock.forget(s)
 	if s.releaseHolds != nil {
 		s.releaseHolds()

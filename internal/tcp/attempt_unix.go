@@ -21,8 +21,11 @@ type Attempt struct {
 // Raw returns the raw connection that Attempt, Reader and Discard need. It is nil if c
 // cannot be written to without blocking.
 func Raw(c net.Conn) syscall.RawConn {
-	if t, ok := c.(*net.TCPConn); ok {
-		if raw, err := t.SyscallConn(); err == nil {
+	switch c := c.(type) {
+	case *detached:
+		return c.raw()
+	case *net.TCPConn:
+		if raw, err := c.SyscallConn(); err == nil {
 			return raw
 		}
 	}
