@@ -88,12 +88,14 @@ func (d *Deadline) Renew() {
 // after returns the deadline, after epoch; 0: none.
 func (d *Deadline) after() time.Duration { return time.Duration(d.at.Load()) }
 
-// Lift is called before a write that cannot wait. The deadline of an earlier one, which has
-// passed meanwhile, would make it fail; the one that Fix or Cut has set is meant to.
-func (d *Deadline) Lift() {
+// Lifted is called before a write that cannot wait, and for which deadlines do not count. It
+// lifts the one of an earlier write, and reports false if Fix or Cut has set one: that counts
+// for all that is left.
+func (d *Deadline) Lifted() bool {
 	if d.at.Load() != 0 {
 		d.Clear()
 	}
+	return d.at.Load() == 0
 }
 
 // patienceNow returns how long the next write may wait.

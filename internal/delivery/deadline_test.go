@@ -42,19 +42,19 @@ func TestDeadline(t *testing.T) {
 		{"none without a timeout", 0, func(d *delivery.Deadline) { d.Renew(); d.Clear(); d.Fix() }, nil},
 		{"cleared between writes", 10 * s, func(d *delivery.Deadline) { d.Renew(); d.Clear(); d.Renew() }, []time.Duration{10 * s, -1, 10 * s}},
 		{"lifted once before writes that cannot wait", 10 * s, func(d *delivery.Deadline) {
-			d.Lift()
+			d.Lifted()
 			d.Renew()
-			d.Lift()
-			d.Lift()
+			d.Lifted()
+			d.Lifted()
 			d.Renew()
 		}, []time.Duration{10 * s, -1, 10 * s}},
 		{"lifted also after a write that has waited", 10 * s, func(d *delivery.Deadline) {
 			d.Renew()
 			time.Sleep(9 * s)
 			d.Wrote(1)
-			d.Lift()
+			d.Lifted()
 		}, []time.Duration{10 * s, -1}},
-		{"not lifted once it is fixed", 10 * s, func(d *delivery.Deadline) { d.Fix(); d.Lift(); d.Cut(); d.Lift() }, []time.Duration{10 * s, 0}},
+		{"not lifted once it is fixed", 10 * s, func(d *delivery.Deadline) { d.Fix(); d.Lifted(); d.Cut(); d.Lifted() }, []time.Duration{10 * s, 0}},
 		{"fixed once for all that is left", 10 * s, func(d *delivery.Deadline) {
 			d.Renew()
 			time.Sleep(s)

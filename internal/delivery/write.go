@@ -12,9 +12,8 @@ import (
 // blocking, and the worker moves on to the next stream: such a write needs no deadline. More
 // than maxWrite bytes go out in several writes, each with a timeout of its own.
 func Write(c net.Conn, raw syscall.RawConn, pool *tcp.Buffers, d *Deadline, buffers net.Buffers, w *Worker) error {
-	if w != nil && raw != nil {
+	if w != nil && raw != nil && d.Lifted() {
 		if buffers = w.join(buffers); len(buffers) == 1 {
-			d.Lift()
 			n, err := w.Attempt.Write(raw, buffers[0])
 			d.Accepted(n)
 			if err != nil || n == len(buffers[0]) {
