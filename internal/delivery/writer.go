@@ -72,9 +72,9 @@ func (s *Stream) turn(w *Worker) (ended bool) {
 	b := s.firstBatch
 	s.firstBatch = nil
 	if b == nil {
-		b = s.engine.batches.get()
+		b = s.engine.batches.get(w)
 	}
-	defer s.engine.batches.put(b)
+	defer s.engine.batches.put(b, w)
 	if b.isFirst && !s.sendOpening(b, w) {
 		return true
 	}
@@ -242,12 +242,19 @@ func (s *Stream) beat(b *batch, w *Worker) bool {
 		s.fail(Failed, err)
 		return false
 	}
-	s.wrote()
+	s.wrote(w)
 	return true
 }
 
-// wrote notes that something was written now.
-func (s *Stream) wrote() { s.beats.wrote.Store(int64(s.engine.clock.now())) }
+// wrote notes that something was written now. The first write of a turn that has not waited
+// counts from the turn's beginning, to save a look at the clock: that is some microseconds ago.
+func (s *Stream) wrote(w *Worker) {
+	now := s.turnBegan.Load()
+	if w.waits() || s.beats.wrote.Load() >= now {
+		now = int64(s.engine.clock.now())
+	}
+	s.beats.wrote.Store(now)
+}
 
 // write writes the frames of b, at most maxWrite bytes at a time. It reports false once
 // nothing more may be written.
@@ -267,7 +274,7 @@ func (s *Stream) write(b *batch, w *Worker) bool {
 		if len(frames) == 0 {
 			s.engine.counts.wrote(s.shard, b)
 		}
-		s.wrote()
+		s.wrote(w)
 		if why := s.endReason(); why != nil && !why.Complete {
 			return false // for example, the Grant expired while this write waited
 		}
