@@ -302,6 +302,9 @@ func (s *subscription) findNews() {
 	} else {
 		s.markAwake(&s.cursors[0])
 	}
+	if s.woken.Load() == nil {
+		return
+	}
 	for c := s.woken.Swap(nil); c != nil; {
 		next := c.after
 		c.after, c.asleep = nil, false

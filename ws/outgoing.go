@@ -16,6 +16,7 @@ import (
 type outgoing struct {
 	lock     fifoMutex
 	state    writeStateWord
+	controls atomic.Bool // control frames wait for lock. Set with mu held
 	deadline delivery.Deadline
 
 	mu    sync.Mutex // guards the control frames that wait for lock
@@ -103,6 +104,7 @@ func (s *socket) close(why *CloseError) error {
 func (s *socket) answer(ping []byte) {
 	s.out.mu.Lock()
 	s.out.pongs.add(ping, s.client)
+	s.out.controls.Store(true)
 	s.out.mu.Unlock()
 	if s.out.lock.tryLock() {
 		go s.unlock(nil) // the goroutine that reads must not wait for a write: both peers may send pings at once
@@ -113,6 +115,7 @@ func (s *socket) answer(ping []byte) {
 func (s *socket) ping() {
 	s.out.mu.Lock()
 	s.out.ping = true
+	s.out.controls.Store(true)
 	s.out.mu.Unlock()
 	if s.out.lock.tryLock() {
 		s.unlock(nil)
@@ -122,39 +125,32 @@ func (s *socket) ping() {
 // unlock writes the control frames that wait, and unlocks out.lock.
 func (s *socket) unlock(w *delivery.Worker) {
 	for {
-		if frame := s.nextControl(); frame != nil {
-			_ = s.write(w, frame)
-			continue
+		for s.out.controls.Load() {
+			_ = s.write(w, s.takeControls())
 		}
 		s.out.lock.unlock()
-		// A control frame may have been stored after nextControl and before unlock, when
-		// its tryLock failed.
-		if !s.controlWaits() || !s.out.lock.tryLock() {
+		// A control frame may have been stored before unlock, when its tryLock failed.
+		if !s.out.controls.Load() || !s.out.lock.tryLock() {
 			return
 		}
 	}
 }
 
-// nextControl removes the next control frames that wait, and returns them.
-func (s *socket) nextControl() []byte {
+// takeControls removes the control frames that wait, and returns them.
+func (s *socket) takeControls() (frames []byte) {
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
-	switch {
-	case s.out.pongs.wait():
-		return s.out.pongs.take()
-	case s.out.ping:
-		s.out.ping = false
-		return appendFrame(nil, opPing, nil, s.client)
+	if s.out.pongs.wait() {
+		frames = s.out.pongs.take()
 	}
-	return nil
-}
-
-func (s *socket) controlWaits() bool {
-	s.out.mu.Lock()
-	defer s.out.mu.Unlock()
-	return s.out.pongs.wait() || s.out.ping
+	if s.out.ping {
+		s.out.ping = false
+		frames = appendFrame(frames, opPing, nil, s.client)
+	}
+	s.out.controls.Store(false)
+	return frames
 }
 
 // pingDelayed reports whether a control frame waits for a write that has a deadline.
 // The peer cannot have answered it.
-func (s *socket) pingDelayed() bool { return s.out.deadline.Timeout > 0 && s.controlWaits() }
+func (s *socket) pingDelayed() bool { return s.out.deadline.Timeout > 0 && s.out.controls.Load() }

@@ -12,37 +12,40 @@ import (
 	"github.com/fanfare-go/fanfare/internal/delivery"
 )
 
-// streamConn is the Conn of a Handler's client as a delivery.Conn. The stream's writer
+// streamConn is the socket of a Handler's client as a delivery.Conn. The stream's writer
 // writes to it, and an inbox reads.
-type streamConn struct {
-	*Conn
-	inbox *inbox
-}
+//
+// It is the socket, and no struct with pointers to what it needs: each pointer on the way to a
+// write is a cache line that is fetched for every delivery.
+type streamConn socket
 
 var _ delivery.Conn = (*streamConn)(nil)
 
+func (c *streamConn) socket() *socket { return (*socket)(c) }
+func (c *streamConn) inbox() *inbox   { return c.conn.reading.inbox }
+
 // Write writes the frames of messages.
 func (c *streamConn) Write(frames net.Buffers, w *delivery.Worker) error {
-	return c.socket.send(frames, w)
+	return c.socket().send(frames, w)
 }
 
 // Beat does nothing: checkPeer sends pings, when nothing comes in.
 func (c *streamConn) Beat(*delivery.Worker) error { return nil }
 
 // Tick checks the peer.
-func (c *streamConn) Tick() time.Duration { return c.checkPeer() }
+func (c *streamConn) Tick() time.Duration { return c.conn.checkPeer() }
 
 // Closing sets one deadline for what is still to be written and for the peer's answer to
 // the close frame.
 func (c *streamConn) Closing() {
-	c.inbox.ended.Store(true)
-	c.socket.out.deadline.Fix()
-	timer := time.AfterFunc(c.timeout, func() { c.cut(net.ErrClosed) })
-	context.AfterFunc(c.ctx, func() { timer.Stop() })
+	c.inbox().ended.Store(true)
+	c.out.deadline.Fix()
+	timer := time.AfterFunc(c.conn.timeout, c.Cut)
+	context.AfterFunc(c.conn.ctx, func() { timer.Stop() })
 }
 
 // Cut ends the connection.
-func (c *streamConn) Cut() { c.cut(net.ErrClosed) }
+func (c *streamConn) Cut() { c.conn.cut(net.ErrClosed) }
 
 // End writes a close frame, or cuts the connection if the reason has no code. The inbox
 // reads the peer's answer, unless Closing's deadline ends the connection before.
@@ -50,16 +53,16 @@ func (c *streamConn) End(why delivery.Reason) {
 	if why.Code == 0 {
 		// After a close frame the goroutine that reads ends the connection, and after a
 		// failed write its writer does.
-		if c.socket.out.state.load() == writable {
-			c.cut(net.ErrClosed)
+		if c.out.state.load() == writable {
+			c.Cut()
 		}
 		return
 	}
 	if why.Complete {
-		c.inbox.drain(time.After(c.timeout / 2)) // the other half is for the close frame
+		c.inbox().drain(time.After(c.conn.timeout / 2)) // the other half is for the close frame
 	}
-	c.phase.to(ending)
-	_ = c.socket.close(&CloseError{StatusCode(why.Code), strings.ToValidUTF8(why.Text, "\uFFFD")})
+	c.conn.phase.to(ending)
+	_ = c.socket().close(&CloseError{StatusCode(why.Code), strings.ToValidUTF8(why.Text, "\uFFFD")})
 }
 
 // endOfReading returns the reason of a stream that ends with an error of Read.

@@ -76,7 +76,7 @@ func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delive
 			return nil
 		})
 	}
-	o.Start(&streamConn{c, in}, nil, t.options.MaxAge)
+	o.Start((*streamConn)(c.socket), nil, t.options.MaxAge)
 	if err != nil {
 		in.fail(err)
 	}

@@ -76,21 +76,30 @@ const maxWrite = 64 << 10
 // half of it is left.
 const MaxUnsent = maxWrite
 
-// batches is a pool of empty batches.
+// batches is a pool of empty batches. A worker has one of its own while it runs.
 type batches struct{ pool sync.Pool }
 
-func (p *batches) get() *batch {
+func (p *batches) get(w *Worker) *batch {
+	if w != nil && w.batch != nil {
+		b := w.batch
+		w.batch = nil
+		return b
+	}
 	if b, ok := p.pool.Get().(*batch); ok {
 		return b
 	}
 	return &batch{frames: make(net.Buffers, 0, 64)}
 }
 
-func (p *batches) put(b *batch) {
+func (p *batches) put(b *batch, w *Worker) {
 	clear(b.messages[:b.polled]) // encode has cleared the others
 	b.polled, b.beginning = 0, false
 	b.reset()
-	if cap(b.frames) <= 1024 {
+	switch {
+	case cap(b.frames) > 1024:
+	case !w.waits() && w.batch == nil:
+		w.batch = b
+	default:
 		p.pool.Put(b)
 	}
 }

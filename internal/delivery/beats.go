@@ -60,5 +60,5 @@ func (b *beats) check(now time.Duration) (due bool, wait time.Duration) {
 // take clears due. It reports false if due was not set, or something has been written
 // since.
 func (b *beats) take(c *clock) bool {
-	return b.due.Swap(false) && b.silence(c.now()) >= b.after(time.Duration(b.wrote.Load()))
+	return b.due.Load() && b.due.Swap(false) && b.silence(c.now()) >= b.after(time.Duration(b.wrote.Load()))
 }

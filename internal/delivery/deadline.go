@@ -8,8 +8,9 @@ import (
 	"github.com/fanfare-go/fanfare/internal/guard"
 )
 
-// Deadline is the write deadline of a connection. Each write has nearly all of the
-// timeout: the system is asked at most 64 times in that time.
+// Deadline is the write deadline of a connection. Each write that may wait has nearly all of
+// the timeout: the system is asked at most 64 times in that time. One that cannot wait has
+// none.
 //
 // A client that was fast has a kernel with a large receive buffer, which then accepts
 // hundreds of KB at once, and nothing more until a sixteenth of it is free. No signal of the
@@ -37,8 +38,8 @@ type Deadline struct {
 	before uint32 // burst when that write had begun, or half of what it was before
 
 	mu       sync.Mutex
-	at       time.Duration // the deadline as it was set last, after epoch; 0: none
-	patience time.Duration // what it gave then
+	at       atomic.Int64  // the deadline as it was set last, after epoch; 0: none. Set with mu held
+	patience time.Duration // what it gave then; 0: the next write renews it, whatever is left
 }
 
 // epoch is what deadlines are counted from: a time.Time would take three times as much of an
@@ -66,7 +67,7 @@ const (
 	left                          // the connection is somebody else's: nothing changes it
 )
 
-// Renew is called before each write.
+// Renew is called before each write that may wait.
 func (d *Deadline) Renew() {
 	if d.Timeout <= 0 {
 		return
@@ -78,10 +79,23 @@ func (d *Deadline) Renew() {
 		return
 	}
 	patience := d.patienceNow()
-	if now := time.Now(); d.at-now.Sub(epoch) < patience-d.Timeout/64 || d.at == 0 {
+	if now := time.Now(); d.patience == 0 || d.after()-now.Sub(epoch) < patience-d.Timeout/64 {
 		d.patience = patience
 		d.set(now.Add(patience))
 	}
+}
+
+// after returns the deadline, after epoch; 0: none.
+func (d *Deadline) after() time.Duration { return time.Duration(d.at.Load()) }
+
+// Lifted is called before a write that cannot wait, and for which deadlines do not count. It
+// lifts the one of an earlier write, and reports false if Fix or Cut has set one: that counts
+// for all that is left.
+func (d *Deadline) Lifted() bool {
+	if d.at.Load() != 0 {
+		d.Clear()
+	}
+	return d.at.Load() == 0
 }
 
 // patienceNow returns how long the next write may wait.
@@ -101,9 +115,9 @@ func (d *Deadline) Wrote(n int) {
 	if d.state != renewing {
 		return
 	}
-	if waited := d.patience - (d.at - time.Since(epoch)); d.at != 0 && waited >= d.Timeout/8 {
+	if waited := d.patience - (d.after() - time.Since(epoch)); d.patience != 0 && waited >= d.Timeout/8 {
 		d.before, d.burst = max(d.burst, d.before/2), 0
-		d.at = 0 // the next write renews it, whatever is left of it
+		d.patience = 0
 	}
 	d.Accepted(n)
 }
@@ -121,6 +135,7 @@ func (d *Deadline) Clear() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.Timeout > 0 && d.state == renewing {
+		d.patience = 0
 		d.set(time.Time{})
 	}
 }
@@ -177,9 +192,10 @@ func (d *Deadline) Leave() {
 // set sets the deadline. What does not support deadlines has none; neither has a
 // wrapper whose SetWriteDeadline panics, since many goroutines come here.
 func (d *Deadline) set(at time.Time) {
-	d.at = 0
+	after := time.Duration(0)
 	if !at.IsZero() {
-		d.at = at.Sub(epoch)
+		after = at.Sub(epoch)
 	}
+	d.at.Store(int64(after))
 	_ = guard.Call("SetWriteDeadline", func() error { return d.Of.SetWriteDeadline(at) })
 }

@@ -41,6 +41,20 @@ func TestDeadline(t *testing.T) {
 		}, []time.Duration{64 * s, 65200 * time.Millisecond, 66400 * time.Millisecond, 67600 * time.Millisecond}},
 		{"none without a timeout", 0, func(d *delivery.Deadline) { d.Renew(); d.Clear(); d.Fix() }, nil},
 		{"cleared between writes", 10 * s, func(d *delivery.Deadline) { d.Renew(); d.Clear(); d.Renew() }, []time.Duration{10 * s, -1, 10 * s}},
+		{"lifted once before writes that cannot wait", 10 * s, func(d *delivery.Deadline) {
+			d.Lifted()
+			d.Renew()
+			d.Lifted()
+			d.Lifted()
+			d.Renew()
+		}, []time.Duration{10 * s, -1, 10 * s}},
+		{"lifted also after a write that has waited", 10 * s, func(d *delivery.Deadline) {
+			d.Renew()
+			time.Sleep(9 * s)
+			d.Wrote(1)
+			d.Lifted()
+		}, []time.Duration{10 * s, -1}},
+		{"not lifted once it is fixed", 10 * s, func(d *delivery.Deadline) { d.Fix(); d.Lifted(); d.Cut(); d.Lifted() }, []time.Duration{10 * s, 0}},
 		{"fixed once for all that is left", 10 * s, func(d *delivery.Deadline) {
 			d.Renew()
 			time.Sleep(s)

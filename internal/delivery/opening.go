@@ -109,7 +109,7 @@ func (e *Engine) open(r *http.Request, mode Mode) (_ *Opening, err error) {
 // all topics have ended, firstPoll returns broadcast.ErrEnded, and the stream may begin all the
 // same.
 func (s *Stream) firstPoll(fresh bool) error {
-	b := s.engine.batches.get()
+	b := s.engine.batches.get(nil)
 	b.isFirst = true
 	s.firstBatch = b
 	s.hasNothing = fresh

@@ -4,6 +4,8 @@ import (
 	"net"
 	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/fanfare-go/fanfare/internal/ondemand"
 	"github.com/fanfare-go/fanfare/internal/tcp"
@@ -15,20 +17,50 @@ import (
 // ready.
 type workers struct {
 	queue ondemand.Queue[*Stream]
+	limit atomic.Int32 // how many run at once; 0: one. Each that begins sets it: to ask takes a lock of the runtime
+
+	mu    sync.Mutex
+	spare []*Worker // with their buffers, also after a garbage collection; at most limit. Guarded by mu
 }
 
 // add gives a stream a turn. It does not wait.
-func (w *workers) add(s *Stream) { w.queue.Put(s, runtime.GOMAXPROCS(0), w) }
+func (w *workers) add(s *Stream) { w.queue.Put(s, w.most(), w) }
+
+func (w *workers) most() int { return max(1, int(w.limit.Load())) }
 
 // Work runs the writers of streams that wait, one after the other.
 func (w *workers) Work() {
-	worker := Worker{workers: w}
+	w.limit.Store(int32(runtime.GOMAXPROCS(0)))
+	worker := w.get()
 	for !worker.waited {
 		s, ok := w.queue.Take()
 		if !ok {
-			return
+			break
 		}
-		s.run(&worker)
+		s.run(worker)
+	}
+	w.put(worker)
+}
+
+func (w *workers) get() *Worker {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	last := len(w.spare) - 1
+	if last < 0 {
+		return &Worker{workers: w}
+	}
+	worker := w.spare[last]
+	w.spare[last] = nil
+	w.spare = w.spare[:last]
+	return worker
+}
+
+func (w *workers) put(worker *Worker) {
+	worker.waited = false
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.spare) < w.most() {
+		w.spare = append(w.spare, worker)
 	}
 }
 
@@ -42,6 +74,7 @@ type Worker struct {
 	workers *workers
 	waited  bool
 	joined  []byte // of the last write of several buffers
+	batch   *batch // for the next turn; nil: it is in use, or there is none
 }
 
 // join returns several buffers as one, so that an Attempt can write them: to copy at most
@@ -67,13 +100,16 @@ func (w *Worker) join(buffers net.Buffers) net.Buffers {
 	return buffers[:1]
 }
 
+// waits reports whether the writer may block: Wait was called, or there is no Worker.
+func (w *Worker) waits() bool { return w == nil || w.waited }
+
 // Wait is called before anything that may block. The Worker then belongs to its
 // stream, and ends with the stream's turn. A nil Worker is a goroutine of the stream's
 // own: it may block.
 func (w *Worker) Wait() {
-	if w == nil || w.waited {
+	if w.waits() {
 		return
 	}
 	w.waited = true
-	w.workers.queue.Leave(runtime.GOMAXPROCS(0), w.workers)
+	w.workers.queue.Leave(w.workers.most(), w.workers)
 }

@@ -9,21 +9,18 @@ import (
 
 // Write writes buffers to a connection in one go, on the time of a worker. raw is
 // tcp.Raw of the connection. What a stream that keeps up writes, the socket accepts without
-// blocking, and the worker moves on to the next stream. More than maxWrite bytes go out in
-// several writes, each with a timeout of its own.
+// blocking, and the worker moves on to the next stream: such a write needs no deadline. More
+// than maxWrite bytes go out in several writes, each with a timeout of its own.
 func Write(c net.Conn, raw syscall.RawConn, pool *tcp.Buffers, d *Deadline, buffers net.Buffers, w *Worker) error {
-	d.Renew()
-	if w != nil && raw != nil {
-		if buffers = w.join(buffers); len(buffers) > 1 {
-			return writeWaiting(c, pool, d, buffers, w)
-		}
-		n, err := w.Attempt.Write(raw, buffers[0])
-		if err != nil || n == len(buffers[0]) {
+	if w != nil && raw != nil && d.Lifted() {
+		if buffers = w.join(buffers); len(buffers) == 1 {
+			n, err := w.Attempt.Write(raw, buffers[0])
 			d.Accepted(n)
-			return err
+			if err != nil || n == len(buffers[0]) {
+				return err
+			}
+			buffers[0] = buffers[0][n:]
 		}
-		d.Wrote(n)
-		buffers[0] = buffers[0][n:]
 	}
 	return writeWaiting(c, pool, d, buffers, w)
 }
@@ -36,6 +33,7 @@ func writeWaiting(c net.Conn, pool *tcp.Buffers, d *Deadline, buffers net.Buffer
 		size += len(b)
 	}
 	if size <= maxWrite {
+		d.Renew()
 		err := pool.Write(c, buffers)
 		d.Wrote(size)
 		return err

@@ -41,20 +41,26 @@ var errExited = errors.New("a hook has ended the goroutine that writes")
 // guardedTurn is turn, and returns its panic. If a hook ends the goroutine, the stream ends
 // with it, and another worker goes on with the other streams.
 func (s *Stream) guardedTurn(w *Worker) (ended bool, err error) {
+	b := s.firstBatch
+	if s.firstBatch = nil; b == nil {
+		b = s.engine.batches.get(w)
+	}
 	exits := true
 	defer func() {
-		if exits {
+		p := recover()
+		s.engine.batches.put(b, w)
+		switch {
+		case p != nil:
+			err = guard.Panicked("the stream's writer", p)
+		case exits:
 			s.fail(Fault, errExited)
 			w.Wait()
 			s.tearDown()
 		}
 	}()
-	err = guard.Call("the stream's writer", func() error {
-		ended = s.turn(w)
-		return nil
-	})
+	ended = s.turn(b, w)
 	exits = false
-	return ended, err
+	return ended, nil
 }
 
 // next is how a turn of the writer goes on.
@@ -68,13 +74,7 @@ const (
 )
 
 // turn is one turn of the writer. It reports whether the stream has ended.
-func (s *Stream) turn(w *Worker) (ended bool) {
-	b := s.firstBatch
-	s.firstBatch = nil
-	if b == nil {
-		b = s.engine.batches.get()
-	}
-	defer s.engine.batches.put(b)
+func (s *Stream) turn(b *batch, w *Worker) (ended bool) {
 	if b.isFirst && !s.sendOpening(b, w) {
 		return true
 	}
@@ -134,7 +134,7 @@ func (s *Stream) step(b *batch, w *Worker) next {
 	n, err := s.poll(b.messages[:size])
 	b.polled = n
 	wasBeginning := b.beginning
-	lost := errors.Is(err, broadcast.ErrGap) || errors.Is(err, broadcast.ErrBegin)
+	lost := err != nil && (errors.Is(err, broadcast.ErrGap) || errors.Is(err, broadcast.ErrBegin))
 	if err := s.reportLoss(b, w, err); err != nil {
 		s.fail(Fault, err)
 		return s.giveUp(b, w)
@@ -152,17 +152,8 @@ func (s *Stream) step(b *batch, w *Worker) next {
 	s.endPolling()
 	nothing := n == 0 && !lost
 	switch {
-	case errors.Is(err, broadcast.ErrClosed):
-		s.End(Restart)
-		return leave
-	case errors.Is(err, broadcast.ErrEnded):
-		s.begin(b)
-		s.sendEnd(b)
-		s.End(Ended)
-		return leave
 	case err != nil && !lost:
-		s.fail(Fault, err)
-		return s.giveUp(b, w)
+		return s.endOfPolling(b, w, err)
 	case why != nil && (nothing || !s.pollReportsEnd() && !b.beginning && !s.bare):
 		return leave
 	case !s.beat(b, w): // here too where messages came: a Filter may drop all of them
@@ -173,8 +164,30 @@ func (s *Stream) step(b *batch, w *Worker) next {
 	return pollAgain
 }
 
+// endOfPolling ends the stream because of an error of Poll.
+func (s *Stream) endOfPolling(b *batch, w *Worker, err error) next {
+	switch {
+	case errors.Is(err, broadcast.ErrClosed):
+		s.End(Restart)
+	case errors.Is(err, broadcast.ErrEnded):
+		s.begin(b)
+		s.sendEnd(b)
+		s.End(Ended)
+	default:
+		s.fail(Fault, err)
+		return s.giveUp(b, w)
+	}
+	return leave
+}
+
 // reportLoss adds what a Poll has reported: a gap, or that topics begin.
 func (s *Stream) reportLoss(b *batch, w *Worker, err error) error {
+	if err == nil {
+		if b.polled < int(s.pollSize) {
+			s.begun = 0 // a round is complete
+		}
+		return nil
+	}
 	if gap, ok := errors.AsType[*broadcast.GapError](err); ok {
 		if !s.begins {
 			s.begin(b) // no Last message is left
@@ -186,9 +199,6 @@ func (s *Stream) reportLoss(b *batch, w *Worker, err error) error {
 	if begin, ok := errors.AsType[*broadcast.BeginError](err); ok {
 		s.waitForSnapshot(w)
 		return s.sendBegin(b, begin)
-	}
-	if err == nil && b.polled < int(s.pollSize) {
-		s.begun = 0 // a round is complete
 	}
 	return nil
 }
@@ -242,12 +252,19 @@ func (s *Stream) beat(b *batch, w *Worker) bool {
 		s.fail(Failed, err)
 		return false
 	}
-	s.wrote()
+	s.wrote(w)
 	return true
 }
 
-// wrote notes that something was written now.
-func (s *Stream) wrote() { s.beats.wrote.Store(int64(s.engine.clock.now())) }
+// wrote notes that something was written now. The first write of a turn that has not waited
+// counts from the turn's beginning, to save a look at the clock: that is some microseconds ago.
+func (s *Stream) wrote(w *Worker) {
+	now := s.turnBegan.Load()
+	if w.waits() || s.beats.wrote.Load() >= now {
+		now = int64(s.engine.clock.now())
+	}
+	s.beats.wrote.Store(now)
+}
 
 // write writes the frames of b, at most maxWrite bytes at a time. It reports false once
 // nothing more may be written.
@@ -267,7 +284,7 @@ func (s *Stream) write(b *batch, w *Worker) bool {
 		if len(frames) == 0 {
 			s.engine.counts.wrote(s.shard, b)
 		}
-		s.wrote()
+		s.wrote(w)
 		if why := s.endReason(); why != nil && !why.Complete {
 			return false // for example, the Grant expired while this write waited
 		}

@@ -29,8 +29,14 @@ const (
 func Call(where string, f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = &PanicError{where, p, debug.Stack()}
+			err = Panicked(where, p)
 		}
 	}()
 	return f()
+}
+
+// Panicked returns the [*PanicError] of what recover has returned, for a deferred function that
+// does what Call does.
+func Panicked(where string, recovered any) error {
+	return &PanicError{where, recovered, debug.Stack()}
 }

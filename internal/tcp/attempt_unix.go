@@ -11,7 +11,7 @@ import (
 // Attempt writes to connections without blocking. It belongs to one goroutine at a
 // time, and may be used for many connections; the zero value is ready.
 type Attempt struct {
-	write func(fd uintptr) bool // made once, so that a Write allocates nothing
+	write func(fd uintptr) // made once, so that a Write allocates nothing
 
 	b   []byte // what write is to write
 	n   int    // how much of it was written
@@ -33,26 +33,22 @@ func Raw(c net.Conn) syscall.RawConn {
 }
 
 // Write writes as much of b as the connection accepts without blocking, which may be
-// nothing. An error ends the connection.
+// nothing. It does not wait, so that write deadlines do not count. An error ends the connection.
 func (a *Attempt) Write(raw syscall.RawConn, b []byte) (n int, err error) {
 	if a.write == nil {
-		a.write = func(fd uintptr) bool {
-			a.n, a.err = send(int(fd), a.b)
-			return true
-		}
+		a.write = func(fd uintptr) { a.n, a.err = send(int(fd), a.b) }
 	}
 	a.b, a.n, a.err = b, 0, nil
-	// RawConn.Write's own error comes first: once a deadline has passed it does not call
-	// write at all.
-	err = raw.Write(a.write)
+	// Control, since RawConn.Write would look after the deadline, and get the poller's leave to wait.
+	err = raw.Control(a.write)
 	a.b = nil
 	switch {
-	case err != nil:
+	case err != nil: // it is closed, and write was not called
 		return 0, err
+	case a.err == nil:
+		return a.n, nil
 	case errors.Is(a.err, syscall.EAGAIN), errors.Is(a.err, syscall.EINTR):
 		return 0, nil
-	case a.err != nil:
-		return 0, a.err
 	}
-	return a.n, nil
+	return 0, a.err
 }
