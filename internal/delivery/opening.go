@@ -303,7 +303,7 @@ func (o *Opening) begin(conn Conn, prologue []byte, maxAge time.Duration) {
 		s.End(GapNotSent)
 	}
 	if streamctx.Held(s.request) {
-		s.releaseHolds = streamctx.Attach(s.request, s.endAs)
+		s.holds = streamctx.Attach(s.request, s.endAs)
 	}
 	if ctx, ok := s.ctx.(*detachedContext); ok {
 		ctx.dropValues()

@@ -17,14 +17,14 @@ import (
 // to write.
 type Stream struct {
 	// Set before the stream begins.
-	engine       *Engine
-	codec        *Codec
-	sub          broadcast.Subscription
-	conn         Conn
-	server       *server       // nil outside of an http.Server
-	wake         chan struct{} // wakes the goroutine that serves the request; nil: a worker writes
-	releaseHolds func()        // releases what middleware holds for the stream; nil if nothing is held
-	unwatch      func() bool   // stops the watch over the request's end; nil without one
+	engine  *Engine
+	codec   *Codec
+	sub     broadcast.Subscription
+	conn    Conn
+	server  *server               // nil outside of an http.Server
+	wake    chan struct{}         // wakes the goroutine that serves the request; nil: a worker writes
+	holds   *streamctx.Attachment // what middleware holds for the stream; nil if nothing is held
+	unwatch func() bool           // stops the watch over the request's end; nil without one
 	// request is the context of the request; nil once a detached stream has begun. ctx
 	// is the stream's own and ends with it. It is nil if nothing has asked for it;
 	// without a Grant nothing does.

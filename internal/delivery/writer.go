@@ -327,8 +327,6 @@ func (s *Stream) tearDown() {
 	s.engine.counts.end(why.Name)
 	s.ended.Store(true)
 	s.engine.clock.forget(s)
-	if s.releaseHolds != nil {
-		s.releaseHolds()
-	}
+	s.holds.Detach()
 	s.ending.markEnded()
 }
