@@ -1,7 +1,8 @@
 // Package inspect shows what Hubs and handlers do: a page, and the same as JSON. It shows
 // topics with what is kept of them, how fast they grow and who reads; open streams with
-// transport, age, lag and position; the health of a journal; and the live messages of one
-// topic, on an event stream of this kit. It changes nothing.
+// transport, age, lag, position and, below a middleware.Sessions, a fingerprint of their
+// key; the health of a journal; and the live messages of one topic, on an event stream of
+// this kit. It changes nothing.
 //
 //	mux.Handle("GET /debug/fanfare", onlyAdmins(&inspect.Handler{
 //		Hubs:     map[string]*broadcast.Hub{"main": hub},

@@ -69,6 +69,7 @@ type stream struct {
 	Transport string `json:"transport"`
 	Detached  bool   `json:"detached"`
 	Resumed   bool   `json:"resumed"`
+	Session   string `json:"session,omitempty"`
 	Age       int64  `json:"age"`
 	Silence   int64  `json:"silence"`
 	Behind    bool   `json:"behind"`
@@ -100,7 +101,7 @@ func streams(handler Streamer) streamsPage {
 	page := streamsPage{Open: handler.Stats().Open, Streams: []stream{}}
 	for _, s := range handler.Streams(pageSize) {
 		page.Streams = append(page.Streams, stream{
-			s.Transport, s.Detached, s.Resumed, s.Age.Milliseconds(), s.Silence.Milliseconds(), s.Behind, s.Lag.Milliseconds(), s.Seq,
+			s.Transport, s.Detached, s.Resumed, s.Session, s.Age.Milliseconds(), s.Silence.Milliseconds(), s.Behind, s.Lag.Milliseconds(), s.Seq,
 		})
 	}
 	return page

@@ -108,6 +108,7 @@ func (s *Sessions) Handler(next http.Handler) http.Handler {
 		key := sessionKey(sha256.Sum256([]byte(name)))
 		var place *list.Element // set by enter before the Hold can be released
 		hold, ctx := streamctx.NewHold(r.Context(), func(*streamctx.Hold) { s.leave(key, place) })
+		hold.SetKey(streamctx.Key(key[:]))
 		place, oldest, refusal := s.enter(key, hold)
 		if refusal != nil {
 			refuseForGood(w, r, &s.reports, s.Logger, refusal)

@@ -107,7 +107,7 @@ func NewWriter(w http.ResponseWriter, r *http.Request, opts *Options) (_ *Writer
 	}
 	s.ctx, s.cancel = context.WithCancelCause(s.claim.Context)
 	_ = s.response.commit(options) // a stream without deadlines is a stream all the same
-	s.detach = streamctx.Attach(s.claim.Context, s.end)
+	s.detach = streamctx.Attach(s.claim.Context, s.end).Detach
 	if r.Method == http.MethodHead {
 		_ = s.response.write(nil)
 		_ = s.Close()

@@ -65,6 +65,9 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, error) {
 	})
 	if err != nil {
 		if response != nil {
+			if response.StatusCode != http.StatusSwitchingProtocols {
+				err = errNotUpgraded // the library's error repeats the status
+			}
 			if d.refused != nil {
 				err = fmt.Errorf("%w; %w", err, d.refused)
 			}
@@ -74,6 +77,8 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, error) {
 	}
 	return newConn(context.WithoutCancel(ctx), library, d.socket, new(deflater), &options).start(options.MaxAge), nil
 }
+
+var errNotUpgraded = errors.New("the server has not upgraded the connection")
 
 // dialer is an http.RoundTripper for one handshake. It attaches the socket to the
 // connection.

@@ -1,6 +1,7 @@
 package ws_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -18,6 +19,7 @@ func TestDialReturnsTheStatusOfAResponse(t *testing.T) {
 		var refused *ws.HandshakeError
 		require.ErrorAs(t, err, &refused)
 		require.Equal(t, status, refused.Status)
+		require.EqualError(t, err, fmt.Sprintf("ws: handshake: the server has not upgraded the connection (status %d)", status))
 		http.DefaultClient.CloseIdleConnections()
 		server.Close()
 	}

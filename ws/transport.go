@@ -51,7 +51,7 @@ func (t *transport) close(ctx context.Context, target http.ResponseWriter, r *ht
 		if how.Cut {
 			go c.cut(net.ErrClosed)
 		}
-	})()
+	}).Detach()
 	return c.Close(StatusCode(why.Code), why.Text)
 }
 

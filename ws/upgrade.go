@@ -79,7 +79,7 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *Options) (*Conn, erro
 	begun = true
 	c.start(options.MaxAge)
 	stop := context.AfterFunc(claim.Context, func() { _ = c.Close(StatusGoingAway, "going away") })
-	detach := streamctx.Attach(claim.Context, func(how streamctx.End) { go c.end(how) })
+	detach := streamctx.Attach(claim.Context, func(how streamctx.End) { go c.end(how) }).Detach
 	context.AfterFunc(c.ctx, func() {
 		stop()
 		detach()

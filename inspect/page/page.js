@@ -118,7 +118,7 @@ const showStreams = (page, handler) => {
     cell({ sse: 'SSE', ws: 'WebSocket', poll: 'Long polling' }[s.transport] ?? s.transport, ''),
     element('td', {}, element('span', { className: `badge ${s.behind ? s.lag > 1000 ? 'bad' : '' : 'good'}`, textContent: s.behind ? 'behind' : 'up to date' }),
       [s.resumed && ' resumed', s.detached && ' detached'].filter(Boolean).join(',')),
-    cell(s.behind ? time(s.lag) : '0'), cell(time(s.age)), cell(`${time(s.silence)} ago`), cell(count(s.seq), 'number spare'))))
+    cell(s.session ?? '–', 'spare'), cell(s.behind ? time(s.lag) : '0'), cell(time(s.age)), cell(`${time(s.silence)} ago`), cell(count(s.seq), 'number spare'))))
 }
 
 const row = (meta, text, className = '') => {

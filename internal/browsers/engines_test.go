@@ -249,6 +249,8 @@ func (s *httpSession) command(name string, params map[string]any, result any) er
 		method, path = http.MethodGet, "/window"
 	case "WebDriver:TakeScreenshot":
 		method, path = http.MethodGet, "/screenshot"
+	case "WebDriver:SetWindowRect":
+		path = "/window/rect"
 	default:
 		path = strings.TrimPrefix(name, "WebDriver:") // one that only this browser has
 	}

@@ -2,10 +2,12 @@ package delivery
 
 import (
 	"cmp"
+	"encoding/hex"
 	"slices"
 	"time"
 
 	"github.com/fanfare-go/fanfare"
+	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
 // Streams returns snapshots of open streams, at most so many: those with the longest lag first,
@@ -41,6 +43,9 @@ func (s *Stream) info(now time.Duration) fanfare.StreamInfo {
 	}
 	if s.polling {
 		info.Transport = "poll"
+	}
+	if key := s.holds.Key(); key != (streamctx.Key{}) {
+		info.Session = hex.EncodeToString(key[:])
 	}
 	info.Behind, info.Lag = s.lag(now)
 	return info

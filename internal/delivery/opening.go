@@ -310,6 +310,6 @@ func (o *Opening) begin(conn Conn, prologue []byte, maxAge time.Duration) {
 		s.End(GapNotSent)
 	}
 	if streamctx.Held(s.request.Context) {
-		s.releaseHolds = streamctx.Attach(s.request.Context, s.endAs)
+		s.holds = streamctx.Attach(s.request.Context, s.endAs)
 	}
 }

@@ -17,13 +17,13 @@ import (
 // to write.
 type Stream struct {
 	// Set before the stream begins.
-	engine       *Engine
-	codec        *Codec
-	sub          broadcast.Subscription
-	conn         Conn
-	server       *server  // nil outside of an http.Server
-	releaseHolds func()   // releases what middleware holds for the stream; nil if nothing is held
-	request      *request // nil once a detached stream has begun
+	engine  *Engine
+	codec   *Codec
+	sub     broadcast.Subscription
+	conn    Conn
+	server  *server               // nil outside of an http.Server
+	holds   *streamctx.Attachment // what middleware holds for the stream; nil if nothing is held
+	request *request              // nil once a detached stream has begun
 
 	lifetime  atomic.Pointer[lifetime] // nil until something asks for it
 	ending    ending

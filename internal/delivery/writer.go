@@ -341,8 +341,6 @@ func (s *Stream) tearDown() {
 	})
 	s.engine.counts.end(why.Name)
 	s.engine.clock.forget(s)
-	if s.releaseHolds != nil {
-		s.releaseHolds()
-	}
+	s.holds.Detach()
 	s.ending.markEnded()
 }

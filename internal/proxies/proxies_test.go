@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -194,8 +195,8 @@ func TestNginxNeedsTheHostLine(t *testing.T) {
 	assert.Equal(t, http.StatusForbidden, refused.Status)
 }
 
-// With http_429 in proxy_next_upstream, nginx sends a server that answers 429 once no request
-// of any client for ten seconds. The recommended configuration does not have it.
+// With http_429 in proxy_next_upstream and without max_fails=0, nginx sends a server that answers
+// 429 once no request of any client for ten seconds. The recommended configuration does not.
 func TestNginxMustNotRetryAfter429(t *testing.T) {
 	nginx := installed(t, programs[0])
 	for _, test := range []struct {
@@ -204,7 +205,7 @@ func TestNginxMustNotRetryAfter429(t *testing.T) {
 		servers int
 	}{
 		{"as recommended", nil, 2},
-		{"with http_429", []edit{{"http_503;", "http_503 http_429;"}}, 1},
+		{"with http_429", []edit{{"http_503;", "http_503 http_429;"}, {" max_fails=0", ""}}, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var addresses []string
@@ -237,6 +238,69 @@ func TestNginxMustNotRetryAfter429(t *testing.T) {
 				seen[server] = true
 			}
 			assert.Len(t, seen, test.servers)
+		})
+	}
+}
+
+// statusOf sends a request whose response is read no further than its status until the test ends.
+func statusOf(t *testing.T, client *http.Client, path string) int {
+	t.Helper()
+	r, err := http.NewRequestWithContext(within(t, long), http.MethodGet, public+path, nil)
+	require.NoError(t, err)
+	response, err := client.Do(r)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = response.Body.Close() })
+	return response.StatusCode
+}
+
+// A server that was away gets streams as soon as it is back, also if it is the only one. By
+// default nginx tries it with one request in each fail_timeout until one has ended, which a
+// stream does not.
+func TestNginxReturnsToARestartedServer(t *testing.T) {
+	nginx := installed(t, programs[0])
+	const streams = 5
+	for _, test := range []struct {
+		name     string
+		edits    []edit
+		accepted int
+	}{
+		{"as recommended", nil, streams},
+		{"with max_fails of 1", []edit{{"max_fails=0", "max_fails=1 fail_timeout=2s"}}, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if test.edits != nil {
+				longtest.Only(t)
+			}
+			mux := http.NewServeMux()
+			mux.Handle("GET /events", &sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"news"}, Logger: silent})
+			mux.HandleFunc("GET /ready", func(http.ResponseWriter, *http.Request) {})
+			serve := func(address string) *httptest.Server {
+				listener, err := net.Listen("tcp", address)
+				require.NoError(t, err)
+				server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: mux}}
+				server.Start()
+				t.Cleanup(server.Close)
+				return server
+			}
+			server, other := serve("127.0.0.1:0"), serve("127.0.0.1:0")
+			address := server.Listener.Addr().String()
+			proxy := start(t, nginx, address, other.Listener.Addr().String(), test.edits)
+			client := proxy.client(t)
+			other.Close()
+			server.Close()
+			require.Equal(t, http.StatusBadGateway, statusOf(t, client, "/ready"))
+
+			serve(address)
+			if test.edits != nil {
+				<-time.After(3 * time.Second) // fail_timeout, of nginx's clock
+			}
+			accepted := 0
+			for range streams {
+				if statusOf(t, client, "/events") == http.StatusOK {
+					accepted++
+				}
+			}
+			assert.Equal(t, test.accepted, accepted)
 		})
 	}
 }

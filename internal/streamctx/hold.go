@@ -21,21 +21,33 @@ type Hold struct {
 	began   time.Time
 
 	hijacked atomic.Bool // by one of the streams; see MarkHijacked
+	key      Key         // set by the middleware before the handlers run; see Attachment.Key
 
 	// Guarded by mu.
 	mu       sync.Mutex
 	parent   context.Context         // of the request when it came to the middleware; nil after Release
 	cancel   context.CancelCauseFunc // ends the context of the handlers; nil after Release
 	users    int                     // the handlers, claims and streams; after 0 the hold is released for good
-	claims   int                     // those among the users
-	streams  map[*attached]struct{}
+	claims   int32                   // those among the users
+	answered int32                   // how many of asked were for streams that have ended since
+	streams  map[*Attachment]struct{}
 	asked    []End // for streams that attach later
-	answered int   // how many of these were for streams that have ended since
 	ended    bool  // the context was cancelled
 }
 
-// attached is a stream that is known to its holds.
-type attached struct{ end func(End) }
+// Key is a fingerprint of who a request belongs to; zero if no middleware knows it.
+type Key [8]byte
+
+// SetKey sets what the streams of the request have as their Key. The middleware calls it before
+// the handlers below.
+func (h *Hold) SetKey(key Key) { h.key = key }
+
+// Attachment is a stream that is known to its holds. The nil Attachment has none.
+type Attachment struct {
+	end      func(End)
+	holds    *Hold // the innermost
+	detached atomic.Bool
+}
 
 type holdKey struct{}
 
@@ -106,7 +118,7 @@ const youngest = time.Second
 func (h *Hold) End(how End) {
 	h.mu.Lock()
 	h.asked = append(h.asked, how)
-	streams := make([]*attached, 0, len(h.streams))
+	streams := make([]*Attachment, 0, len(h.streams))
 	for s := range h.streams {
 		streams = append(streams, s)
 	}
@@ -142,8 +154,9 @@ func (h *Hold) askedOfContext() (how *End, wait time.Duration) {
 	if h.ended || len(h.streams) > 0 || h.claims > 0 || h.cancel == nil {
 		return nil, 0
 	}
-	for i := range h.asked[h.answered:] {
-		switch end := &h.asked[h.answered+i]; {
+	unanswered := h.asked[h.answered:]
+	for i := range unanswered {
+		switch end := &unanswered[i]; {
 		case end.Finish:
 		case end.Cut, end.Code != 0:
 			return end, 0
@@ -202,14 +215,14 @@ func Held(ctx context.Context) bool { return holdOf(ctx) != nil }
 // Attach makes a stream known to each Hold of the request, which then waits for it
 // and can end it. It is called by a stream that has taken its [Claim] and has not
 // left it. end may be called from any goroutine and more than once, first from within
-// Attach, and once more shortly after detach; it must not block. The stream calls
-// detach when it has ended; more calls of detach have no effect.
-func Attach(ctx context.Context, end func(End)) (detach func()) {
+// Attach, and once more shortly after Detach; it must not block. The stream calls
+// Detach when it has ended.
+func Attach(ctx context.Context, end func(End)) *Attachment {
 	innermost := holdOf(ctx)
 	if innermost == nil {
-		return func() {}
+		return nil
 	}
-	s := &attached{end}
+	s := &Attachment{end: end, holds: innermost}
 	var asked []End
 	for h := innermost; h != nil; h = h.outer {
 		asked = append(asked, h.attach(s)...)
@@ -217,30 +230,47 @@ func Attach(ctx context.Context, end func(End)) (detach func()) {
 	for _, how := range asked {
 		end(how)
 	}
-	return sync.OnceFunc(func() {
-		for h := innermost; h != nil; h = h.outer {
-			h.detach(s)
-		}
-	})
+	return s
+}
+
+// Detach removes the stream from its holds. More calls have no effect.
+func (s *Attachment) Detach() {
+	if s == nil || s.detached.Swap(true) {
+		return
+	}
+	for h := s.holds; h != nil; h = h.outer {
+		h.detach(s)
+	}
+}
+
+// Key returns the Key of the innermost hold that has one.
+func (s *Attachment) Key() (key Key) {
+	if s == nil {
+		return key
+	}
+	for h := s.holds; h != nil && key == (Key{}); h = h.outer {
+		key = h.key
+	}
+	return key
 }
 
 // attach adds a stream, and returns what the streams have been asked before.
-func (h *Hold) attach(s *attached) (asked []End) {
+func (h *Hold) attach(s *Attachment) (asked []End) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.users++
 	if h.streams == nil {
-		h.streams = make(map[*attached]struct{})
+		h.streams = make(map[*Attachment]struct{})
 	}
 	h.streams[s] = struct{}{}
 	return h.asked
 }
 
-func (h *Hold) detach(s *attached) {
+func (h *Hold) detach(s *Attachment) {
 	h.mu.Lock()
 	delete(h.streams, s)
 	if len(h.streams) == 0 {
-		h.answered = len(h.asked) // the handler may go on, and what comes later is for it
+		h.answered = int32(len(h.asked)) // the handler may go on, and what comes later is for it
 	}
 	h.mu.Unlock()
 	h.leave()

@@ -41,7 +41,7 @@ func TestHoldIsReleasedByTheLastUser(t *testing.T) {
 			h, ctx, released := hold(t.Context())
 			c := claim(ctx)
 			require.NoError(t, c.Take())
-			detach := streamctx.Attach(c.Context, ignore)
+			detach := streamctx.Attach(c.Context, ignore).Detach
 			for _, step := range test.order(h, c.Leave, detach) {
 				require.Zero(t, *released)
 				step()
@@ -111,7 +111,7 @@ func TestEndReachesTheStreams(t *testing.T) {
 	c := claim(ctx)
 	defer c.Leave()
 	var first, second []streamctx.End
-	detach := streamctx.Attach(c.Context, func(how streamctx.End) { first = append(first, how) })
+	detach := streamctx.Attach(c.Context, func(how streamctx.End) { first = append(first, how) }).Detach
 	streamctx.Attach(c.Context, func(how streamctx.End) { second = append(second, how) })
 	inner.End(streamctx.End{Code: 4001, Reason: "no more"})
 	detach()
@@ -153,7 +153,7 @@ func TestCallbacksMayUseTheHold(t *testing.T) {
 			detach()
 			c.Leave()
 		}
-	})
+	}).Detach
 	h.Release()
 	h.End(streamctx.End{})
 	require.Equal(t, 2, ends)
@@ -183,7 +183,7 @@ func TestAttachWhileEnding(t *testing.T) {
 // Without middleware there is nothing to attach to.
 func TestAttachWithoutHold(t *testing.T) {
 	require.False(t, streamctx.Held(t.Context()))
-	streamctx.Attach(t.Context(), func(streamctx.End) { t.Error("there is no middleware to end it") })()
+	streamctx.Attach(t.Context(), func(streamctx.End) { t.Error("there is no middleware to end it") }).Detach()
 	_, ctx, _ := hold(t.Context())
 	require.True(t, streamctx.Held(ctx))
 }
