@@ -164,7 +164,7 @@ func TestNearHistoryDoesNotWaitForFar(t *testing.T) {
 		for range 5 {
 			all = append(all, s.resume(place, "x"))
 		}
-		time.Sleep(4 * time.Second)
+		time.Sleep(6 * time.Second) // two reads
 		for _, r := range all {
 			require.Len(t, r.poll(), 30)
 		}
