@@ -4,7 +4,7 @@ package broadcast
 // of the subscription's. It is guarded by Hub.mu.
 type ending struct {
 	at       ID   // the Hub's head when the subscription was finished
-	unplaced bool // only the engine could place it then: it ends where it is
+	unplaced bool // it ends where it is: only the engine could place it then, or have what follows
 	gap      bool // its placement had a gap then, which is reported before the end
 
 	// holes are those of that epoch before the end. The Hub may forget them.

@@ -244,6 +244,9 @@ func (h *Hub) readHistory(ctx context.Context, readers []*reader) error {
 		from = min(from, r.after.seq)
 		to = max(to, h.readTo(r))
 	}
+	if h.epoch != epoch {
+		to = from // nothing is read: they are located anew
+	}
 	h.mu.Unlock()
 	for round := 1; len(readers) > 0; round++ {
 		err := h.guard("Journal.Tail", func() (err error) {
@@ -368,14 +371,15 @@ func (h *Hub) addHistory(m Message, missing hole, valid bool, readers []*reader)
 		end := r.end.Load()
 		switch {
 		case r.lost:
-		case max(missing.after, r.after.seq) < min(missing.upTo, end):
-			r.lost = true
-			r.history.drop()
+		case max(missing.after, r.after.seq) < min(missing.upTo, end, r.full):
+			r.endAt(missing.after)
 		case valid && m.ID.seq > r.after.seq && m.ID.seq <= min(end, r.full) && r.topics[m.Topic]:
 			if held == nil {
 				held = h.past.hold(m)
 			}
-			r.add(held, h.historyLimit(m.Topic))
+			if !r.history.add(held, h.historyLimit(m.Topic)) {
+				r.endAt(m.ID.seq - 1)
+			}
 		}
 		useful = useful || !r.lost && m.ID.seq < min(end, r.full)
 	}

@@ -276,8 +276,12 @@ func (s *subscription) adopt(buf []*Message) (int, error) {
 	}
 	lost := s.catchUpCursors()
 	gap := p.gap
+	onItsWay := s.reads > 0 && h.Journal != nil && !gap && !p.missing
 	p.gap, p.missing = false, false
 	switch {
+	case lost != nil && s.ending != nil && onItsWay:
+		s.ending.unplaced, s.epoch = true, 0 // it ends where it is, and may resume from there
+		return 0, ErrClosed
 	case s.beginning && (gap || lost != nil || s.beganBeforeHole()):
 		s.beginAll()
 		return s.begin(buf)
@@ -302,6 +306,8 @@ func (s *subscription) readOn() bool {
 	switch {
 	case s.reads == 0, h.Journal == nil, !s.hasPlacement(), s.placement.gap, s.placement.missing, at.epoch != h.epoch:
 		return false
+	case s.ending != nil: // it does not wait any more
+		return false
 	case s.state != nil && s.state.round.part != betweenRounds: // it has had newer values than its position
 		return false
 	}
@@ -314,6 +320,7 @@ func (s *subscription) readOn() bool {
 		return false
 	}
 	s.reads--
+	s.position = at // SetTopics goes on from there
 	s.stage, s.epoch = stageReading, 0
 	h.readFor(s)
 	return true

@@ -22,7 +22,7 @@ type reader struct {
 	history *history        // what follows it
 	lost    bool            // some of it is not in the journal any more, or it is too much
 	needed  uint64          // up to where the rings have not what the history must have
-	full    uint64          // the history takes nothing after it, which the rings had; forever if it takes all
+	full    uint64          // the history ends at it; forever if it has all that was read
 }
 
 // forget lets a reader go on without its subscription, which does not wait for it any more.
@@ -43,14 +43,13 @@ func (r *reader) leave() {
 	}
 }
 
-// add adds a message to the history, or notes that there is no room for it.
-func (r *reader) add(m *pastMessage, limit historyLimit) {
-	switch {
-	case r.history.add(m, limit):
-	case m.msg.ID.seq > r.needed:
-		r.full = m.msg.ID.seq - 1
-	default:
-		r.lost = true
-		r.history.drop()
+// endAt lets the history end at a sequence: it has no room for what follows, or the journal lacks
+// that. From what is needed on the rings have it.
+func (r *reader) endAt(seq uint64) {
+	if seq >= r.needed {
+		r.full = seq
+		return
 	}
+	r.lost = true
+	r.history.drop()
 }

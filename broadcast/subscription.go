@@ -199,8 +199,9 @@ func (s *subscription) arm(end uint64) bool {
 	}
 	s.armed.Store(true)
 	// News that arrived before armed was set has not called Notify: check once more. If
-	// armed is no longer set, a wake has called it meanwhile.
-	if s.woken.Load() != nil || s.attention.Load() || s.end.Load() != end || s.closed.Load() {
+	// armed is no longer set, a wake has called it meanwhile. Without a placement cursors may
+	// be woken, but are not read: they are no news until there is one.
+	if s.epoch != 0 && s.woken.Load() != nil || s.attention.Load() || s.end.Load() != end || s.closed.Load() {
 		return !s.armed.CompareAndSwap(true, false)
 	}
 	return true
