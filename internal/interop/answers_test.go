@@ -188,6 +188,35 @@ func (a *answers) openAI(mux *http.ServeMux) {
 	mux.HandleFunc("GET /openai/responses/{id}", func(w http.ResponseWriter, r *http.Request) { stream(w, r, r.PathValue("id")) })
 }
 
+// anthropic serves Anthropic's Messages. Its client cannot resume: a request with the same user gets
+// the same answer again, from the start.
+func (a *answers) anthropic(mux *http.ServeMux) {
+	stream := a.handler(&sse.Handler{Notice: unsent}, nil)
+	mux.HandleFunc("POST /anthropic/v1/messages", func(w http.ResponseWriter, r *http.Request) {
+		var message struct {
+			Metadata struct {
+				UserID string `json:"user_id"`
+			}
+		}
+		if !assert.NoError(a.t, json.NewDecoder(r.Body).Decode(&message)) {
+			return
+		}
+		topic := "anthropic/" + message.Metadata.UserID
+		if !a.knows(topic) {
+			event := func(typ string, more fields) broadcast.Message {
+				more["type"] = typ
+				return pieceOf(typ, more)
+			}
+			pieces := []broadcast.Message{event("message_start", fields{"message": fields{"id": "1", "type": "message", "role": "assistant", "content": []any{}, "usage": fields{}}})}
+			for _, word := range words {
+				pieces = append(pieces, event("content_block_delta", fields{"index": 0, "delta": fields{"type": "text_delta", "text": word}}))
+			}
+			a.start(topic, append(pieces, event("message_stop", fields{})))
+		}
+		stream(w, r, topic)
+	})
+}
+
 // mcp serves the Streamable HTTP of the Model Context Protocol. Its client resumes by the header
 // Last-Event-ID. It learns an ID from an event, which may be without data: so each notice is one.
 func (a *answers) mcp(mux *http.ServeMux) {
@@ -238,7 +267,7 @@ func (a *answers) mcp(mux *http.ServeMux) {
 	})
 }
 
-// The clients of the AI SDK, of OpenAI and of the Model Context Protocol come back to an answer after
+// The clients of the AI SDK, of OpenAI, of Anthropic and of the Model Context Protocol come back to an answer after
 // a cut in the middle, and after its end, and have each piece once.
 func TestAnswersOutliveTheirConnections(t *testing.T) {
 	node, err := exec.LookPath("node")
@@ -248,7 +277,7 @@ func TestAnswersOutliveTheirConnections(t *testing.T) {
 	if _, err := os.Stat("node/node_modules"); err != nil {
 		t.Skip("the clients are not installed: run npm install in internal/interop/node")
 	}
-	for _, client := range []string{"ai", "openai", "mcp"} {
+	for _, client := range []string{"ai", "openai", "anthropic", "mcp"} {
 		t.Run(client, func(t *testing.T) {
 			a := &answers{t: t, hub: new(broadcast.Hub), pending: make(map[string][]broadcast.Message), conns: make(map[net.Conn]bool)}
 			mux := http.NewServeMux()
@@ -256,6 +285,7 @@ func TestAnswersOutliveTheirConnections(t *testing.T) {
 			mux.HandleFunc("POST /cut", a.cut)
 			a.aiSDK(mux)
 			a.openAI(mux)
+			a.anthropic(mux)
 			a.mcp(mux)
 			server := httptest.NewUnstartedServer(mux)
 			server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)

@@ -43,6 +43,20 @@ func recipeRoutes(hub *broadcast.Hub, handle func(string, http.Handler)) {
 			return ws.Text, []byte("<!-- -->"), n.Kind == fanfare.Begin
 		},
 	})
+	handle("GET /lines", &sse.Handler{Broadcaster: hub, Topics: []string{"lines"}, Logger: silent, Options: quick})
+	handle("GET /prices4", &ws.Handler{
+		Broadcaster: hub,
+		Logger:      silent,
+		Grant: func(*http.Request) (*fanfare.Grant, error) {
+			return &fanfare.Grant{Topics: []string{"prices4"}, Beginning: true}, nil
+		},
+		Encode: func(m *broadcast.Message) (ws.MessageType, []byte, bool) {
+			return ws.Text, fmt.Appendf(nil, `<b id="price-%s" hx-swap-oob="true">%s</b>`, html.EscapeString(m.Key), html.EscapeString(string(m.Data))), true
+		},
+		Notice: func(n fanfare.Notice) (ws.MessageType, []byte, bool) {
+			return ws.Text, []byte("{}"), n.Kind == fanfare.Begin // htmx shows nothing of it
+		},
+	})
 	handle("GET /comments", &sse.Handler{
 		Broadcaster: hub,
 		Topics:      []string{"comments"},
@@ -134,7 +148,7 @@ func TestNodeRecipes(t *testing.T) {
 	out, err := exec.CommandContext(ctx, node, "node/recipes.mjs", nodeServer(t, recipeRoutes).URL, clientsPage).CombinedOutput()
 	t.Logf("%s", out)
 	require.NoError(t, err)
-	require.Equal(t, 5, strings.Count("\n"+string(out), "\nok - "), "recipes that work")
+	require.Equal(t, 7, strings.Count("\n"+string(out), "\nok - "), "recipes that work")
 }
 
 // command runs a client until the test ends, and returns its lines.

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AbstractChat, DefaultChatTransport } from 'ai';
+import Anthropic from '@anthropic-ai/sdk';
 import OpenAI from 'openai';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
@@ -100,6 +101,39 @@ const clients = {
     }
     assert.equal(got, text);
     assert.equal(after, 'response.completed');
+    passed('a return after the end');
+  },
+
+  async anthropic() {
+    const client = new Anthropic({ baseURL: `${base}/anthropic`, apiKey: 'key', maxRetries: 0 });
+    const ask = () => client.messages.create({
+      model: 'm', max_tokens: 100, messages: [{ role: 'user', content: 'hello' }], metadata: { user_id: 'ann' }, stream: true,
+    });
+    let got = '';
+    let last;
+    const read = async (stream, onEvent) => {
+      got = '';
+      for await (const event of stream) {
+        last = event.type;
+        if (last === 'content_block_delta') got += event.delta.text;
+        await onEvent?.();
+      }
+    };
+    const first = ask();
+    const generating = until('the first event comes', async () => (await generate('anthropic/ann', last ? 0 : 1)) && last);
+    await assert.rejects(async () => read(await first, () => (got.length > 10 ? post('/cut') : generate('anthropic/ann', 1))));
+    await generating;
+    assert.ok(text.startsWith(got) && got !== text);
+    const again = await ask();
+    await generate('anthropic/ann', 100);
+    await read(again);
+    assert.equal(got, text);
+    assert.equal(last, 'message_stop');
+    passed('a cut in the middle');
+
+    await read(await ask());
+    assert.equal(got, text);
+    assert.equal(last, 'message_stop');
     passed('a return after the end');
   },
 

@@ -40,12 +40,13 @@ const open = (html, ...scripts) => {
     return evaluate.call(this, node, type, result);
   };
   window.CSS = { escape: (name) => name.replace(/[^\w-]/g, '\\$&') }; // jsdom has none
+  window.TextDecoder = TextDecoder; // nor this
   window.fetch = (url, options) => fetch(new URL(url, base), options);
   for (const script of scripts) window.eval(script);
   return window;
 };
 
-const lines = async (window, selector, publish) => {
+const lines = async (window, selector, publish, close = () => window.close()) => {
   const got = () => [...window.document.querySelectorAll(selector)].map((e) => e.textContent).join(' ');
   const wait = (want) => until(() => `${want}, got ${got()}`, () => got() === want);
   await sleep(300); // the client connects
@@ -57,7 +58,7 @@ const lines = async (window, selector, publish) => {
   await wait('one two three');
   await publish('four');
   await wait('one two three four');
-  window.close();
+  close();
 };
 
 const socketRecipe = (Socket) => async (topic) => {
@@ -86,6 +87,23 @@ const recipes = {
     const publish = (s) => post('/publish?topic=prices&key=ACME', s);
     await publish('1');
     const window = open(block('htmx over a WebSocket', 'html'), source('htmx.org/dist/htmx.js'), source('htmx-ext-ws/dist/ws.js'));
+    const got = () => window.document.body.textContent.trim().replace(/\s+/g, ' ');
+    const wait = (want) => until(() => `${want}, got ${got()}`, () => got() === want);
+    await wait('ACME 1');
+    await post('/cut');
+    await publish('2');
+    await wait('ACME 2');
+    window.close();
+  },
+  'htmx 4, SSE': async () => {
+    const window = open(block('htmx 4', 'html').split('\n\n')[0], source('htmx4/dist/htmx.js'), source('htmx4/dist/ext/hx-sse.js'));
+    // Its events go to the document, which a window that was closed has no more.
+    await lines(window, '#lines li', (s) => post('/publish?topic=lines', `<li>${s}</li>`), () => window.document.body.replaceChildren());
+  },
+  'htmx 4, WebSocket': async () => {
+    const publish = (s) => post('/publish?topic=prices4&key=ACME', s);
+    await publish('1');
+    const window = open(block('htmx 4', 'html').split('\n\n')[1], source('htmx4/dist/htmx.js'), source('htmx4/dist/ext/hx-ws.js'));
     const got = () => window.document.body.textContent.trim().replace(/\s+/g, ' ');
     const wait = (want) => until(() => `${want}, got ${got()}`, () => got() === want);
     await wait('ACME 1');
