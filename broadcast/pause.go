@@ -55,7 +55,7 @@ func (h *Hub) pause(ctx context.Context, p *pauses) {
 	p.least = max(p.least, min(2*p.least, p.mostLeast))
 	closed := min(p.closed, d)
 	_ = backoff.Sleep(ctx, closed)
-	timer := time.NewTimer(d - closed)
+	timer := time.NewTimer(max(1, d-closed))
 	defer timer.Stop()
 	select {
 	case <-answered:

@@ -84,14 +84,16 @@ func (h *Hub) resolve(ctx context.Context) {
 	retry.backoff.Most, retry.mostLeast = mostLookPause, leastLookPause
 	timer := time.NewTimer(lookEvery)
 	defer timer.Stop()
-	for {
-		select {
-		case <-nudged:
-		case <-timer.C:
-		case <-ctx.Done():
-			return
+	for answered := true; ctx.Err() == nil; {
+		if answered {
+			select {
+			case <-nudged:
+			case <-timer.C:
+			case <-ctx.Done():
+				return
+			}
 		}
-		answered := h.ask(ctx)
+		answered = h.ask(ctx)
 		h.checkTail()
 		if answered {
 			retry.reset()
@@ -99,7 +101,6 @@ func (h *Hub) resolve(ctx context.Context) {
 			continue
 		}
 		h.pause(ctx, &retry)
-		timer.Reset(0)
 	}
 }
 

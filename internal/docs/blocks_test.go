@@ -30,7 +30,7 @@ var paths = map[string]string{
 	"chi": "github.com/go-chi/chi/v5", "require": "github.com/stretchr/testify/require",
 	"chimiddleware": "github.com/go-chi/chi/v5/middleware", "live": ours + "middleware",
 	"scs": "github.com/alexedwards/scs/v2", "gorilla": "github.com/gorilla/sessions", "jwt": "github.com/golang-jwt/jwt/v5", "sha256": "crypto/sha256",
-	"nats": "github.com/nats-io/nats.go", "redis": "github.com/redis/go-redis/v9",
+	"mcp": "github.com/modelcontextprotocol/go-sdk/mcp", "nats": "github.com/nats-io/nats.go", "redis": "github.com/redis/go-redis/v9",
 	"prometheus": "github.com/prometheus/client_golang/prometheus", "promhttp": "github.com/prometheus/client_golang/prometheus/promhttp",
 	"http": "net/http", "httptest": "net/http/httptest", "slog": "log/slog", "json": "encoding/json", "synctest": "testing/synctest", "tls": "crypto/tls",
 	"rand": "crypto/rand", "atomic": "sync/atomic", "signal": "os/signal",

@@ -6,6 +6,7 @@ import (
 	_ "github.com/go-chi/chi/v5"
 	_ "github.com/golang-jwt/jwt/v5"
 	_ "github.com/gorilla/sessions"
+	_ "github.com/modelcontextprotocol/go-sdk/mcp"
 	_ "github.com/nats-io/nats.go"
 	_ "github.com/olahol/melody"
 	_ "github.com/prometheus/client_golang/prometheus/promhttp"
