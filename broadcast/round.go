@@ -142,6 +142,7 @@ func (s *subscription) startRound(buf []*Message, limit uint64) (n int, lost boo
 		n, lost = s.merge(buf, limit)
 		return s.moveAfter(buf, n, lost, limit)
 	}
+	s.reads = 0 // values may be newer than the position: the journal would give older ones after them
 	changed := s.changedTables(limit)
 	after := s.position.seq
 	for _, c := range changed {
