@@ -87,7 +87,7 @@ type Writer struct {
 // invalid Options.Status. A beginning that cannot be written is no error of NewWriter:
 // Send returns it.
 func NewWriter(w http.ResponseWriter, r *http.Request, opts *Options) (_ *Writer, err error) {
-	if streamctx.Probed(w, r) {
+	if streamctx.Probed(w, r, nil) {
 		return nil, errProbed
 	}
 	var options Options

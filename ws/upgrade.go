@@ -48,7 +48,7 @@ func (e *HandshakeError) Unwrap() error { return e.Err }
 // which net/http does when the handler returns. Below a middleware.Bypass the context
 // does not end before the Conn does: there it must be closed explicitly.
 func Upgrade(w http.ResponseWriter, r *http.Request, opts *Options) (*Conn, error) {
-	if streamctx.Probed(w, r) {
+	if streamctx.Probed(w, r, nil) {
 		return nil, errProbed
 	}
 	var options Options

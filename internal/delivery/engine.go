@@ -67,7 +67,7 @@ func (e *Engine) Report(level slog.Level, message string, args ...any) {
 
 // ServeHTTP serves a request: it becomes a stream, or is refused.
 func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request, t Transport) {
-	if streamctx.Probed(w, r) {
+	if streamctx.Probed(w, r, e.lacks()) {
 		return
 	}
 	claim := streamctx.ClaimOf(w, r)
@@ -81,6 +81,17 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request, t Transport) 
 	if err := t.Begin(claim.Writer, r, o); err != nil && !o.begun {
 		e.refuse(w, r, err)
 	}
+}
+
+// lacks returns an error that names a field without which no request gets a stream, or nil.
+func (e *Engine) lacks() error {
+	switch {
+	case e.Broadcaster == nil:
+		return fmt.Errorf("%s: Handler.Broadcaster is nil", e.Name)
+	case e.Grant == nil && len(e.Topics) == 0:
+		return fmt.Errorf("%s: Handler has neither Topics nor Grant", e.Name)
+	}
+	return nil
 }
 
 // admit does all that comes before Begin. It returns nil if the request gets no stream, and
@@ -129,9 +140,6 @@ func (e *Engine) take(claim *streamctx.Claim, r *http.Request, mode Mode) bool {
 // grant asks the handler's Grant what the client gets. ctx is the stream's.
 func (e *Engine) grant(r *http.Request, ctx func() context.Context) (g *fanfare.Grant, err error) {
 	if e.Grant == nil {
-		if len(e.Topics) == 0 {
-			return nil, fmt.Errorf("%s: Handler has neither Topics nor Grant", e.Name)
-		}
 		return e.everybody, nil
 	}
 	r = r.WithContext(ctx())

@@ -55,8 +55,8 @@ func IsOn(query url.Values, name string) bool {
 
 // open does everything that comes before the first byte of a stream.
 func (e *Engine) open(r *http.Request, mode Mode) (_ *Opening, err error) {
-	if e.Broadcaster == nil {
-		return nil, fmt.Errorf("%s: Handler.Broadcaster is nil", e.Name)
+	if err := e.lacks(); err != nil {
+		return nil, err
 	}
 	s := &Stream{engine: e, codec: mode.Codec, request: &request{Context: r.Context()}, detached: mode.Detached, pollSize: minPoll}
 	s.beats.interval, s.beats.always, s.beats.soon = mode.Heartbeat, IsOn(r.URL.Query(), "heartbeat"), mode.Unwatched

@@ -1,6 +1,7 @@
 package streamctx_test
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -12,18 +13,20 @@ import (
 )
 
 // A probe answers in place of the stream, with the stream's writer, and may then begin a
-// stream itself.
+// stream itself. It gets what the handler lacks.
 func TestProbe(t *testing.T) {
 	w := httptest.NewRecorder()
-	require.False(t, streamctx.Probed(w, get()))
+	lacks := errors.New("no Broadcaster")
+	require.False(t, streamctx.Probed(w, get(), lacks))
 	probes := 0
 	r := get()
-	r = r.WithContext(streamctx.WithProbe(r.Context(), func(got http.ResponseWriter, r *http.Request) {
+	r = r.WithContext(streamctx.WithProbe(r.Context(), func(got http.ResponseWriter, r *http.Request, gotLacks error) {
 		probes++
 		assert.Same(t, w, got)
-		assert.False(t, streamctx.Probed(got, r))
+		assert.Equal(t, lacks, gotLacks)
+		assert.False(t, streamctx.Probed(got, r, nil))
 	}))
-	require.True(t, streamctx.Probed(w, r))
+	require.True(t, streamctx.Probed(w, r, lacks))
 	require.Equal(t, 1, probes)
 }
 
@@ -38,13 +41,13 @@ func TestOriginPassed(t *testing.T) {
 // the proxy answers.
 func TestApart(t *testing.T) {
 	bypassed(func(w http.ResponseWriter, r *http.Request) {
-		h, ctx, released := hold(streamctx.WithOriginPassed(streamctx.WithProbe(r.Context(), func(http.ResponseWriter, *http.Request) {})))
+		h, ctx, released := hold(streamctx.WithOriginPassed(streamctx.WithProbe(r.Context(), func(http.ResponseWriter, *http.Request, error) {})))
 		h.End(streamctx.End{})
 		apart := streamctx.Apart(ctx)
 
 		assert.False(t, streamctx.Held(apart))
 		assert.False(t, streamctx.OriginPassed(apart))
-		assert.True(t, streamctx.Probed(w, r.WithContext(apart)))
+		assert.True(t, streamctx.Probed(w, r.WithContext(apart), nil))
 		streamctx.Attach(apart, func(streamctx.End) { t.Error("it belongs to another connection") })
 		inner := httptest.NewRecorder()
 		c := streamctx.ClaimOf(inner, r.WithContext(apart))

@@ -40,7 +40,8 @@ const (
 //   - a response whose body is kept in memory, as some access logs do;
 //   - a context that a timeout ends, and after how long;
 //   - a Content-Encoding that does not fit the bytes;
-//   - headers that let a proxy cache, transform or hold back the stream.
+//   - headers that let a proxy cache, transform or hold back the stream;
+//   - an sse.Handler without a Broadcaster, or with neither Topics nor Grant.
 //
 // It returns nil if it found nothing, else its findings, joined by errors.Join. A request
 // that reaches no stream is an error, too: give r the credentials that the middleware
@@ -166,10 +167,13 @@ func (p *probe) arrives(before int64) bool {
 }
 
 // serve answers the request in place of the stream that it reached.
-func (p *probe) serve(w http.ResponseWriter, r *http.Request) {
+func (p *probe) serve(w http.ResponseWriter, r *http.Request, lacks error) {
 	p.once.Do(func() {
 		p.reached.Store(true)
 		defer close(p.done)
+		if lacks != nil {
+			p.found = append(p.found, lacks)
+		}
 		err := guard.Call("a middleware", func() error { return p.examine(w, r) })
 		if panicked, ok := errors.AsType[*guard.PanicError](err); ok {
 			err = fmt.Errorf("the chain panics when a stream writes to it: %v", panicked.Value)

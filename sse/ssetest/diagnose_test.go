@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/faults"
 	"github.com/fanfare-go/fanfare/middleware"
@@ -142,6 +143,35 @@ func TestDiagnoseNamesWhatBreaksAStream(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// What the handler itself lacks is a finding, too: each request would be refused. The chain is
+// examined all the same.
+func TestDiagnoseNamesTheFieldThatIsMissing(t *testing.T) {
+	grant := func(*http.Request) (*fanfare.Grant, error) { panic("no Grant is called") }
+	for name, test := range map[string]struct {
+		handler *sse.Handler
+		want    string // empty: no error
+	}{
+		"no Broadcaster":            {&sse.Handler{Topics: []string{"a"}}, "ssetest: sse: Handler.Broadcaster is nil"},
+		"neither Topics nor Grant":  {&sse.Handler{Broadcaster: new(broadcast.Hub)}, "ssetest: sse: Handler has neither Topics nor Grant"},
+		"a Grant instead of Topics": {&sse.Handler{Broadcaster: new(broadcast.Hub), Grant: grant}, ""},
+		"both, as it has to be":     {&sse.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"a"}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				err := ssetest.Diagnose(test.handler, get())
+				timeout := ssetest.Diagnose(chimiddleware.Timeout(time.Minute)(test.handler), get())
+				require.ErrorContains(t, timeout, "context ends after 1m0s")
+				if test.want == "" {
+					require.NoError(t, err)
+					return
+				}
+				require.EqualError(t, err, test.want)
+				require.ErrorContains(t, timeout, test.want)
+			})
+		})
 	}
 }
 

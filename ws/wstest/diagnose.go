@@ -24,7 +24,8 @@ import (
 //   - a wrapper around the ResponseWriter that hides Hijack, by its type;
 //   - a wrapper that keeps the status of the handshake to itself, by its type;
 //   - a timeout that ends the request's context, and after how long;
-//   - a connection that does not carry a message, with the types of all wrappers.
+//   - a connection that does not carry a message, with the types of all wrappers;
+//   - a ws.Handler without a Broadcaster, or with neither Topics nor Grant.
 //
 // It returns all that it finds, joined by errors.Join, or nil. A probe takes the place of
 // the ws.Handler or the ws.Upgrade that the request reaches: no Broadcaster is used and
@@ -113,10 +114,13 @@ type probe struct {
 	try func(http.ResponseWriter) // what to do instead of the upgrade; nil: nothing else
 }
 
-func (p *probe) serve(w http.ResponseWriter, r *http.Request) {
+func (p *probe) serve(w http.ResponseWriter, r *http.Request, lacks error) {
 	p.once.Do(func() {
 		p.reached.Store(true)
 		defer close(p.done)
+		if lacks != nil {
+			p.found = append(p.found, lacks)
+		}
 		p.examine(w, r)
 	})
 }

@@ -13,6 +13,7 @@ import (
 	chimiddleware "github.com/go-chi/chi/v5/middleware"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/middleware"
 	"github.com/fanfare-go/fanfare/ws"
@@ -151,4 +152,34 @@ func TestDiagnoseAsksAsABrowserDoes(t *testing.T) {
 		require.Equal(t, "max-age=0", seen[0].Get("Cache-Control"))
 		require.Equal(t, http.Header{"Cache-Control": {"max-age=0"}}, r.Header, "the caller's request is left alone")
 	})
+}
+
+// What the handler itself lacks is a finding, too: each request would be refused. The chain is
+// examined all the same.
+func TestDiagnoseNamesTheFieldThatIsMissing(t *testing.T) {
+	grant := func(*http.Request) (*fanfare.Grant, error) { panic("no Grant is called") }
+	for name, test := range map[string]struct {
+		handler *ws.Handler
+		want    string // empty: no error
+	}{
+		"no Broadcaster":            {&ws.Handler{Topics: []string{"a"}}, "wstest: ws: Handler.Broadcaster is nil"},
+		"neither Topics nor Grant":  {&ws.Handler{Broadcaster: new(broadcast.Hub)}, "wstest: ws: Handler has neither Topics nor Grant"},
+		"a Grant instead of Topics": {&ws.Handler{Broadcaster: new(broadcast.Hub), Grant: grant}, ""},
+		"both, as it has to be":     {&ws.Handler{Broadcaster: new(broadcast.Hub), Topics: []string{"a"}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				get := func() *http.Request { return httptest.NewRequest("GET", "/", nil) }
+				err := wstest.Diagnose(test.handler, get())
+				timeout := wstest.Diagnose(chimiddleware.Timeout(time.Minute)(test.handler), get())
+				require.ErrorContains(t, timeout, "context ends after 1m0s")
+				if test.want == "" {
+					require.NoError(t, err)
+					return
+				}
+				require.EqualError(t, err, test.want)
+				require.ErrorContains(t, timeout, test.want)
+			})
+		})
+	}
 }
