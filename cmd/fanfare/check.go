@@ -11,8 +11,9 @@ import (
 
 // report is what a check has found, one line for each thing that it looked at.
 type report struct {
-	out    io.Writer
-	faults int
+	out         io.Writer
+	interrupted func() bool // then what fails says nothing about the stream
+	faults      int
 }
 
 func (r *report) ok(what, text string, args ...any)   { r.print("ok   ", what, text, args...) }
@@ -24,6 +25,9 @@ func (r *report) fault(what, text string, args ...any) {
 }
 
 func (r *report) print(how, what, text string, args ...any) {
+	if r.interrupted() {
+		return
+	}
 	fmt.Fprintf(r.out, "%s  %-12s%s\n", how, what, fmt.Sprintf(text, args...))
 }
 
@@ -34,8 +38,9 @@ const prompt = 2 * time.Second
 type checker struct {
 	target
 	*report
-	wait   time.Duration // for a heartbeat
-	origin string        // of the site's own pages
+	progress io.Writer
+	wait     time.Duration // for a heartbeat
+	origin   string        // of the site's own pages
 }
 
 // foreignOrigin is the origin of a page of another site. The name is reserved (RFC 6761).
@@ -43,7 +48,7 @@ const foreignOrigin = "https://page-of-another-site.invalid"
 
 // check looks at a stream as its clients do.
 func check(ctx context.Context, args []string, out, errorOut io.Writer) int {
-	c := checker{report: &report{out: out}}
+	c := checker{report: &report{out: out, interrupted: func() bool { return ctx.Err() != nil }}, progress: errorOut}
 	flags := flag.NewFlagSet("fanfare check", flag.ContinueOnError)
 	flags.DurationVar(&c.wait, "wait", 35*time.Second, "how long to wait for a heartbeat on a quiet stream")
 	flags.StringVar(&c.origin, "origin", "", "the origin of the site's own pages, a `URL`; if empty, that of the stream")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -151,10 +152,20 @@ func (c *checker) checkEvents(ctx context.Context) {
 	got, read := newReceived(), make(chan struct{})
 	go func() { defer close(read); got.read(response) }()
 	defer func() { cancel(); <-read }()
-	c.checkArrival(ctx, got, began)
-	c.checkHeartbeat(ctx, got)
-	c.checkResume(ctx, got)
+	if !c.checkArrival(ctx, got, began) {
+		c.checkPages(ctx)
+		return
+	}
+	quiet := got.now()
+	known := got.lastID() != ""
+	if known { // else an ID may come with what counts as a heartbeat
+		c.checkResume(ctx, got)
+	}
 	c.checkPages(ctx)
+	c.checkHeartbeat(ctx, got, quiet)
+	if !known {
+		c.checkResume(ctx, got)
+	}
 }
 
 // checkHeader checks the header of the response. It reports false if there is no stream.
@@ -188,8 +199,9 @@ func (c *checker) checkHeader(response *http.Response, took time.Duration) bool 
 	return true
 }
 
-// checkArrival checks that the stream begins at once.
-func (c *checker) checkArrival(ctx context.Context, got *received, began time.Time) {
+// checkArrival checks that the stream begins at once. It reports false if nothing has come, with
+// which no more can be checked.
+func (c *checker) checkArrival(ctx context.Context, got *received, began time.Time) bool {
 	arrived := got.until(ctx, c.wait, func() bool { return got.plain.Len() > 0 || got.ended != nil })
 	took := time.Since(began)
 	got.mu.Lock()
@@ -207,23 +219,40 @@ func (c *checker) checkArrival(ctx context.Context, got *received, began time.Ti
 	default:
 		c.ok("buffering", "the first bytes came after %v", took.Round(time.Millisecond))
 	}
+	return arrived
 }
 
-// checkHeartbeat checks that something more comes while the stream is quiet.
-func (c *checker) checkHeartbeat(ctx context.Context, got *received) {
-	got.mu.Lock()
-	before, began := got.size, time.Now()
-	got.mu.Unlock()
-	came := got.until(ctx, c.wait, func() bool { return got.size > before || got.ended != nil })
+// moment is how much had come of a stream, and when.
+type moment struct {
+	size int
+	at   time.Time
+}
+
+func (r *received) now() moment {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return moment{size: r.size, at: time.Now()}
+}
+
+// checkHeartbeat checks that something more comes while the stream is quiet, since when it has
+// been checked for other things.
+func (c *checker) checkHeartbeat(ctx context.Context, got *received, quiet moment) {
+	more := func() bool { return got.size > quiet.size || got.ended != nil }
+	rest := func() time.Duration { return c.wait - time.Since(quiet.at) }
+	came := got.until(ctx, min(prompt, rest()), more)
+	if !came && rest() > 0 {
+		fmt.Fprintf(c.progress, "fanfare: waiting for a heartbeat, up to %v\n", c.wait)
+		came = got.until(ctx, rest(), more)
+	}
 	got.mu.Lock()
 	defer got.mu.Unlock()
-	switch took := time.Since(began).Round(10 * time.Millisecond); {
+	switch took := time.Since(quiet.at).Round(10 * time.Millisecond); {
 	case got.ended != nil:
 		c.fault("heartbeat", "the stream was ended after %v (%v): a timeout on the way, or of the server", took, got.ended)
 	case !came:
 		c.fault("heartbeat", "nothing came in %v: no heartbeat keeps the stream open, and no client finds out that it is dead; set Options.Heartbeat, or raise -wait", c.wait)
 	default:
-		c.ok("heartbeat", "more came after %v", took)
+		c.ok("heartbeat", "more came within %v", took)
 	}
 }
 

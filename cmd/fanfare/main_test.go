@@ -275,6 +275,83 @@ func TestCheckFindsFaults(t *testing.T) {
 	}
 }
 
+// What can be known at once is printed before a heartbeat is waited for.
+func TestCheckDoesNotWaitForAHeartbeatFirst(t *testing.T) {
+	t.Parallel()
+	_, server := serve(t, func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			w.Header().Set("Cache-Control", "no-store")
+			_, _ = fmt.Fprint(w, "id: 1\n\n")
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		})
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	var out, errs output
+	ended := make(chan int)
+	go func() { ended <- run(ctx, []string{"check", "-wait", "1h", server.URL}, &out, &errs) }()
+	assert.Eventually(t, func() bool {
+		return strings.Contains(out.String(), "ok     resume") && strings.Contains(out.String(), "ok     origin")
+	}, patience, 10*time.Millisecond)
+	assert.Eventually(t, func() bool {
+		return strings.Contains(errs.String(), "fanfare: waiting for a heartbeat, up to 1h0m0s\n")
+	}, patience, 10*time.Millisecond)
+	cancel()
+	assert.Equal(t, failed, <-ended)
+	assert.NotContains(t, out.String(), "heartbeat", "it was interrupted, and nothing is known")
+}
+
+// A heartbeat counts that comes while something else is checked.
+func TestCheckSeesAHeartbeatMeanwhile(t *testing.T) {
+	t.Parallel()
+	due, sent, once := make(chan struct{}), make(chan struct{}), sync.Once{}
+	_, server := serve(t, func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Origin") != "" { // the last check before that of the heartbeat
+				once.Do(func() { close(due) })
+				<-sent
+				if r.URL.Path != "/......" { // a detour, during which the heartbeat is read
+					http.Redirect(w, r, r.URL.Path+".", http.StatusFound)
+					return
+				}
+			}
+			w.Header().Set("Content-Type", "text/event-stream")
+			w.Header().Set("Cache-Control", "no-store")
+			_, _ = fmt.Fprint(w, "id: 1\n\n")
+			_ = http.NewResponseController(w).Flush()
+			if r.Header.Get("Origin") == "" && r.Header.Get("Last-Event-ID") == "" {
+				<-due
+				_, _ = fmt.Fprint(w, ":\n")
+				_ = http.NewResponseController(w).Flush()
+				close(sent)
+			}
+			<-r.Context().Done()
+		})
+	})
+	var out, errs output
+	assert.Equal(t, good, run(t.Context(), []string{"check", "-wait", "3s", server.URL}, &out, &errs), &out)
+	assert.Contains(t, out.String(), "ok     heartbeat")
+}
+
+// A stream that yields nothing is one fault: no heartbeat is waited for as well.
+func TestCheckWaitsOnceForAStreamThatYieldsNothing(t *testing.T) {
+	t.Parallel()
+	_, server := serve(t, func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			w.Header().Set("Cache-Control", "no-store")
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		})
+	})
+	var out, errs output
+	assert.Equal(t, failed, run(t.Context(), []string{"check", "-wait", "100ms", server.URL}, &out, &errs))
+	assert.Contains(t, out.String(), "FAULT  buffering   nothing came in 100ms")
+	assert.Contains(t, out.String(), "ok     origin")
+	assert.Contains(t, out.String(), "1 fault found")
+}
+
 // What a spent ticket hides is not checked, which is no fault, on either transport. A ticket that
 // lets in nobody at all is one.
 func TestCheckWithATicket(t *testing.T) {
