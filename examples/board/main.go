@@ -58,7 +58,8 @@ type board struct {
 // seat is the place of one connection. A page has two of them for a moment when it comes back
 // before the server has noticed that it was away.
 type seat struct {
-	key string // begins with the name of the page and a slash
+	key   string // begins with the name of the page and a slash
+	asked string // the name that the page has asked for
 	person
 }
 
@@ -110,7 +111,7 @@ func newBoard() http.Handler {
 	})
 	mux.HandleFunc("GET /connections", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(b.keys())
+		_ = json.NewEncoder(w).Encode(b.connections())
 	})
 	return mux
 }
@@ -122,11 +123,15 @@ func (b *board) grant(r *http.Request) (*fanfare.Grant, error) {
 	if page == "" || len(page) > 40 || strings.ContainsRune(page, '/') || name == "" || utf8.RuneCountInString(name) > 40 {
 		return nil, &fanfare.Refusal{Status: http.StatusBadRequest, Err: errors.New("no page or no name")}
 	}
-	s := &seat{key: page + "/" + rand.Text(), person: person{Name: name}}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if before := b.seats[page]; len(before) > 0 {
-		s.person = before[len(before)-1].person
+	before := &seat{}
+	if seats := b.seats[page]; len(seats) > 0 {
+		before = seats[len(seats)-1]
+	}
+	s := &seat{key: page + "/" + rand.Text(), asked: name, person: before.person}
+	if before.asked != name {
+		s.Name = b.free(page, name)
 	}
 	if err := b.publish(broadcast.Message{Type: "here", Key: s.key}, s.person); err != nil {
 		return nil, err
@@ -191,15 +196,39 @@ func (b *board) publish(m broadcast.Message, data any) (err error) {
 	return err
 }
 
-// keys returns the Keys of all connections.
-func (b *board) keys() []string {
+// free returns a name that no other page has: with a number if need be. Others would not know
+// whose cursor it is.
+func (b *board) free(page, name string) string {
+	taken := func(name string) bool {
+		for other, seats := range b.seats {
+			if other != page && slices.ContainsFunc(seats, func(s *seat) bool { return strings.EqualFold(s.Name, name) }) {
+				return true
+			}
+		}
+		return false
+	}
+	numbered := name
+	for n := 2; taken(numbered); n++ {
+		numbered = fmt.Sprintf("%s %d", name, n)
+	}
+	return numbered
+}
+
+// connection is a seat in JSON.
+type connection struct {
+	Key  string `json:"key"`
+	Name string `json:"name"`
+}
+
+// connections returns all of them, the newest of a page after its others.
+func (b *board) connections() []connection {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	keys := []string{}
+	all := []connection{}
 	for _, seats := range b.seats {
 		for _, s := range seats {
-			keys = append(keys, s.key)
+			all = append(all, connection{s.key, s.Name})
 		}
 	}
-	return keys
+	return all
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -40,10 +41,12 @@ func connected(t *testing.T, b http.Handler) []string {
 	t.Helper()
 	w := httptest.NewRecorder()
 	b.ServeHTTP(w, httptest.NewRequest("GET", "/connections", nil))
+	var seats []connection
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &seats))
 	pages := []string{}
-	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &pages))
-	for i, key := range pages {
-		pages[i], _, _ = strings.Cut(key, "/")
+	for _, s := range seats {
+		page, _, _ := strings.Cut(s.Key, "/")
+		pages = append(pages, page)
 	}
 	slices.Sort(pages)
 	return pages
@@ -184,6 +187,48 @@ func TestAPageThatComesBackKeepsItsPlace(t *testing.T) {
 		require.Equal(t, "bob at 0.25 0", ann().at("bob"), "where it was")
 		require.Equal(t, http.StatusNoContent, post(b, "bob", `{"do":"move","x":0.75}`))
 		require.Equal(t, "bob at 0.75 0", ann().at("bob"))
+	})
+}
+
+// Two pages never have the same name: the second gets a number, which it can see in /connections. A page keeps its name when it comes back, and a name is free once its pages
+// have left.
+func TestNoTwoPagesHaveTheSameName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBoard()
+		come := func(page, name string) *ssetest.Stream {
+			s := ssetest.Connect(t, b, httptest.NewRequest("GET", "/events?page="+page+"&name="+url.QueryEscape(name), nil))
+			require.Equal(t, http.StatusOK, s.Status())
+			return s
+		}
+		names := func() string {
+			w := httptest.NewRecorder()
+			b.ServeHTTP(w, httptest.NewRequest("GET", "/connections", nil))
+			var seats []connection
+			require.NoError(t, json.Unmarshal(w.Body.Bytes(), &seats))
+			all := []string{}
+			for _, s := range seats {
+				page, _, _ := strings.Cut(s.Key, "/")
+				all = append(all, page+": "+s.Name)
+			}
+			slices.Sort(all)
+			return strings.Join(slices.Compact(all), ", ")
+		}
+		one := come("1", "Otter")
+		come("2", "Otter")
+		come("3", "Otter")
+		come("4", "otter 2") // in other letters
+		require.Equal(t, "1: Otter, 2: Otter 2, 3: Otter 3, 4: otter 2 2", names())
+		come("2", "Otter") // it comes back before its connection is found to be dead
+		require.Equal(t, "1: Otter, 2: Otter 2, 3: Otter 3, 4: otter 2 2", names())
+		one.Close()
+		synctest.Wait()
+		long := strings.Repeat("ä", 40)
+		come("5", "Otter")
+		come("6", long)
+		come("7", long)
+		require.Equal(t, "2: Otter 2, 3: Otter 3, 4: otter 2 2, 5: Otter, 6: "+long+", 7: "+long+" 2", names())
+		come("2", "Heron")
+		require.Contains(t, names(), "2: Heron", "a page may change its name")
 	})
 }
 
