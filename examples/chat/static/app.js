@@ -112,7 +112,12 @@ class Panel {
   #nameIt() {
     const field = this.role('who'), key = `chatName${this.side}`;
     field.value = storage[key] ||= { Left: 'Ann', Right: 'Bob' }[this.side];
-    field.addEventListener('change', () => (field.value = storage[key] = field.value.trim() || storage[key]));
+    const colour = () => this.root.style.setProperty('--hue', hue(this.title));
+    field.addEventListener('change', () => {
+      field.value = storage[key] = field.value.trim() || storage[key];
+      colour();
+    });
+    colour();
   }
 
   get state() { return this.root.dataset.state; }
@@ -322,7 +327,7 @@ class Panel {
     part('via').textContent = via === 'websocket' ? 'WebSocket' : 'POST';
     part('via').dataset.via = via;
     part('avatar').textContent = [...name][0]?.toUpperCase() ?? '?';
-    part('avatar').style.setProperty('--hue', hue(name));
+    bubble.style.setProperty('--hue', hue(name));
     part('replayed').hidden = !replayed;
     bubble.title = id ? `ID ${id}` : 'Sent before this page was opened';
     bubble.dataset.id = id;
@@ -358,10 +363,10 @@ const element = (tag, className, textContent = '') =>
 const count = (n) => (n === 1 ? '1 message' : `${n} messages`);
 const clock = (date, second) => date.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second });
 
-// Teal and indigo are left out: they stand for the transports.
+// The hue of a person's colour. Teal and indigo are left out: they stand for the transports.
 function hue(name) {
-  const hues = [10, 35, 60, 85, 110, 135, 335];
-  return hues[[...name].reduce((sum, char) => (sum * 31 + char.codePointAt(0)) % 9973, 0) % hues.length];
+  const hues = [105, 350, 310, 75, 235, 145, 25];
+  return hues[[...name].reduce((sum, char) => (sum * 53 + char.codePointAt(0)) % 9973, 0) % hues.length];
 }
 
 function append(list, row, max) {
