@@ -28,6 +28,9 @@ import (
 //	new EventSource("/events?ticket=" + ticket)
 //	new WebSocket(url, ["chat.v1", "ticket." + ticket])
 //
+// The server has to select the real subprotocol (ws.Options.Subprotocols), else Chromium
+// closes the connection.
+//
 // A ticket is valid for TTL and for one stream, so that it does no harm in a proxy's log. It
 // is random and sealed with the Secret, identity included: nobody can read or change it, and
 // no memory is needed for tickets that are not used.

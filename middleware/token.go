@@ -29,7 +29,7 @@ type Token struct {
 
 	// Subprotocol is the prefix of a WebSocket subprotocol that carries the token, such
 	// as "bearer.". The client offers it together with a real subprotocol, which the
-	// server selects:
+	// server has to select (ws.Options.Subprotocols), else Chromium closes the connection:
 	//
 	//	new WebSocket(url, ["chat.v1", "bearer." + token])
 	//
