@@ -29,6 +29,7 @@ type engine struct {
 	name    string
 	program string // is looked for in PATH
 	start   func(*engine) (commander, error)
+	dark    bool // it prefers dark pages; Chromium's tabs choose themselves
 
 	once    sync.Once
 	err     error
@@ -103,6 +104,9 @@ func (e *engine) run(name string, args ...string) error {
 	e.process.Stdout, e.process.Stderr = log, log
 	e.process.Env = append(os.Environ(), "HOME="+e.folder, "XDG_RUNTIME_DIR="+e.folder, "LIBGL_ALWAYS_SOFTWARE=1",
 		"MOZ_DISABLE_CONTENT_SANDBOX=1", "WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS=1", "NO_AT_BRIDGE=1", "GTK_A11Y=none")
+	if e.dark {
+		e.process.Env = append(e.process.Env, "GTK_THEME=Adwaita:dark") // of WebKit
+	}
 	e.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return e.process.Start()
 }

@@ -36,6 +36,17 @@ func startFirefox(e *engine) (commander, error) {
 	} {
 		prefs += fmt.Sprintf("user_pref(%q, %s);\n", name, value)
 	}
+	// A window may be as narrow as a phone.
+	prefs += "user_pref(\"toolkit.legacyUserProfileCustomizations.stylesheets\", true);\n"
+	if err := os.Mkdir(filepath.Join(profile, "chrome"), 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(profile, "chrome", "userChrome.css"), []byte(":root { min-width: 0 !important }"), 0o600); err != nil {
+		return nil, err
+	}
+	if e.dark {
+		prefs += "user_pref(\"layout.css.prefers-color-scheme.content-override\", 0);\n"
+	}
 	if err := os.WriteFile(filepath.Join(profile, "user.js"), []byte(prefs), 0o600); err != nil {
 		return nil, err
 	}

@@ -7,31 +7,50 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
+// dark are the engines whose drivers cannot change the scheme of a page: they are started with it.
+var dark = []*engine{
+	{name: "firefox", program: "firefox-esr", start: startFirefox, dark: true},
+	{name: "webkit", program: "WebKitWebDriver", start: startWebKit, dark: true},
+}
+
 // TestShots takes pictures of each page for people to look at: before its button is pressed, while
-// it plays and when it has ended; wide and narrow, in Chromium also light and dark.
+// it plays and when it has ended; in each engine, wide and narrow, light and dark.
 //
 //	go test -tags picture -run TestShots -screenshots /tmp/shots .
+//
+// With SHOTS_URL it takes those of one more page, of a server that runs.
 func TestShots(t *testing.T) {
 	if *screenshots == "" {
 		t.Skip("no -screenshots")
 	}
+	all := slices.Concat(engines, dark)
+	t.Cleanup(func() {
+		for _, e := range dark {
+			e.stop()
+		}
+	})
 	for _, x := range examples {
 		t.Run(x.folder, func(t *testing.T) {
 			t.Parallel()
-			base := x.run(t)
-			for i, e := range engines {
-				t.Run(e.name, func(t *testing.T) {
+			base := ""
+			if !x.alone {
+				base = x.run(t)
+			}
+			for _, e := range all {
+				t.Run(e.name+"-"+e.scheme(), func(t *testing.T) {
 					t.Parallel()
-					if x.alone && i > 0 {
-						return
+					base := base
+					if x.alone {
+						base = x.run(t)
 					}
-					p := e.started(t).visit(t, x.url(base, e.name))
+					p := e.started(t).visit(t, x.url(base, e.name+"-"+e.scheme()))
 					p.until(`document.getElementById("play")`)
 					pause(2 * time.Second)
 					p.shots(x.folder + "-1begin")
@@ -48,9 +67,9 @@ func TestShots(t *testing.T) {
 			}
 		})
 	}
-	if url := os.Getenv("SHOTS_URL"); url != "" { // one more page, of a server that runs
-		for _, e := range engines {
-			t.Run(e.name, func(t *testing.T) {
+	if url := os.Getenv("SHOTS_URL"); url != "" {
+		for _, e := range all {
+			t.Run("url/"+e.name+"-"+e.scheme(), func(t *testing.T) {
 				p := e.started(t).visit(t, url)
 				pause(4 * time.Second)
 				p.shots("url")
@@ -59,27 +78,55 @@ func TestShots(t *testing.T) {
 	}
 }
 
+func (e *engine) scheme() string {
+	if e.dark {
+		return "dark"
+	}
+	return "light"
+}
+
 // shots takes a picture of each width, and of each scheme where the driver can set it.
 func (p *tab) shots(name string) {
 	p.t.Helper()
 	for _, width := range []int{1280, 400} {
 		if p.engine.name != "chromium" {
-			_ = p.do("WebDriver:SetWindowRect", map[string]any{"width": width, "height": 900}, nil)
-			pause(300 * time.Millisecond)
-			p.shot(fmt.Sprintf("%s-%d", name, width))
+			p.fits(name, p.resize(width))
+			p.shot(fmt.Sprintf("%s-%d-%s", name, width, p.engine.scheme()))
 			continue
 		}
 		for _, scheme := range []string{"light", "dark"} {
 			p.cdp("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false})
 			p.cdp("Emulation.setEmulatedMedia", map[string]any{"features": []any{map[string]any{"name": "prefers-color-scheme", "value": scheme}}})
 			pause(400 * time.Millisecond)
+			p.fits(name, width)
 			height := evaluate[int](p, "document.documentElement.scrollHeight")
-			if wide := evaluate[int](p, "document.documentElement.scrollWidth"); wide > width {
-				p.t.Errorf("%s is %d wide at %d", name, wide, width)
-			}
 			p.cdp("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": max(900, min(height, 2600)), "deviceScaleFactor": 1, "mobile": false})
 			p.shot(fmt.Sprintf("%s-%d-%s", name, width, scheme))
 		}
+	}
+}
+
+// resize makes the page so wide, and returns how wide it is: a window of WebKit is at least as wide
+// as its buttons.
+func (p *tab) resize(width int) int {
+	p.t.Helper()
+	outer, got := width, 0
+	for range 3 {
+		require.NoError(p.t, p.do("WebDriver:SetWindowRect", map[string]any{"width": outer, "height": 900}, nil))
+		pause(400 * time.Millisecond)
+		if got = evaluate[int](p, "innerWidth"); got == width {
+			break
+		}
+		outer += width - got
+	}
+	return got
+}
+
+// fits checks that nobody has to scroll sideways.
+func (p *tab) fits(name string, width int) {
+	p.t.Helper()
+	if wide := evaluate[int](p, "document.documentElement.scrollWidth"); wide > width {
+		p.t.Errorf("%s is %d wide at %d", name, wide, width)
 	}
 }
 
