@@ -32,6 +32,7 @@ func (m module) tag() string { return path.Join(filepath.ToSlash(m.Dir), m.Versi
 // The tags give each module as it is here: with its own files and the licence, and
 // without those of the modules nested in it.
 func TestTagsGiveEachModule(t *testing.T) {
+	longtest.Only(t)
 	modules, env := strangersMachine(t)
 	for _, m := range modules {
 		t.Run(path.Base(m.Path), func(t *testing.T) {
