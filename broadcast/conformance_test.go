@@ -36,6 +36,7 @@ func TestHubConforms(t *testing.T) {
 }
 
 func TestHubOnJournalConforms(t *testing.T) {
+	t.Parallel()
 	open := func(t *testing.T, journal broadcast.Journal) broadcast.Broadcaster {
 		hub := &broadcast.Hub{Keep: conformanceKeep, Values: conformanceValues, Journal: journal}
 		ended := make(chan error, 1)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/broadcast/broadcasttest"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 )
 
 // TestModelOfServers runs one to three Hubs on a journal through random sequences of what
@@ -31,10 +32,11 @@ import (
 //	a server does;
 //	Following, Behind and Ready are what the oracle sees.
 func TestModelOfServers(t *testing.T) {
+	t.Parallel()
 	runs, most := max(1, *modelRuns/3), time.Duration(0)
 	switch {
 	case *modelRuns > 0:
-	case testing.Short():
+	case !longtest.Enabled():
 		runs, most = 500, time.Second
 	default:
 		runs, most = 3_000, 2*time.Second

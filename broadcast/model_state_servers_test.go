@@ -14,6 +14,7 @@ import (
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/broadcast/broadcasttest"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 )
 
 // TestModelOfServersWithKeys runs one to three Hubs on a journal whose topics have Keys, through
@@ -22,10 +23,11 @@ import (
 // after a newer one, and, once all has healed, what each client has of each Key and of the events:
 // what is the newest in the journal, unless it was told since that it may lack that.
 func TestModelOfServersWithKeys(t *testing.T) {
+	t.Parallel()
 	runs, most := max(1, *modelRuns/3), time.Duration(0)
 	switch {
 	case *modelRuns > 0:
-	case testing.Short():
+	case !longtest.Enabled():
 		runs, most = 500, time.Second
 	default:
 		runs, most = 3_000, 2*time.Second

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 )
 
 // TestModel runs a Hub beside a small model of it, on one goroutine and with a clock of its
@@ -38,15 +39,16 @@ import (
 // therefore be cut down to the operations that matter, which are printed with the seed.
 var (
 	modelSeed = flag.Uint64("model.seed", 1, "seed of the first random run of a Hub beside its model; each run has the next")
-	modelRuns = flag.Int("model.runs", 0, "how many runs; if zero, 10,000, or as many as take two seconds; less with -short")
+	modelRuns = flag.Int("model.runs", 0, "how many runs; if zero, 2,000, or as many as take a second; with LONG=1 10,000, or two seconds")
 )
 
 func TestModel(t *testing.T) {
+	t.Parallel()
 	const atOnce = 500
 	runs, most := *modelRuns, time.Duration(0)
 	switch {
 	case runs > 0:
-	case testing.Short():
+	case !longtest.Enabled():
 		runs, most = 2_000, time.Second
 	default:
 		// With the race detector, which finds nothing on one goroutine, a run takes ten

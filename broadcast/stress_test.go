@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 )
 
 // The tests in this file let publishers, streams and those who close streams
@@ -26,7 +27,7 @@ import (
 //
 // A stream here is driven as a WebSocket is: its writer is a goroutine that exists only
 // while there is something to write.
-var stressFor = flag.Duration("stress.for", 0, "how long each stress test goes on; if zero, 200ms, and 50ms with -short")
+var stressFor = flag.Duration("stress.for", 0, "how long each stress test goes on; if zero, 50ms, and 200ms with LONG=1")
 
 // patience is how long a test waits for what happens at once unless it is lost.
 const patience = time.Minute
@@ -35,10 +36,10 @@ func stressTime() time.Duration {
 	switch {
 	case *stressFor > 0:
 		return *stressFor
-	case testing.Short():
-		return 50 * time.Millisecond
+	case longtest.Enabled():
+		return 200 * time.Millisecond
 	}
-	return 200 * time.Millisecond
+	return 50 * time.Millisecond
 }
 
 // scene is a number of topics and readers.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/faults"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 	"github.com/fanfare-go/fanfare/internal/memnet"
 	"github.com/fanfare-go/fanfare/middleware"
 	"github.com/fanfare-go/fanfare/sse"
@@ -108,7 +109,11 @@ func TestShutdownAfterAPanic(t *testing.T) {
 
 // After a Drain http.Server.Shutdown has no stream of any kind left to wait for.
 func TestServerShutdownAfterDrain(t *testing.T) {
-	const streams, window = 1000, 10 * time.Second
+	const window = 10 * time.Second
+	streams := 200
+	if longtest.Enabled() {
+		streams = 1000
+	}
 	synctest.Test(t, func(t *testing.T) {
 		synctest.Wait()
 		before := runtime.NumGoroutine()

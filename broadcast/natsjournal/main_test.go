@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/fanfare-go/fanfare/internal/leak"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 )
 
 func TestMain(m *testing.M) {
@@ -14,7 +15,11 @@ func TestMain(m *testing.M) {
 		return
 	}
 	// Most tests wait for the engine, so that more of them run at once than there are CPUs.
-	if err := flag.Set("test.parallel", "4"); err != nil { // -parallel on the command line replaces it
+	parallel := "12"
+	if longtest.Enabled() { // which adds clusters, whose elections need the CPUs
+		parallel = "4"
+	}
+	if err := flag.Set("test.parallel", parallel); err != nil { // -parallel on the command line replaces it
 		panic(err)
 	}
 	leak.Main(m)

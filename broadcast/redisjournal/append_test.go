@@ -38,6 +38,7 @@ func TestAppendRefused(t *testing.T) {
 
 // A script whose answer is lost is sent once, and may have added its messages.
 func TestAppendWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
 	t.Run("client", func(t *testing.T) {
 		s := start(t)
 		p := startProxy(t, s)
@@ -114,6 +115,7 @@ func TestAppendWithALateAnswer(t *testing.T) {
 
 // Without a connection every call fails, and Append adds nothing.
 func TestAppendWithoutAConnection(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	j := s.journal()
 	ids := add(t, j, "one")

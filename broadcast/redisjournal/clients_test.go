@@ -43,6 +43,7 @@ const (
 
 // Clients miss nothing if the engine loses nothing and Durable says so.
 func TestClientsOfADurableEngine(t *testing.T) {
+	t.Parallel()
 	testClients(t, start(t, "--appendonly", "yes", "--appendfsync", "always"), durable)
 }
 
@@ -53,4 +54,7 @@ func TestClientsOfAnUndeclaredEngine(t *testing.T) {
 }
 
 // Clients get a gap for each crash if the engine loses everything.
-func TestClientsOfALossyEngine(t *testing.T) { testClients(t, start(t), notDurable) }
+func TestClientsOfALossyEngine(t *testing.T) {
+	t.Parallel()
+	testClients(t, start(t), notDurable)
+}

@@ -33,6 +33,7 @@ func TestJournalOnClusterConforms(t *testing.T) {
 const keep = 16
 
 func TestHubConforms(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	broadcasttest.TestBroadcaster(t, broadcasttest.Config{
 		Open: func(t *testing.T) broadcast.Broadcaster {

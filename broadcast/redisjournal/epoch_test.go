@@ -122,6 +122,7 @@ func TestEpochAfterACrashOfADurableEngine(t *testing.T) {
 // While the engine crashes again and again, with older and newer snapshots, no ID is given to
 // two messages, and tails yield what follows without a hole.
 func TestNoIDTwiceDuringCrashes(t *testing.T) {
+	t.Parallel()
 	s := start(t, "--dbfilename", "dump.rdb")
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup

@@ -102,6 +102,7 @@ var allFaults = []fault{
 // without a hole or says that there is one, what was refused never arrives, and at the end all
 // have read the last message.
 func TestNoIDTwiceDuringFaults(t *testing.T) {
+	t.Parallel()
 	for _, durable := range []bool{false, true} {
 		t.Run(fmt.Sprintf("Durable %v", durable), func(t *testing.T) { testFaults(t, durable) })
 	}

@@ -156,6 +156,7 @@ func TestTailThatIsBehindAfterTheStreamWentBack(t *testing.T) {
 // A stream that is moved away and back has a new epoch, whoever used the key meanwhile, since
 // clients that have got a gap must not get the same IDs again.
 func TestEpochAfterARenameThereAndBack(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	j := s.journal()
 	f := follow(t, j, broadcast.ID{})
@@ -181,6 +182,7 @@ func TestEpochAfterARenameThereAndBack(t *testing.T) {
 
 // A node that keeps more than another one logs that the smallest MaxEntries holds.
 func TestMaxEntriesOfNodesDiffer(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	log := new(lines)
 	more := &redisjournal.Journal{Client: s.client("more"), MaxEntries: 1000, Logger: slog.New(slog.NewTextHandler(log, nil))}

@@ -150,6 +150,7 @@ func TestTailAfterAppendReachedAnotherEngine(t *testing.T) {
 
 // A tail ends when its master becomes a replica, also if Durable is set, and Append is refused.
 func TestTailOfAReplica(t *testing.T) {
+	t.Parallel()
 	one, two := start(t, "--repl-diskless-sync-delay", "0"), start(t)
 	for _, durable := range []bool{false, true} {
 		j := &redisjournal.Journal{Client: one.client("node"), Durable: durable, Logger: quiet()}

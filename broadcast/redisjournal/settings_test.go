@@ -48,6 +48,7 @@ func TestMaxEntries(t *testing.T) {
 
 // A key that no Journal has created is not used until it is deleted.
 func TestKeyOfOthers(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name, reason string
 		command      []any

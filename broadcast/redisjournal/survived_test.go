@@ -54,6 +54,7 @@ func TestEpochSaysWhatHasSurvived(t *testing.T) {
 // A tail does not say that entries have survived in a stream that was made anew, after two new
 // epochs, or where others may have been added in their place.
 func TestEpochThatDoesNotSayWhatHasSurvived(t *testing.T) {
+	t.Parallel()
 	t.Run("deleted", func(t *testing.T) {
 		s := start(t)
 		j := s.journal()

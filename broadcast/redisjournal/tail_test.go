@@ -39,6 +39,7 @@ func TestTailStart(t *testing.T) {
 // Entries that are trimmed before a tail has read them are yielded as a gap, also if nothing
 // follows.
 func TestTailDuringATrim(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	j := s.journal()
 	texts := many("x", 400)

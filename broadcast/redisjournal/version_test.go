@@ -72,6 +72,7 @@ func TestFieldsOfAnEntry(t *testing.T) {
 // A user needs the commands that the package's documentation lists, and those that are said to
 // be of use can be missing. Without one of the others each call says which.
 func TestCommandsOfTheUser(t *testing.T) {
+	t.Parallel()
 	required := strings.Fields("eval evalsha info type xadd xgroup xinfo xrange xread")
 	for _, test := range []struct {
 		name, missing string

@@ -156,6 +156,7 @@ func TestEpochOfAStreamOfAnEarlierVersion(t *testing.T) {
 // A user without the permissions for the witness publishes and follows without it, and a warning
 // names the key.
 func TestUserWithoutTheWitness(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name  string
 		rules []any
@@ -202,6 +203,7 @@ func TestKeyOfTheWitnessIsTaken(t *testing.T) {
 // The witness is in the slot of the stream in a cluster, whatever tag the key has. A key for which
 // there is none of that kind goes without.
 func TestWitnessInACluster(t *testing.T) {
+	t.Parallel()
 	s := startCluster(t)
 	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{s.address}})
 	t.Cleanup(func() { client.Close() })

@@ -138,6 +138,7 @@ func TestTailThatIsBehind(t *testing.T) {
 
 // Large entries are read few at a time.
 func TestTailOfLargeEntries(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	j := s.journal()
 	large := strings.Repeat("x", 200_000)

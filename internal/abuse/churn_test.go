@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"github.com/fanfare-go/fanfare/internal/longtest"
 	"github.com/fanfare-go/fanfare/ws"
 )
 
@@ -16,9 +17,9 @@ import (
 func TestNothingIsLeftOfClientsThatDisconnect(t *testing.T) {
 	v := abused(t, ws.Options{})
 	v.withBystanders(t)
-	each := 5000
-	if testing.Short() {
-		each = 500
+	each := 500
+	if longtest.Enabled() {
+		each = 5000
 	}
 	var all sync.WaitGroup
 	for _, path := range allPaths {

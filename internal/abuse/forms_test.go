@@ -70,6 +70,10 @@ func TestWireFormsHaveOneBound(t *testing.T) {
 					}
 					return []io.Closer{connect("/", "HTTP/1.1"), connect("/?envelope=1", "HTTP/1.1"), connect("/", "HTTP/1.0"), connect("/?envelope=1", "HTTP/1.0")}
 				}
+				turnover := 400 // in large messages far more than any bound
+				if longtest.Enabled() {
+					turnover = 1000
+				}
 				random := make([]byte, test.message)
 				for i := range random {
 					random[i] = ' ' + byte(i*i*31%89)
@@ -82,7 +86,7 @@ func TestWireFormsHaveOneBound(t *testing.T) {
 					}
 					require.Eventually(t, func() bool { return statsOf(h).Behind == 0 }, 10*time.Second, time.Millisecond)
 				}
-				publish(1200) // the Hub keeps what it may
+				publish(turnover * 6 / 5) // the Hub keeps what it may
 				first := clients()
 				for _, c := range first {
 					c.Close()
@@ -91,7 +95,7 @@ func TestWireFormsHaveOneBound(t *testing.T) {
 				before := inUse()
 
 				open := clients()
-				publish(1000)
+				publish(turnover)
 				late := clients()                   // get messages without IDs, too
 				require.Eventually(t, func() bool { // what is being written is pinned, and kept by nobody
 					stats := statsOf(h)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/longtest"
 	"github.com/fanfare-go/fanfare/ws"
 )
 
@@ -24,11 +25,11 @@ const pingers = 4
 // after it has sent its pings.
 const mostPinged = 1 << 20
 
-// pingsEach returns how many pings each of them sends: a million in all, or half a million
-// with the race detector.
+// pingsEach returns how many pings each of them sends: in the long form a million in all, or
+// half a million with the race detector.
 func pingsEach() int {
 	switch {
-	case testing.Short():
+	case !longtest.Enabled():
 		return 25_000
 	case raced:
 		return 125_000

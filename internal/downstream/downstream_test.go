@@ -1,5 +1,5 @@
-// Package downstream_test installs the modules of the working tree as their users
-// do: with go get, from a module proxy, at the version that will be tagged next.
+// Package downstream_test tries a release on a copy of the working tree: .ci/release
+// tags it, and then each module is installed as its users do it, with go get.
 package downstream_test
 
 import (
@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,11 +17,42 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+const repository = "../.."
+
 // A module is one that users install.
 type module struct {
 	Path    string // its import path
 	Version string // the version that will be tagged next
 	Dir     string // its folder in the repository, relative to the root
+}
+
+// tag returns the name by which the go command finds the version of the module.
+func (m module) tag() string { return path.Join(filepath.ToSlash(m.Dir), m.Version) }
+
+// The tags give each module as it is here: with its own files and the licence, and
+// without those of the modules nested in it.
+func TestTagsGiveEachModule(t *testing.T) {
+	longtest.Only(t)
+	modules, env := strangersMachine(t)
+	for _, m := range modules {
+		t.Run(path.Base(m.Path), func(t *testing.T) {
+			var downloaded struct{ Version, Dir string }
+			decode(t, run(t, t.TempDir(), env, "go", "mod", "download", "-json", m.Path+"@"+m.Version), &downloaded)
+			assert.Equal(t, m.Version, downloaded.Version)
+			assert.FileExists(t, filepath.Join(downloaded.Dir, "LICENSE"))
+			for _, other := range modules {
+				if dir, err := filepath.Rel(m.Dir, other.Dir); err == nil && filepath.IsLocal(dir) && dir != "." {
+					assert.NoDirExists(t, filepath.Join(downloaded.Dir, dir), "it is a module of its own")
+				}
+			}
+
+			want, err := os.ReadFile(filepath.Join(repository, m.Dir, "go.mod"))
+			require.NoError(t, err)
+			got, err := os.ReadFile(filepath.Join(downloaded.Dir, "go.mod"))
+			require.NoError(t, err)
+			assert.Equal(t, string(want), string(got))
+		})
+	}
 }
 
 // A program outside of the repository can get, build and run each module that users
@@ -30,20 +62,12 @@ func TestEachModuleIsInstallable(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds every dependency of every module")
 	}
-	repository, err := filepath.Abs("../..")
-	require.NoError(t, err)
-	if _, err := os.Stat(filepath.Join(repository, ".git")); err != nil {
-		t.Skip("the list of files comes from git, and this is no clone:", err)
-	}
-	modules := installable(t, repository)
-	proxy := t.TempDir()
+	modules, env := strangersMachine(t)
 	for _, m := range modules {
 		// The dependencies are downloaded into this machine's module cache, as they are
 		// for the module's own tests.
 		run(t, filepath.Join(repository, m.Dir), []string{"GOWORK=off"}, "go", "mod", "download")
-		offer(t, proxy, repository, m)
 	}
-	env := strangersMachine(t, proxy)
 
 	for _, m := range modules {
 		t.Run(path.Base(m.Path), func(t *testing.T) {
@@ -67,7 +91,7 @@ func TestEachModuleIsInstallable(t *testing.T) {
 // installable lists the modules of the workspace that users install: all but those
 // of its tests and examples. The version that will be tagged next is the one that
 // the nested modules require of the root module.
-func installable(t *testing.T, repository string) []module {
+func installable(t *testing.T) []module {
 	t.Helper()
 	var workspace struct{ Use []struct{ DiskPath string } }
 	decode(t, run(t, repository, nil, "go", "work", "edit", "-json"), &workspace)
@@ -98,22 +122,30 @@ func installable(t *testing.T, repository string) []module {
 	return modules
 }
 
-// strangersMachine returns the environment of a machine that has never seen this
-// repository. It has no workspace, and a module cache of its own, so that this
-// machine's cache never gets a version that is not tagged yet. Our modules come from
-// the proxy and all others from this machine's cache. The network is not used: a
-// published version of ours must not take the place of the working tree's, and the
-// test passes offline once the dependencies are in the cache.
-func strangersMachine(t *testing.T, proxy string) []string {
+// strangersMachine releases the modules, and returns the environment of a machine that
+// has never seen this repository. It has no workspace, and a module cache of its own, so
+// that this machine's cache never gets a version that is not tagged yet. Our modules come
+// from the repository with the tags, as module proxies get them, and all others from this
+// machine's cache. The network is not used: a published version of ours must not take
+// the place of the working tree's, and the test passes offline once the dependencies are
+// in the cache.
+func strangersMachine(t *testing.T) (released []module, env []string) {
 	t.Helper()
+	modules := installable(t)
+	origin, clone := releasable(t, modules[0].Version, ".")
+	push(t, clone, run(t, clone, identity, "bash", ".ci/release", modules[0].Version))
+
 	var caches struct{ GOMODCACHE, GOCACHE string }
 	decode(t, run(t, ".", nil, "go", "env", "-json", "GOMODCACHE", "GOCACHE"), &caches)
-	return []string{
+	return modules, []string{
 		// The settings of this machine's owner do not count.
-		"GOENV=off", "GOWORK=off", "GOPRIVATE=", "GONOPROXY=",
+		"GOENV=off", "GOWORK=off", "GONOPROXY=",
 		"GOMODCACHE=" + t.TempDir(),
-		"GOPROXY=" + fileURL(proxy) + "," + fileURL(filepath.Join(caches.GOMODCACHE, "cache", "download")),
-		"GOSUMDB=off", // no database has the sum of what is not tagged yet
+		"GOPRIVATE=" + modules[0].Path, "GOVCS=", // ours come from git
+		"GIT_CONFIG_COUNT=1",
+		"GIT_CONFIG_KEY_0=url." + fileURL(origin) + ".insteadOf", "GIT_CONFIG_VALUE_0=https://" + modules[0].Path,
+		"GOPROXY=" + fileURL(filepath.Join(caches.GOMODCACHE, "cache", "download")),
+		"GOSUMDB=off", // asks over the network
 		// The build cache is shared; with trimmed paths it serves the next run too.
 		"GOCACHE=" + caches.GOCACHE,
 		"GOFLAGS=-mod=mod -modcacherw -trimpath",
@@ -125,14 +157,24 @@ func fileURL(dir string) string { return "file://" + filepath.ToSlash(dir) }
 // run returns what a command prints to its standard output.
 func run(t *testing.T, dir string, env []string, name string, args ...string) string {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), name, args...)
-	command.Dir = dir
-	command.Env = append(command.Environ(), env...)
+	command := command(t, dir, env, name, args...)
 	var complaints strings.Builder
 	command.Stderr = &complaints
 	out, err := command.Output()
 	require.NoError(t, err, "%s: %s", command, complaints.String())
 	return string(out)
+}
+
+// command returns a command that does not know the git settings of this machine's
+// owner, nor the repository whose hook may run these tests.
+func command(t *testing.T, dir string, env []string, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), name, args...)
+	command.Dir = dir
+	command.Env = slices.DeleteFunc(command.Environ(), func(v string) bool { return strings.HasPrefix(v, "GIT_") })
+	command.Env = append(command.Env, "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull)
+	command.Env = append(command.Env, env...)
+	return command
 }
 
 func decode(t *testing.T, text string, into any) {
