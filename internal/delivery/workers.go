@@ -15,52 +15,72 @@ import (
 // processors. They exist only while a stream has something to write: a goroutine for
 // each stream and write would cost half as much as the write. The zero workers are
 // ready.
-type workers struct {
-	queue ondemand.Queue[*Stream]
-	limit atomic.Int32 // how many run at once; 0: one. Each that begins sets it: to ask takes a lock of the runtime
+//
+// On many processors they are several crews with a queue each: every write goes through a
+// queue, whose lock all workers of a crew wait for.
+type workers struct{ crews [8]crew }
 
-	mu    sync.Mutex
-	spare []*Worker // with their buffers, also after a garbage collection; at most limit. Guarded by mu
-}
+// processors is GOMAXPROCS as it was when a worker last began: to ask takes a lock of the
+// runtime. 0: none has begun.
+var processors atomic.Int32
+
+// crews returns how many crews there is work for: one for each four processors.
+func crews() int { return max(1, min(int(processors.Load())/4, len(workers{}.crews))) }
 
 // add gives a stream a turn. It does not wait.
-func (w *workers) add(s *Stream) { w.queue.Put(s, w.most(), w) }
+func (w *workers) add(s *Stream) {
+	c := &w.crews[int(s.shard)%crews()]
+	c.queue.Put(s, c.most(), c)
+}
 
-func (w *workers) most() int { return max(1, int(w.limit.Load())) }
+// crew is the workers of some of the streams.
+type crew struct {
+	queue ondemand.Queue[*Stream]
+
+	mu    sync.Mutex
+	spare []*Worker // with their buffers, also after a garbage collection. Guarded by mu
+	_     [40]byte  // the next crew is in other cache lines
+}
+
+// most returns how many workers a crew has at once.
+func (*crew) most() int {
+	n := crews()
+	return max(1, (int(processors.Load())+n-1)/n)
+}
 
 // Work runs the writers of streams that wait, one after the other.
-func (w *workers) Work() {
-	w.limit.Store(int32(runtime.GOMAXPROCS(0)))
-	worker := w.get()
+func (c *crew) Work() {
+	processors.Store(int32(runtime.GOMAXPROCS(0)))
+	worker := c.get()
 	for !worker.waited {
-		s, ok := w.queue.Take()
+		s, ok := c.queue.Take()
 		if !ok {
 			break
 		}
 		s.run(worker)
 	}
-	w.put(worker)
+	c.put(worker)
 }
 
-func (w *workers) get() *Worker {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	last := len(w.spare) - 1
+func (c *crew) get() *Worker {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := len(c.spare) - 1
 	if last < 0 {
-		return &Worker{workers: w}
+		return &Worker{crew: c}
 	}
-	worker := w.spare[last]
-	w.spare[last] = nil
-	w.spare = w.spare[:last]
+	worker := c.spare[last]
+	c.spare[last] = nil
+	c.spare = c.spare[:last]
 	return worker
 }
 
-func (w *workers) put(worker *Worker) {
+func (c *crew) put(worker *Worker) {
 	worker.waited = false
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.spare) < w.most() {
-		w.spare = append(w.spare, worker)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.spare) < c.most() {
+		c.spare = append(c.spare, worker)
 	}
 }
 
@@ -71,10 +91,10 @@ type Worker struct {
 	// Attempt writes without blocking.
 	Attempt tcp.Attempt
 
-	workers *workers
-	waited  bool
-	joined  []byte // of the last write of several buffers
-	batch   *batch // for the next turn; nil: it is in use, or there is none
+	crew   *crew
+	waited bool
+	joined []byte // of the last write of several buffers
+	batch  *batch // for the next turn; nil: it is in use, or there is none
 }
 
 // join returns several buffers as one, so that an Attempt can write them: to copy at most
@@ -111,5 +131,5 @@ func (w *Worker) Wait() {
 		return
 	}
 	w.waited = true
-	w.workers.queue.Leave(w.workers.most(), w.workers)
+	w.crew.queue.Leave(w.crew.most(), w.crew)
 }
