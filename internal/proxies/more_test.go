@@ -106,10 +106,31 @@ var simples = []simple{
 			{"changeOrigin", []edit{{"ws: true", "ws: true, changeOrigin: true"}}, "/quick/ws", "origin"},
 		},
 	},
+	{
+		name: "node",
+		file: "webpack.config.cjs",
+		edits: func(string, string) []edit {
+			return []edit{{"'/events'", "'/quick/events'"}, {"'/ws'", "'/quick/ws'"}, {"devServer:", "entry: {}, mode: 'development', devServer:"}}
+		},
+		command: func(_, file, port string) []string {
+			return []string{webpack, "serve", "--config", file, "--port", port, "--host", "127.0.0.1"}
+		},
+		ready: func() error {
+			_, err := os.Stat(webpack)
+			return err
+		},
+		breaks: []broken{
+			{"changeOrigin", []edit{{"ws: true", "ws: true, changeOrigin: true"}}, "/quick/ws", "origin"},
+			{"its own WebSocket in the same place", []edit{{"'/webpack'", "'/quick/ws'"}}, "/quick/ws", "resume"},
+		},
+	},
 }
 
-// vite is the program that npm install in internal/browsers/packages installs.
-var vite, _ = filepath.Abs("../browsers/packages/node_modules/vite/bin/vite.js")
+// vite and webpack are the programs that npm install in internal/browsers/packages installs.
+var (
+	vite, _    = filepath.Abs("../browsers/packages/node_modules/vite/bin/vite.js")
+	webpack, _ = filepath.Abs("../browsers/packages/node_modules/webpack/bin/webpack.js")
+)
 
 // startSimple runs a proxy before a server until the test ends, and returns its address.
 func startSimple(t *testing.T, s simple, server string, edits []edit) string {
@@ -207,7 +228,8 @@ func TestSimpleProxiesPassStreams(t *testing.T) {
 		defer transport.CloseIdleConnections()
 		client := &http.Client{Transport: transport}
 		events := sse.NewReader(open(t, within(t, long), client, "http://"+address+"/quick/events").Body)
-		conn, err := ws.Dial(within(t, long), "ws://"+address+"/quick/ws", &ws.DialOptions{HTTPClient: client, Options: ws.Options{PingInterval: -1}})
+		page := http.Header{"Origin": {"http://" + address}} // webpack's server refuses a WebSocket without it
+		conn, err := ws.Dial(within(t, long), "ws://"+address+"/quick/ws", &ws.DialOptions{HTTPClient: client, Header: page, Options: ws.Options{PingInterval: -1}})
 		require.NoError(t, err)
 		defer conn.CloseNow()
 		_, _, err = conn.Read(within(t, long))
