@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -47,7 +48,24 @@ func recipeRoutes(hub *broadcast.Hub, handle func(string, http.Handler)) {
 			return ws.Text, []byte("<!-- -->"), n.Kind == fanfare.Begin
 		},
 	})
-	handle("GET /lines", &sse.Handler{Broadcaster: hub, Topics: []string{"lines"}, Logger: silent, Options: quick})
+	hub.Retain = map[string]broadcast.Retention{"few": {Keep: 2}}
+	for topic, options := range map[string]sse.Options{"lines": quick, "few": quick, "brief": {Retry: 100 * time.Millisecond, MaxAge: 200 * time.Millisecond}} {
+		handle("GET /"+topic, &sse.Handler{Broadcaster: hub, Topics: []string{topic}, Logger: silent, Options: options})
+	}
+	handle("GET /list", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "<li>all</li>")
+	}))
+	handle("GET /closed", &ws.Handler{
+		Broadcaster: hub,
+		Logger:      silent,
+		Grant: func(r *http.Request) (*fanfare.Grant, error) {
+			status, err := strconv.Atoi(r.URL.Query().Get("status"))
+			if err == nil {
+				return nil, &fanfare.Refusal{Status: status}
+			}
+			return &fanfare.Grant{Topics: []string{"over"}, Beginning: true}, nil
+		},
+	})
 	handle("GET /prices4", &ws.Handler{
 		Broadcaster: hub,
 		Logger:      silent,
@@ -61,6 +79,9 @@ func recipeRoutes(hub *broadcast.Hub, handle func(string, http.Handler)) {
 			return ws.Text, []byte("{}"), n.Kind == fanfare.Begin // htmx shows nothing of it
 		},
 	})
+	if _, err := hub.Publish(context.Background(), broadcast.Message{Topic: "over", End: true}); err != nil {
+		panic(err)
+	}
 	handle("GET /comments", &sse.Handler{
 		Broadcaster: hub,
 		Topics:      []string{"comments"},
@@ -265,7 +286,7 @@ func TestNodeRecipes(t *testing.T) {
 	out, err := exec.CommandContext(ctx, node, "node/recipes.mjs", nodeServer(t, recipeRoutes).URL, clientsPage).CombinedOutput()
 	t.Logf("%s", out)
 	require.NoError(t, err)
-	require.Equal(t, 7, strings.Count("\n"+string(out), "\nok - "), "recipes that work")
+	require.Equal(t, 11, strings.Count("\n"+string(out), "\nok - "), "recipes that work")
 }
 
 // command runs a client until the test ends, and returns its lines.
