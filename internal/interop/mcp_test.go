@@ -75,6 +75,9 @@ func (s *eventStore) After(ctx context.Context, session, stream string, index in
 				continue
 			}
 			if at := sub.Position(); at.Epoch() == newest.Epoch() && at.Seq() >= newest.Seq() {
+				if i <= index { // fewer than the client has: the log is another one
+					yield(nil, mcp.ErrEventsPurged)
+				}
 				return // all that there is; the SDK sends what follows
 			}
 			select {
@@ -199,16 +202,19 @@ func TestMCPGoRecipe(t *testing.T) {
 // A store that has lost events says so instead of returning the rest.
 func TestEventStoreReportsLoss(t *testing.T) {
 	for _, test := range []struct {
-		name string
-		keep int
-		want string
+		name   string
+		events string
+		keep   int
+		want   string
 	}{
-		{"all are kept", 8, "3 4 5 "},
-		{"the oldest were evicted", 4, "lost"},
+		{"all are kept", "0 1 2 3 4 5", 8, "3 4 5 "},
+		{"none came since", "0 1 2", 8, ""},
+		{"the oldest were evicted", "0 1 2 3 4 5", 4, "lost"},
+		{"the log has been lost, and the client has what it had", "", 8, "lost"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			store := &eventStore{&broadcast.Hub{Keep: test.keep}}
-			for _, data := range strings.Fields("0 1 2 3 4 5") {
+			for _, data := range strings.Fields(test.events) {
 				require.NoError(t, store.Append(t.Context(), "session", "stream", []byte(data)))
 			}
 			var got string
