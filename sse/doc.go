@@ -66,7 +66,7 @@
 // fires no event. Otherwise it is a comment, a line with a colon alone.
 //
 // Clients differ in what else they take for an event. Some fire one for a block without
-// data, or for each blank line; openai-go fails on these. All that were tried ignore
+// data, or for each blank line; openai-go v1 fails on these. All that were tried ignore
 // comments and the retry line in front of an event. So a [Writer] writes no blank line but
 // after an event, and its retry line is part of the first event's block. A Handler whose
 // Notice leaves the notices out does the same. The comment with the interval is part of the

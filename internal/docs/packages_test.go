@@ -12,6 +12,7 @@ import (
 	_ "github.com/prometheus/client_golang/prometheus/promhttp"
 	_ "github.com/r3labs/sse/v2"
 	_ "github.com/redis/go-redis/v9"
+	_ "github.com/starfederation/datastar-go/datastar"
 	_ "github.com/tmaxmax/go-sse"
 
 	_ "github.com/fanfare-go/fanfare/broadcast/filejournal"

@@ -54,19 +54,21 @@ func (a *answers) knows(topic string) bool {
 	return a.pending[topic] != nil
 }
 
-// generate publishes the next n pieces of a topic.
+// generate publishes the next n pieces of a topic, as the request says.
 func (a *answers) generate(w http.ResponseWriter, r *http.Request) {
-	topic := r.URL.Query().Get("topic")
 	n, err := strconv.Atoi(r.URL.Query().Get("n"))
-	if !assert.NoError(a.t, err) {
-		return
+	if assert.NoError(a.t, err) {
+		a.publish(r.Context(), r.URL.Query().Get("topic"), n)
 	}
+}
+
+func (a *answers) publish(ctx context.Context, topic string, n int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	pieces := a.pending[topic]
 	n = min(n, len(pieces))
 	for _, m := range pieces[:n] {
-		_, err := a.hub.Publish(r.Context(), m)
+		_, err := a.hub.Publish(ctx, m)
 		assert.NoError(a.t, err)
 	}
 	a.pending[topic] = pieces[n:]
@@ -207,11 +209,14 @@ func (a *answers) anthropic(mux *http.ServeMux) {
 				more["type"] = typ
 				return pieceOf(typ, more)
 			}
-			pieces := []broadcast.Message{event("message_start", fields{"message": fields{"id": "1", "type": "message", "role": "assistant", "content": []any{}, "usage": fields{}}})}
+			pieces := []broadcast.Message{
+				event("message_start", fields{"message": fields{"id": "1", "type": "message", "role": "assistant", "content": []any{}, "usage": fields{}}}),
+				event("content_block_start", fields{"index": 0, "content_block": fields{"type": "text", "text": ""}}),
+			}
 			for _, word := range words {
 				pieces = append(pieces, event("content_block_delta", fields{"index": 0, "delta": fields{"type": "text_delta", "text": word}}))
 			}
-			a.start(topic, append(pieces, event("message_stop", fields{})))
+			a.start(topic, append(pieces, event("content_block_stop", fields{"index": 0}), event("message_stop", fields{})))
 		}
 		stream(w, r, topic)
 	})
@@ -267,6 +272,27 @@ func (a *answers) mcp(mux *http.ServeMux) {
 	})
 }
 
+// serveAnswers serves all of them until the test ends.
+func serveAnswers(t *testing.T) (a *answers, url string) {
+	a = &answers{t: t, hub: new(broadcast.Hub), pending: make(map[string][]broadcast.Message), conns: make(map[net.Conn]bool)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /go", a.generate)
+	mux.HandleFunc("POST /cut", a.cut)
+	a.aiSDK(mux)
+	a.openAI(mux)
+	a.anthropic(mux)
+	a.mcp(mux)
+	server := httptest.NewUnstartedServer(mux)
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
+	server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(sse.ConnContext(ctx, c), answerConn{}, c)
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	t.Cleanup(server.CloseClientConnections)
+	return a, server.URL
+}
+
 // The clients of the AI SDK, of OpenAI, of Anthropic and of the Model Context Protocol come back to an answer after
 // a cut in the middle, and after its end, and have each piece once.
 func TestAnswersOutliveTheirConnections(t *testing.T) {
@@ -279,25 +305,10 @@ func TestAnswersOutliveTheirConnections(t *testing.T) {
 	}
 	for _, client := range []string{"ai", "openai", "anthropic", "mcp"} {
 		t.Run(client, func(t *testing.T) {
-			a := &answers{t: t, hub: new(broadcast.Hub), pending: make(map[string][]broadcast.Message), conns: make(map[net.Conn]bool)}
-			mux := http.NewServeMux()
-			mux.HandleFunc("POST /go", a.generate)
-			mux.HandleFunc("POST /cut", a.cut)
-			a.aiSDK(mux)
-			a.openAI(mux)
-			a.anthropic(mux)
-			a.mcp(mux)
-			server := httptest.NewUnstartedServer(mux)
-			server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
-			server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-				return context.WithValue(sse.ConnContext(ctx, c), answerConn{}, c)
-			}
-			server.Start()
-			defer server.Close()
-			defer server.CloseClientConnections()
+			_, url := serveAnswers(t)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			out, err := exec.CommandContext(ctx, node, "node/answers.mjs", client, server.URL, strings.Join(words, "")).CombinedOutput()
+			out, err := exec.CommandContext(ctx, node, "node/answers.mjs", client, url, strings.Join(words, "")).CombinedOutput()
 			require.NoError(t, err, "%s", out)
 			require.Equal(t, fmt.Sprintf("ok - %s: a cut in the middle\nok - %s: a return after the end\n", client, client), string(out))
 		})

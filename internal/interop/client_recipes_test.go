@@ -2,7 +2,9 @@ package interop_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"html"
 	"io"
@@ -11,11 +13,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/starfederation/datastar-go/datastar"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare"
@@ -43,7 +48,24 @@ func recipeRoutes(hub *broadcast.Hub, handle func(string, http.Handler)) {
 			return ws.Text, []byte("<!-- -->"), n.Kind == fanfare.Begin
 		},
 	})
-	handle("GET /lines", &sse.Handler{Broadcaster: hub, Topics: []string{"lines"}, Logger: silent, Options: quick})
+	hub.Retain = map[string]broadcast.Retention{"few": {Keep: 2}}
+	for topic, options := range map[string]sse.Options{"lines": quick, "few": quick, "brief": {Retry: 100 * time.Millisecond, MaxAge: 200 * time.Millisecond}} {
+		handle("GET /"+topic, &sse.Handler{Broadcaster: hub, Topics: []string{topic}, Logger: silent, Options: options})
+	}
+	handle("GET /list", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "<li>all</li>")
+	}))
+	handle("GET /closed", &ws.Handler{
+		Broadcaster: hub,
+		Logger:      silent,
+		Grant: func(r *http.Request) (*fanfare.Grant, error) {
+			status, err := strconv.Atoi(r.URL.Query().Get("status"))
+			if err == nil {
+				return nil, &fanfare.Refusal{Status: status}
+			}
+			return &fanfare.Grant{Topics: []string{"over"}, Beginning: true}, nil
+		},
+	})
 	handle("GET /prices4", &ws.Handler{
 		Broadcaster: hub,
 		Logger:      silent,
@@ -57,6 +79,9 @@ func recipeRoutes(hub *broadcast.Hub, handle func(string, http.Handler)) {
 			return ws.Text, []byte("{}"), n.Kind == fanfare.Begin // htmx shows nothing of it
 		},
 	})
+	if _, err := hub.Publish(context.Background(), broadcast.Message{Topic: "over", End: true}); err != nil {
+		panic(err)
+	}
 	handle("GET /comments", &sse.Handler{
 		Broadcaster: hub,
 		Topics:      []string{"comments"},
@@ -118,6 +143,119 @@ func TestDatastarRecipe(t *testing.T) {
 	require.Equal(t, string(events[0].Data), string(events[1].Data))
 }
 
+// patches is the response that Datastar's SDK writes to.
+type patches struct{ bytes.Buffer }
+
+func (*patches) Header() http.Header { return http.Header{} }
+func (*patches) WriteHeader(int)     {}
+func (*patches) Flush()              {}
+
+// publishPatches publishes the events that write sends.
+func publishPatches(ctx context.Context, hub *broadcast.Hub, topic string, write func(*datastar.ServerSentEventGenerator) error) error {
+	response := new(patches)
+	if err := write(datastar.NewSSE(response, new(http.Request).WithContext(ctx))); err != nil {
+		return err
+	}
+	for events := sse.NewReader(response); ; {
+		e, err := events.Read()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := hub.Publish(ctx, broadcast.Message{Topic: topic, Type: e.Type, Data: e.Data}); err != nil {
+			return err
+		}
+	}
+}
+
+// The code is that of the page.
+func TestPatchesRecipeIsThatOfTheDocs(t *testing.T) {
+	code, err := os.ReadFile("client_recipes_test.go")
+	require.NoError(t, err)
+	recipe := regexp.MustCompile(`(?ms)^// patches is .*?^func publishPatches.*?^}\n`).FindString(string(code))
+	require.NotEmpty(t, recipe)
+	require.Equal(t, recipe, snippet(t, "Datastar", "go", 1))
+}
+
+// What Datastar's SDK writes for one request, a Handler sends to all clients: the same events, and
+// after a cut those that the client has missed.
+func TestDatastarPatchesRecipe(t *testing.T) {
+	writes := []func(*datastar.ServerSentEventGenerator) error{
+		func(s *datastar.ServerSentEventGenerator) error {
+			return s.PatchElements("<li>one</li>\n<li>two</li>", datastar.WithSelectorID("list"), datastar.WithModeAppend())
+		},
+		func(s *datastar.ServerSentEventGenerator) error {
+			return s.MarshalAndPatchSignals(fields{"count": 2})
+		},
+		func(s *datastar.ServerSentEventGenerator) error {
+			return errors.Join(s.RemoveElementByID("gone"), s.ConsoleLog("removed"))
+		},
+	}
+	hub := new(broadcast.Hub)
+	server := nodeServer(t, func(_ *broadcast.Hub, handle func(string, http.Handler)) {
+		handle("GET /sdk", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s := datastar.NewSSE(w, r)
+			for _, write := range writes {
+				assert.NoError(t, write(s))
+			}
+		}))
+		handle("GET /feed", &sse.Handler{
+			Broadcaster: hub, Topics: []string{"feed"}, Abort: true, Logger: silent, Options: sse.Options{Retry: 20 * time.Millisecond},
+			Notice: func(n fanfare.Notice) (sse.Event, bool) { return sse.Event{Type: "gap"}, n.Kind == fanfare.Gap },
+		})
+	})
+	response, err := server.Client().Get(server.URL + "/sdk")
+	require.NoError(t, err)
+	defer response.Body.Close()
+	var want []string
+	for events := sse.NewReader(response.Body); ; {
+		e, err := events.Read()
+		if err == io.EOF {
+			break
+		}
+		require.NoError(t, err)
+		want = append(want, e.Type+" "+string(e.Data))
+	}
+	require.Len(t, want, 4)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	client := &sse.Client{HTTPClient: server.Client(), MaxBackoff: 20 * time.Millisecond, Logger: silent}
+	r, err := http.NewRequestWithContext(ctx, "GET", server.URL+"/feed", nil)
+	require.NoError(t, err)
+	got := make(chan string, len(want))
+	go func() {
+		for e, err := range client.Events(r) {
+			if err == nil {
+				got <- e.Type + " " + string(e.Data)
+			}
+		}
+	}()
+	require.Eventually(t, func() bool {
+		topic, _ := hub.TopicStats("feed")
+		return topic.Subscriptions > 0
+	}, 10*time.Second, time.Millisecond)
+	next := func(n int) (events []string) {
+		for range n {
+			select {
+			case e := <-got:
+				events = append(events, e)
+			case <-ctx.Done():
+				require.Fail(t, "it waited in vain")
+			}
+		}
+		return events
+	}
+	require.NoError(t, publishPatches(ctx, hub, "feed", writes[0]))
+	require.Equal(t, want[:1], next(1))
+	post(t, server.URL+"/cut", "")
+	require.NoError(t, publishPatches(ctx, hub, "feed", writes[1]))
+	require.NoError(t, publishPatches(ctx, hub, "feed", writes[2]))
+	require.Equal(t, want[1:], next(3))
+}
+
 // snippet returns the code of a language below a heading of docs/clients.md: the nth block,
 // from 0.
 func snippet(t *testing.T, heading, language string, nth int) string {
@@ -148,7 +286,7 @@ func TestNodeRecipes(t *testing.T) {
 	out, err := exec.CommandContext(ctx, node, "node/recipes.mjs", nodeServer(t, recipeRoutes).URL, clientsPage).CombinedOutput()
 	t.Logf("%s", out)
 	require.NoError(t, err)
-	require.Equal(t, 7, strings.Count("\n"+string(out), "\nok - "), "recipes that work")
+	require.Equal(t, 11, strings.Count("\n"+string(out), "\nok - "), "recipes that work")
 }
 
 // command runs a client until the test ends, and returns its lines.

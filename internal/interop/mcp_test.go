@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -20,23 +21,33 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/broadcast/broadcasttest"
 )
 
-// eventStore keeps the streams of MCP's Go SDK on a Broadcaster: a topic each.
-type eventStore struct{ broadcaster broadcast.Broadcaster }
+// eventStore keeps the streams of MCP's Go SDK on a Hub: a topic each.
+type eventStore struct{ hub *broadcast.Hub }
 
 func topicOf(session, stream string) string { return "mcp/" + session + "/" + stream }
 
 func (s *eventStore) Open(context.Context, string, string) error { return nil }
 
 func (s *eventStore) Append(ctx context.Context, session, stream string, data []byte) error {
-	_, err := s.broadcaster.Publish(ctx, broadcast.Message{Topic: topicOf(session, stream), Data: data})
+	_, err := s.hub.Publish(ctx, broadcast.Message{Topic: topicOf(session, stream), Data: data})
 	return err
 }
 
 func (s *eventStore) After(ctx context.Context, session, stream string, index int) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		sub, err := s.broadcaster.Subscribe(ctx, broadcast.SubscribeOptions{Topics: []string{topicOf(session, stream)}, Beginning: true})
+		if err := s.hub.Ready(ctx); err != nil { // it has read its Journal
+			yield(nil, err)
+			return
+		}
+		newest, err := s.hub.Position(ctx) // what was appended here, which the Journal may not have yielded yet
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		sub, err := s.hub.Subscribe(ctx, broadcast.SubscribeOptions{Topics: []string{topicOf(session, stream)}, Beginning: true})
 		if err != nil {
 			yield(nil, err)
 			return
@@ -54,14 +65,26 @@ func (s *eventStore) After(ctx context.Context, session, stream string, index in
 				yield(nil, err)
 				return
 			}
-			if n == 0 && err == nil {
-				return // all that there is; the SDK sends what follows
-			}
 			for _, m := range buf[:n] {
 				if i > index && !yield(m.Data, nil) {
 					return
 				}
 				i++
+			}
+			if n > 0 || err != nil {
+				continue
+			}
+			if at := sub.Position(); at.Epoch() == newest.Epoch() && at.Seq() >= newest.Seq() {
+				if i <= index { // fewer than the client has: the log is another one
+					yield(nil, mcp.ErrEventsPurged)
+				}
+				return // all that there is; the SDK sends what follows
+			}
+			select {
+			case <-time.After(5 * time.Millisecond):
+			case <-ctx.Done():
+				yield(nil, ctx.Err())
+				return
 			}
 		}
 	}
@@ -179,16 +202,19 @@ func TestMCPGoRecipe(t *testing.T) {
 // A store that has lost events says so instead of returning the rest.
 func TestEventStoreReportsLoss(t *testing.T) {
 	for _, test := range []struct {
-		name string
-		keep int
-		want string
+		name   string
+		events string
+		keep   int
+		want   string
 	}{
-		{"all are kept", 8, "3 4 5 "},
-		{"the oldest were evicted", 4, "lost"},
+		{"all are kept", "0 1 2 3 4 5", 8, "3 4 5 "},
+		{"none came since", "0 1 2", 8, ""},
+		{"the oldest were evicted", "0 1 2 3 4 5", 4, "lost"},
+		{"the log has been lost, and the client has what it had", "", 8, "lost"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			store := &eventStore{&broadcast.Hub{Keep: test.keep}}
-			for _, data := range strings.Fields("0 1 2 3 4 5") {
+			for _, data := range strings.Fields(test.events) {
 				require.NoError(t, store.Append(t.Context(), "session", "stream", []byte(data)))
 			}
 			var got string
@@ -200,6 +226,76 @@ func TestEventStoreReportsLoss(t *testing.T) {
 				got += string(data) + " "
 			}
 			require.Equal(t, test.want, got)
+		})
+	}
+}
+
+// Over a Journal the store returns what its Hub has published, and what there was before a restart,
+// also where the Hub has not read it yet.
+func TestEventStoreWaitsForItsHub(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		restart bool
+	}{
+		{"its own events, which the Journal has not yielded", false},
+		{"a Hub that has just been started", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				journal := new(broadcasttest.Journal)
+				start := func() (store *eventStore, stop func()) {
+					hub := &broadcast.Hub{Journal: journal, Logger: silent}
+					ctx, cancel := context.WithCancel(t.Context())
+					ran := make(chan error, 1)
+					go func() { ran <- hub.Run(ctx) }()
+					return &eventStore{hub}, func() {
+						cancel()
+						<-ran
+						require.NoError(t, hub.Close())
+					}
+				}
+				store, stop := start()
+				add := func(data ...string) {
+					for _, data := range data {
+						require.NoError(t, store.Append(t.Context(), "session", "stream", []byte(data)))
+						require.NoError(t, store.Append(t.Context(), "session", "other", []byte(data)))
+					}
+				}
+				add("0", "1", "2", "3")
+				synctest.Wait()
+				if test.restart {
+					stop()
+					journal = journal.Node()
+					journal.Hold()
+					store, stop = start()
+				} else {
+					journal.Hold()
+					add("4", "5")
+				}
+				defer stop()
+				time.AfterFunc(time.Second, journal.Release)
+				var got []string
+				for data, err := range store.After(t.Context(), "session", "stream", 1) {
+					require.NoError(t, err)
+					got = append(got, string(data))
+				}
+				want := []string{"2", "3", "4", "5"}
+				if test.restart {
+					want = want[:2]
+				}
+				require.Equal(t, want, got)
+
+				journal.Hold()
+				defer journal.Release()
+				add("6")
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				for _, err := range store.After(ctx, "session", "stream", 8) {
+					require.ErrorIs(t, err, context.DeadlineExceeded)
+					return
+				}
+				require.Fail(t, "it ended without what the Journal holds back")
+			})
 		})
 	}
 }

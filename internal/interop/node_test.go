@@ -39,9 +39,13 @@ func nodeServer(t *testing.T, more ...func(hub *broadcast.Hub, handle func(path 
 	stream := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			mu.Lock()
-			streams[r.Context().Value(connKey{}).(net.Conn)] = true
+			c := r.Context().Value(connKey{}).(net.Conn)
+			streams[c] = true
 			mu.Unlock()
 			next.ServeHTTP(w, r)
+			mu.Lock()
+			defer mu.Unlock()
+			delete(streams, c) // it may carry another request next, such as the one that cuts
 		})
 	}
 	mux := http.NewServeMux()

@@ -30,6 +30,8 @@ type simple struct {
 	command func(dir, file, port string) []string
 	ready   func() error // returns why it cannot be tested
 	breaks  []broken     // edits that break streams, and what fanfare check says of them
+	rare    bool         // Debian has no package of it: where it is missing, nothing is skipped
+	late    bool         // it listens before it has read its routes
 }
 
 // broken is a configuration that breaks streams.
@@ -106,10 +108,49 @@ var simples = []simple{
 			{"changeOrigin", []edit{{"ws: true", "ws: true, changeOrigin: true"}}, "/quick/ws", "origin"},
 		},
 	},
+	{
+		name: "node",
+		file: "webpack.config.cjs",
+		edits: func(string, string) []edit {
+			return []edit{{"'/events'", "'/quick/events'"}, {"'/ws'", "'/quick/ws'"}, {"devServer:", "entry: {}, mode: 'development', devServer:"}}
+		},
+		command: func(_, file, port string) []string {
+			return []string{webpack, "serve", "--config", file, "--port", port, "--host", "127.0.0.1"}
+		},
+		ready: func() error {
+			_, err := os.Stat(webpack)
+			return err
+		},
+		breaks: []broken{
+			{"changeOrigin", []edit{{"ws: true", "ws: true, changeOrigin: true"}}, "/quick/ws", "origin"},
+			{"its own WebSocket in the same place", []edit{{"'/webpack'", "'/quick/ws'"}}, "/quick/ws", "resume"},
+		},
+	},
+	{
+		name:  "traefik",
+		file:  "traefik.dynamic.yml",
+		rare:  true,
+		late:  true,
+		edits: func(string, string) []edit { return nil },
+		command: func(_, file, port string) []string {
+			return []string{
+				"--entryPoints.web.address=127.0.0.1:" + port, "--providers.file.filename=" + file,
+				"--entryPoints.web.transport.respondingTimeouts.readTimeout=1s", // of a request alone
+				"--global.checkNewVersion=false", "--global.sendAnonymousUsage=false",
+			}
+		},
+		breaks: []broken{
+			{"without passHostHeader", []edit{{"passHostHeader: true", "passHostHeader: false"}}, "/quick/ws", "origin"},
+			{"buffering", []edit{{"      compress:\n", "      buffering: {maxResponseBodyBytes: 1000000}\n    unused:\n      compress:\n"}}, "/quick/events", "buffering"},
+		},
+	},
 }
 
-// vite is the program that npm install in internal/browsers/packages installs.
-var vite, _ = filepath.Abs("../browsers/packages/node_modules/vite/bin/vite.js")
+// vite and webpack are the programs that npm install in internal/browsers/packages installs.
+var (
+	vite, _    = filepath.Abs("../browsers/packages/node_modules/vite/bin/vite.js")
+	webpack, _ = filepath.Abs("../browsers/packages/node_modules/webpack/bin/webpack.js")
+)
 
 // startSimple runs a proxy before a server until the test ends, and returns its address.
 func startSimple(t *testing.T, s simple, server string, edits []edit) string {
@@ -156,6 +197,13 @@ func startSimple(t *testing.T, s simple, server string, edits []edit) string {
 	})
 	address := "127.0.0.1:" + port
 	require.Eventually(t, func() bool {
+		if s.late {
+			response, err := http.Get("http://" + address + "/ready")
+			if err == nil {
+				response.Body.Close()
+			}
+			return err == nil && response.StatusCode == http.StatusOK
+		}
 		c, err := net.Dial("tcp", address)
 		if err == nil {
 			c.Close()
@@ -168,8 +216,13 @@ func startSimple(t *testing.T, s simple, server string, edits []edit) string {
 // eachSimple runs a test with each of these proxies that is installed.
 func eachSimple(t *testing.T, test func(t *testing.T, s simple)) {
 	for _, s := range simples {
+		_, err := exec.LookPath(s.name)
+		if err != nil && s.rare {
+			t.Logf("%s is not installed: its configuration in docs/proxies is not tested", s.name)
+			continue
+		}
 		t.Run(s.file, func(t *testing.T) {
-			if _, err := exec.LookPath(s.name); err != nil {
+			if err != nil {
 				t.Skipf("%s is not installed: its configuration in docs/proxies is not tested", s.name)
 			}
 			if s.ready != nil {
@@ -207,7 +260,8 @@ func TestSimpleProxiesPassStreams(t *testing.T) {
 		defer transport.CloseIdleConnections()
 		client := &http.Client{Transport: transport}
 		events := sse.NewReader(open(t, within(t, long), client, "http://"+address+"/quick/events").Body)
-		conn, err := ws.Dial(within(t, long), "ws://"+address+"/quick/ws", &ws.DialOptions{HTTPClient: client, Options: ws.Options{PingInterval: -1}})
+		page := http.Header{"Origin": {"http://" + address}} // webpack's server refuses a WebSocket without it
+		conn, err := ws.Dial(within(t, long), "ws://"+address+"/quick/ws", &ws.DialOptions{HTTPClient: client, Header: page, Options: ws.Options{PingInterval: -1}})
 		require.NoError(t, err)
 		defer conn.CloseNow()
 		_, _, err = conn.Read(within(t, long))

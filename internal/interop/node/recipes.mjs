@@ -100,10 +100,86 @@ const recipes = {
     // Its events go to the document, which a window that was closed has no more.
     await lines(window, '#lines li', (s) => post('/publish?topic=lines', `<li>${s}</li>`), () => window.document.body.replaceChildren());
   },
+  'htmx 4, SSE, an end': async () => {
+    const window = open(block('htmx 4', 'html').split('\n\n')[0].replace('/lines', '/brief'), source('htmx4/dist/htmx.js'), source('htmx4/dist/ext/hx-sse.js'));
+    let opened = 0;
+    window.document.addEventListener('htmx:sse:after:connection', () => opened++);
+    const got = () => [...window.document.querySelectorAll('#lines li')].map((e) => e.textContent).join(' ');
+    await until(() => 'a connection', () => opened > 0);
+    for (const [i, line] of ['one', 'two', 'three'].entries()) {
+      await post('/publish?topic=brief', `<li>${line}</li>`);
+      const before = opened;
+      await until(() => `connection ${i + 2}, of ${opened}`, () => opened > before);
+    }
+    await until(() => `all lines, got ${got()}`, () => got() === 'one two three');
+    window.document.body.replaceChildren();
+  },
+  'htmx 4, SSE, a gap': async () => {
+    const [list, missed] = block('htmx 4', 'html').split('\n\n');
+    const window = open(list.replace('/lines', '/few') + missed, source('htmx4/dist/htmx.js'), source('htmx4/dist/ext/hx-sse.js'));
+    const got = () => [...window.document.querySelectorAll('#lines li')].map((e) => e.textContent).join(' ');
+    await sleep(300);
+    await post('/publish?topic=few', '<li>one</li>');
+    await until(() => `one, got ${got()}`, () => got() === 'one');
+    await post('/cut');
+    for (const line of ['two', 'three', 'four', 'five']) await post('/publish?topic=few', `<li>${line}</li>`);
+    await until(() => `the list, got ${got()}`, () => got().startsWith('all'));
+    window.document.body.replaceChildren();
+  },
+  'htmx 4, a hidden page': async () => {
+    const [list, , prices] = block('htmx 4', 'html').split('\n\n');
+    const window = open(list + prices, source('htmx4/dist/htmx.js'), source('htmx4/dist/ext/hx-sse.js'), source('htmx4/dist/ext/hx-ws.js'));
+    const { document } = window;
+    const hide = (hidden) => {
+      Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+      document.dispatchEvent(new window.Event('visibilitychange'));
+    };
+    const got = () => document.body.textContent.trim().replace(/\s+/g, ' ');
+    const publish = async (s) => {
+      await post('/publish?topic=lines', `<li>${s}</li>`);
+      await post('/publish?topic=prices4&key=ACME', s);
+    };
+    await sleep(300);
+    await publish('1');
+    await until(() => `what is new, got ${got()}`, () => got() === '1 ACME 1');
+    hide(true);
+    await sleep(300);
+    await publish('2');
+    await sleep(1000); // longer than it waits before it connects
+    if (got() !== '1 ACME 1') throw new Error(`hidden, it got ${got()}`);
+    hide(false);
+    await until(() => `what it missed, got ${got()}`, () => got().replace(/\D/g, '') === '122');
+    document.body.replaceChildren();
+  },
+  'htmx 4, close codes': async () => {
+    const reconnects = `hx-config='{"ws": {"reconnectCodes": [3000]}}'`;
+    for (const [query, code, config] of [['status=401&refusals=close', 3000], ['status=403&refusals=close', 3003], ['', 1000], ['status=401&refusals=close', 3000, reconnects]]) {
+      const html = block('htmx 4', 'html').split('\n\n')[2].replace('/prices4"', `/closed?${query}" ${config ?? ''}`);
+      const window = open(html, source('htmx4/dist/htmx.js'));
+      let opened = 0;
+      window.WebSocket = class extends window.WebSocket {
+        constructor(...args) {
+          super(...args);
+          opened++;
+        }
+      };
+      const codes = [];
+      window.document.addEventListener('htmx:ws:close', ({ detail }) => codes.push(detail.code));
+      window.eval(source('htmx4/dist/ext/hx-ws.js'));
+      await until(() => `${code}, got ${codes}`, () => codes.length > 0);
+      if (config) {
+        await until(() => `a second ${code}, got ${codes}`, () => codes.length > 1);
+      } else {
+        await sleep(1000); // longer than it waits before it connects
+        if (`${codes} ${opened}` !== `${code} 1`) throw new Error(`want ${code}, got ${codes}, and ${opened} sockets`);
+      }
+      window.close();
+    }
+  },
   'htmx 4, WebSocket': async () => {
     const publish = (s) => post('/publish?topic=prices4&key=ACME', s);
     await publish('1');
-    const window = open(block('htmx 4', 'html').split('\n\n')[1], source('htmx4/dist/htmx.js'), source('htmx4/dist/ext/hx-ws.js'));
+    const window = open(block('htmx 4', 'html').split('\n\n')[2], source('htmx4/dist/htmx.js'), source('htmx4/dist/ext/hx-ws.js'));
     const got = () => window.document.body.textContent.trim().replace(/\s+/g, ' ');
     const wait = (want) => until(() => `${want}, got ${got()}`, () => got() === want);
     await wait('ACME 1');
