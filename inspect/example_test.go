@@ -18,6 +18,7 @@ func ExampleHandler() {
 	onlyAdmins := func(next http.Handler) http.Handler { // yours
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if _, password, _ := r.BasicAuth(); password != "secret" {
+				w.Header().Set("WWW-Authenticate", "Basic") // a browser asks for the password
 				http.Error(w, "admins only", http.StatusUnauthorized)
 				return
 			}

@@ -5,8 +5,11 @@ const $ = (id) => document.getElementById(id)
 const every = 1000
 const mostRows = 200 // messages shown of a topic
 
+// Without the name and the password that the address may have: fetch refuses a URL that has them.
+const address = (query) => `${location.origin}${location.pathname}?${new URLSearchParams(query)}`
+
 const ask = async (query) => {
-  const response = await fetch('?' + new URLSearchParams(query), { cache: 'no-store', signal: AbortSignal.timeout(10_000) })
+  const response = await fetch(address(query), { cache: 'no-store', signal: AbortSignal.timeout(10_000) })
   if (!response.ok) throw new Error(`the server answers ${response.status}`)
   return response.json()
 }
@@ -139,7 +142,7 @@ const follow = (hub, topic) => {
   $('messages').replaceChildren()
   $('tail-topic').textContent = topic
   $('tail-stop').hidden = false
-  const source = new EventSource('?' + new URLSearchParams({ show: 'tail', hub, topic }))
+  const source = new EventSource(address({ show: 'tail', hub, topic }))
   tail = { hub, topic, source }
   source.onmessage = ({ data }) => {
     const message = JSON.parse(data)
