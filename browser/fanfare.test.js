@@ -709,6 +709,22 @@ describe('options', () => {
     }
   });
 
+  test('the name and the password of the page are in no address', async () => {
+    globalThis.document = { baseURI: 'http://ann:p%40ss@x/a@b/page', hidden: false, addEventListener() {} };
+    try {
+      const { stream } = await begin({ ws: '/ws', sse: 'events', post: 'post', headers: {} });
+      last(sockets).end();
+      await pass(25_000);
+      assert.equal(sockets[0].url.origin + sockets[0].url.pathname, 'ws://x/ws');
+      assert.match(requests[0].url.href, /^http:\/\/x\/a@b\/events\?/);
+      stream.send('by post').catch(() => {});
+      await settled();
+      assert.equal(last(requests).url.href, 'http://x/a@b/post');
+    } finally {
+      delete globalThis.document;
+    }
+  });
+
   test('functions are asked at each attempt', async () => {
     let n = 0;
     await begin({ ws: async () => `http://x/ws?ticket=${++n}`, protocols: () => ['chat', `bearer.${n}`] });

@@ -10,7 +10,8 @@ const soon = 3_000; // what is expected soon comes within it
 const events = ['open', 'message', 'error', 'gap', 'begin', 'ended', 'statechange'];
 
 const doc = () => globalThis.document;
-const base = () => doc()?.baseURI ?? globalThis.location?.href;
+// Without the name and the password that a page's address may have: fetch refuses a URL with them.
+const base = () => (doc()?.baseURI ?? globalThis.location?.href)?.replace(/^(\w+:\/\/)[^/]*@/, '$1');
 const resolve = (url) => (url.call ? {} : new URL(url, base())); // its own later
 const now = () => performance.now();
 const call = (value) => (value?.call ? value() : value);
@@ -182,7 +183,7 @@ export class Fanfare extends EventTarget {
       if (this.rides_) return this.#mate.send(data);
       throw new Error('fanfare: no WebSocket is open');
     }
-    const response = await fetch(post, await request(this.#options, { method: 'POST', body: data }));
+    const response = await fetch(new URL(post, base()), await request(this.#options, { method: 'POST', body: data }));
     if (!response.ok) throw new Error((await response.text()) || response.status);
   }
 
