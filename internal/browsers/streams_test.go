@@ -122,6 +122,21 @@ func eachTransportAlone(t *testing.T, e *engine) {
 	}
 }
 
+// A page whose own address has a name and a password, as behind basic authentication, gets its
+// messages over what is fetched, too: fetch refuses an address that has them.
+func TestAddressWithAPassword(t *testing.T) { inEach(t, addressWithAPassword) }
+
+func addressWithAPassword(t *testing.T, e *engine) {
+	s := newSite(t)
+	for _, f := range []string{"fanfare()", "fanfare({ headers: { 'X-Token': 'x' }, transports: ['sse'] })", "fanfare({ transports: ['poll'] })"} {
+		p := e.open(t, strings.Replace(s.url("/page"), "://", "://ann:secret@", 1))
+		p.run(f)
+		p.until("states.some((state) => ['ws', 'sse', 'poll'].includes(state))")
+		s.publish("hello")
+		p.until("got.at(-1) === 'hello'")
+	}
+}
+
 // The browser's EventSource and sse.Reader read what sse.Writer has written.
 func TestBrowserAndReaderAgree(t *testing.T) { inEach(t, browserAndReaderAgree) }
 
