@@ -143,26 +143,28 @@ func (s *response) Write(frames net.Buffers, _ *delivery.Worker) error {
 // write writes b and flushes it, after the header if that has not been sent yet. If b is
 // empty, it only flushes.
 func (s *response) write(b []byte) error {
-	err := delivery.InParts(b, &s.deadline, func(part []byte) error {
-		if len(part) == 0 {
-			return nil
-		}
-		_, err := s.w.Write(part)
+	if err := delivery.InParts(b, &s.deadline, s.writePart); err != nil {
 		return err
-	})
-	if err != nil {
-		return fmt.Errorf("sse: writing: %w", err)
 	}
-	if err := s.control.Flush(); err != nil {
-		return fmt.Errorf("sse: flushing: %w", err)
-	}
-	s.deadline.Wrote(0) // the write may have waited in Flush
 	if s.bodyTimeout > 0 && !s.written {
 		_ = s.control.SetReadDeadline(time.Time{})
 	}
 	s.written = true
 	if s.multiplexed() {
 		s.deadline.Clear() // over HTTP/2 a deadline that passes resets an idle stream as well
+	}
+	return nil
+}
+
+// writePart writes what has one deadline. Either of its calls may wait.
+func (s *response) writePart(part []byte) error {
+	if len(part) > 0 {
+		if _, err := s.w.Write(part); err != nil {
+			return fmt.Errorf("sse: writing: %w", err)
+		}
+	}
+	if err := s.control.Flush(); err != nil {
+		return fmt.Errorf("sse: flushing: %w", err)
 	}
 	return nil
 }

@@ -246,14 +246,13 @@ func (o *Opening) Start(conn Conn, prologue []byte, maxAge time.Duration) {
 		}
 		s.request = nil
 	} else {
-		s.request.unwatch = context.AfterFunc(s.request.Context, func() { s.End(RequestEnded) })
+		s.watchRequest()
 	}
 	s.engine.workers.add(s)
 }
 
 // Serve is Start for a stream that the calling goroutine writes. It returns when the
-// stream has ended. No goroutine watches the end of the request: it would take as much
-// memory as the stream.
+// stream has ended.
 func (o *Opening) Serve(conn Conn, prologue []byte, maxAge time.Duration) {
 	o.serve(conn, prologue, maxAge)
 }
@@ -274,11 +273,9 @@ func (o *Opening) serve(conn Conn, prologue []byte, maxAge time.Duration) {
 	s := o.stream
 	s.request.wake = make(chan struct{}, 1)
 	o.begin(conn, prologue, maxAge)
+	s.watchRequest()
 	for !s.run(nil) {
-		select {
-		case <-s.request.wake:
-		case <-s.request.Done(): // endReason finds it
-		}
+		<-s.request.wake
 	}
 }
 

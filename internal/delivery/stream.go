@@ -61,7 +61,16 @@ type Stream struct {
 type request struct {
 	context.Context               // or the detachedContext over it
 	wake            chan struct{} // wakes the goroutine that serves the request; nil: a worker writes
-	unwatch         func() bool   // stops the watch over the request's end; nil without one
+	unwatch         func() bool   // stops the watch over the request's end
+}
+
+// watchRequest ends the stream with its request. It takes no goroutine, and costs less than to
+// look at the context in each turn and to wait for either of two channels.
+func (s *Stream) watchRequest() {
+	if s.request.Err() != nil {
+		s.End(RequestEnded) // before its first turn
+	}
+	s.request.unwatch = context.AfterFunc(s.request.Context, func() { s.End(RequestEnded) })
 }
 
 // Context returns the stream's context, which ends when the stream has ended. Before the stream
@@ -121,12 +130,7 @@ type leaver Stream
 func (l *leaver) Ready() { (*Stream)(l).End(Left) }
 
 // endReason returns why the stream is to end; nil if it is not.
-func (s *Stream) endReason() *Reason {
-	if s.request != nil && s.request.Err() != nil {
-		s.End(RequestEnded)
-	}
-	return s.ending.why.Load()
-}
+func (s *Stream) endReason() *Reason { return s.ending.why.Load() }
 
 // Change asks for other topics. The client gets an answer in turn, also if its Grant does
 // not let it change them. Only the latest request counts.

@@ -314,7 +314,7 @@ func (s *Stream) fail(why Reason, err error) {
 // tearDown is the writer's last act. It leaves the signal as it is, not idle, so that
 // nothing starts another writer.
 func (s *Stream) tearDown() {
-	if s.request != nil && s.request.unwatch != nil {
+	if s.request != nil {
 		s.request.unwatch()
 	}
 	if s.server != nil {
