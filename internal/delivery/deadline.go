@@ -158,15 +158,22 @@ func (d *Deadline) Cut() {
 // what has called it.
 func (d *Deadline) settle() {
 	for d.asked.Load() != 0 && d.mu.TryLock() {
-		asked := d.asked.Swap(0)
-		if asked&askedToFix != 0 {
-			d.fix()
-		}
-		if asked&askedToCut != 0 && d.state < cut {
-			d.state = cut
-			d.set(time.Now())
-		}
-		d.mu.Unlock()
+		func() {
+			defer d.mu.Unlock() // also if a user's SetWriteDeadline ends the goroutine
+			d.obey()
+		}()
+	}
+}
+
+// obey does what Fix and Cut have asked for. The caller holds mu.
+func (d *Deadline) obey() {
+	asked := d.asked.Swap(0)
+	if asked&askedToFix != 0 {
+		d.fix()
+	}
+	if asked&askedToCut != 0 && d.state < cut {
+		d.state = cut
+		d.set(time.Now())
 	}
 }
 
@@ -185,6 +192,7 @@ func (d *Deadline) Leave() {
 	defer d.settle()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.obey() // another goroutine's Fix may have held mu when Cut was called
 	d.fix()
 	d.state = left
 }

@@ -1,11 +1,13 @@
 package delivery_test
 
 import (
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/internal/delivery"
 )
@@ -126,6 +128,41 @@ func TestDeadlineThatCallsBack(t *testing.T) {
 		d.Renew()
 		assert.Equal(t, time.Duration(0), set[len(set)-1], "the last one is the cut")
 	})
+}
+
+// A SetWriteDeadline that ends its goroutine, as FailNow of a test does, leaves no lock behind, and
+// what was asked for meanwhile is done before the connection is somebody else's.
+func TestDeadlineThatExits(t *testing.T) {
+	for name, do := range map[string]func(*delivery.Deadline){
+		"renewed": (*delivery.Deadline).Renew,
+		"fixed":   (*delivery.Deadline).Fix,
+		"cut":     (*delivery.Deadline).Cut,
+	} {
+		t.Run(name, func(t *testing.T) {
+			var last time.Time
+			var d *delivery.Deadline
+			d = &delivery.Deadline{Timeout: time.Minute, Of: setter(func(at time.Time) error {
+				first := last.IsZero()
+				if last = at; first {
+					d.Cut()
+					runtime.Goexit()
+				}
+				return nil
+			})}
+			inGoroutine := func(f func()) {
+				ended := make(chan struct{})
+				go func() { defer close(ended); f() }()
+				select {
+				case <-ended:
+				case <-time.After(10 * time.Second):
+					require.Fail(t, "it waits for a lock that nobody holds any more")
+				}
+			}
+			inGoroutine(func() { do(d) })
+			inGoroutine(d.Leave)
+			assert.False(t, last.After(time.Now()), "it is cut")
+		})
+	}
 }
 
 type setter func(time.Time) error
