@@ -228,6 +228,25 @@ func TestRequestEnds(t *testing.T) {
 	})
 }
 
+// exiting is a Conn whose Closing ends its goroutine.
+type exiting struct{ *wire }
+
+func (exiting) Closing() { runtime.Goexit() }
+
+// Its writer ends a stream also if a hook has ended the goroutine that asked for that.
+func TestRequestEndsWhenClosingExits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hub broadcast.Hub
+		defer hub.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		tr := &transport{conn: newWire()}
+		tr.begin = func(o *delivery.Opening) error { o.Serve(exiting{tr.conn}, nil, 0); return nil }
+		engine(&hub, nil).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil).WithContext(ctx), tr)
+		assert.Equal(t, []string{"ready 0", "end: request ended"}, tr.conn.take())
+	})
+}
+
 // A middleware that holds something for a stream can end it, and cut it.
 func TestMiddlewareEnds(t *testing.T) {
 	for want, how := range map[string]streamctx.End{

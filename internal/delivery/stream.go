@@ -94,6 +94,7 @@ func (s *Stream) End(why Reason) {
 	if !s.ending.why.CompareAndSwap(nil, &why) {
 		return
 	}
+	defer s.notify() // also if a hook ends the goroutine: nothing else wakes the writer
 	if stop := s.ending.stopSnapshot.Load(); stop != nil {
 		(*stop)()
 	}
@@ -107,7 +108,6 @@ func (s *Stream) End(why Reason) {
 	if err != nil {
 		s.engine.Report(slog.LevelError, "ending a stream", "error", err)
 	}
-	s.notify()
 }
 
 // endAs ends the stream as a middleware wants.
