@@ -39,7 +39,7 @@ type crew struct {
 
 	mu    sync.Mutex
 	spare []*Worker // with their buffers, also after a garbage collection. Guarded by mu
-	_     [40]byte  // the next crew is in other cache lines
+	_     [64]byte  // the next crew is in other cache lines
 }
 
 // most returns how many workers a crew has at once.
