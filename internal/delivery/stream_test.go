@@ -1,8 +1,11 @@
 package delivery_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -277,6 +280,37 @@ func TestSnapshotIsStopped(t *testing.T) {
 		tr.stream.End(delivery.Expired)
 		<-tr.stream.Done()
 		assert.Contains(t, conn.take(), "end: expired")
+	})
+}
+
+// A Snapshot that the end of the request stops is no fault, also if it returns before anything else
+// has seen that end.
+func TestRequestEndsInSnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := broadcast.Hub{Keep: 1}
+		defer hub.Close()
+		requestCtx, cancel := context.WithCancel(t.Context())
+		calls := 0
+		grant := &fanfare.Grant{Topics: []string{"a"}, Snapshot: func(ctx context.Context) ([]broadcast.Message, error) {
+			if calls++; calls > 1 {
+				cancel()
+			}
+			return nil, ctx.Err()
+		}}
+		var log bytes.Buffer
+		e := engine(&hub, grant)
+		e.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		tr := &transport{conn: newWire()}
+		tr.conn.block = make(chan struct{})
+		tr.begin = func(o *delivery.Opening) error { o.Serve(tr.conn, nil, 0); return nil }
+		go e.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil).WithContext(requestCtx), tr)
+		synctest.Wait()
+		publish(t, &hub, "a", "one", "two", "three")
+		close(tr.conn.block) // the stream has lost messages now
+		synctest.Wait()
+		assert.Equal(t, 2, calls)
+		assert.Contains(t, tr.conn.take(), "end: request ended")
+		assert.Empty(t, log.String())
 	})
 }
 

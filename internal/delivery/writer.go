@@ -295,6 +295,9 @@ func (s *Stream) write(b *batch, w *Worker) bool {
 
 // fail ends the stream because of an error.
 func (s *Stream) fail(why Reason, err error) {
+	if s.request != nil && s.request.Err() != nil {
+		s.End(RequestEnded) // which a hook that it has stopped may report before the watch over it does
+	}
 	switch {
 	case errors.Is(err, errGapNotSent):
 		why = GapNotSent
