@@ -19,15 +19,15 @@ func draw(results [][]figures) string {
 			rows++
 		}
 	}
-	height := 40 + rows*(bar+gap) + 2*30
+	height := 40 + rows*(bar+gap) + len(transports)*30
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="system-ui, sans-serif" font-size="13">`+"\n", left+width+90, height)
 	fmt.Fprintf(&b, `<rect width="100%%" height="100%%" fill="#fff"/><text x="10" y="22" font-size="15" font-weight="600" fill="#222">A burst to 1,000 subscribers: million deliveries a second</text>`+"\n")
 	y := 40
-	for _, transport := range []string{"WebSocket", "Server-Sent Events"} {
+	for _, transport := range transports {
 		fmt.Fprintf(&b, `<text x="10" y="%d" font-weight="600" fill="#444">%s</text>`+"\n", y+18, transport)
 		y += 28
 		for i, p := range peers {
-			if len(results[i]) == 0 || (p.wire == "sse") != (transport == "Server-Sent Events") {
+			if len(results[i]) == 0 || p.transport() != transport {
 				continue
 			}
 			m, _, _ := median(results[i], func(f figures) float64 { return f.burst })

@@ -23,6 +23,19 @@ type peer struct {
 	program func(wire string) ([]string, error)
 }
 
+// transports are what peers are compared over.
+var transports = []string{"WebSocket", "Server-Sent Events", "Server-Sent Events over HTTP/2"}
+
+func (p peer) transport() string {
+	switch p.wire {
+	case "sse":
+		return transports[1]
+	case "h2":
+		return transports[2]
+	}
+	return transports[0]
+}
+
 var peers = []peer{
 	{name: "bare write(2)", wire: "ws", open: bareWebSocket},
 	{name: "fanfare, detached", wire: "ws", open: func() (http.Handler, func([]byte)) { return overWebSocket(detached) }},

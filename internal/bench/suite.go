@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -175,12 +174,11 @@ func (s suite) report(out io.Writer, results [][]figures) {
 	fmt.Fprintf(out, "%s, %s/%s, %s; the server on one processor, the receiver on another.\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, cpu)
 	fmt.Fprintf(out, "Burst: %d messages of %d bytes to %d subscribers. Steady: %d messages a second to as many. Idle: %d connections. Medians of %d rounds, with ranges.\n",
 		s.burst, s.size, s.subscribers, s.rate, s.idle, s.rounds)
-	wires := map[string]string{"sse": "Server-Sent Events", "h2": "Server-Sent Events over HTTP/2"}
-	for _, transport := range []string{"WebSocket", "Server-Sent Events", "Server-Sent Events over HTTP/2"} {
+	for _, transport := range transports {
 		fmt.Fprintf(out, "\n| %s | first burst, M deliveries/s | CPU each, us | warm burst, M deliveries/s | CPU each, us | allocations each | steady, CPU each, us | of it user | p50, ms | p99, ms | idle, heap and stack, KB | resident, KB | lost |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n", transport)
 		for i, p := range peers {
 			all := results[i]
-			if len(all) == 0 || cmp.Or(wires[p.wire], "WebSocket") != transport {
+			if len(all) == 0 || p.transport() != transport {
 				continue
 			}
 			cell := func(format string, of func(figures) float64) string {
