@@ -15,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/fanfare-go/fanfare/internal/longtest"
 )
 
 // example is a program of the folder examples with a page.
@@ -120,6 +122,9 @@ func TestExamplesPlayWhatTheyShow(t *testing.T) {
 	for _, x := range examples {
 		t.Run(x.folder, func(t *testing.T) {
 			t.Parallel()
+			if x.alone {
+				longtest.Only(t)
+			}
 			base := x.run(t)
 			play := func(t *testing.T, e *engine) {
 				p := e.visit(t, x.url(base, e.name))
@@ -146,6 +151,7 @@ func TestExamplesPlayWhatTheyShow(t *testing.T) {
 
 // axe-core finds nothing on the pages, light and dark, while they show what they are for.
 func TestExamplesAreAccessible(t *testing.T) {
+	longtest.Only(t)
 	axe, err := os.ReadFile("packages/node_modules/axe-core/axe.min.js")
 	if err != nil {
 		t.Skip("npm install in internal/browsers/packages first")
