@@ -53,8 +53,9 @@ var engines = []*engine{
 	{name: "webkit", program: "WebKitWebDriver", start: startWebKit},
 }
 
-// waiting are the tests that wait for many seconds of real time.
-var waiting = []string{"TestDeadConnectionIsFound", "TestLeaderIsBusy", "TestFailoverLosesNothing", "TestSoak", "TestExpiredGrantIsRenewed", "TestGrantIsRenewedBeforeItExpires"}
+// waiting are the tests that wait for many seconds of real time, or try many packages.
+var waiting = []string{"TestDeadConnectionIsFound", "TestLeaderIsBusy", "TestFailoverLosesNothing", "TestSoak", "TestExpiredGrantIsRenewed", "TestGrantIsRenewedBeforeItExpires",
+	"TestPolyfillsResume", "TestPolyfillsStayOnQuietStreams", "TestPolyfillsRetryAfterARefusal"}
 
 // inEach runs a test in each browser that is installed; without LONG=1 in the first alone, and
 // not if it waits for long.
