@@ -36,6 +36,7 @@ func TestRenewalsDoNotPileUp(t *testing.T) {
 			for i := range 100 {
 				tr.stream.Renew([]string{"10m", "20m", "5m", "30m"}[i%4])
 				time.Sleep(time.Second)
+				synctest.Wait() // a tick may be due at this moment
 				require.Equal(t, 1, e.Ticks())
 			}
 			tr.stream.End(delivery.Cut)

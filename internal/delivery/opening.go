@@ -300,13 +300,13 @@ func (o *Opening) begin(conn Conn, prologue []byte, maxAge time.Duration) {
 	if d := s.tick(); d > 0 {
 		s.engine.clock.schedule(s, d)
 	}
-	if s.server != nil && !s.server.add(s) {
+	if streamctx.Held(s.request.Context) {
+		s.holds = streamctx.Attach(s.request.Context, s.endAs)
+	}
+	if s.server != nil && !s.server.add(s) { // from here on Streams finds it
 		s.End(Restart)
 	}
 	if o.gapNotSent {
 		s.End(GapNotSent)
-	}
-	if streamctx.Held(s.request.Context) {
-		s.holds = streamctx.Attach(s.request.Context, s.endAs)
 	}
 }
