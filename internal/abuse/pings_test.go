@@ -116,6 +116,6 @@ func TestPongsDoNotPileUp(t *testing.T) {
 		// These pings arrived while hardly anything could be written.
 		from, _ := slices.BinarySearch(numbers, uint64(each)/4)
 		to, _ := slices.BinarySearch(numbers, uint64(each)/2)
-		assert.Less(t, to-from, 100, "pongs have piled up")
+		assert.Less(t, to-from, 250, "pongs have piled up, which are some thousands")
 	}
 }
