@@ -141,7 +141,7 @@ func TestSlowReadersPinNoMessages(t *testing.T) {
 			names := benchTopics(100)
 			before := heap()
 			publish := func() {
-				for i := range 1500 { // the Hub keeps a thousand
+				for i := range 3000 {
 					_, err := hub.Publish(t.Context(), broadcast.Message{Topic: names[i%100], Data: make([]byte, 8<<10)})
 					require.NoError(t, err)
 				}

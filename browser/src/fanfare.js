@@ -10,21 +10,24 @@ const soon = 3_000; // what is expected soon comes within it
 const events = ['open', 'message', 'error', 'gap', 'begin', 'ended', 'statechange'];
 
 const doc = () => globalThis.document;
-// Without the name and the password that a page's address may have: fetch refuses a URL with them.
-const base = () => (doc()?.baseURI ?? globalThis.location?.href)?.replace(/^(\w+:\/\/)[^/]*@/, '$1');
+const base = () => doc()?.baseURI ?? globalThis.location?.href;
 const resolve = (url) => (url.call ? {} : new URL(url, base())); // its own later
 const now = () => performance.now();
 const call = (value) => (value?.call ? value() : value);
 const isRefusal = (status) => status >= 400 && status < 500 && ![408, 425, 429].includes(status); // for good
 const cursorOf = ({ topic, id, gap, begin, ready, position, end }) => (topic != null ? id : gap ?? begin ?? ready ?? position ?? end);
 
-const request = async ({ headers, withCredentials }, more) => ({
-  // An EventSource is refused with 200.
-  headers: { Accept: 'text/event-stream, */*;q=0.1', ...(await call(headers)) },
-  credentials: withCredentials ? 'include' : 'same-origin',
-  cache: 'no-store',
-  ...more,
-});
+const request = async (url, { headers, withCredentials }, more) => {
+  url = resolve(url);
+  url.username = url.password = ''; // fetch refuses a URL with them, as the page's own may be
+  return fetch(url, {
+    // An EventSource is refused with 200.
+    headers: { Accept: 'text/event-stream, */*;q=0.1', ...(await call(headers)) },
+    credentials: withCredentials ? 'include' : undefined, // same-origin
+    cache: 'no-store',
+    ...more,
+  });
+};
 
 // The transport that worked last for an origin.
 const remembered = (origin, transport) => {
@@ -76,8 +79,8 @@ const dial = {
 
   fetch(url, options, link, { signal }) {
     const read = async () => {
-      const { status, headers, body } = await fetch(url, await request(options, { signal }));
-      if (status !== 200 || !/^\s*text\/event-stream\s*(;|$)/i.test(headers.get('Content-Type'))) {
+      const { status, headers, body } = await request(url, options, { signal });
+      if (status !== 200 || !/^text\/event-stream\s*(;|$)/i.test(headers.get('Content-Type'))) {
         const wait = headers.get('Retry-After'); // seconds, or a date
         return { status, wait: wait * 1000 || Date.parse(wait) - Date.now() || 0 };
       }
@@ -98,7 +101,7 @@ const dial = {
         }
       }
     };
-    read().catch(() => ({})).then((result) => link.done(result));
+    read().catch(() => ({})).then(link.done);
   },
 };
 
@@ -183,7 +186,7 @@ export class Fanfare extends EventTarget {
       if (this.rides_) return this.#mate.send(data);
       throw new Error('fanfare: no WebSocket is open');
     }
-    const response = await fetch(new URL(post, base()), await request(this.#options, { method: 'POST', body: data }));
+    const response = await request(post, this.#options, { method: 'POST', body: data });
     if (!response.ok) throw new Error((await response.text()) || response.status);
   }
 
@@ -264,8 +267,8 @@ export class Fanfare extends EventTarget {
       else this.#fire('error', { data: text });
     });
     link.alive_();
-    const begin = current(([how, url, protocols]) => {
-      url = new URL(url, base());
+    const begin = current(([how, address, protocols]) => {
+      const url = resolve(address);
       const query = url.searchParams;
       query.set('heartbeat', 1);
       query.set('envelope', 1);

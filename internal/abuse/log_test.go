@@ -111,7 +111,7 @@ func TestRefusalsCannotFillTheLog(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				const seconds, requests = 3, 600
+				const seconds, requests = 3, 3000
 				log := new(lengths)
 				h := test.handler(slog.New(slog.NewJSONHandler(log, nil)))
 				for range requests {
