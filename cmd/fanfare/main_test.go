@@ -275,15 +275,20 @@ func TestCheckFindsFaults(t *testing.T) {
 	}
 }
 
+// begin begins an event stream by hand.
+func begin(w http.ResponseWriter, text string) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = fmt.Fprint(w, text)
+	_ = http.NewResponseController(w).Flush()
+}
+
 // What can be known at once is printed before a heartbeat is waited for.
 func TestCheckDoesNotWaitForAHeartbeatFirst(t *testing.T) {
 	t.Parallel()
 	_, server := serve(t, func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Content-Type", "text/event-stream")
-			w.Header().Set("Cache-Control", "no-store")
-			_, _ = fmt.Fprint(w, "id: 1\n\n")
-			_ = http.NewResponseController(w).Flush()
+			begin(w, "id: 1\n\n")
 			<-r.Context().Done()
 		})
 	})
@@ -316,10 +321,7 @@ func TestCheckSeesAHeartbeatMeanwhile(t *testing.T) {
 					return
 				}
 			}
-			w.Header().Set("Content-Type", "text/event-stream")
-			w.Header().Set("Cache-Control", "no-store")
-			_, _ = fmt.Fprint(w, "id: 1\n\n")
-			_ = http.NewResponseController(w).Flush()
+			begin(w, "id: 1\n\n")
 			if r.Header.Get("Origin") == "" && r.Header.Get("Last-Event-ID") == "" {
 				<-due
 				_, _ = fmt.Fprint(w, ":\n")
@@ -339,9 +341,7 @@ func TestCheckWaitsOnceForAStreamThatYieldsNothing(t *testing.T) {
 	t.Parallel()
 	_, server := serve(t, func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Content-Type", "text/event-stream")
-			w.Header().Set("Cache-Control", "no-store")
-			_ = http.NewResponseController(w).Flush()
+			begin(w, "")
 			<-r.Context().Done()
 		})
 	})
