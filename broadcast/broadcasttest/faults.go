@@ -15,21 +15,33 @@ func (j *Journal) Trim(n int) {
 	mustNotBeNegative(n)
 	j.change(func(e *engine) {
 		e.entries = slices.Clone(e.entries[min(n, len(e.entries)):])
-		if e.floor() > 0 {
-			e.carried = []carry{{seq: e.floor(), err: broadcast.ErrGap}}
-		}
+		e.loseCarried()
 	})
+}
+
+// loseCarried lets a gap stand for all that comes before the kept entries. The caller has locked mu.
+func (e *engine) loseCarried() {
+	e.carried = nil
+	if e.floor() > 0 {
+		e.carried = []carry{{seq: e.floor(), err: broadcast.ErrGap}}
+	}
 }
 
 // LoseTail removes the n newest entries, or all of them if there are fewer, as a crash of an
 // engine would that has not written them. The entries that are left keep their sequences in a
 // new epoch, so that no ID is given twice. Running Tails yield the new epoch as a gap, a
-// [broadcast.EpochError] that says how much is left, then all of that. LoseTail panics if n is negative.
+// [broadcast.EpochError] that says how much is left, then all of that. Entries that Trim or Compact
+// has removed count as well; once one of these is among the n, nothing of what Compact kept is left.
+// LoseTail panics if n is negative.
 func (j *Journal) LoseTail(n int) {
 	mustNotBeNegative(n)
 	j.change(func(e *engine) {
-		e.entries = slices.Clone(e.entries[:max(0, len(e.entries)-n)])
+		kept := len(e.entries) - n
+		e.entries = slices.Clone(e.entries[:max(0, kept)])
 		e.newest -= min(uint64(n), e.newest)
+		if kept < 0 {
+			e.loseCarried() // what was left out may be needed again, without the newer ones that stood for it
+		}
 		e.enter(e.newest)
 	})
 }

@@ -3,6 +3,7 @@ package broadcasttest_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"testing"
 	"testing/synctest"
@@ -214,6 +215,61 @@ func TestJournalLoseTail(t *testing.T) {
 		add(t, &j, "newer")
 		live.yields("newer")
 	})
+}
+
+// A Tail from the beginning yields a gap up to the newest entry that is left, once LoseTail has lost
+// some that Trim or Compact had removed: of what Compact kept, newer ones stood for older ones.
+func TestJournalLoseTailOfRemoved(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		lose func(*broadcasttest.Journal)
+		want []string
+	}{
+		{"compacted, lost others", func(j *broadcasttest.Journal) { j.Compact(2); j.LoseTail(1) }, []string{"0 gap", "1 compacted", "2 new", "3 next"}},
+		{"compacted, lost none", func(j *broadcasttest.Journal) { j.Compact(3); j.LoseTail(0) }, []string{"0 gap", "1 compacted", "2 new", "3 other", "4 next"}},
+		{"compacted, lost its newest", func(j *broadcasttest.Journal) { j.Compact(3); j.LoseTail(1) }, []string{"0 gap", "2 gap", "3 next"}},
+		{"compacted, lost what stood for another", func(j *broadcasttest.Journal) { j.Compact(2); j.LoseTail(2) }, []string{"0 gap", "1 gap", "2 next"}},
+		{"compacted, lost all", func(j *broadcasttest.Journal) { j.Compact(3); j.LoseTail(3) }, []string{"1 next"}},
+		{"trimmed", func(j *broadcasttest.Journal) { j.Trim(3); j.LoseTail(1) }, []string{"0 gap", "2 gap", "3 next"}},
+		{"trimmed, with one left", func(j *broadcasttest.Journal) { j.Trim(2); j.LoseTail(2) }, []string{"0 gap", "1 gap", "2 next"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var j broadcasttest.Journal
+			for _, m := range []broadcast.Message{{Key: "k", Data: []byte("old")}, {Key: "k", Data: []byte("new")}, {Key: "l", Data: []byte("other")}} {
+				m.Topic = "t"
+				_, err := j.Append(t.Context(), m)
+				require.NoError(t, err)
+			}
+			c.lose(&j)
+			_, err := j.Append(t.Context(), broadcast.Message{Topic: "t", Key: "m", Data: []byte("next")})
+			require.NoError(t, err)
+			for _, n := range []int{0, 1} { // as it is, and with the last one among what is compacted
+				j.Compact(n)
+				require.Equal(t, c.want, fromBeginning(t, &j))
+			}
+		})
+	}
+}
+
+// fromBeginning returns what a Tail that reads the state yields up to the newest entry.
+func fromBeginning(t *testing.T, j *broadcasttest.Journal) (came []string) {
+	_, newest := bounds(t, j)
+	for m, err := range j.Tail(t.Context(), broadcast.MakeID(newest.Epoch(), 0)) {
+		what := string(m.Data)
+		switch {
+		case errors.Is(err, broadcast.ErrGap):
+			what = "gap"
+		case errors.Is(err, broadcast.ErrCompacted):
+			what = "compacted"
+		default:
+			require.NoError(t, err)
+		}
+		came = append(came, fmt.Sprint(m.ID.Seq(), " ", what))
+		if m.ID.Seq() >= newest.Seq() {
+			break
+		}
+	}
+	return came
 }
 
 // Recreate is a gap for the Tails of all nodes.
