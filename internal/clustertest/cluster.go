@@ -50,7 +50,11 @@ func startCluster(t *testing.T, c Config) *cluster {
 	var ticking sync.WaitGroup
 	ended := make(chan struct{})
 	ticking.Go(func() { cl.tick(ended) })
-	cl.stopTicking = func() { close(ended); ticking.Wait() }
+	cl.stopTicking = func() {
+		close(ended)
+		ticking.Wait()
+		cl.sample() // as it is now, and not as it was up to a tick ago
+	}
 	return cl
 }
 
@@ -62,7 +66,7 @@ func (cl *cluster) stop() {
 	}
 }
 
-// tick takes a sample of each server now and then.
+// tick takes samples until ended is closed.
 func (cl *cluster) tick(ended <-chan struct{}) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
@@ -72,13 +76,18 @@ func (cl *cluster) tick(ended <-chan struct{}) {
 			return
 		case <-ticker.C:
 		}
-		now := int(cl.ticks.Add(1))
-		for _, s := range cl.running() {
-			stats := s.hub.Stats()
-			cl.mu.Lock()
-			cl.history.Samples = append(cl.history.Samples, Sample{s.number, now, stats.Following, stats.Position})
-			cl.mu.Unlock()
-		}
+		cl.sample()
+	}
+}
+
+// sample moves the clock on, and asks each server for its Stats.
+func (cl *cluster) sample() {
+	now := int(cl.ticks.Add(1))
+	for _, s := range cl.running() {
+		stats := s.hub.Stats()
+		cl.mu.Lock()
+		cl.history.Samples = append(cl.history.Samples, Sample{s.number, now, stats.Following, stats.Position})
+		cl.mu.Unlock()
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/broadcast/broadcasttest"
@@ -96,6 +97,16 @@ func TestScenariosInMemory(t *testing.T) {
 				s.Start(1, 2)
 				s.Arrives("after the servers were replaced")
 				s.Following(true)
+			})
+		}},
+		{"a server that follows again as the scenario ends", func(t *testing.T) {
+			var m memory
+			ct.Run(t, ct.Config{Open: m.open}, func(s *ct.Scenario) {
+				s.MoveTo(1)
+				s.Mute(0)
+				m.nodes[0].Fail(errAway)
+				back := time.AfterFunc(time.Second, func() { m.nodes[0].Fail(nil) })
+				t.Cleanup(func() { back.Stop() })
 			})
 		}},
 	}.Run(t)

@@ -151,7 +151,7 @@ func (o *oracle) checkAway(server int, samples []Sample, away Span) {
 // checkDenials checks that a server does not deny for long that it follows while it takes
 // entries, and that it follows at the end.
 func (o *oracle) checkDenials(server int, samples []Sample) {
-	denials, moved := 0, 0 // in a row; and in how many of them the position moved
+	denials, moved, tooMany := 0, 0, false // in a row; and in how many of them the position moved
 	for i, s := range samples {
 		if s.Following || o.isAway(s.At) {
 			denials, moved = 0, 0
@@ -161,13 +161,13 @@ func (o *oracle) checkDenials(server int, samples []Sample) {
 		if i > 0 && s.Position != samples[i-1].Position {
 			moved++
 		}
-		if denials > o.Patience && moved > denials/2 {
+		if denials > o.Patience && moved > denials/2 && !tooMany {
+			tooMany = true
 			o.add(RuleFollowing, "server %d took entries up to %v, and denied for %d ticks that it follows", server, s.Position, denials)
-			break
 		}
 	}
 	if last := samples[len(samples)-1]; last.At == o.silent.end && !last.Following && !o.isAway(last.At) {
-		o.add(RuleFollowing, "server %d does not follow at the end", server)
+		o.add(RuleFollowing, "server %d does not follow at the end, and has not for %d ticks; it is at %v", server, denials, last.Position)
 	}
 }
 
