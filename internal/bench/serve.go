@@ -19,7 +19,15 @@ import (
 type order struct {
 	Publish int           // how many messages; 0: only report, with Live
 	Size    int           // of a message, in bytes
-	Every   time.Duration // between two messages; 0: as fast as possible
+	Every   time.Duration // between two messages, and after the last; 0: as fast as possible
+}
+
+// await waits for when a message is due. The last one has its time as the others have: to measure
+// would take the processor from its deliveries.
+func (o order) await(began time.Time, i int) {
+	if o.Every > 0 {
+		time.Sleep(time.Until(began.Add(time.Duration(i) * o.Every)))
+	}
 }
 
 // usage is the resources that the server process has used so far.
@@ -70,11 +78,10 @@ func serve(p peer) error {
 		}
 		began := time.Now()
 		for i := range o.Publish {
-			if o.Every > 0 {
-				time.Sleep(time.Until(began.Add(time.Duration(i) * o.Every)))
-			}
+			o.await(began, i)
 			publish(payload(o.Size))
 		}
+		o.await(began, o.Publish)
 		u := measure(o)
 		u.Began = began.UnixNano()
 		if err := out.Encode(u); err != nil {

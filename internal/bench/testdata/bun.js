@@ -52,11 +52,14 @@ const nanoseconds = () => BigInt(Math.round((performance.timeOrigin + performanc
 async function obey(order) {
   const began = nanoseconds();
   const start = performance.now();
-  for (let i = 0; i < (order.Publish ?? 0); i++) {
-    if (order.Every > 0) await Bun.sleep(Math.max(0, start + (i * order.Every) / 1e6 - performance.now()));
+  const due = (i) => Bun.sleep(Math.max(0, start + (i * order.Every) / 1e6 - performance.now()));
+  const count = order.Publish ?? 0;
+  for (let i = 0; i < count; i++) {
+    if (order.Every > 0) await due(i);
     const mark = "@" + nanoseconds().toString(16).padStart(16, "0");
     publish(mark.padEnd(order.Size, "x"));
   }
+  if (order.Every > 0) await due(count); // the last one has its time as well
   if (!order.Publish) Bun.gc(true);
   const cpu = process.cpuUsage();
   const memory = process.memoryUsage();

@@ -97,12 +97,13 @@ int main(int argc, char **argv) {
 	char order[4096];
 	while (fgets(order, sizeof order, stdin)) {
 		long long began = now();
-		long every = field(order, "\"Every\":");
-		for (long i = 0; i < field(order, "\"Publish\":"); i++) {
+		long every = field(order, "\"Every\":"), messages = field(order, "\"Publish\":");
+		for (long i = 0; i <= messages; i++) { // the last one has its time as well
 			long long wait = began + i * every - now();
 			if (every > 0 && wait > 0)
 				nanosleep(&(struct timespec){wait / 1000000000, wait % 1000000000}, NULL);
-			publish(field(order, "\"Size\":"));
+			if (i < messages)
+				publish(field(order, "\"Size\":"));
 		}
 		struct rusage r;
 		getrusage(RUSAGE_SELF, &r);
