@@ -61,6 +61,22 @@ func (w panicking) SetReadDeadline(at time.Time) error {
 	return http.NewResponseController(w.ResponseWriter).SetReadDeadline(at)
 }
 
+// watched is a ResponseWriter that counts deadlines which are set after the handler has returned.
+type watched struct {
+	http.ResponseWriter
+	over atomic.Bool
+	late *atomic.Int32
+}
+
+func (w *watched) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *watched) SetWriteDeadline(at time.Time) error {
+	if w.over.Load() {
+		w.late.Add(1)
+	}
+	return http.NewResponseController(w.ResponseWriter).SetWriteDeadline(at)
+}
+
 // A panic of a wrapper where a stream begins releases what middleware holds for it: Limit's
 // place, and what Drain waits for.
 func TestPanicOfAWrapperReleasesEverything(t *testing.T) {
@@ -112,8 +128,11 @@ func testPanicReleases(t *testing.T, stream http.Handler, in, method string, byp
 	if bypass {
 		inside = middleware.Bypass(stream)
 	}
+	var late atomic.Int32
 	wrapped := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		inside.ServeHTTP(panicking{w, in}, r)
+		watched := &watched{ResponseWriter: w, late: &late}
+		defer watched.over.Store(true)
+		inside.ServeHTTP(panicking{watched, in}, r)
 	})
 	serve(t, drain.Handler(limit.Handler(wrapped)), func(t *testing.T, n *network) {
 		for range 3 {
@@ -131,6 +150,8 @@ func testPanicReleases(t *testing.T, stream http.Handler, in, method string, byp
 		began := time.Now()
 		require.NoError(t, drain.Shutdown(t.Context()))
 		require.Less(t, time.Since(began), time.Second, "nothing is left to wait for")
+		time.Sleep(time.Minute)
+		require.Zero(t, late.Load(), "deadlines of responses that were over")
 	}, func(n *network) { n.server.WriteTimeout, n.server.ReadTimeout = 0, 0 }, configure)
 }
 

@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/fanfare-go/fanfare/internal/delivery"
@@ -31,7 +32,8 @@ type response struct {
 	bodyTimeout time.Duration // see readBody; 0 if the request has no body
 	retry       time.Duration // Options.Retry
 
-	deadline delivery.Deadline // safe for concurrent use
+	deadline   delivery.Deadline // safe for concurrent use
+	awaitsBody atomic.Bool       // the first write waits for the rest of the request's body; set by the goroutine that writes
 
 	// Owned by the goroutine that writes.
 	written bool
@@ -109,12 +111,14 @@ func checkStatus(status int) error {
 }
 
 // readBody sets the deadline for the rest of the request's body. Over HTTP/1, net/http
-// reads it before the first write, and again before it reads the next request.
+// reads it before the first write, and again before it reads the next request. The time
+// counts as the write's: that has the earlier deadline, so that a body which does not come
+// to its end always fails the write, and with it the stream.
 func (s *response) readBody() error {
 	if s.bodyTimeout == 0 {
 		return s.control.SetReadDeadline(time.Time{})
 	}
-	return s.control.SetReadDeadline(time.Now().Add(s.bodyTimeout))
+	return s.control.SetReadDeadline(time.Now().Add(s.bodyTimeout + s.bodyTimeout/64))
 }
 
 // setHeader sets the header of an event stream. It keeps a Content-Type of one, which may
@@ -143,6 +147,9 @@ func (s *response) Write(frames net.Buffers, _ *delivery.Worker) error {
 // write writes b and flushes it, after the header if that has not been sent yet. If b is
 // empty, it only flushes.
 func (s *response) write(b []byte) error {
+	if s.multiplexed() {
+		defer s.deadline.Clear() // over HTTP/2 a deadline that passes resets an idle stream as well
+	}
 	if err := delivery.InParts(b, &s.deadline, s.writePart); err != nil {
 		return err
 	}
@@ -150,14 +157,16 @@ func (s *response) write(b []byte) error {
 		_ = s.control.SetReadDeadline(time.Time{})
 	}
 	s.written = true
-	if s.multiplexed() {
-		s.deadline.Clear() // over HTTP/2 a deadline that passes resets an idle stream as well
-	}
 	return nil
 }
 
 // writePart writes what has one deadline. Either of its calls may wait.
 func (s *response) writePart(part []byte) error {
+	if s.bodyTimeout > 0 && !s.written {
+		s.awaitsBody.Store(true)
+		defer s.awaitsBody.Store(false)
+		_ = s.readBody() // once more: after the write's deadline, see readBody
+	}
 	if len(part) > 0 {
 		if _, err := s.w.Write(part); err != nil {
 			return fmt.Errorf("sse: writing: %w", err)
@@ -178,8 +187,14 @@ func (s *response) Beat(*delivery.Worker) error { return s.write(heartbeat) }
 // Tick does nothing: an event stream does nothing by the clock but send heartbeats.
 func (*response) Tick() time.Duration { return 0 }
 
-// Closing sets one last deadline for all that is still to be written.
-func (s *response) Closing() { s.deadline.Fix() }
+// Closing sets one last deadline for all that is still to be written. A write that waits for the
+// request's body keeps its own: net/http ends the request when the body does not come, which is
+// no reason to wait longer.
+func (s *response) Closing() {
+	if !s.awaitsBody.Load() {
+		s.deadline.Fix()
+	}
+}
 
 // Cut makes a write that is blocked fail.
 func (s *response) Cut() { s.deadline.Cut() }

@@ -89,6 +89,7 @@ func (t *transport) Begin(target http.ResponseWriter, r *http.Request, o *delive
 		return t.beginDetached(target, r, o, first)
 	}
 	t.warnIfHidden(r, t.response.conn)
+	defer t.response.deadline.Leave() // also after a panic in a wrapper's WriteHeader
 	if err := t.response.commit(t.options); err != nil {
 		t.warn(target, err)
 	}

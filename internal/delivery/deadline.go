@@ -9,8 +9,8 @@ import (
 )
 
 // Deadline is the write deadline of a connection. Each write that may wait has nearly all of
-// the timeout: the system is asked at most 64 times in that time. One that cannot wait has
-// none.
+// the timeout: the system is asked at most 64 times in that time, and on a connection that other
+// streams share only once the deadline has passed. One that cannot wait has none.
 //
 // A client that was fast has a kernel with a large receive buffer, which then accepts
 // hundreds of KB at once, and nothing more until a sixteenth of it is free. No signal of the
@@ -31,15 +31,17 @@ type Deadline struct {
 	Multiplexed bool
 
 	state deadlineState // guarded by mu, and here for its size
-	asked atomic.Uint32 // what Fix and Cut have asked for, until settle does it. Of any goroutine
+	looks bool          // late is to call expire. Guarded by mu
+	asked atomic.Uint32 // what Fix, Cut and the timer have asked for, until settle does it. Of any goroutine
 
 	// Owned by the goroutine that writes.
 	burst  uint32 // KiB written since a write has waited
 	before uint32 // burst when that write had begun, or half of what it was before
 
 	mu       sync.Mutex
-	at       atomic.Int64  // the deadline as it was set last, after epoch; 0: none. Set with mu held
-	patience time.Duration // what it gave then; 0: the next write renews it, whatever is left
+	at       atomic.Int64  // the deadline as it was set last, or noted, after epoch; 0: none. Set with mu held
+	patience time.Duration // what it gave then; 0: the next write renews it, whatever is left, or it was only noted
+	late     *time.Timer   // calls expire, where deadlines are noted; nil: none was. Guarded by mu
 }
 
 // epoch is what deadlines are counted from: a time.Time would take three times as much of an
@@ -50,6 +52,7 @@ var epoch = time.Now()
 const (
 	askedToFix = 1 << iota
 	askedToCut
+	askedToLook
 )
 
 const (
@@ -75,14 +78,60 @@ func (d *Deadline) Renew() {
 	defer d.settle()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.state != renewing {
+	switch {
+	case d.state != renewing:
+		return
+	case d.Multiplexed:
+		d.renewLate()
 		return
 	}
 	patience := d.patienceNow()
-	if now := time.Now(); d.patience == 0 || d.after()-now.Sub(epoch) < patience-d.Timeout/64 {
+	if d.patience == 0 || d.after()-time.Since(epoch) < patience-d.Timeout/64 {
 		d.patience = patience
-		d.set(now.Add(patience))
+		d.set(time.Now().Add(patience))
 	}
+}
+
+// renewLate is Renew where other streams share the connection. HTTP/2 takes the goroutine that
+// serves the connection to set a deadline and once more to lift it, which is an eighth of what
+// a delivery costs. So there a deadline is only noted, and a timer looks whether it has passed,
+// which it seldom does more than once per Timeout, and then sets it.
+func (d *Deadline) renewLate() {
+	d.at.Store(int64(time.Since(epoch) + d.Timeout))
+	if !d.looks {
+		d.lookIn(d.Timeout)
+	}
+}
+
+// lookIn starts the timer. The caller holds mu.
+func (d *Deadline) lookIn(wait time.Duration) {
+	d.looks = true
+	if d.late == nil {
+		d.late = time.AfterFunc(wait, d.expire)
+	} else {
+		d.late.Reset(wait)
+	}
+}
+
+// expire is called by the timer.
+func (d *Deadline) expire() {
+	d.asked.Or(askedToLook)
+	d.settle()
+}
+
+// look sets the deadline that was noted if it has passed, and looks again when it may have. The
+// caller holds mu.
+func (d *Deadline) look() {
+	d.looks = false
+	if d.state != renewing || d.at.Load() == 0 {
+		return
+	}
+	if left := d.after() - time.Since(epoch); left > 0 {
+		d.lookIn(left)
+		return
+	}
+	d.patience = d.Timeout
+	d.set(time.Now())
 }
 
 // after returns the deadline, after epoch; 0: none.
@@ -128,13 +177,17 @@ func (d *Deadline) Accepted(n int) {
 	d.burst = min(d.burst+uint32((n+1023)/1024), most)
 }
 
-// Clear is called after a write where a deadline counts between writes too, as on a
-// stream of HTTP/2.
+// Clear is called after a write where a deadline that is set would count between writes too, as
+// on a stream of HTTP/2.
 func (d *Deadline) Clear() {
 	defer d.settle()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.Timeout > 0 && d.state == renewing {
+	switch {
+	case d.Timeout <= 0 || d.state != renewing:
+	case d.Multiplexed && d.patience == 0: // it was only noted
+		d.at.Store(0)
+	default:
 		d.patience = 0
 		d.set(time.Time{})
 	}
@@ -153,7 +206,7 @@ func (d *Deadline) Cut() {
 	d.settle()
 }
 
-// settle does what Fix and Cut have asked for, unless mu is locked: then the goroutine that
+// settle does what Fix, Cut and the timer have asked for, unless mu is locked: then the goroutine that
 // has locked it comes here next. So neither waits for a user's SetWriteDeadline, which may be
 // what has called it.
 func (d *Deadline) settle() {
@@ -165,9 +218,12 @@ func (d *Deadline) settle() {
 	}
 }
 
-// obey does what Fix and Cut have asked for. The caller holds mu.
+// obey does what Fix, Cut and the timer have asked for. The caller holds mu.
 func (d *Deadline) obey() {
 	asked := d.asked.Swap(0)
+	if asked&askedToLook != 0 {
+		d.look()
+	}
 	if asked&askedToFix != 0 {
 		d.fix()
 	}
@@ -203,6 +259,10 @@ func (d *Deadline) set(at time.Time) {
 	after := time.Duration(0)
 	if !at.IsZero() {
 		after = at.Sub(epoch)
+	}
+	if d.looks {
+		d.late.Stop()
+		d.looks = false
 	}
 	d.at.Store(int64(after))
 	_ = guard.Call("SetWriteDeadline", func() error { return d.Of.SetWriteDeadline(at) })

@@ -80,13 +80,66 @@ func TestDeadline(t *testing.T) {
 			d.Renew() // half of it counts
 		}, []time.Duration{10 * s, 12500 * time.Millisecond, 15 * s, 29 * s, 38 * s}},
 		{"three times as long at most", 10 * s, func(d *delivery.Deadline) { d.Renew(); d.Wrote(1 << 30); d.Renew() }, []time.Duration{10 * s, 30 * s}},
-		{"no longer where others share the connection", 10 * s, func(d *delivery.Deadline) {
+		{"set once it has passed where others share the connection, and no longer than others", 10 * s, func(d *delivery.Deadline) {
 			d.Multiplexed = true
 			d.Renew()
 			d.Wrote(1 << 30)
 			time.Sleep(s)
 			d.Renew()
-		}, []time.Duration{10 * s, 11 * s}},
+			time.Sleep(20 * s)
+		}, []time.Duration{11 * s}},
+		{"not set between writes there", 10 * s, func(d *delivery.Deadline) {
+			d.Multiplexed = true
+			for range 100 { // each begins where the timer of another looks
+				d.Renew()
+				time.Sleep(9 * s)
+				d.Clear()
+				time.Sleep(s)
+			}
+			time.Sleep(time.Hour)
+		}, nil},
+		{"of the write that waits, not of those before it", 10 * s, func(d *delivery.Deadline) {
+			d.Multiplexed = true
+			for range 7 {
+				d.Renew()
+				d.Clear()
+				time.Sleep(s)
+			}
+			d.Renew()
+			time.Sleep(time.Hour)
+		}, []time.Duration{17 * s}},
+		{"lifted there if a write is done at the last moment", 10 * s, func(d *delivery.Deadline) {
+			d.Multiplexed = true
+			d.Renew()
+			time.Sleep(10 * s)
+			synctest.Wait()
+			d.Clear()
+			d.Renew()
+			d.Clear()
+			time.Sleep(time.Hour)
+		}, []time.Duration{10 * s, -1}},
+		{"fixed at once there, and once", 10 * s, func(d *delivery.Deadline) {
+			d.Multiplexed = true
+			d.Renew()
+			time.Sleep(s)
+			d.Fix()
+			time.Sleep(time.Hour)
+			d.Clear()
+		}, []time.Duration{11 * s}},
+		{"cut at once there", 10 * s, func(d *delivery.Deadline) {
+			d.Multiplexed = true
+			d.Renew()
+			time.Sleep(s)
+			d.Cut()
+			time.Sleep(time.Hour)
+		}, []time.Duration{s}},
+		{"left alone there once the connection is somebody else's", 10 * s, func(d *delivery.Deadline) {
+			d.Multiplexed = true
+			d.Renew()
+			d.Clear()
+			d.Leave()
+			time.Sleep(time.Hour)
+		}, []time.Duration{10 * s}},
 		{"cut at once, also once it is fixed", 10 * s, func(d *delivery.Deadline) { d.Fix(); time.Sleep(s); d.Cut(); d.Renew() }, []time.Duration{10 * s, s}},
 		{"cut without a timeout", 0, func(d *delivery.Deadline) { d.Cut() }, []time.Duration{0}},
 		{"not touched once the connection is somebody else's", 10 * s, func(d *delivery.Deadline) { d.Leave(); d.Cut(); d.Renew(); d.Fix() }, []time.Duration{10 * s}},
@@ -95,6 +148,7 @@ func TestDeadline(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				of := &deadlines{began: time.Now()}
 				test.do(&delivery.Deadline{Of: of, Timeout: test.timeout})
+				synctest.Wait()
 				assert.Equal(t, test.want, of.set)
 			})
 		})
