@@ -3,7 +3,7 @@ package broadcast
 import "math"
 
 // haveEnded reports whether all topics of a drained subscription have ended, and it has returned
-// all that they have. It is then over.
+// all that they have. The next empty Poll ends it then.
 func (s *subscription) haveEnded() bool {
 	if s.position.epoch != s.epoch || s.hub.head.Load() < s.position.seq {
 		return false
@@ -13,7 +13,6 @@ func (s *subscription) haveEnded() bool {
 			return false
 		}
 	}
-	s.needState().err = ErrEnded
 	return true
 }
 

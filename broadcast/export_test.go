@@ -1,6 +1,9 @@
 package broadcast
 
-import "context"
+import (
+	"context"
+	"weak"
+)
 
 // Waiting returns how many subscriptions wait for the engine to place them, apart from
 // those that it is being asked about.
@@ -22,6 +25,15 @@ func (h *Hub) Deaf() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.watch.deaf
+}
+
+// InMemory returns a function that reports whether a topic that the Hub has now is still in
+// memory, whatever leads to it.
+func (h *Hub) InMemory(topic string) func() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := weak.Make(h.kept.topics[topic])
+	return func() bool { return t.Value() != nil }
 }
 
 // Slots returns how many places a topic's table has, holes included.

@@ -183,7 +183,7 @@ func (w *cluster) poll(c *clusterClient, size int) bool {
 		return true
 	}
 	buf := make([]*broadcast.Message, size)
-	n, err := s.sub.Poll(buf)
+	n, armed, err := pollAsStreamsDo(w.rng, s.sub, buf)
 	position := s.sub.Position()
 	var ids []string
 	for _, m := range buf[:n] {
@@ -221,6 +221,10 @@ func (w *cluster) poll(c *clusterClient, size int) bool {
 		}
 		c.leave()
 		return true
+	}
+	if n > 0 && armed {
+		s.current = true
+		w.tally["armed"]++
 	}
 	if n == 0 && err == nil {
 		switch s.server.Stage(s.sub) {

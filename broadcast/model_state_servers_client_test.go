@@ -84,7 +84,7 @@ func (w *shared) poll(c *sharedClient, size int) bool {
 		return true
 	}
 	buf := make([]*broadcast.Message, size)
-	n, err := c.sub.Poll(buf)
+	n, _, err := pollAsStreamsDo(w.rng, c.sub, buf)
 	position := c.sub.Position()
 	w.note("client %d polls %v, error %v, at %v", c.number, stateSequences(buf[:n]), err, position)
 	if w.told(c, err, position); c.sub == nil {

@@ -104,10 +104,10 @@ func (w *stateWorld) poll(c *stateClient, size int) bool {
 		return true
 	}
 	w.tally.Polls++
-	n, err := s.sub.Poll(w.buf[:size])
+	n, armed, err := pollAsStreamsDo(w.rng, s.sub, w.buf[:size])
 	polled, position := w.buf[:n], s.sub.Position()
 	if w.trace != nil {
-		w.note("client %d polls %d: %v, error %v, position %v", c.number, size, stateSequences(polled), err, position)
+		w.note("client %d polls %d: %v, error %v, armed %v, position %v", c.number, size, stateSequences(polled), err, armed, position)
 	}
 	limit := m.head()
 	if s.end >= 0 {
@@ -153,6 +153,20 @@ func (w *stateWorld) poll(c *stateClient, size int) bool {
 	}
 	if n > 0 || err != nil {
 		s.changed = false
+		if armed {
+			w.tally.Armed++
+			s.armed, s.news, s.calls = true, false, 0
+			if seq := w.nextFor(s, limit); seq > 0 {
+				w.fail("client %d: Notify was armed at %v before %d was returned", c.number, s.at, seq)
+			}
+			if w.rng.IntN(2) > 0 {
+				return false
+			}
+			if !w.poll(c, len(w.buf)) {
+				w.fail("client %d: Notify was armed, and Poll finds something", c.number)
+			}
+			return true
+		}
 		return false
 	}
 	if want := m.id(max(limit, int(s.at.Seq()))); position != want {
@@ -161,6 +175,16 @@ func (w *stateWorld) poll(c *stateClient, size int) bool {
 	s.armed, s.news, s.calls, s.changed = true, false, 0, false
 	s.most, s.least = 0, 0
 	return true
+}
+
+// nextFor returns the first message of the stream's topics after its position and up to limit, or 0.
+func (w *stateWorld) nextFor(s *stateStream, limit int) int {
+	for seq := int(s.at.Seq()) + 1; seq <= limit; seq++ {
+		if slices.Contains(s.names, w.model.at(seq).topic) {
+			return seq
+		}
+	}
+	return 0
 }
 
 // checkPosition checks the position after a Poll that a beginning may have been under way before.
@@ -199,7 +223,7 @@ func (w *stateWorld) outcome(c *stateClient, n int, err error, limit int, positi
 		}
 		if s.few != nil {
 			for name := range s.few {
-				if w.isFew(s, name) && !m.startedOver(name, s.lastAt) {
+				if slices.Contains(s.names, name) && w.isFew(s, name) && !m.startedOver(name, s.lastAt) {
 					w.fail("client %d: no gap, but Last messages of %s were evicted", c.number, name)
 				}
 			}

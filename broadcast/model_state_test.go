@@ -38,6 +38,7 @@ type stateWorld struct {
 // stateTally counts what the runs met.
 type stateTally struct {
 	Messages, Polls, Gaps, Walks, Rounds int
+	Armed                                int // Polls that returned something and armed Notify
 	Begins, Partial, Again, Slow, Ended  int // beginnings; those that lack something; those after a loss; ErrSlow; ErrEnded
 	Added, Interrupted                   int // beginnings of added topics; changes of topics among one
 	Evicted, Refused, Last               int // values and removals evicted; publishes after an end; values among Last messages

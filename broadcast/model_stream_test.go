@@ -2,6 +2,7 @@ package broadcast_test
 
 import (
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"strings"
 
@@ -140,10 +141,10 @@ func (w *world) poll(c *modelClient, size int) {
 		return
 	}
 	w.tally.Polls++
-	n, err := s.sub.Poll(w.buf[:size])
+	n, armed, err := pollAsStreamsDo(w.rng, s.sub, w.buf[:size])
 	polled := w.buf[:n]
 	if w.trace != nil {
-		w.note("client %d polls %d: %v, error %v, position %v", c.number, size, sequences(polled), err, s.sub.Position())
+		w.note("client %d polls %d: %v, error %v, armed %v, position %v", c.number, size, sequences(polled), err, armed, s.sub.Position())
 	}
 	s.armed, s.drained = false, false
 	w.curtail(s)
@@ -199,6 +200,9 @@ func (w *world) poll(c *modelClient, size int) {
 	case err == nil && n == 0:
 		s.drained = true
 		s.armed, s.slept, s.news, s.calls = true, true, false, 0
+	case armed:
+		w.checkArmed(c, limit)
+		s.armed, s.slept, s.news, s.calls = true, true, false, 0
 	}
 }
 
@@ -232,6 +236,36 @@ func (w *world) checkPassed(c *modelClient, polled []*broadcast.Message, passed 
 			w.fail("client %d: %d is kept and was left out", c.number, seq)
 		}
 	}
+}
+
+// checkArmed checks that there was nothing left to return or to report up to limit, when a Poll
+// that returned something has armed Notify.
+func (w *world) checkArmed(c *modelClient, limit int) {
+	s := c.stream
+	for seq := s.at + 1; seq <= limit; seq++ {
+		if s.topics[w.model.at(seq).topic] && s.reported[seq] == nil {
+			w.fail("client %d: Notify was armed at %d before %d was returned", c.number, s.at, seq)
+		}
+	}
+	w.tally.Armed++
+	if w.rng.IntN(2) > 0 {
+		return
+	}
+	if n, err := s.sub.Poll(w.buf); n > 0 || err != nil {
+		w.fail("client %d: Notify was armed, and Poll returns %d, %v", c.number, n, err)
+	}
+	s.at = limit
+}
+
+// pollAsStreamsDo polls with PollAndArm or without.
+func pollAsStreamsDo(rng *rand.Rand, sub broadcast.Subscription, buf []*broadcast.Message) (n int, armed bool, err error) {
+	if rng.IntN(2) > 0 {
+		return sub.(interface {
+			PollAndArm([]*broadcast.Message) (int, bool, error)
+		}).PollAndArm(buf)
+	}
+	n, err = sub.Poll(buf)
+	return n, n == 0 && err == nil, err
 }
 
 // enqueue appends what a Poll returned to what is to be written.

@@ -76,6 +76,7 @@ func TestModel(t *testing.T) {
 	}
 	// The runs must have met what they are to test.
 	assert.NotZero(t, seen.Gaps)
+	assert.NotZero(t, seen.Armed)
 	assert.NotZero(t, seen.Overruns)
 	assert.NotZero(t, seen.Forgotten)
 	assert.NotZero(t, seen.Trimmed)
@@ -91,6 +92,7 @@ func TestModel(t *testing.T) {
 // modelTally counts what the runs met.
 type modelTally struct {
 	Messages, Polls, Gaps  int
+	Armed                  int // Polls that returned something and armed Notify
 	Overruns               int // gaps in the middle of a stream
 	Resumed, Odd           int // streams resumed; those from a position that the log does not have
 	Forgotten, Trimmed     int // topics forgotten after TopicTTL; those forgotten with their last message

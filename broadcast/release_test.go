@@ -196,3 +196,25 @@ func TestNothingLeadsToASubscriptionClosedWhileTheEngineIsSilent(t *testing.T) {
 		})
 	}
 }
+
+// Nor does a subscription lead to a topic that it had once, and that the Hub has forgotten.
+func TestSubscriptionForgetsItsFirstTopic(t *testing.T) {
+	hub := broadcast.Hub{TopicTTL: time.Nanosecond}
+	sub, err := hub.Subscribe(t.Context(), broadcast.SubscribeOptions{Topics: []string{"first"}})
+	require.NoError(t, err)
+	defer sub.Close()
+	publish := func(topic string) {
+		_, err := hub.Publish(t.Context(), broadcast.Message{Topic: topic, Data: make([]byte, 1<<10)})
+		require.NoError(t, err)
+	}
+	publish("first")
+	_, err = sub.Poll(make([]*broadcast.Message, 4))
+	require.NoError(t, err)
+	inMemory := hub.InMemory("first")
+	require.NoError(t, sub.(broadcast.TopicSetter).SetTopics([]string{"second"}))
+	for i := 0; inMemory(); i++ {
+		require.Less(t, i, 100, "a topic that was forgotten is still in memory")
+		publish("second") // which lets the Hub look for topics to forget
+		runtime.GC()
+	}
+}

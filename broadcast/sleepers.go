@@ -1,5 +1,7 @@
 package broadcast
 
+import "github.com/fanfare-go/fanfare/internal/prefetch"
+
 // cursorList is a list of cursors, linked through them: to put a cursor in or to take it out
 // costs the same for any length, and a list has no memory of its own to give back. It is
 // guarded by topic.mu.
@@ -83,7 +85,11 @@ func (t *topic) popWaking(round uint32) (c *cursor, more bool) {
 	}
 	t.waking.remove(c)
 	next := t.waking.first
-	return c, next != nil && !next.isAfter(round)
+	if next == nil {
+		return c, false
+	}
+	prefetch.Struct(next.after) // the one after next, and its subscription, where it mostly is
+	return c, !next.isAfter(round)
 }
 
 // isAfter reports whether the cursor fell asleep after a round. Rounds may wrap around.

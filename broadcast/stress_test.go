@@ -356,7 +356,7 @@ func (r *stressReader) write(w *wire) {
 // middle. It returns the wire to go on with, nil at the end of all, and whether
 // there may be more.
 func (r *stressReader) poll(w *wire, buf []*broadcast.Message) (*wire, bool) {
-	n, err := w.sub.Poll(buf)
+	n, armed, err := pollAsStreamsDo(r.rng, w.sub, buf)
 	var lost *broadcast.GapError
 	switch {
 	case errors.Is(err, broadcast.ErrClosed):
@@ -387,9 +387,8 @@ func (r *stressReader) poll(w *wire, buf []*broadcast.Message) (*wire, bool) {
 	}
 	if n == 0 && err == nil {
 		r.sendPosition(w)
-		return w, false
 	}
-	return w, true
+	return w, !armed
 }
 
 // sendPosition sends the position, once all that was polled is written.

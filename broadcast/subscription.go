@@ -7,37 +7,44 @@ import (
 )
 
 // subscription is a [Subscription] of a Hub: a position, and a cursor for each topic.
+//
+// What wakes it and what Poll needs comes first, close together.
 type subscription struct {
-	// Set by Subscribe.
-	hub    *Hub
-	notify func()
-	last   int // SubscribeOptions.Last, if it does not resume
-
-	// Owned by the goroutine that polls. The Hub reads cursors and pending as well, so they
-	// are replaced with Hub.mu held.
-	cursors  []cursor           // one for each topic
-	byTopic  map[*topic]*cursor // nil with one topic
-	ready    bySequence
-	awake    []*cursor
-	position ID
-	epoch    uint64   // of the log that the cursors are on; 0 until the first placement is adopted
-	skip     uint64   // placement.after as it was adopted: entries up to it are not returned
-	pending  *history // returned before anything from the rings
-	state    *state   // nil until it is needed
+	own [1]cursor // the first cursors, of a subscription that began with one topic. Never used again
 
 	// Atomics.
 	woken     atomic.Pointer[cursor] // a stack: cursor.wake pushes, Poll claims it whole
 	end       atomic.Uint64          // the last sequence to return, or forever; set by Finish, and by the Hub for a new epoch
-	armed     atomic.Bool            // the next wake calls notify; set by an empty Poll, cleared by wake
+	armed     atomic.Bool            // the next wake calls notify; set by arm, cleared by wake
 	closed    atomic.Bool            // set by Close
 	attention atomic.Bool            // the next Poll calls adopt; see below
+
+	// Guarded by Hub.mu, as what follows below, and here for their size.
+	stage     stage
+	beginning bool // SubscribeOptions.Beginning; set by Subscribe
+
+	reads uint8 // how often it may still read on, see readOn. Owned by the goroutine that polls, and here for its size
+
+	// Set by Subscribe.
+	notify func()
+	hub    *Hub
+
+	// Owned by the goroutine that polls. The Hub reads cursors and pending as well, so they
+	// are replaced with Hub.mu held.
+	cursors  []cursor // one for each topic
+	ready    bySequence
+	awake    []*cursor
+	position ID
+	epoch    uint64             // of the log that the cursors are on; 0 until the first placement is adopted
+	skip     uint64             // placement.after as it was adopted: entries up to it are not returned
+	pending  *history           // returned before anything from the rings
+	state    *state             // nil until it is needed
+	byTopic  map[*topic]*cursor // nil with one topic
+	last     int                // SubscribeOptions.Last, if it does not resume. Set by Subscribe
 
 	// Guarded by Hub.mu. attention is set when these have changed; the next Poll applies
 	// them before it returns newer messages. So it is set before such a message becomes the
 	// head. Poll sets it itself when it finds a loss in a ring, and adopt clears it.
-	stage      stage
-	beginning  bool          // SubscribeOptions.Beginning; set by Subscribe
-	reads      uint8         // how often it may still read on, see readOn; owned by the goroutine that polls, and here for its size
 	reader     *reader       // that reads its history; nil if none does
 	next, prev *subscription // among the open ones
 	from       ID            // where it resumes: SubscribeOptions.After, or Position if SetTopics has located it anew
@@ -167,6 +174,7 @@ func (s *subscription) Poll(buf []*Message) (int, error) {
 		case end != forever && (s.epoch == 0 || head >= end):
 			return 0, ErrClosed
 		case s.epoch != 0 && s.hub.kept.ended.Load() > 0 && s.haveEnded():
+			s.needState().err = ErrEnded
 			return 0, ErrEnded
 		case s.arm(end):
 			if s.epoch != 0 {
@@ -176,6 +184,28 @@ func (s *subscription) Poll(buf []*Message) (int, error) {
 		}
 	}
 	return 0, ErrClosed
+}
+
+// PollAndArm is Poll. That it has armed says that nothing is left and that Notify is armed, as
+// after an empty Poll, which is saved. Nothing may be left also where it has not. It has never
+// armed when buf is full.
+func (s *subscription) PollAndArm(buf []*Message) (n int, armed bool, err error) {
+	n, err = s.Poll(buf)
+	switch {
+	case n == 0 || err != nil:
+		return n, n == 0 && err == nil, err
+	case n == len(buf) || !s.isPlain() || !s.arm(forever):
+		return n, false, nil
+	}
+	s.reads = 0
+	return n, true, nil
+}
+
+// isPlain reports whether what the next Poll returns can only be what arm looks for: it is
+// neither history, nor of a round that is under way, nor ErrEnded.
+func (s *subscription) isPlain() bool {
+	return s.epoch != 0 && s.state == nil && s.pending == nil && len(s.ready) == 0 &&
+		(s.hub.kept.ended.Load() == 0 || !s.haveEnded())
 }
 
 // returnHistory fills buf with history, up to where the subscription ends.

@@ -32,34 +32,34 @@ func TestImports(t *testing.T) {
 		{
 			pkg:    "broadcast",
 			not:    []string{"net/http"},
-			ours:   []string{"internal/backoff", "internal/guard", "internal/ondemand", "internal/ratelog", "internal/reserved"},
+			ours:   []string{"internal/backoff", "internal/guard", "internal/ondemand", "internal/prefetch", "internal/ratelog", "internal/reserved"},
 			reason: "publishing and journals do not depend on HTTP",
 		},
 		{
 			pkg:    "broadcast/filejournal",
 			not:    []string{"net/http"},
-			ours:   []string{"broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/ratelog", "internal/reserved"},
+			ours:   []string{"broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/prefetch", "internal/ratelog", "internal/reserved"},
 			reason: "a durable log needs no dependency",
 		},
 		{
 			pkg:    "",
-			ours:   []string{"broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/ratelog", "internal/reserved", "internal/status"},
+			ours:   []string{"broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/prefetch", "internal/ratelog", "internal/reserved", "internal/status"},
 			reason: "both transports share it, so it imports neither",
 		},
 		{
 			pkg:    "sse",
-			ours:   []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/guard", "internal/jsontext", "internal/ondemand", "internal/origin", "internal/ratelog", "internal/reserved", "internal/status", "internal/streamctx", "internal/tcp", "internal/watch", "internal/wrappers"},
+			ours:   []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/guard", "internal/jsontext", "internal/ondemand", "internal/origin", "internal/prefetch", "internal/ratelog", "internal/reserved", "internal/status", "internal/streamctx", "internal/tcp", "internal/watch", "internal/wrappers"},
 			reason: "the transports do not import each other",
 		},
 		{
 			pkg:     "ws",
-			ours:    []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/guard", "internal/jsontext", "internal/ondemand", "internal/origin", "internal/ratelog", "internal/reserved", "internal/status", "internal/streamctx", "internal/tcp", "internal/watch", "internal/wrappers"},
+			ours:    []string{"", "broadcast", "internal/backoff", "internal/delivery", "internal/guard", "internal/jsontext", "internal/ondemand", "internal/origin", "internal/prefetch", "internal/ratelog", "internal/reserved", "internal/status", "internal/streamctx", "internal/tcp", "internal/watch", "internal/wrappers"},
 			outside: []string{"github.com/coder/websocket"},
 			reason:  "the transports do not import each other",
 		},
 		{
 			pkg:    "middleware",
-			ours:   []string{"", "broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/origin", "internal/ratelog", "internal/reserved", "internal/status", "internal/streamctx"},
+			ours:   []string{"", "broadcast", "internal/backoff", "internal/guard", "internal/ondemand", "internal/origin", "internal/prefetch", "internal/ratelog", "internal/reserved", "internal/status", "internal/streamctx"},
 			reason: "middleware handles requests and does not depend on a transport",
 		},
 		{
