@@ -19,7 +19,8 @@ import (
 type detached struct {
 	// Set by hijack.
 	handler *Handler // whose buffers and Options it shares
-	conn    net.Conn
+	conn    net.Conn // socket, where the connection could be detached
+	socket  tcp.Detached
 
 	token watch.Token // of the handler's Watch; 0: the socket is not watched. Set by Watch
 
@@ -39,7 +40,8 @@ func (h *Handler) hijack(w http.ResponseWriter, r *http.Request, o Options) (*de
 	_ = conn.SetDeadline(time.Time{})
 	boundUnacknowledged(conn, o)
 	h.warnIfHidden(r, conn)
-	d := &detached{handler: h, conn: tcp.Detach(conn)}
+	d := &detached{handler: h}
+	d.conn = d.socket.Detach(conn)
 	d.deadline.Of, d.deadline.Timeout = d.conn, o.WriteTimeout
 	return d, responseHead(header, o.Status), nil
 }

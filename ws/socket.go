@@ -17,8 +17,9 @@ type socket struct {
 	deflates bool  // messages may be deflated
 
 	// What a write needs is close together: each cache line is fetched for every delivery.
-	out outgoing // has locks of its own
-	in  incoming // owned by the goroutine that reads
+	out      outgoing     // has locks of its own
+	detached tcp.Detached // the Conn, once it is detached
+	in       incoming     // owned by the goroutine that reads
 
 	began time.Time // set with the fields above
 }
@@ -32,7 +33,7 @@ func (s *socket) attach(c net.Conn, already []byte, buffers *tcp.Buffers, timeou
 
 // detach keeps of the connection what an idle one needs. It is called before the socket is used.
 func (s *socket) detach() {
-	s.Conn = tcp.Detach(s.Conn)
+	s.Conn = s.detached.Detach(s.Conn)
 	s.in.reader.Reset(s.Conn, s.in.reader.Buffers, s.in.reader.Unread())
 	s.out.deadline.Of = s.Conn
 }

@@ -15,7 +15,7 @@ import (
 // before it: a client that is cut resumes after the newest ID that it has. So the Keys of a
 // round and a beginning have no IDs.
 func (s *Stream) encode(b *batch, w *Worker) bool {
-	size, had, position := b.size, s.sentPosition, s.sub.Position()
+	size, had, position := b.size, s.sentPosition.get(), s.sub.Position()
 	due := s.bare // of earlier polls
 	s.bare = false
 	if s.grant.Filter != nil && b.polled > 0 {

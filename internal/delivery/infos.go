@@ -39,7 +39,7 @@ func worst(all []fanfare.StreamInfo, most int) []fanfare.StreamInfo {
 func (s *Stream) info(now time.Duration) fanfare.StreamInfo {
 	info := fanfare.StreamInfo{
 		Transport: s.engine.Name, Detached: s.detached, Resumed: s.resumed,
-		Age: max(0, now-s.beats.began), Silence: max(0, s.beats.silence(now)), Seq: s.sentSeq.Load(),
+		Age: max(0, now-s.beats.began), Silence: max(0, s.beats.silence(now)), Seq: s.sentPosition.seq.Load(),
 	}
 	if s.polling {
 		info.Transport = "poll"

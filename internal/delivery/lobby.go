@@ -23,11 +23,11 @@ func (e *Engine) orNowhere(topics []string) []string {
 	return topics
 }
 
-// poll polls the subscription. It leaves out gaps and beginnings of nowhere, where nothing
-// can be lost.
-func (s *Stream) poll(messages []*broadcast.Message) (n int, err error) {
+// poll polls the subscription, and reports whether Notify will be called for what comes next. It
+// leaves out gaps and beginnings of nowhere, where nothing can be lost.
+func (s *Stream) poll(messages []*broadcast.Message) (n int, armed bool, err error) {
 	for {
-		n, err = s.sub.Poll(messages)
+		n, armed, err = pollAndArm(s.sub, messages)
 		var topics []string
 		if gap, ok := errors.AsType[*broadcast.GapError](err); ok {
 			topics = gap.Topics
@@ -35,12 +35,25 @@ func (s *Stream) poll(messages []*broadcast.Message) (n int, err error) {
 			topics = s.engine.orNowhere(s.grant.Topics)
 		}
 		if !slices.Equal(topics, []string{s.engine.nowhere}) {
-			return n, err
+			return n, armed, err
 		}
 		if n > 0 {
-			return n, nil
+			return n, armed, nil
 		}
 	}
+}
+
+// pollAndArm polls a subscription. A Hub's can arm Notify with the last messages; another does
+// that with a Poll that returns nothing.
+func pollAndArm(sub broadcast.Subscription, messages []*broadcast.Message) (n int, armed bool, err error) {
+	type armer interface {
+		PollAndArm([]*broadcast.Message) (n int, armed bool, err error)
+	}
+	if sub, ok := sub.(armer); ok {
+		return sub.PollAndArm(messages)
+	}
+	n, err = sub.Poll(messages)
+	return n, n == 0 && err == nil, err
 }
 
 // subscribe opens the stream's subscription.
@@ -72,16 +85,16 @@ func (s *Stream) setTopics(topics []string, upTo broadcast.ID) (begins bool, err
 	topics = s.engine.orNowhere(topics)
 	l, ok := s.sub.(*lobby)
 	switch {
-	case !ok || l.left || s.sentPosition == unknown && !s.grant.Beginning:
+	case !ok || l.left || s.sentPosition.get() == unknown && !s.grant.Beginning:
 		return s.grant.Beginning, s.sub.(broadcast.TopicSetter).SetTopics(topics)
 	case topics[0] == s.engine.nowhere:
 		return false, nil
 	case !s.grant.Beginning:
-		return false, l.enter(s.Context(), topics, s.sentPosition, false)
-	case upTo.IsZero() || isAfter(s.sentPosition, upTo):
+		return false, l.enter(s.Context(), topics, s.sentPosition.get(), false)
+	case upTo.IsZero() || isAfter(s.sentPosition.get(), upTo):
 		return true, l.enter(s.Context(), topics, broadcast.ID{}, true)
 	}
-	return false, l.enter(s.Context(), topics, s.sentPosition, true)
+	return false, l.enter(s.Context(), topics, s.sentPosition.get(), true)
 }
 
 // lobby is the subscription of a stream that began without topics. The first topics that

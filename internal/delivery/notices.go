@@ -132,7 +132,7 @@ func (s *Stream) settle(b *batch, had, position broadcast.ID) {
 	}
 	s.begins, s.sentNews = false, true
 	switch {
-	case position == s.sentPosition: // a message has it
+	case position == s.sentPosition.get(): // a message has it
 	case b.beginning:
 		b.beginsAfter = position
 		s.begin(b)

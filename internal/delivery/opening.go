@@ -11,6 +11,7 @@ import (
 
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
+	"github.com/fanfare-go/fanfare/internal/prefetch"
 	"github.com/fanfare-go/fanfare/internal/ratelog"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
@@ -114,7 +115,7 @@ func (s *Stream) firstPoll(fresh bool) error {
 	s.firstBatch = b
 	s.hasNothing = fresh
 	b.beginsAfter = s.sub.Position()
-	n, err := s.poll(b.messages[:s.pollSize])
+	n, _, err := s.poll(b.messages[:s.pollSize])
 	b.polled = n
 	ended := errors.Is(err, broadcast.ErrEnded)
 	begin, begins := errors.AsType[*broadcast.BeginError](err)
@@ -271,11 +272,14 @@ const pollFor = 25 * time.Second
 
 func (o *Opening) serve(conn Conn, prologue []byte, maxAge time.Duration) {
 	s := o.stream
-	s.request.wake = make(chan struct{}, 1)
+	wake := make(chan struct{}, 1)
+	s.wake = wake
 	o.begin(conn, prologue, maxAge)
 	s.watchRequest()
 	for !s.run(nil) {
-		<-s.request.wake
+		<-wake
+		prefetch.Struct(s)
+		s.prefetch()
 	}
 }
 

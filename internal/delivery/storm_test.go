@@ -247,7 +247,7 @@ func (s *storm) visit() {
 // Whatever fails, blocks or panics, and whoever ends a stream at the same time: its
 // connection is written by one goroutine at a time and ended once, and nothing is left.
 func TestStorm(t *testing.T) {
-	for _, processors := range []int{2, 32} { // with one crew of workers, and with several
+	for _, processors := range []int{1, 2, 32} { // with one crew of workers, and with several
 		t.Run(fmt.Sprintf("processors=%d", processors), func(t *testing.T) {
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(processors))
 			testStorm(t)

@@ -9,21 +9,31 @@ import (
 	"github.com/fanfare-go/fanfare"
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/internal/guard"
+	"github.com/fanfare-go/fanfare/internal/prefetch"
 	"github.com/fanfare-go/fanfare/internal/streamctx"
 )
 
 // Stream carries one subscription to one client. Its writer runs on a worker of the
 // engine, or on the goroutine that serves its request, and only while there is something
 // to write.
+//
+// What wakes it and what a turn needs first is at its beginning, close together.
 type Stream struct {
+	signal signal // of any goroutine
+
 	// Set before the stream begins.
-	engine  *Engine
-	codec   *Codec
-	sub     broadcast.Subscription
-	conn    Conn
-	server  *server               // nil outside of an http.Server
-	holds   *streamctx.Attachment // what middleware holds for the stream; nil if nothing is held
-	request *request              // nil once a detached stream has begun
+	detached bool // the stream outlives its request
+	polling  bool // the stream ends with the first thing that is new to the client
+	resumed  bool // the stream began from a position
+	shard    byte // of the engine's counts
+	engine   *Engine
+	wake     chan struct{} // wakes the goroutine that serves the request; nil: a worker writes
+	request  *request      // nil once a detached stream has begun
+	sub      broadcast.Subscription
+	conn     Conn
+	codec    *Codec
+	server   *server               // nil outside of an http.Server
+	holds    *streamctx.Attachment // what middleware holds for the stream; nil if nothing is held
 
 	lifetime  atomic.Pointer[lifetime] // nil until something asks for it
 	ending    ending
@@ -35,33 +45,29 @@ type Stream struct {
 
 	// Owned by the writer. The opening is its first owner.
 	grant        *fanfare.Grant
-	worker       *Worker       // which runs the turn; nil: a goroutine of the stream's own
-	firstBatch   *batch        // what the first poll found, until the first turn
-	sentPosition broadcast.ID  // the position that the client has
-	turnBegan    atomic.Int64  // when the writer's turn began, on the engine's clock; 0: it has none. Read by Stats
-	sentSeq      atomic.Uint64 // of sentPosition. Read by Streams
-	pollSize     int16         // how many messages the next Poll may return
-	catchingUp   bool          // it has resumed, and not reached the newest message yet
-	sentNews     bool          // it was sent something that it did not know
-	bare         bool          // messages went out without IDs, and no position since that has passed them
-	begins       bool          // topics begin: the position that follows is due
-	hasNothing   bool          // the client has nothing that the next beginning makes it forget
-	begun        uint8         // Snapshots until another round was completed
+	worker       *Worker      // which runs the turn; nil: a goroutine of the stream's own
+	firstBatch   *batch       // what the first poll found, until the first turn
+	sentPosition writersID    // the position that the client has
+	turnBegan    atomic.Int64 // when the writer's turn began, see Worker.beginTurn; 0: it has none. Read by Stats
+	pollSize     int16        // how many messages the next Poll may return
+	catchingUp   bool         // it has resumed, and not reached the newest message yet
+	sentNews     bool         // it was sent something that it did not know
+	bare         bool         // messages went out without IDs, and no position since that has passed them
+	begins       bool         // topics begin: the position that follows is due
+	hasNothing   bool         // the client has nothing that the next beginning makes it forget
+	begun        uint8        // Snapshots until another round was completed
+}
 
-	// Set before the stream begins, and here for their size.
-	detached bool // the stream outlives its request
-	polling  bool // the stream ends with the first thing that is new to the client
-	resumed  bool // the stream began from a position
-	shard    byte // of the engine's counts
-
-	signal signal // of any goroutine
+// prefetch has what the next turn needs fetched. The stream itself has been fetched before.
+func (s *Stream) prefetch() {
+	prefetch.Value(s.sub)
+	prefetch.Value(s.conn)
 }
 
 // request is what a stream has of its request.
 type request struct {
-	context.Context               // or the detachedContext over it
-	wake            chan struct{} // wakes the goroutine that serves the request; nil: a worker writes
-	unwatch         func() bool   // stops the watch over the request's end
+	context.Context             // or the detachedContext over it
+	unwatch         func() bool // stops the watch over the request's end
 }
 
 // watchRequest ends the stream with its request. It takes no goroutine, and costs less than to
@@ -89,10 +95,10 @@ func (s *Stream) Context() context.Context {
 // written any more.
 func (s *Stream) Done() <-chan struct{} { return s.ending.wait() }
 
-// End asks the stream to end. The first reason stands.
-func (s *Stream) End(why Reason) {
+// End asks the stream to end. The first reason stands, and is returned.
+func (s *Stream) End(why Reason) Reason {
 	if !s.ending.why.CompareAndSwap(nil, &why) {
-		return
+		return *s.ending.why.Load()
 	}
 	defer s.notify() // also if a hook ends the goroutine: nothing else wakes the writer
 	if stop := s.ending.stopSnapshot.Load(); stop != nil {
@@ -108,6 +114,7 @@ func (s *Stream) End(why Reason) {
 	if err != nil {
 		s.engine.Report(slog.LevelError, "ending a stream", "error", err)
 	}
+	return why
 }
 
 // endAs ends the stream as a middleware wants.
@@ -144,17 +151,27 @@ func (s *Stream) Change(wanted TopicsRequest) {
 func (s *Stream) MayChange() bool { return s.grant.Change != nil }
 
 // sent notes the position that the client has once what is in the batch is written.
-func (s *Stream) sent(position broadcast.ID) {
-	s.sentPosition = position
-	s.sentSeq.Store(position.Seq())
+func (s *Stream) sent(position broadcast.ID) { s.sentPosition.set(position) }
+
+// writersID is an ID that the writer sets and gets, and whose sequence any goroutine may load.
+type writersID struct {
+	epoch uint64
+	seq   atomic.Uint64
+}
+
+func (p *writersID) get() broadcast.ID { return broadcast.MakeID(p.epoch, p.seq.Load()) }
+
+func (p *writersID) set(id broadcast.ID) {
+	p.epoch = id.Epoch()
+	p.seq.Store(id.Seq())
 }
 
 // notify makes sure that the writer polls once more.
 func (s *Stream) notify() {
 	switch {
 	case !s.signal.notify():
-	case s.request != nil && s.request.wake != nil:
-		s.request.wake <- struct{}{} // never blocks: the stream is idle once for each token
+	case s.wake != nil:
+		s.wake <- struct{}{} // never blocks: the stream is idle once for each token
 	default:
 		s.engine.workers.add(s)
 	}

@@ -16,7 +16,7 @@ func (s *Stream) run(w *Worker) (ended bool) {
 	for {
 		s.signal.begin()
 		s.worker = w
-		s.turnBegan.Store(max(1, int64(s.engine.clock.now())))
+		s.turnBegan.Store(max(1, int64(w.beginTurn(&s.engine.clock))))
 		ended, err := s.guardedTurn(w)
 		if err != nil {
 			s.fail(Fault, err)
@@ -94,7 +94,7 @@ func (s *Stream) turn(b *batch, w *Worker) (ended bool) {
 // sendLast sends the position that the stream ends at.
 func (s *Stream) sendLast(b *batch, w *Worker) {
 	s.begin(b)
-	if position := s.sub.Position(); position != s.sentPosition {
+	if position := s.sub.Position(); position != s.sentPosition.get() {
 		s.send(b, fanfare.Notice{Kind: fanfare.Position, ID: position})
 	}
 	s.write(b, w)
@@ -131,7 +131,7 @@ func (s *Stream) step(b *batch, w *Worker) next {
 		return s.giveUp(b, w)
 	}
 	size := int(s.pollSize)
-	n, err := s.poll(b.messages[:size])
+	n, armed, err := s.poll(b.messages[:size])
 	b.polled = n
 	wasBeginning := b.beginning
 	lost := err != nil && (errors.Is(err, broadcast.ErrGap) || errors.Is(err, broadcast.ErrBegin))
@@ -160,8 +160,17 @@ func (s *Stream) step(b *batch, w *Worker) next {
 		return gone
 	case nothing && !wasBeginning: // else a change of topics may wait
 		return goIdle
+	case armed && n < size && why == nil && !wasBeginning && s.isSettled():
+		return goIdle
 	}
 	return pollAgain
+}
+
+// isSettled reports whether the client has all that goes with what was polled: nothing waits for
+// a position after it, no beginning and no answer.
+func (s *Stream) isSettled() bool {
+	r := s.requests.Load()
+	return !s.bare && !s.begins && (r == nil || r.answer == nil && r.renewal == nil)
 }
 
 // endOfPolling ends the stream because of an error of Poll.
@@ -242,7 +251,7 @@ func (s *Stream) beat(b *batch, w *Worker) bool {
 	if !s.beats.take(&s.engine.clock) {
 		return true
 	}
-	if position := s.sub.Position(); !b.beginning && (position != s.sentPosition || s.beats.always) {
+	if position := s.sub.Position(); !b.beginning && (position != s.sentPosition.get() || s.beats.always) {
 		s.send(b, fanfare.Notice{Kind: fanfare.Position, ID: position})
 	}
 	if len(b.frames) > 0 { // the position, or an opening that waits for what follows it
@@ -334,9 +343,9 @@ func (s *Stream) tearDown() {
 		s.report(slog.LevelError, "ending a stream", "error", err)
 	}
 	s.engine.forms.leave(s.codec)
-	attributes := []any{"reason", why.Name, "position", s.sentPosition}
+	attributes := []any{"reason", why.Name, "position", s.sentPosition.get()}
 	if why.Detail != "" {
-		attributes = []any{"reason", why.Name, "detail", ratelog.Cut(why.Detail), "position", s.sentPosition}
+		attributes = []any{"reason", why.Name, "detail", ratelog.Cut(why.Detail), "position", s.sentPosition.get()}
 	}
 	_ = guard.Call("Logger", func() error {
 		s.engine.log().Debug(s.engine.Name+": stream ended", attributes...)

@@ -44,6 +44,26 @@ func (q *Queue[T]) start(limit int, w Worker) {
 func (q *Queue[T]) Take() (item T, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	return q.take()
+}
+
+// TakeAndPeek is Take, and also returns the next two items, as far as there are any. They stay
+// in the queue, from where another goroutine may take them meanwhile.
+func (q *Queue[T]) TakeAndPeek() (item, next, afterNext T, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	item, ok = q.take()
+	if q.first < len(q.items) {
+		next = q.items[q.first]
+	}
+	if q.first+1 < len(q.items) {
+		afterNext = q.items[q.first+1]
+	}
+	return item, next, afterNext, ok
+}
+
+// take is Take for a caller that holds mu.
+func (q *Queue[T]) take() (item T, ok bool) {
 	if q.first == len(q.items) {
 		q.running--
 		return item, false

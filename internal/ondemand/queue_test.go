@@ -117,3 +117,20 @@ func TestPutAndTakeDoNotAllocate(t *testing.T) {
 		c.queue.Take()
 	}))
 }
+
+// What is next can be seen while it waits, and stays in the queue.
+func TestTakeAndPeek(t *testing.T) {
+	var c collector
+	for i := range 4 {
+		c.queue.Put(i+1, 0, &c)
+	}
+	for _, want := range [][3]int{{1, 2, 3}, {2, 3, 4}, {3, 4, 0}, {4, 0, 0}} {
+		item, next, afterNext, ok := c.queue.TakeAndPeek()
+		require.True(t, ok)
+		require.Equal(t, want, [3]int{item, next, afterNext})
+	}
+	_, next, afterNext, ok := c.queue.TakeAndPeek()
+	require.False(t, ok)
+	require.Zero(t, next)
+	require.Zero(t, afterNext)
+}

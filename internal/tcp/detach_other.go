@@ -4,5 +4,8 @@ package tcp
 
 import "net"
 
-// Detach returns c: this system has no writes that do not block.
-func Detach(c net.Conn) net.Conn { return c }
+// Detached is not used: this system has no writes that do not block.
+type Detached struct{}
+
+// Detach returns c.
+func (*Detached) Detach(c net.Conn) net.Conn { return c }

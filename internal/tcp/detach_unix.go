@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// Detach takes the socket of a TCP connection over, for a stream that is mostly idle: what it
-// returns has 32 bytes in place of about 300, and no place in the runtime's poller, which is as
+// Detach takes the socket of a TCP connection over, for a stream that is mostly idle: it returns
+// d, which has 32 bytes in place of about 300, and no place in the runtime's poller, which is as
 // much again. c is closed then, and the connection goes on. Another net.Conn, or one whose
-// descriptor cannot be duplicated, is returned as it is.
-func Detach(c net.Conn) net.Conn {
+// descriptor cannot be duplicated, is returned as it is, and d is not used.
+func (d *Detached) Detach(c net.Conn) net.Conn {
 	if _, ok := c.(*net.TCPConn); !ok {
 		return c
 	}
@@ -25,7 +25,8 @@ func Detach(c net.Conn) net.Conn {
 		return c
 	}
 	_ = c.Close()
-	return &detached{fd: int32(fd)}
+	d.fd = int32(fd)
+	return d
 }
 
 // duplicate returns another descriptor of the same socket, which is in non-blocking mode too.
@@ -44,9 +45,10 @@ func duplicate(fd int) (int, error) {
 	return fd, nil
 }
 
-// detached is a net.Conn that is a descriptor alone. The runtime's poller gets to know it, as
-// a file, when a read or a write has to wait for the first time.
-type detached struct {
+// Detached is a net.Conn that is a descriptor alone. The runtime's poller gets to know it, as
+// a file, when a read or a write has to wait for the first time. It is a part of what its owner
+// has of a stream, so that a write finds it in the same place. It is used after Detach alone.
+type Detached struct {
 	fd int32
 
 	// users is twice the number of calls that use the descriptor, and odd once Close was
@@ -58,7 +60,7 @@ type detached struct {
 	file     atomic.Pointer[file] // nil until something has to wait
 }
 
-// file is a detached that can wait.
+// file is a Detached that can wait.
 type file struct {
 	*os.File
 	raw syscall.RawConn
@@ -68,7 +70,7 @@ type file struct {
 var epoch = time.Now()
 
 // acquire keeps the descriptor open until release. It reports false once Close was called.
-func (d *detached) acquire() bool {
+func (d *Detached) acquire() bool {
 	for {
 		users := d.users.Load()
 		if users&1 != 0 {
@@ -80,7 +82,7 @@ func (d *detached) acquire() bool {
 	}
 }
 
-func (d *detached) release() {
+func (d *Detached) release() {
 	if d.users.Add(-2) != 1 {
 		return
 	}
@@ -91,10 +93,10 @@ func (d *detached) release() {
 	}
 }
 
-func (d *detached) isClosed() bool { return d.users.Load()&1 != 0 }
+func (d *Detached) isClosed() bool { return d.users.Load()&1 != 0 }
 
 // Close implements net.Conn. What waits returns.
-func (d *detached) Close() error {
+func (d *Detached) Close() error {
 	if !d.acquire() {
 		return net.ErrClosed
 	}
@@ -111,7 +113,7 @@ func (d *detached) Close() error {
 }
 
 // waiting returns the file. The caller has acquired d.
-func (d *detached) waiting() (*file, error) {
+func (d *Detached) waiting() (*file, error) {
 	if f := d.file.Load(); f != nil {
 		return f, nil
 	}
@@ -137,7 +139,7 @@ func (d *detached) waiting() (*file, error) {
 }
 
 // wait calls f, which may wait. If that ends because of Close, the error says so.
-func (d *detached) wait(f func(*file) error) error {
+func (d *Detached) wait(f func(*file) error) error {
 	if !d.acquire() {
 		return net.ErrClosed
 	}
@@ -153,13 +155,13 @@ func (d *detached) wait(f func(*file) error) error {
 }
 
 // Read implements net.Conn.
-func (d *detached) Read(b []byte) (n int, err error) {
+func (d *Detached) Read(b []byte) (n int, err error) {
 	err = d.wait(func(f *file) (err error) { n, err = f.Read(b); return err })
 	return n, err
 }
 
 // Write implements net.Conn.
-func (d *detached) Write(b []byte) (n int, err error) {
+func (d *Detached) Write(b []byte) (n int, err error) {
 	if d.file.Load() == nil {
 		n, err = d.attempt(b)
 		if err != nil || n == len(b) {
@@ -175,7 +177,7 @@ func (d *detached) Write(b []byte) (n int, err error) {
 }
 
 // attempt writes as much of b as the socket accepts at once, unless the deadline has passed.
-func (d *detached) attempt(b []byte) (n int, err error) {
+func (d *Detached) attempt(b []byte) (n int, err error) {
 	rawErr := d.raw().Write(func(fd uintptr) bool {
 		n, err = send(int(fd), b)
 		return true
@@ -189,8 +191,17 @@ func (d *detached) attempt(b []byte) (n int, err error) {
 	return max(0, n), err
 }
 
+// send writes as much of b as the socket accepts at once, whatever the deadline.
+func (d *Detached) send(b []byte) (n int, err error) {
+	if !d.acquire() {
+		return 0, net.ErrClosed
+	}
+	defer d.release()
+	return send(int(d.fd), b)
+}
+
 // CloseWrite ends the writing half.
-func (d *detached) CloseWrite() (err error) {
+func (d *Detached) CloseWrite() (err error) {
 	if ctlErr := d.raw().Control(func(fd uintptr) { err = syscall.Shutdown(int(fd), syscall.SHUT_WR) }); ctlErr != nil {
 		return ctlErr
 	}
@@ -198,7 +209,7 @@ func (d *detached) CloseWrite() (err error) {
 }
 
 // SetWriteDeadline implements net.Conn.
-func (d *detached) SetWriteDeadline(at time.Time) error {
+func (d *Detached) SetWriteDeadline(at time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.isClosed() {
@@ -216,7 +227,7 @@ func (d *detached) SetWriteDeadline(at time.Time) error {
 }
 
 // SetReadDeadline implements net.Conn.
-func (d *detached) SetReadDeadline(at time.Time) error {
+func (d *Detached) SetReadDeadline(at time.Time) error {
 	return d.wait(func(f *file) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -228,7 +239,7 @@ func (d *detached) SetReadDeadline(at time.Time) error {
 }
 
 // SetDeadline implements net.Conn.
-func (d *detached) SetDeadline(at time.Time) error {
+func (d *Detached) SetDeadline(at time.Time) error {
 	if err := d.SetWriteDeadline(at); err != nil {
 		return err
 	}
@@ -236,22 +247,22 @@ func (d *detached) SetDeadline(at time.Time) error {
 }
 
 // LocalAddr implements net.Conn. The address is not kept.
-func (d *detached) LocalAddr() net.Addr { return &net.TCPAddr{} }
+func (d *Detached) LocalAddr() net.Addr { return &net.TCPAddr{} }
 
 // RemoteAddr implements net.Conn. The address is not kept.
-func (d *detached) RemoteAddr() net.Addr { return &net.TCPAddr{} }
+func (d *Detached) RemoteAddr() net.Addr { return &net.TCPAddr{} }
 
 // SyscallConn implements [syscall.Conn].
-func (d *detached) SyscallConn() (syscall.RawConn, error) { return d.raw(), nil }
+func (d *Detached) SyscallConn() (syscall.RawConn, error) { return d.raw(), nil }
 
-func (d *detached) raw() *rawDetached { return (*rawDetached)(d) }
+func (d *Detached) raw() *rawDetached { return (*rawDetached)(d) }
 
-// rawDetached is a detached as a [syscall.RawConn].
-type rawDetached detached
+// rawDetached is a Detached as a [syscall.RawConn].
+type rawDetached Detached
 
 // Control implements [syscall.RawConn].
 func (r *rawDetached) Control(f func(fd uintptr)) error {
-	d := (*detached)(r)
+	d := (*Detached)(r)
 	if !d.acquire() {
 		return net.ErrClosed
 	}
@@ -262,10 +273,10 @@ func (r *rawDetached) Control(f func(fd uintptr)) error {
 
 // Read implements [syscall.RawConn].
 func (r *rawDetached) Read(f func(fd uintptr) (done bool)) error {
-	if (*detached)(r).try(f) {
+	if (*Detached)(r).try(f) {
 		return nil
 	}
-	return (*detached)(r).wait(func(file *file) error { return file.raw.Read(f) })
+	return (*Detached)(r).wait(func(file *file) error { return file.raw.Read(f) })
 }
 
 // Write implements [syscall.RawConn].
@@ -273,15 +284,15 @@ func (r *rawDetached) Write(f func(fd uintptr) (done bool)) error {
 	if at := r.deadline.Load(); at != 0 && time.Since(epoch) >= time.Duration(at) {
 		return os.ErrDeadlineExceeded
 	}
-	if (*detached)(r).try(f) {
+	if (*Detached)(r).try(f) {
 		return nil
 	}
-	return (*detached)(r).wait(func(file *file) error { return file.raw.Write(f) })
+	return (*Detached)(r).wait(func(file *file) error { return file.raw.Write(f) })
 }
 
 // try reports whether f is done without a wait. Once there is a file, which has deadlines,
 // nothing is tried.
-func (d *detached) try(f func(fd uintptr) (done bool)) bool {
+func (d *Detached) try(f func(fd uintptr) (done bool)) bool {
 	if d.file.Load() != nil || !d.acquire() {
 		return false
 	}

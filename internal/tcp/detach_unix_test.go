@@ -27,7 +27,7 @@ func detachedPair(t *testing.T) (net.Conn, *net.TCPConn) {
 	t.Cleanup(func() { peer.Close() })
 	server, err := l.Accept()
 	require.NoError(t, err)
-	c := tcp.Detach(server)
+	c := new(tcp.Detached).Detach(server)
 	t.Cleanup(func() { c.Close() })
 	require.NotSame(t, server, c)
 	require.ErrorIs(t, server.SetDeadline(time.Time{}), net.ErrClosed, "the socket is not the net.Conn's any more")
@@ -56,7 +56,7 @@ func TestDetach(t *testing.T) {
 // Only the socket of a TCP connection is taken: what a wrapper does would be missed.
 func TestDetachOfAWrapper(t *testing.T) {
 	wrapper := struct{ net.Conn }{}
-	require.Equal(t, net.Conn(wrapper), tcp.Detach(wrapper))
+	require.Equal(t, net.Conn(wrapper), new(tcp.Detached).Detach(wrapper))
 }
 
 // A write waits for a peer that reads late, and all of it arrives in order, also by the raw
