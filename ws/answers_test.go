@@ -120,19 +120,54 @@ func TestAnswersComeBeforeARefusalOfDeflatedBytes(t *testing.T) {
 	})
 }
 
-// An error of Receive decides the close frame, also where the client has sent one
-// already, and the messages after it are not handled.
+// An error of Receive, or a Close in it, decides the close frame, also where the client has sent
+// one already, and the messages after it are not handled. Which goroutine comes first is chance:
+// so each case is tried often.
 func TestErrorOfReceiveComesBeforeThePeersClose(t *testing.T) {
 	for what, code := range map[string]ws.StatusCode{"stop": 4001, "close": 4002} {
-		serve(t, echoes(0, ws.Options{}, true), func(t *testing.T, n *network) {
+		for i := range 100 {
+			h := echoes(0, ws.Options{}, i%2 == 0)
+			var handled atomic.Int32
+			receive := h.Receive
+			h.Receive = func(r *http.Request, c *ws.Conn) func(ws.MessageType, []byte) error {
+				handle := receive(r, c)
+				return func(typ ws.MessageType, b []byte) error {
+					handled.Add(1)
+					return handle(typ, b)
+				}
+			}
+			serve(t, h, func(t *testing.T, n *network) {
+				p := n.raw("/", "")
+				p.next()
+				began := time.Now()
+				p.write(numbered(3) + masked(fin|text, what) + numbered(3) + masked(fin|clos, closing(1000, "")))
+				p.receives("message 0", "message 1", "message 2")
+				p.closes(code)
+				synctest.Wait()
+				require.EqualValues(t, 4, handled.Load())
+				if what == "stop" {
+					require.Equal(t, map[string]uint64{"closed by Receive": 1}, h.Stats().Ended)
+				}
+				require.Less(t, time.Since(began), time.Second)
+			})
+		}
+	}
+}
+
+// What a stream was asked to end for first decides the close frame, as it does the counts.
+func TestARestartComesBeforeAnErrorOfReceive(t *testing.T) {
+	for _, detach := range []bool{false, true} {
+		h := echoes(300*time.Millisecond, ws.Options{}, detach)
+		serve(t, h, func(t *testing.T, n *network) {
 			p := n.raw("/", "")
 			p.next()
-			began := time.Now()
-			p.write(numbered(3) + masked(fin|text, what) + numbered(3) + masked(fin|clos, closing(1000, "")))
-			p.receives("message 0", "message 1", "message 2")
-			p.closes(code)
+			p.write(numbered(1) + masked(fin|text, "stop"))
 			synctest.Wait()
-			require.Less(t, time.Since(began), time.Second)
+			h.Broadcaster.(*broadcast.Hub).Close()
+			p.receives("message 0")
+			p.closes(ws.StatusServiceRestart)
+			synctest.Wait()
+			require.Equal(t, map[string]uint64{"restart": 1}, h.Stats().Ended)
 		})
 	}
 }

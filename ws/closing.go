@@ -30,19 +30,41 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	if !code.sendable() {
 		return fmt.Errorf("ws: closing: status %d cannot be sent", code)
 	}
-	if _, changed := c.phase.to(closing); !changed {
+	if from, changed := c.decide(closing, &CloseError{code, strings.ToValidUTF8(reason, "\uFFFD")}); !changed {
+		if from == open { // the peer's close frame is being answered, which a CloseNow after this must not cut
+			<-c.ctx.Done()
+		}
 		return fmt.Errorf("ws: closing: %w", net.ErrClosed)
 	}
 	c.reading.interruptEnd()
 	timer := time.AfterFunc(c.timeout, func() { c.cut(net.ErrClosed) })
 	defer timer.Stop()
-	if err := c.socket.close(&CloseError{code, strings.ToValidUTF8(reason, "\uFFFD")}); err != nil {
+	if err := c.socket.close(); err != nil {
 		c.cut(err)
 		return fmt.Errorf("ws: closing: %w", err)
 	}
 	c.awaitClose()
 	c.cut(net.ErrClosed)
 	return nil
+}
+
+// decide changes the phase to next, if that may follow, and makes why the close frame, unless one
+// was decided before. So the frame that goes out is that of the first who decided, whoever writes
+// it. closing does not follow where another frame was decided: Close has closed nothing then.
+//
+// Who answers a close frame of the peer's decides with next open, which changes no phase.
+func (c *Conn) decide(next phase, why *CloseError) (from phase, changed bool) {
+	out := &c.socket.out
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	if next == closing && out.closing != nil {
+		return c.phase.load(), false
+	}
+	from, changed = c.phase.to(next)
+	if out.closing == nil && (changed || next != closing) {
+		out.closing = why
+	}
+	return from, changed
 }
 
 // awaitClose reads until the peer's close frame, or the end of the connection.
@@ -76,17 +98,17 @@ func (c *Conn) CloseNow() error {
 // peer, and returns the error of Read. If the connection ends for another reason, it
 // does nothing and returns that.
 func (c *Conn) refuse(code StatusCode, what error) error {
-	switch from, changed := c.phase.to(refusing); {
+	why := refusalError{&CloseError{code, what.Error()}}
+	switch from, changed := c.decide(refusing, why.CloseError); {
 	case changed:
 	case from == closing:
 		return fmt.Errorf("ws: reading: %w", net.ErrClosed)
 	default:
 		return fmt.Errorf("ws: reading: %w", c.cause())
 	}
-	why := refusalError{&CloseError{code, what.Error()}}
 	// The timer is for a write that is under way and has no deadline.
 	timer := time.AfterFunc(c.timeout, func() { c.cut(why) })
-	_ = c.socket.close(why.CloseError)
+	_ = c.socket.close()
 	c.cancel(why)
 	_ = c.socket.SetReadDeadline(time.Now().Add(c.timeout))
 	go func() {

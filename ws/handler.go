@@ -75,8 +75,8 @@ type Handler struct {
 	// the Grant has no Change: a protocol of its own may use such messages.
 	//
 	// An error closes the connection: a [*CloseError] with its code and reason, io.EOF
-	// with 1000, any other error with 1011. If Receive is nil, a message from the client
-	// closes the connection with 1008.
+	// with 1000, any other error with 1011. The function is not called again after an error, nor
+	// after Close. If Receive is nil, a message from the client closes the connection with 1008.
 	Receive func(*http.Request, *Conn) func(MessageType, []byte) error
 
 	// ErrorHandler answers each request that gets no stream, whatever the reason: no

@@ -35,6 +35,7 @@ type inbox struct {
 	receiver atomic.Pointer[receiver] // nil before the first message that waits; set by the goroutine that reads
 	ended    atomic.Bool              // the stream was asked to end: what comes now is discarded
 	failed   atomic.Bool              // receive has returned an error, and gets no more messages
+	closed   atomic.Bool              // Close was called, and receive gets no more messages
 }
 
 // newInbox returns the inbox of a stream. The client's requests for other topics are
@@ -103,10 +104,10 @@ func (in *inbox) dispatch(r received) {
 		in.handle(m)
 		return
 	case !forStream && in.receive == nil && (in.changes || in.renews):
-		in.stream.End(refusal("no such message is expected"))
+		in.end(refusal("no such message is expected"))
 		return
 	case !forStream && in.receive == nil:
-		in.stream.End(refusal("no message is expected"))
+		in.end(refusal("no message is expected"))
 		return
 	}
 	q := in.receiver.Load()
@@ -120,7 +121,7 @@ func (in *inbox) dispatch(r received) {
 // handle handles a message in its turn.
 func (in *inbox) handle(m incomingMessage) {
 	switch {
-	case in.failed.Load():
+	case in.failed.Load(), in.closed.Load():
 	case m.token != nil:
 		in.stream.Renew(*m.token)
 	case m.wanted != nil:
@@ -223,6 +224,13 @@ func (in *inbox) fail(err error) {
 			return // read ends the stream, with the reason for which the connection has ended
 		}
 	}
-	in.conn.phase.to(ending)
-	in.stream.End(why)
+	in.end(why)
+}
+
+// end ends the stream. The reason that stands is that of the close frame, also if one of the
+// peer's is read before the stream has ended.
+func (in *inbox) end(why delivery.Reason) {
+	if stands := in.stream.End(why); stands.Code != 0 {
+		in.conn.decide(ending, closeFrame(stands))
+	}
 }

@@ -116,7 +116,8 @@ func (c *Conn) readControl() ([]byte, error) {
 	return payload, nil
 }
 
-// peerCloses answers the peer's close frame, unless a close frame was sent before.
+// peerCloses answers the peer's close frame: with its code, or with the frame that was decided
+// before, unless that was sent.
 func (c *Conn) peerCloses(payload []byte) error {
 	why, err := parseClose(append([]byte{finBit | opClose, byte(len(payload))}, payload...))
 	if err != nil || len(payload) > 0 && !why.Code.sendable() {
@@ -129,7 +130,8 @@ func (c *Conn) peerCloses(payload []byte) error {
 	// The timer is for a write that is under way and has no deadline.
 	timer := time.AfterFunc(c.timeout, func() { c.cut(peerClosed{why}) })
 	defer timer.Stop()
-	_ = c.socket.close(why)
+	c.decide(open, why)
+	_ = c.socket.close()
 	return peerClosed{why}
 }
 

@@ -19,9 +19,10 @@ type outgoing struct {
 	controls atomic.Bool // control frames wait for lock. Set with mu held
 	deadline delivery.Deadline
 
-	mu    sync.Mutex // guards the control frames that wait for lock
-	pongs pongs
-	ping  bool // a ping waits
+	mu      sync.Mutex // guards the control frames that wait for lock
+	pongs   pongs
+	ping    bool        // a ping waits
+	closing *CloseError // what the close frame says; nil until it is decided. See Conn.decide
 }
 
 // writeState is whether more may be written. It depends on what was written last, and
@@ -81,9 +82,9 @@ func (s *socket) write(w *delivery.Worker, frames ...[]byte) error {
 	return err
 }
 
-// close writes a close frame unless one was written before. The error says that none
-// could be sent.
-func (s *socket) close(why *CloseError) error {
+// close writes the close frame that was decided, unless it was written before. The error says
+// that none could be sent.
+func (s *socket) close() error {
 	s.out.deadline.Fix()
 	s.out.lock.lock() // the write that holds it has a deadline
 	defer s.unlock(nil)
@@ -93,6 +94,9 @@ func (s *socket) close(why *CloseError) error {
 	case closeSent:
 		return nil
 	}
+	s.out.mu.Lock()
+	why := s.out.closing
+	s.out.mu.Unlock()
 	if err := s.write(nil, appendClose(nil, why, s.client)); err != nil {
 		return err
 	}

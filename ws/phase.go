@@ -12,7 +12,8 @@ const (
 	open phase = iota
 
 	// ending: the Handler's stream on the connection has been asked to end. Its
-	// writer may still send messages, and sends a close frame last. Write and Close
+	// writer may still send messages, and sends a close frame last, unless a close
+	// frame of the peer's is read before: then that is answered with it. Write and Close
 	// return net.ErrClosed, and messages from the peer are discarded. Reading goes
 	// on as in open: it ends with the peer's close frame, or with a refusal.
 	ending
@@ -24,7 +25,7 @@ const (
 
 	// refusing: the peer has sent what it must not, and the connection fails (RFC 6455
 	// section 7.1.7). Read has returned the CloseError that goes to the peer as a close
-	// frame, unless one was sent before. Nothing more is written, so that half of the TCP
+	// frame, unless one was decided before. Nothing more is written, so that half of the TCP
 	// connection is closed. What the peer goes on to send is read and discarded until its
 	// close frame, its end of the connection, or WriteTimeout: a TCP connection with unread
 	// bytes is reset when it is closed, and the peer might never see the close frame. So
@@ -55,7 +56,8 @@ func (p phase) String() string {
 
 // phaseWord is the phase of one connection. Any goroutine may read and change it; of
 // several changes at once that exclude each other, one succeeds. The goroutine whose
-// change succeeded does what the new phase asks for, the others do not.
+// change succeeded does what the new phase asks for, the others do not; but a close frame
+// is written by whoever comes first (see Conn.decide).
 //
 // The zero phaseWord is open.
 type phaseWord struct{ word atomic.Uint32 }

@@ -35,6 +35,9 @@ func (r *reading) interruptible() <-chan struct{} {
 
 // interruptEnd is called by Close.
 func (r *reading) interruptEnd() {
+	if r.inbox != nil {
+		r.inbox.closed.Store(true)
+	}
 	if interrupt := r.interrupt.Load(); interrupt != nil {
 		close(*interrupt)
 	}

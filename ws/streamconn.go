@@ -53,7 +53,7 @@ func (c *streamConn) End(why delivery.Reason) {
 	if why.Code == 0 {
 		// After a close frame the goroutine that reads ends the connection, and after a
 		// failed write its writer does.
-		if c.out.state.load() == writable {
+		if c.out.state.load() == writable && c.conn.phase.load() != closing { // Close cuts it
 			c.Cut()
 		}
 		return
@@ -61,8 +61,13 @@ func (c *streamConn) End(why delivery.Reason) {
 	if why.Complete {
 		c.inbox().drain(time.After(c.conn.timeout / 2)) // the other half is for the close frame
 	}
-	c.conn.phase.to(ending)
-	_ = c.socket().close(&CloseError{StatusCode(why.Code), strings.ToValidUTF8(why.Text, "\uFFFD")})
+	c.conn.decide(ending, closeFrame(why))
+	_ = c.socket().close()
+}
+
+// closeFrame is what the close frame of a stream says that ends for a reason with a code.
+func closeFrame(why delivery.Reason) *CloseError {
+	return &CloseError{StatusCode(why.Code), strings.ToValidUTF8(why.Text, "\uFFFD")}
 }
 
 // endOfReading returns the reason of a stream that ends with an error of Read.
