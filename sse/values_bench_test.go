@@ -1,10 +1,14 @@
 package sse_test
 
 import (
+	"bufio"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
 	"github.com/fanfare-go/fanfare/sse"
@@ -19,9 +23,9 @@ func BenchmarkBeginning(b *testing.B) {
 		}
 	}
 	h := beginning(hub)
-	encoded := 0
+	var encoded atomic.Int64
 	h.Encode = func(m *broadcast.Message) (sse.Event, bool) {
-		encoded++
+		encoded.Add(1)
 		return sse.Event{Type: m.Type, Data: m.Data}, true
 	}
 	open := httptest.NewServer(h) // a stream that stays, as that of another client does
@@ -32,7 +36,11 @@ func BenchmarkBeginning(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer response.Body.Close()
-	encoded = 0
+	begun, line := "id: "+position(b, hub), bufio.NewScanner(response.Body)
+	for line.Scan() && line.Text() != begun {
+	}
+	require.Equal(b, begun, line.Text(), "the stream has not begun")
+	encoded.Store(0)
 	b.ReportAllocs()
 	for b.Loop() {
 		w := httptest.NewRecorder()
@@ -41,5 +49,5 @@ func BenchmarkBeginning(b *testing.B) {
 			b.Fatal("the beginning is short")
 		}
 	}
-	b.ReportMetric(float64(encoded)/float64(b.N), "encodings/op")
+	b.ReportMetric(float64(encoded.Load())/float64(b.N), "encodings/op")
 }
