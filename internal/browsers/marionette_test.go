@@ -32,6 +32,7 @@ func startFirefox(e *engine) (commander, error) {
 		"browser.shell.checkDefaultBrowser": "false", "app.update.enabled": "false", "network.captive-portal-service.enabled": "false",
 		"network.connectivity-service.enabled": "false", "browser.startup.homepage_override.mstone": `"ignore"`, "app.normandy.enabled": "false",
 		"browser.tabs.unloadOnLowMemory": "false", "services.settings.server": `"http://127.0.0.1:9"`, "browser.aboutwelcome.enabled": "false",
+		"browser.newtabpage.enabled": "false", "browser.newtab.preload": "false", "browser.startup.page": "0", "browser.startup.homepage": `"about:blank"`,
 		"termsofuse.bypassNotification": "true", "browser.safebrowsing.downloads.remote.enabled": "false",
 	} {
 		prefs += fmt.Sprintf("user_pref(%q, %s);\n", name, value)

@@ -109,7 +109,9 @@ func (p *tab) until(condition string) {
 
 func (p *tab) within(limit time.Duration, condition string) {
 	p.t.Helper()
-	for began := time.Now(); !p.is(condition); pause(15 * time.Millisecond) {
+	every := 15 * time.Millisecond
+	for began := time.Now(); !p.is(condition); pause(every) {
+		every = min(every*5/4, 200*time.Millisecond) // each look takes time from the other tests in the browser
 		if time.Since(began) > limit {
 			var seen string
 			_ = p.do("WebDriver:ExecuteScript", map[string]any{"script": "return JSON.stringify({ n: window.got?.length, got: window.got?.slice(-5), states: window.states, transport: window.stream?.transport, errors: window.errors })", "args": []any{}}, &seen)
