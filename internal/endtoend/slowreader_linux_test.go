@@ -8,12 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http/httptest"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fanfare-go/fanfare/broadcast"
@@ -23,16 +21,22 @@ import (
 )
 
 // A client that reads slowly over TCP gets gaps and is not cut: a write hands the kernel no
-// more than the client reads within WriteTimeout. A machine that stands still for as long cuts the
-// client, too: such a run says nothing, and there is another.
+// more than the client reads within WriteTimeout.
 func TestASlowReaderGetsGapsAndIsNotCut(t *testing.T) {
 	longtest.Only(t)
-	const timeout = time.Second // WriteTimeout, a tenth of the default
+	const timeout = time.Second // a tenth of the default
+	whileTheMachineRuns(t, timeout/2, func() error { return publishToSlowReaders(t, timeout) })
+}
+
+// whileTheMachineRuns calls try, which must return nil. A machine that stands still for as long as
+// WriteTimeout cuts a client, too: an error of a run in which it has stood still for most or longer
+// says nothing, and try is called again.
+func whileTheMachineRuns(t *testing.T, most time.Duration, try func() error) {
 	for runs := 1; ; runs++ {
 		stops := longestStop(t)
-		err := publishToSlowReaders(t, timeout)
+		err := try()
 		stop := stops()
-		if err == nil || stop < timeout/2 || runs == 5 {
+		if err == nil || stop < most || runs == 5 {
 			require.NoError(t, err, "run %d, in which the machine stood still for %v", runs, stop)
 			return
 		}
@@ -132,42 +136,24 @@ func readSlowly(ctx context.Context, address, path string, rate int) error {
 // KB: a write waits for that, for longer than WriteTimeout. If it stops reading, it is cut.
 func TestAReaderThatWasFastIsNotCut(t *testing.T) {
 	longtest.Only(t)
-	const (
-		timeout = 2 * time.Second // a fifth of the default
-		rate    = 150 << 10       // a step of 600 KB takes 4 s, twice as long
-	)
+	const timeout = 2 * time.Second // a fifth of the default
+	whileTheMachineRuns(t, timeout/2, func() error { return publishToFastReaders(t, timeout) })
+}
+
+// publishToFastReaders publishes to clients that read fast, then slowly, then not at all, and
+// returns what went wrong.
+func publishToFastReaders(t *testing.T, timeout time.Duration) error {
 	hub := &broadcast.Hub{Keep: 64}
 	server := httptest.NewUnstartedServer(routes(hub, asked, sse.Options{WriteTimeout: timeout}, ws.Options{WriteTimeout: timeout}))
 	server.Config.ConnContext = sse.ConnContext
 	server.Start()
-	t.Cleanup(server.Close)
+	defer server.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	began, stopped := time.Now(), make(chan struct{})
-	var clients sync.WaitGroup
-	for _, path := range []string{"/sse?topic=a", "/sse/detached?topic=a", "/ws?topic=a", "/ws/detached?topic=a"} {
-		clients.Go(func() {
-			conn, err := net.Dial("tcp", server.Listener.Addr().String())
-			if !assert.NoError(t, err) {
-				return
-			}
-			defer conn.Close()
-			_, err = io.WriteString(conn, openRequest(path))
-			assert.NoError(t, err)
-			for buf := make([]byte, 256<<10); time.Since(began) < 2*time.Second; {
-				_, err := conn.Read(buf)
-				assert.NoError(t, err)
-			}
-			ticks := time.NewTicker(20 * time.Millisecond)
-			defer ticks.Stop()
-			for time.Since(began) < 14*time.Second {
-				<-ticks.C
-				if _, err := io.CopyN(io.Discard, conn, rate/50); !assert.NoError(t, err, "%s was cut after %v", path, time.Since(began)) {
-					return
-				}
-			}
-			<-stopped // it reads nothing more
-		})
+	paths := []string{"/sse?topic=a", "/sse/detached?topic=a", "/ws?topic=a", "/ws/detached?topic=a"}
+	began, stopped, errs := time.Now(), make(chan struct{}), make(chan error, len(paths))
+	for _, path := range paths {
+		go func() { errs <- readFast(server.Listener.Addr().String(), path, began, stopped) }()
 	}
 	go func() {
 		data := bytes.Repeat([]byte("x"), 64<<10)
@@ -177,15 +163,54 @@ func TestAReaderThatWasFastIsNotCut(t *testing.T) {
 		}
 	}()
 	<-time.After(13 * time.Second)
-	assert.Equal(t, 4, hub.Stats().Subscriptions, "open streams")
+	var err error
+	if open := hub.Stats().Subscriptions; open != len(paths) {
+		err = fmt.Errorf("%d streams are open, not %d", open, len(paths))
+	}
 	<-time.After(time.Second)
 	silent := time.Now()
-	assert.Eventually(t, func() bool { return hub.Stats().Subscriptions == 0 }, 5*timeout, 10*time.Millisecond, "they do not read, and are cut")
+	for hub.Stats().Subscriptions > 0 && err == nil {
+		if <-time.After(10 * time.Millisecond); time.Since(silent) > 5*timeout {
+			err = fmt.Errorf("%d streams are open whose clients do not read", hub.Stats().Subscriptions)
+		}
+	}
 	t.Logf("cut %v after they have stopped reading", time.Since(silent))
 	close(stopped)
 	cancel()
-	clients.Wait()
+	for range paths {
+		err = errors.Join(err, <-errs)
+	}
 	require.NoError(t, hub.Close())
+	return err
+}
+
+// readFast opens a stream and reads what it can for two seconds, then slowly up to fourteen, and
+// nothing more until stopped is closed. The stream must not end before.
+func readFast(address, path string, began time.Time, stopped <-chan struct{}) error {
+	const rate = 150 << 10 // bytes a second: a step of 600 KB takes 4 s, twice WriteTimeout
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, openRequest(path)); err != nil {
+		return err
+	}
+	for buf := make([]byte, 256<<10); time.Since(began) < 2*time.Second; {
+		if _, err := conn.Read(buf); err != nil {
+			return fmt.Errorf("%s was cut: %w", path, err)
+		}
+	}
+	ticks := time.NewTicker(20 * time.Millisecond)
+	defer ticks.Stop()
+	for time.Since(began) < 14*time.Second {
+		<-ticks.C
+		if _, err := io.CopyN(io.Discard, conn, rate/50); err != nil {
+			return fmt.Errorf("%s was cut after %v: %w", path, time.Since(began), err)
+		}
+	}
+	<-stopped
+	return nil
 }
 
 // likeEthernet gives a connection the segment size and the window of a network. Segments of
