@@ -12,6 +12,7 @@ import (
 	gorilla "github.com/gorilla/websocket"
 	"github.com/lxzan/gws"
 	r3labs "github.com/r3labs/sse/v2"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	tmaxmax "github.com/tmaxmax/go-sse"
 
@@ -34,7 +35,7 @@ var eventServers = []struct {
 		publish := func(typ, data string) {
 			m := &tmaxmax.Message{Type: tmaxmax.Type(typ)}
 			m.AppendData(data)
-			require.NoError(t, server.Publish(m))
+			assert.NoError(t, server.Publish(m)) // of any goroutine
 		}
 		return server, "", publish, func() {
 			// Shutdown lets requests return whose replays are being flushed. A message is taken after those.
@@ -96,8 +97,9 @@ func TestEventStreamServers(t *testing.T) {
 			require.NotEmpty(t, first.ID)
 			publish("tick", "two\nlines")
 			second := next(t, got)
-			for string(second.Data) == "one" {
-				second = next(t, got)
+			for before := first; string(second.Data) == "one"; second = next(t, got) {
+				require.NotEqual(t, before.ID, second.ID, "an event came twice")
+				before = second
 			}
 			require.Equal(t, "two\nlines", string(second.Data))
 
